@@ -1,0 +1,1 @@
+"""What every peer computes identically: no I/O, no clock, no randomness."""

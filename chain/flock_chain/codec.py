@@ -1,0 +1,51 @@
+"""Canonical msgpack: one value, one encoding. Knows nothing of what it carries.
+
+Allowed: None, bool, int (64 bits), bytes, str, list, and dict with str keys in sorted order. No floats, no
+extension types, no sets. `decode` re-encodes and compares, so a second encoding of the same value is refused.
+"""
+
+from typing import Any
+
+import msgpack
+
+from flock_chain.errors import InvalidEncoding, Misuse
+
+MAX_DEPTH = 16  # deeper than any message of ours; msgpack's own limit is 511
+MAX_DECODED_BYTES = 1 << 20  # the largest message on any protocol but bulk transfer
+
+
+def _sorted(value: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise Misuse(f"codec: nesting deeper than {MAX_DEPTH}")
+    if value is None or isinstance(value, bool | int | bytes | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_sorted(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise Misuse("codec: dict keys must be str")
+        return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
+    raise Misuse(f"codec: {type(value).__name__} has no canonical encoding")
+
+
+def encode(value: Any) -> bytes:
+    """Encode a value of the allowed types; raises Misuse for any other."""
+    try:
+        packed: bytes = msgpack.packb(_sorted(value, 0), use_bin_type=True)
+    except OverflowError as error:
+        raise Misuse("codec: integer outside 64 bits") from error
+    return packed
+
+
+def decode(data: bytes, *, limit: int = MAX_DECODED_BYTES) -> Any:
+    """Decode bytes from anywhere; raises InvalidEncoding unless they are canonical and at most `limit` long."""
+    if len(data) > limit:
+        raise InvalidEncoding(f"codec: {len(data)} bytes, at most {limit} allowed")
+    try:
+        value = msgpack.unpackb(data, raw=False, strict_map_key=True, max_ext_len=0)
+        canonical = encode(value)
+    except (ValueError, TypeError, RecursionError, Misuse, msgpack.exceptions.UnpackException) as error:
+        raise InvalidEncoding(f"codec: {error}") from error
+    if canonical != data:
+        raise InvalidEncoding("codec: not the canonical encoding")
+    return value

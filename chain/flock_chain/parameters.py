@@ -1,0 +1,99 @@
+"""The one frozen table of every number that peers must agree on. Its values are part of the genesis document.
+
+A network's genesis lists all values; a document with a missing, unknown or out-of-range name is refused, so two peers
+with the same genesis hash run with the same numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from flock_chain.errors import InvalidEncoding
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    unit: str
+    default: int
+    demo: int
+    low: int
+    high: int
+    reason: str
+
+
+TABLE: tuple[Parameter, ...] = (
+    Parameter("block_gas_limit", "gas", 30_000_000, 30_000_000, 1_000_000, 60_000_000,
+              "Ethereum's own; about a second of Python at worst for the genesis contracts"),
+    Parameter("base_fee", "wei", 1, 1, 1, 10**12, "constant: 0 drifts upward in py-evm and pushes wallets to legacy"),
+    Parameter("max_block_bytes", "bytes", 256 << 10, 256 << 10, 16 << 10, 512 << 10,
+              "a proposal with its body and certificates must fit one 1 MiB message"),
+    Parameter("block_interval", "ms", 1_000, 200, 200, 60_000, "time between two blocks of a busy chain, at least"),
+    Parameter("heartbeat", "s", 60, 60, 1, 90, "an idle chain shows that it lives; below the chain-time gap"),
+    Parameter("chain_time_gap", "s", 90, 90, 10, 3_600, "a longer gap between blocks is standstill and expires nothing"),
+    Parameter("view_timeout", "ms", 2_000, 2_000, 50, 60_000,
+              "view 1: several message delays on a machine that also trains"),
+    Parameter("view_timeout_cap", "ms", 30_000, 15_000, 1_000, 600_000, "views grow by 1.5 up to here"),
+    Parameter("retry_interval", "ms", 1_000, 1_000, 50, 60_000, "re-broadcast of votes and certificates, with back-off"),
+    Parameter("clock_slack_ahead", "s", 1, 1, 0, 60, "a proposal this far in the future waits"),
+    Parameter("clock_slack_behind", "s", 5, 5, 1, 600, "a fresh proposal this far in the past waits"),
+    Parameter("seed_delay", "blocks", 2, 2, 2, 64, "a seed is the mix this many heights after the closing block"),
+    Parameter("phase_min_blocks", "blocks", 3, 3, 1, 64, "a phase stays open for this many blocks at least"),
+    Parameter("min_validator_stake", "wei", 32 * 10**18, 32 * 10**18, 1, 10**30, "a seat in consensus costs something"),
+    Parameter("unbonding_delay", "s", 7 * 86_400, 600, 1, 10**9, "longer than the evidence window"),
+    Parameter("faucet_amount", "wei", 10 * 10**18, 10 * 10**18, 0, 10**30, "bonds to one task and pays its gas"),
+    Parameter("faucet_deposit", "wei", 10**18, 10**18, 0, 10**30, "whoever submits for a newcomer has this locked"),
+    Parameter("faucet_deposit_lock", "s", 3_600, 60, 1, 10**9, "limits the rate: one faucet call per deposit and lock"),
+    Parameter("invalid_bytes_slash", "bps", 10_000, 10_000, 0, 10_000, "two thirds held bytes that are no adapter"),
+    Parameter("norm_slash", "bps", 5_000, 5_000, 0, 10_000, "a norm above three times the median is no accident"),
+    Parameter("missed_reveal_slash", "bps", 100, 100, 0, 10_000, "a commitment that is never opened; small, burned"),
+    Parameter("bond_unlock_rounds", "rounds", 2, 2, 0, 64, "a bond stays until this many rounds after an acceptance"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Values by name; the units are in TABLE."""
+
+    block_gas_limit: int
+    base_fee: int
+    max_block_bytes: int
+    block_interval: int
+    heartbeat: int
+    chain_time_gap: int
+    view_timeout: int
+    view_timeout_cap: int
+    retry_interval: int
+    clock_slack_ahead: int
+    clock_slack_behind: int
+    seed_delay: int
+    phase_min_blocks: int
+    min_validator_stake: int
+    unbonding_delay: int
+    faucet_amount: int
+    faucet_deposit: int
+    faucet_deposit_lock: int
+    invalid_bytes_slash: int
+    norm_slash: int
+    missed_reveal_slash: int
+    bond_unlock_rounds: int
+
+    def to_dict(self) -> dict[str, int]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def parse_parameters(values: Mapping[str, object]) -> Parameters:
+    """Raises InvalidEncoding for a missing, unknown, non-integer or out-of-range value."""
+    known = {row.name: row for row in TABLE}
+    if set(values) != set(known):
+        raise InvalidEncoding(f"parameters: names differ: {sorted(set(values) ^ set(known))}")
+    checked: dict[str, int] = {}
+    for name, row in known.items():
+        value = values[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not row.low <= value <= row.high:
+            raise InvalidEncoding(f"parameters: {name} = {value!r} is not between {row.low} and {row.high} {row.unit}")
+        checked[name] = value
+    return Parameters(**checked)
+
+
+DEFAULT = parse_parameters({row.name: row.default for row in TABLE})
+DEMO = parse_parameters({row.name: row.demo for row in TABLE})

@@ -1,0 +1,1 @@
+"""One peer: everything that touches network, disk, clock or accelerator."""
