@@ -1,0 +1,63 @@
+"""The number format of a task's deltas. Knows no tensor and no file.
+
+A block is 32 mantissas m, |m| <= 127, and one exponent k: its values are m * 2^(elo + k). A window of exponents, fixed
+by the task, puts every delta of the task on one integer grid of unit 2^elo, so that sums, dots and norms are exact.
+The bounds below are what the exact paths rest on:
+
+  float64 dots   a run of 2^(53 - 2*(bits - 1 + window)) products stays below 2^53, so any order of addition is exact
+  int64 sums     a contribution stays below 2^(bits - 1 + window + GUARD_BITS) = 2^32, the grid below 2^53
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from flock_chain.errors import InvalidEncoding
+
+GUARD_BITS = 10  # the global grid is finer than a delta's by this much, so a mean over 16 loses little
+MIN_ELO, MAX_ELO = -40, 0  # any float32 update fits; powers of two stay normal numbers in float32
+MAX_WINDOW = 15  # beyond, a run of float64 products would be shorter than a block
+BITS = (8,)  # int4 can come as a further value
+BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Format:
+    bits: int = 8  # of a mantissa, sign included
+    block: int = BLOCK  # values that share one exponent
+    elo: int = -24  # exponent of the grid of deltas
+    window: int = 15  # exponents run from 0 to this
+
+    def __post_init__(self) -> None:
+        values = (self.bits, self.block, self.elo, self.window)
+        if any(not isinstance(value, int) or isinstance(value, bool) for value in values):
+            raise InvalidEncoding("format: bits, block, elo and window must be integers")
+        if self.bits not in BITS:
+            raise InvalidEncoding(f"format: {self.bits} bits not supported, only {BITS}")
+        if self.block != BLOCK:
+            raise InvalidEncoding(f"format: blocks of {self.block} not supported, only {BLOCK}")
+        if not MIN_ELO <= self.elo <= MAX_ELO or not 0 <= self.window <= MAX_WINDOW:
+            raise InvalidEncoding(f"format: elo {self.elo} or window {self.window} out of range")
+
+    @property
+    def mantissa_max(self) -> int:
+        return (1 << (self.bits - 1)) - 1
+
+    @property
+    def grid_exponent(self) -> int:
+        """The global adapter's unit is 2 to this."""
+        return self.elo - GUARD_BITS
+
+    @property
+    def exact_run(self) -> int:
+        """So many products of two grid integers add up exactly in float64."""
+        return 1 << (53 - 2 * (self.bits - 1 + self.window))
+
+    def to_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(document: object) -> "Format":
+        """Raises InvalidEncoding for a missing, unknown or unsupported value."""
+        if not isinstance(document, Mapping) or set(document) != {"bits", "block", "elo", "window"}:
+            raise InvalidEncoding("format: must name bits, block, elo and window")
+        return Format(**document)

@@ -1,0 +1,113 @@
+"""Exact norms, dots and the filters on them: Python integers, the same on every processor. Knows no file and no model.
+
+Thresholds compare squares and cross-multiply; nothing is rounded. Fixed-point results (clip factors, cosines) carry
+30 bits and come from integer square roots.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flock_chain.aggregation.delta import Delta
+from flock_chain.aggregation.format import Format
+from flock_chain.aggregation.layout import Layout
+from flock_chain.errors import Misuse
+from flock_chain.tally import FILTER_NEAR_DUPLICATE, FILTER_NORM_REJECT, FILTER_NORM_SLASH, compute_lower_median
+
+ONE = 1 << 30  # fixed point of clip factors and cosines
+MAX_DELTAS = 16  # the seats of proposers in a round
+NORM_REJECT, NORM_SLASH = 2, 3  # times the lower median norm
+NEAR_DUPLICATE_PER_MILLE = 999  # cosine; honest pairs reached 921 at most
+_CHUNK_BLOCKS = 1 << 11  # 16 deltas of 512 KiB as float64
+
+
+def compute_gram(deltas: Sequence[Delta], *, chunk_blocks: int = _CHUNK_BLOCKS) -> list[list[int]]:
+    """All dots (squared norms on the diagonal) in units of 4^elo, exact.
+
+    Float64 matrix products over runs so short that every partial sum is an integer below 2^53: exact in any order of
+    addition, so for any number of threads and any instruction set.
+    """
+    layout, format = _check_alike(deltas)
+    rows = max(1, format.exact_run // format.block)  # blocks in an exact run
+    powers = np.ldexp(1.0, np.arange(format.window + 1))
+    blocks = sum(layout.block_counts(format.block))
+    gram = [[0] * len(deltas) for _ in deltas]
+    for start in range(0, blocks, chunk_blocks):
+        stop = min(start + chunk_blocks, blocks)
+        runs = -(-(stop - start) // rows)
+        values = np.zeros((len(deltas), runs * rows, format.block))
+        for row, delta in zip(values, deltas, strict=True):
+            scale = powers[delta.exponents[start:stop]]
+            np.multiply(delta.mantissas[start:stop], scale[:, None], out=row[: stop - start])
+        _add_runs(gram, values.reshape(len(deltas), runs, -1).transpose(1, 0, 2))
+    return gram
+
+
+def _add_runs(gram: list[list[int]], runs: NDArray[np.float64]) -> None:
+    """runs: [run, delta, element]. At most 512 products of a run's size fit into one int64 sum."""
+    products = (runs @ runs.transpose(0, 2, 1)).astype(np.int64)
+    for first in range(0, len(products), 512):
+        total = products[first : first + 512].sum(axis=0).tolist()
+        for into, row in zip(gram, total, strict=True):
+            for index, value in enumerate(row):
+                into[index] += value
+
+
+def _check_alike(deltas: Sequence[Delta]) -> tuple[Layout, Format]:
+    if not 0 < len(deltas) <= MAX_DELTAS:
+        raise Misuse(f"measure: {len(deltas)} deltas, 1 to {MAX_DELTAS} allowed")
+    if any((delta.layout, delta.format) != (deltas[0].layout, deltas[0].format) for delta in deltas):
+        raise Misuse("measure: deltas of different tasks")
+    return deltas[0].layout, deltas[0].format
+
+
+def squared_norm(delta: Delta) -> int:
+    """In units of 4^elo."""
+    return compute_gram([delta])[0][0]
+
+
+def compute_cosine(dot: int, squared_a: int, squared_b: int) -> int:
+    """In units of 1 / ONE, truncated towards zero."""
+    if squared_a <= 0 or squared_b <= 0:
+        raise Misuse("cosine: zero norm")
+    cosine = math.isqrt((dot * dot << 60) // (squared_a * squared_b))
+    return -cosine if dot < 0 else cosine
+
+
+def cosine(a: Delta, b: Delta) -> int:
+    gram = compute_gram([a, b])
+    return compute_cosine(gram[0][1], gram[0][0], gram[1][1])
+
+
+def compute_clip_factors(squared_norms: Sequence[int]) -> list[int]:
+    """What brings each norm down to the lower median norm, in units of 1 / ONE; ONE where it is not above."""
+    if min(squared_norms) <= 0:
+        raise Misuse("clip: zero norm")
+    median = compute_lower_median(squared_norms)
+    return [ONE if norm <= median else math.isqrt((median << 60) // norm) for norm in squared_norms]
+
+
+def compute_filter_bits(gram: Sequence[Sequence[int]]) -> list[int]:
+    """The filter results that anybody can recompute, by proposal, from the round's Gram matrix."""
+    norms = [row[index] for index, row in enumerate(gram)]
+    if min(norms) <= 0:
+        raise Misuse("filters: zero norm")
+    median = compute_lower_median(norms)
+    results = []
+    for later, norm in enumerate(norms):
+        bits = FILTER_NORM_REJECT if norm > NORM_REJECT**2 * median else 0
+        bits |= FILTER_NORM_SLASH if norm > NORM_SLASH**2 * median else 0
+        if any(_is_near_duplicate(gram[earlier][later], norms[earlier], norm) for earlier in range(later)):
+            bits |= FILTER_NEAR_DUPLICATE
+        results.append(bits)
+    return results
+
+
+def filter_bits(deltas: Sequence[Delta]) -> list[int]:
+    return compute_filter_bits(compute_gram(deltas))
+
+
+def _is_near_duplicate(dot: int, squared_a: int, squared_b: int) -> bool:
+    return dot > 0 and dot * dot * 1_000**2 > NEAR_DUPLICATE_PER_MILLE**2 * squared_a * squared_b
