@@ -1,0 +1,83 @@
+# pragma version 0.4.3
+# pragma evm-version cancun
+"""
+@title The faucet of a test network
+@notice A newcomer has no gas, so any peer may ask for it. Whoever asks has a deposit locked for a while, and has at
+        most one such deposit: that limits the rate. An account is served once.
+@dev Placed at genesis without a constructor. No faucet coin buys consensus weight (see Stake).
+"""
+
+import IBeacon
+
+SYSTEM: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE
+BEACON: constant(address) = 0x0000000000000000000000000000000000f10c01
+
+event Dripped:
+    newcomer: indexed(address)
+    submitter: indexed(address)
+    amount: uint256
+
+event Refunded:
+    submitter: indexed(address)
+    amount: uint256
+
+initialized: public(bool)
+amount: public(uint256)
+deposit: public(uint256)
+deposit_lock: public(uint256)
+deposits: public(uint256)  # wei owed to submitters
+dripped: public(HashMap[address, bool])
+release_at: public(HashMap[address, uint256])  # chain time; 0 = no live deposit
+
+
+@external
+@payable
+def initialize(amount: uint256, deposit: uint256, lock: uint256):
+    """
+    @notice Called once at genesis by the system, with the faucet's funds as value.
+    @param amount What a newcomer gets, in wei.
+    @param deposit What a submitter has locked, in wei.
+    @param lock For how long, in seconds of chain time.
+    """
+    assert msg.sender == SYSTEM, "faucet: only the system may call"
+    assert not self.initialized, "faucet: already initialized"
+    self.initialized = True
+    self.amount = amount
+    self.deposit = deposit
+    self.deposit_lock = lock
+
+
+@external
+@payable
+@nonreentrant
+def drip(newcomer: address):
+    """
+    @notice Send the amount to a newcomer; the value is locked as the submitter's deposit.
+    """
+    assert self.initialized, "faucet: not initialized"
+    assert newcomer != empty(address), "faucet: no newcomer is named"
+    assert msg.value == self.deposit, "faucet: the value is not the deposit"
+    assert self.release_at[msg.sender] == 0, "faucet: the submitter has a live deposit"
+    assert not self.dripped[newcomer], "faucet: the newcomer was served before"
+    self.dripped[newcomer] = True
+    self.deposits += msg.value
+    self.release_at[msg.sender] = staticcall IBeacon(BEACON).chain_time() + self.deposit_lock
+    assert self.balance >= self.deposits + self.amount, "faucet: empty"
+    log Dripped(newcomer=newcomer, submitter=msg.sender, amount=self.amount)
+    # No gas beyond the stipend: the newcomer can take the coins, and nothing else.
+    raw_call(newcomer, b"", value=self.amount, gas=0)
+
+
+@external
+@nonreentrant
+def refund():
+    """
+    @notice Return the submitter's deposit when its lock is over.
+    """
+    release_at: uint256 = self.release_at[msg.sender]
+    assert release_at > 0, "faucet: no live deposit"
+    assert staticcall IBeacon(BEACON).chain_time() >= release_at, "faucet: the deposit is still locked"
+    self.release_at[msg.sender] = 0
+    self.deposits -= self.deposit
+    log Refunded(submitter=msg.sender, amount=self.deposit)
+    raw_call(msg.sender, b"", value=self.deposit)
