@@ -1,0 +1,1 @@
+"""The one loop of a peer: feeds the consensus core and carries out its effects."""

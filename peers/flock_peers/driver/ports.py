@@ -1,0 +1,63 @@
+"""What the driver needs of the rest of a peer, as protocols. Imports no implementation."""
+
+from collections.abc import AsyncIterator, Collection
+from enum import Enum
+from typing import Protocol
+
+from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.crypto import Account
+
+
+class BlockVerdict(Enum):
+    VALID = "valid"
+    INVALID = "invalid"  # provably, for everybody and for ever
+    LATER = "later"  # not now: a timestamp ahead of this clock, or too far behind
+
+
+class LedgerPort(Protocol):
+    """The executed chain. Every method that may execute or touch the disk is async."""
+
+    def height(self) -> int:
+        """The last final height; 0 at genesis."""
+
+    async def validators(self) -> ValidatorSet:
+        """The set of `height() + 1`, read from the final state."""
+
+    async def build(self, height: int, view: int) -> bytes:
+        """A fresh block on the head; raises Unavailable where none can be built now."""
+
+    async def check(self, block: bytes) -> BlockVerdict: ...
+
+    def block_id(self, block: bytes) -> bytes:
+        """The id that the bytes hash to; raises InvalidEncoding or InvalidBlock for what is no block."""
+
+    async def commit(self, block: bytes, certificate: bytes) -> None:
+        """Execute the next block and store it, its state and its certificate in one durable transaction."""
+
+    async def block_and_certificate(self, height: int) -> tuple[bytes, bytes] | None: ...
+
+    async def work(self, now: float) -> float | None:
+        """Seconds until a block is wanted (0: now); None: not before `wait_work` returns. `now`: seconds since 1970."""
+
+    async def wait_work(self) -> None:
+        """Returns when something arrived (a transaction) that may change `work`."""
+
+
+class ConsensusNetworkPort(Protocol):
+    """Authenticated, unreliable, never blocking; a payload is at most 1 MiB."""
+
+    def broadcast(self, payload: bytes, accounts: Collection[Account]) -> None: ...
+
+    def send(self, account: Account, payload: bytes) -> None: ...
+
+    def messages(self) -> AsyncIterator[tuple[Account, bytes]]: ...
+
+
+class SyncPort(Protocol):
+    """Requests of the protocol /flock/sync/1; the other side answers with `SyncServer.answer`."""
+
+    def peers(self) -> Collection[Account]:
+        """Connected peers, validators or not."""
+
+    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
+        """Raises Unavailable on a timeout or a closed connection."""
