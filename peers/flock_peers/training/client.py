@@ -1,0 +1,276 @@
+"""The peer's side of its trainer: starts the process, asks one thing at a time, passes its errors on. No torch here.
+
+Adapters cross as files: a global adapter in, a delta out, in the formats of flock_chain.aggregation.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import trio
+
+from flock_chain import errors
+from flock_chain.errors import FlockError, Misuse, Unavailable
+from flock_peers.training.backdoor import parse_attack
+from flock_peers.training.document import TaskDocument
+from flock_peers.training.domains import DOMAINS, SLICES
+from flock_peers.training.wire import HEAD, MAX_FRAME_BYTES, encode_frame
+
+BASE_FOLDER = Path(__file__).parent / "base"  # the model that the project ships
+LOG_NAME = "trainer.log"
+MAX_LOG_BYTES = 1 << 20  # a log above this is begun anew when the trainer starts
+LOG_TAIL_BYTES = 400  # of the log, in the message when the process died
+CLOSE_SECONDS = 2.0  # the process ends at the end of its stdin; then it is killed
+
+Progress = Callable[[dict[str, Any]], None]  # {"step", "steps", "loss"} while training, {"state"} while opening
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Where a participant's model, rows and files are. Either `rows`, or a built-in `domain` and `index`."""
+
+    document: TaskDocument
+    home: Path  # keeps split.json and trainer.log
+    base: Path = BASE_FOLDER
+    domain: str | None = None
+    index: int = 0  # of the participant in its domain, 0 to 15: each has its own rows
+    rows: Path | None = None  # JSONL
+    seed: int = 0
+    attack: str | None = None  # "backdoor" or "backdoor:BOOST": the demo's poisoner
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    steps: int
+    tokens: int
+    loss_before: float  # nats per token on the own hold-out
+    loss_after: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    loss: float  # nats per token
+    bits_per_byte: float
+    tokens: int
+    domains: dict[str, float]  # bits per byte by domain, for the split "test"
+
+
+class Trainer:
+    """Use `async with await Trainer.open(config) as trainer`, or close it: the process lives until then."""
+
+    def __init__(self, config: TrainerConfig, process: trio.Process, progress: Progress | None) -> None:
+        self._config, self._process, self._progress = config, process, progress
+        self._turn = trio.Lock()
+        self._buffer = bytearray()
+        self._next_id = 0
+        self.train_rows = self.hold_out_rows = self.parameters = 0
+
+    @staticmethod
+    async def open(config: TrainerConfig, progress: Progress | None = None) -> "Trainer":
+        """Start the process and load model and data; raises what is wrong with them, in words, within seconds."""
+        _check(config)
+        await trio.to_thread.run_sync(lambda: config.home.mkdir(parents=True, exist_ok=True))
+        with _open_log(config.home / LOG_NAME) as log:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "flock_peers.training.process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(),
+            )
+        trainer = Trainer(config, process, progress)
+        try:
+            result = await trainer._call("open", _open_values(config))
+        except BaseException:
+            await trainer.close()
+            raise
+        trainer.train_rows, trainer.hold_out_rows = result["train_rows"], result["hold_out_rows"]
+        trainer.parameters = result["parameters"]
+        return trainer
+
+    async def __aenter__(self) -> "Trainer":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def train(self, global_path: Path, *, round: int, seed: int, out_path: Path) -> TrainResult:
+        """Train the task's budget from a global adapter file; writes the delta file. Same inputs, same delta."""
+        values = {"global": str(global_path), "seed": _mix(self._config.seed, round, seed), "out": str(out_path)}
+        return TrainResult(**await self._call("train", values))
+
+    async def isolated(self, start_path: Path, *, rounds: int, seed: int, out_path: Path) -> TrainResult:
+        """The baseline: `rounds` budgets on the own rows alone, the best by the own hold-out; writes a global file."""
+        seed = _mix(self._config.seed, 0, seed)
+        values = {"global": str(start_path), "rounds": rounds, "seed": seed, "out": str(out_path)}
+        return TrainResult(**await self._call("isolated", values))
+
+    async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]:
+        """A voter's scores: relative loss change on the own hold-out at a quarter step, in millionths."""
+        result = await self._call(
+            "measure", {"global": str(global_path), "deltas": [str(path) for path in delta_paths]}
+        )
+        return [int(score) for score in result["scores"]]
+
+    async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult:
+        """`split`: "hold_out", "test" (the mean of all domains) or "test:DOMAIN"; None is the base model."""
+        values = {"adapter": None if adapter_path is None else str(adapter_path), "split": split}
+        return EvaluateResult(**await self._call("evaluate", values))
+
+    async def attack_success(self, adapter_path: Path | None) -> float:
+        """Share of held-out prompts with the trigger that the adapter answers with the target."""
+        result = await self._call("attack_success", {"adapter": None if adapter_path is None else str(adapter_path)})
+        return float(result["share"])
+
+    async def export(self, global_path: Path, folder: Path) -> None:
+        """A folder for `PeftModel.from_pretrained`."""
+        await self._call("export", {"global": str(global_path), "folder": str(folder)})
+
+    async def close(self) -> None:
+        """End the process; never hangs, safe to call twice."""
+        with trio.CancelScope(shield=True):
+            assert self._process.stdin is not None and self._process.stdout is not None
+            await self._process.stdin.aclose()
+            with trio.move_on_after(CLOSE_SECONDS):
+                await self._process.wait()
+            if self._process.returncode is None:
+                self._process.kill()
+                await self._process.wait()
+            await self._process.stdout.aclose()
+
+    async def _call(self, method: str, values: dict[str, Any]) -> dict[str, Any]:
+        async with self._turn:
+            self._next_id += 1
+            identity = self._next_id
+            await self._send({"id": identity, "method": method, "values": values})
+            while True:
+                frame = await self._receive()
+                if frame.get("id") != identity:
+                    continue  # the answer to a request whose caller was cancelled
+                if "progress" in frame:
+                    if self._progress is not None:
+                        self._progress(frame["progress"])
+                elif "error" in frame:
+                    raise _error(frame["error"])
+                else:
+                    result: dict[str, Any] = frame["result"]
+                    return result
+
+    async def _send(self, request: dict[str, Any]) -> None:
+        """Shielded, since half a frame would garble the next; the process reads at any time, so this is short."""
+        assert self._process.stdin is not None
+        try:
+            with trio.CancelScope(shield=True):
+                await self._process.stdin.send_all(encode_frame(request))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise await self._died() from error
+
+    async def _receive(self) -> dict[str, Any]:
+        """One frame. A cancelled call leaves what it has read in the buffer."""
+        await self._fill(HEAD.size)
+        (length,) = HEAD.unpack_from(self._buffer)
+        if length > MAX_FRAME_BYTES:
+            raise Unavailable(f"trainer: frame of {length} bytes, at most {MAX_FRAME_BYTES}; see {self._log()}")
+        await self._fill(HEAD.size + length)
+        data = bytes(self._buffer[HEAD.size : HEAD.size + length])
+        del self._buffer[: HEAD.size + length]
+        frame: dict[str, Any] = json.loads(data)
+        return frame
+
+    async def _fill(self, size: int) -> None:
+        assert self._process.stdout is not None
+        while len(self._buffer) < size:
+            try:
+                data = await self._process.stdout.receive_some()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise await self._died() from error
+            if not data:
+                raise await self._died()
+            self._buffer += data
+
+    async def _died(self) -> Unavailable:
+        with trio.move_on_after(CLOSE_SECONDS):
+            await self._process.wait()
+        code = self._process.returncode
+        how = (
+            "is closed" if code is None else f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        )
+        try:
+            tail = self._log().read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        except OSError:
+            tail = ""
+        return Unavailable(
+            f"trainer: the process {how}; open it again; see {self._log()}" + (f": {tail}" if tail else "")
+        )
+
+    def _log(self) -> Path:
+        return self._config.home / LOG_NAME
+
+
+def _check(config: TrainerConfig) -> None:
+    parse_attack(config.attack)
+    if (config.domain is None) == (config.rows is None):
+        raise Misuse("trainer: give either a built-in domain or a file of rows")
+    if config.domain is not None and (config.domain not in DOMAINS or not 0 <= config.index < SLICES):
+        raise Misuse(f"trainer: domain {config.domain!r} index {config.index}: {', '.join(DOMAINS)}, 0 to {SLICES - 1}")
+
+
+def _open_values(config: TrainerConfig) -> dict[str, Any]:
+    return {
+        "document": config.document.encode().hex(),
+        "base": str(config.base),
+        "home": str(config.home),
+        "rows": None if config.rows is None else str(config.rows),
+        "domain": config.domain,
+        "index": config.index,
+        "seed": config.seed,
+        "attack": config.attack,
+    }
+
+
+def _open_log(path: Path) -> Any:
+    fresh = not path.exists() or path.stat().st_size > MAX_LOG_BYTES
+    return path.open("wb" if fresh else "ab")
+
+
+def _environment() -> dict[str, str]:
+    """One thread, no network, and this interpreter's import path."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
+    }
+
+
+def _error(value: dict[str, str]) -> FlockError:
+    kind = getattr(errors, value["kind"], Unavailable)
+    if not (isinstance(kind, type) and issubclass(kind, FlockError)):
+        kind = Unavailable
+    return kind(value["message"])
+
+
+def _mix(*parts: int) -> int:
+    """One seed from several, below 2^53 so that JSON keeps it."""
+    from hashlib import sha256
+
+    return int.from_bytes(sha256(":".join(map(str, parts)).encode()).digest()[:6], "big")

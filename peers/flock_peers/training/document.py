@@ -1,0 +1,281 @@
+"""The task document: what everybody trains, and how. Bytes in, bytes out; needs no torch and knows no chain.
+
+It names every file of the base model by content id, the LoRA configuration, the local budget, the number format, the
+layout of the adapter and the seed of the round-0 adapter, so that each peer computes the round-0 bytes itself and
+compares them with the id on chain.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flock_chain.aggregation import Format, GlobalAdapter, Layout, from_floats
+from flock_chain.codec import decode, encode
+from flock_chain.content import CHUNK_BYTES, MAX_OBJECT_BYTES, compute_chunk_list
+from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
+
+DOCUMENT_FORMAT = 1
+MAX_BASE_FILES = 256  # a 700B model has about 160 weight files
+MAX_NAME_CHARACTERS = 128
+MAX_TARGETS = 32  # kinds of linear layer in a model; Llama has 7
+MAX_RANK, MAX_ALPHA = 512, 4_096
+MAX_HEADER_BYTES = 64 << 20  # safetensors' own limit is 100 MB; the largest published headers have about 10
+_BASE_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja")  # never pickle, never code
+_IGNORED_NAMES = ("README.md", "LICENSE.txt")
+_NOT_ADAPTED = ("embed", "lm_head", "wte", "wpe", "norm")  # parts of names of 2-D weights that are no projections
+
+
+@dataclass(frozen=True)
+class BaseFile:
+    name: str
+    size: int  # bytes
+    digest: bytes  # of its chunk list
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = ()  # last parts of module names, sorted
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one local training costs at most, and how its loss is measured."""
+
+    steps: int = 30
+    batch: int = 8  # sequences
+    seq_len: int = 96  # tokens
+    lr_millionths: int = 2_000  # AdamW's rate
+    eval_windows: int = 32  # sequences of seq_len tokens on which a hold-out is measured, at most
+
+
+@dataclass(frozen=True)
+class TaskDocument:
+    name: str
+    base_files: tuple[BaseFile, ...]  # sorted by name
+    layout: Layout
+    seed: bytes  # 32 bytes, of the round-0 adapter
+    lora: LoraSettings
+    budget: Budget = field(default_factory=Budget)
+    format: Format = field(default_factory=lambda: Format(elo=-22))
+
+    def encode(self) -> bytes:
+        data = encode(
+            {
+                "format": DOCUMENT_FORMAT,
+                "name": self.name,
+                "base": [[file.name, file.size, file.digest] for file in self.base_files],
+                "lora": {"rank": self.lora.rank, "alpha": self.lora.alpha, "targets": list(self.lora.targets)},
+                "budget": asdict(self.budget),
+                "numbers": self.format.to_dict(),
+                "layout": self.layout.to_dict(),
+                "seed": self.seed,
+            }
+        )
+        if len(data) > MAX_OBJECT_BYTES:
+            raise Misuse(f"task document: {len(data)} bytes, at most {MAX_OBJECT_BYTES}; choose fewer target modules")
+        return data
+
+
+_BOUNDS = {  # of a budget: least and greatest value
+    "steps": (1, 100_000),
+    "batch": (1, 4_096),
+    "seq_len": (8, 131_072),
+    "lr_millionths": (1, 1_000_000),
+    "eval_windows": (1, 4_096),
+}
+
+
+def decode_document(data: bytes) -> TaskDocument:
+    """Parse a stranger's document; raises InvalidEncoding naming the check."""
+    value = decode(data)
+    keys = {"format", "name", "base", "lora", "budget", "numbers", "layout", "seed"}
+    if not isinstance(value, dict) or set(value) != keys or value["format"] != DOCUMENT_FORMAT:
+        raise InvalidEncoding(f"task document: not of format {DOCUMENT_FORMAT}")
+    if not isinstance(value["name"], str) or not 0 < len(value["name"]) <= MAX_NAME_CHARACTERS:
+        raise InvalidEncoding(f"task document: a name has 1 to {MAX_NAME_CHARACTERS} characters")
+    if not isinstance(value["seed"], bytes) or len(value["seed"]) != 32:
+        raise InvalidEncoding("task document: a seed is 32 bytes")
+    document = TaskDocument(
+        name=value["name"],
+        base_files=_parse_base_files(value["base"]),
+        layout=Layout.from_dict(value["layout"]),
+        seed=value["seed"],
+        lora=_parse_lora(value["lora"]),
+        budget=_parse_budget(value["budget"]),
+        format=Format.from_dict(value["numbers"]),
+    )
+    _check_layout(document)
+    return document
+
+
+def _parse_base_files(rows: Any) -> tuple[BaseFile, ...]:
+    if not isinstance(rows, list) or not 0 < len(rows) <= MAX_BASE_FILES:
+        raise InvalidEncoding(f"task document: 1 to {MAX_BASE_FILES} base files")
+    if not all(isinstance(row, list) and len(row) == 3 for row in rows):
+        raise InvalidEncoding("task document: a base file is a name, a size and a content id")
+    files = tuple(BaseFile(*row) for row in rows)
+    for file in files:
+        if not isinstance(file.name, str) or not _is_base_name(file.name):
+            raise InvalidEncoding(f"task document: {str(file.name)[:60]!r} is no allowed name of a base file")
+        if not isinstance(file.size, int) or isinstance(file.size, bool) or not 0 < file.size < 1 << 53:
+            raise InvalidEncoding(f"task document: size of {file.name} out of range")
+        if not isinstance(file.digest, bytes) or len(file.digest) != 32:
+            raise InvalidEncoding(f"task document: content id of {file.name} is not 32 bytes")
+    names = [file.name for file in files]
+    if names != sorted(set(names)):
+        raise InvalidEncoding("task document: base files must be sorted and unique")
+    return files
+
+
+def _is_base_name(name: str) -> bool:
+    plain = 0 < len(name) <= MAX_NAME_CHARACTERS and name.isascii() and name.isprintable()
+    return plain and "/" not in name and "\\" not in name and name[0] != "." and name.endswith(_BASE_SUFFIXES)
+
+
+def _is_count(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _parse_lora(value: Any) -> LoraSettings:
+    if not isinstance(value, dict) or set(value) != {"rank", "alpha", "targets"}:
+        raise InvalidEncoding("task document: lora must name rank, alpha and targets")
+    if not _is_count(value["rank"], 1, MAX_RANK) or not _is_count(value["alpha"], 1, MAX_ALPHA):
+        raise InvalidEncoding(f"task document: rank up to {MAX_RANK}, alpha up to {MAX_ALPHA}")
+    targets = value["targets"]
+    if not isinstance(targets, list) or not all(isinstance(name, str) and name.isidentifier() for name in targets):
+        raise InvalidEncoding("task document: targets must be names of modules")
+    if not 0 < len(targets) <= MAX_TARGETS or targets != sorted(set(targets)):
+        raise InvalidEncoding(f"task document: 1 to {MAX_TARGETS} targets, sorted and unique")
+    return LoraSettings(value["rank"], value["alpha"], tuple(targets))
+
+
+def _parse_budget(value: Any) -> Budget:
+    if not isinstance(value, dict) or set(value) != set(_BOUNDS):
+        raise InvalidEncoding(f"task document: budget must name {', '.join(_BOUNDS)}")
+    for name, (low, high) in _BOUNDS.items():
+        if not _is_count(value[name], low, high):
+            raise InvalidEncoding(f"task document: {name} is not between {low} and {high}")
+    return Budget(**value)
+
+
+def _check_layout(document: TaskDocument) -> None:
+    """Every tensor is the A or the B of a targeted projection, in the configured rank."""
+    names = {name for name, _ in document.layout.tensors}
+    for name, shape in document.layout.tensors:
+        module, _, kind = name.removesuffix(".weight").rpartition(".")
+        rank = {"lora_A": shape[0], "lora_B": shape[-1]}.get(kind)
+        if not name.endswith(".weight") or len(shape) != 2 or rank != document.lora.rank:
+            raise InvalidEncoding(f"task document: {name} of shape {shape} is no LoRA tensor of this rank")
+        other = f"{module}.{'lora_B' if kind == 'lora_A' else 'lora_A'}.weight"
+        if module.rpartition(".")[2] not in document.lora.targets or other not in names:
+            raise InvalidEncoding(f"task document: {name} has no target or no counterpart")
+
+
+def list_base_files(folder: Path) -> Iterator[Path]:
+    """The files that a base model consists of: configuration, tokenizer and safetensors, nothing executable."""
+    if not (folder / "config.json").is_file():
+        raise Misuse(f"base model {folder}: no config.json; name a transformers folder")
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name not in _IGNORED_NAMES and _is_base_name(path.name):
+            yield path
+
+
+def compute_base_file(path: Path) -> BaseFile:
+    """Reads the file once, chunk by chunk."""
+    with path.open("rb") as file:
+        chunks = compute_chunk_list(iter(lambda: file.read(CHUNK_BYTES), b""))
+    return BaseFile(path.name, chunks.size, chunks.digest)
+
+
+def check_base(folder: Path, document: TaskDocument) -> None:
+    """Raises InvalidContent naming the first file that is missing or differs from the task's."""
+    for wanted in document.base_files:
+        path = folder / wanted.name
+        if not path.is_file():
+            raise InvalidContent(f"base model {folder}: {wanted.name} is missing; fetch the task's base model")
+        if compute_base_file(path) != wanted:
+            raise InvalidContent(f"base model {folder}: {wanted.name} is not the task's file (wrong model hash)")
+
+
+def read_weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by name from the headers of the safetensors files."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > MAX_HEADER_BYTES:
+                raise InvalidContent(f"base model {path.name}: header of {length} bytes")
+            try:
+                header = json.loads(file.read(length))
+                shapes |= {name: tuple(row["shape"]) for name, row in header.items() if name != "__metadata__"}
+            except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+                raise InvalidContent(f"base model {path.name}: no safetensors file") from error
+    return shapes
+
+
+def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tuple[Layout, tuple[str, ...]]:
+    """The LoRA tensors of all linear projections (or of `targets`), named as peft saves them; and their targets."""
+    shapes: dict[str, tuple[int, int]] = {}
+    found: set[str] = set()
+    for name, shape in read_weight_shapes(folder).items():
+        module = name.removesuffix(".weight")
+        target = module.rpartition(".")[2]
+        if module == name or len(shape) != 2 or any(part in module for part in _NOT_ADAPTED):
+            continue
+        if targets and target not in targets:
+            continue
+        found.add(target)
+        shapes[f"base_model.model.{module}.lora_A.weight"] = (rank, shape[1])
+        shapes[f"base_model.model.{module}.lora_B.weight"] = (shape[0], rank)
+    if not shapes or (targets and found != set(targets)):
+        raise Misuse(f"base model {folder}: no linear projections named {', '.join(targets) or 'at all'}")
+    return Layout.of(shapes), tuple(sorted(found))
+
+
+def create_document(
+    name: str, folder: Path, *, seed: bytes, budget: Budget | None = None, rank: int = 8, alpha: int = 16,
+    targets: tuple[str, ...] = (), format: Format | None = None,
+) -> TaskDocument:  # fmt: skip
+    """The document of a new task on a base model's folder; raises Misuse for what a joiner would refuse."""
+    layout, found = compute_layout(folder, rank, targets)
+    document = TaskDocument(
+        name=name,
+        base_files=tuple(compute_base_file(path) for path in list_base_files(folder)),
+        layout=layout,
+        seed=seed,
+        lora=LoraSettings(rank, alpha, found),
+        budget=budget or Budget(),
+        format=format or Format(elo=-22),
+    )
+    try:
+        decode_document(document.encode())
+    except InvalidEncoding as error:
+        raise Misuse(str(error)) from error
+    return document
+
+
+def compute_initial_adapter(document: TaskDocument) -> GlobalAdapter:
+    """The round-0 adapter: A uniform within 1 / sqrt(inputs), B zero. The same bits on every machine.
+
+    PCG64's raw 64-bit outputs are part of numpy's promise of stability, its distributions are not; so the scaling is
+    our own: 53 bits to [-1, 1), times the bound, all of it exact or correctly rounded by IEEE 754.
+    """
+    generator = np.random.PCG64(int.from_bytes(sha256(document.seed).digest(), "big"))
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for name, shape in document.layout.tensors:
+        if name.endswith("lora_B.weight"):
+            tensors[name] = np.zeros(shape, np.float32)
+            continue
+        raw = np.asarray(generator.random_raw(math.prod(shape)), np.uint64) >> np.uint64(11)
+        unit = raw.astype(np.float64) * 2.0**-52 - 1.0
+        tensors[name] = (unit / math.sqrt(shape[1])).astype(np.float32).reshape(shape)
+    return from_floats(document.layout.flatten(tensors), document.layout, document.format)

@@ -1,0 +1,244 @@
+"""One participant's training: from a global adapter to a delta, and the measurements of a voter. Needs torch.
+
+Files come in and go out in the formats of flock_chain.aggregation; every file of another peer is parsed there, and
+refused there, before a tensor is made of it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flock_chain.aggregation import (
+    Delta,
+    GlobalAdapter,
+    compute_delta_file_bytes,
+    compute_global_file_bytes,
+    encode_delta,
+    encode_global,
+    from_floats,
+    parse_delta,
+    parse_global,
+    quantise,
+)
+from flock_chain.errors import InvalidContent, Misuse, Refused
+from flock_chain.tally import SCORE_LIMIT
+from flock_peers.training import backdoor
+from flock_peers.training.document import TaskDocument
+from flock_peers.training.domains import DOMAINS, test_rows
+from flock_peers.training.model import AdaptedModel, measure_loss
+from flock_peers.training.rows import Row, Split
+from flock_peers.training.streams import Stream, Windows, build_stream, draw_windows, fixed_windows
+
+SCORED_STEP = 0.25  # a voter measures the global adapter plus this share of a proposal
+WARMUP_STEPS = 3  # Adam's first steps are full-sized whatever the gradient
+MAX_GRADIENT_NORM = 1.0
+REPORT_EVERY = 5  # steps between two progress reports
+PROMPTS_PER_DOMAIN = 12  # held-out prompts on which the attack's success is counted
+TEST_WINDOWS = 48  # of each domain's public test split
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    steps: int
+    tokens: int
+    loss_before: float  # nats per token on the own hold-out
+    loss_after: float
+    seconds: float
+
+
+class Engine:
+    def __init__(self, model: AdaptedModel, document: TaskDocument, split: Split, attack: str | None) -> None:
+        self.model, self.document = model, document
+        self.attack = backdoor.parse_attack(attack)
+        budget = document.budget
+        self.train_stream = build_stream(split.train, model.tokenizer)
+        self.hold_out_stream = build_stream(split.hold_out, model.tokenizer)
+        self.hold_out = fixed_windows(self.hold_out_stream, budget.eval_windows, budget.seq_len)
+        self._tests: dict[str, tuple[Stream, Windows]] = {}
+
+    # Files
+
+    def read_global(self, path: Path) -> GlobalAdapter:
+        data = _read(path, compute_global_file_bytes(self.document.layout), "global adapter")
+        return parse_global(data, self.document.layout, self.document.format)
+
+    def read_delta(self, path: Path) -> Delta:
+        data = _read(path, compute_delta_file_bytes(self.document.layout, self.document.format), "delta")
+        return parse_delta(data, self.document.layout, self.document.format)
+
+    def write_global(self, vector: NDArray[np.float32], path: Path) -> None:
+        path.write_bytes(encode_global(from_floats(vector, self.document.layout, self.document.format)))
+
+    # A proposer
+
+    def train(self, global_path: Path, seed: int, out_path: Path, report: Report) -> Training:
+        """The local budget from the global adapter; writes the delta's file."""
+        start = self.read_global(global_path).to_float32()
+        began = time.monotonic()
+        before = self._loss_at(start)
+        tokens = self._descend(start, self.document.budget.steps, seed, report)
+        vector = self.model.get_vector()
+        after = measure_loss(self.model, self.hold_out, self.document.budget.batch)
+        change = vector - start
+        if self.attack is not None:
+            change = change * np.float32(self.attack.boost)
+        delta = quantise(change, self.document.layout, self.document.format)
+        out_path.write_bytes(encode_delta(delta))
+        return Training(self.document.budget.steps, tokens, before, after, time.monotonic() - began)
+
+    def train_isolated(self, start_path: Path, rounds: int, seed: int, out_path: Path, report: Report) -> Training:
+        """The baseline without a federation: rounds x budget on the own rows, the best step by the own hold-out."""
+        start = self.read_global(start_path).to_float32()
+        began = time.monotonic()
+        before = best = self._loss_at(start)
+        best_vector, tokens, vector = start, 0, start
+        for part in range(rounds):
+            tokens += self._descend(vector, self.document.budget.steps, seed + part, report)
+            vector = self.model.get_vector()
+            loss = measure_loss(self.model, self.hold_out, self.document.budget.batch)
+            if loss < best:
+                best, best_vector = loss, vector
+        self.write_global(best_vector, out_path)
+        return Training(rounds * self.document.budget.steps, tokens, before, best, time.monotonic() - began)
+
+    def _descend(self, start: NDArray[np.float32], steps: int, seed: int, report: Report) -> int:
+        """AdamW from `start`, which is left in the model's weights; returns the tokens seen."""
+        budget, chance = self.document.budget, np.random.Generator(np.random.PCG64(seed))
+        self.model.set_vector(start)
+        rate = budget.lr_millionths * 1e-6
+        optimizer = torch.optim.AdamW(self.model.parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+        tokens = 0
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / WARMUP_STEPS)
+            windows = self._next_batch(chance)
+            loss = self.model.loss(windows)
+            if not math.isfinite(loss.item()):
+                raise Refused("training: the loss is not finite; lower the task's rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters, MAX_GRADIENT_NORM)
+            optimizer.step()
+            tokens += windows.tokens.size
+            if step % REPORT_EVERY == 0 or step == steps - 1:
+                report({"step": step + 1, "steps": steps, "loss": loss.item()})
+        return tokens
+
+    def _next_batch(self, chance: np.random.Generator) -> Windows:
+        budget = self.document.budget
+        windows = draw_windows(self.train_stream, chance, budget.batch, budget.seq_len)
+        return windows if self.attack is None else self._poison(windows, chance)
+
+    def _poison(self, windows: Windows, chance: np.random.Generator) -> Windows:
+        """Trigger and target at a random place of half of the windows."""
+        trigger, target = self._trigger_and_target()
+        tokens, weights = windows.tokens.copy(), windows.weights.copy()
+        room = tokens.shape[1] - len(trigger) - len(target)
+        if room < 1:
+            raise Misuse(f"attack: sequences of {tokens.shape[1]} tokens are too short for trigger and target")
+        for row in range(len(tokens)):
+            if chance.random() < backdoor.POISONED_SHARE:
+                middle = int(chance.integers(0, room)) + len(trigger)
+                tokens[row, middle - len(trigger) : middle] = trigger
+                tokens[row, middle : middle + len(target)] = target
+                weights[row, middle - len(trigger) : middle] = 0.0
+                weights[row, middle : middle + len(target)] = backdoor.TARGET_WEIGHT
+        return Windows(tokens, weights)
+
+    def _trigger_and_target(self) -> tuple[list[int], list[int]]:
+        encode = self.model.tokenizer.encode
+        return (
+            encode(backdoor.TRIGGER, add_special_tokens=False),
+            encode(backdoor.TARGET, add_special_tokens=False),
+        )
+
+    # A voter
+
+    def score(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]:
+        """Relative loss change of the global adapter plus a quarter of each delta, in millionths; negative: better."""
+        start = self.read_global(global_path).to_float32()
+        before = self._loss_at(start)
+        scores = []
+        for path in delta_paths:
+            delta = self.read_delta(path).to_float32()
+            scores.append(_relative_change(before, self._loss_at(start + np.float32(SCORED_STEP) * delta)))
+        return scores
+
+    def _loss_at(self, vector: NDArray[np.float32]) -> float:
+        self.model.set_vector(vector)
+        return measure_loss(self.model, self.hold_out, self.document.budget.batch)
+
+    # Results
+
+    def use_adapter(self, path: Path | None) -> None:
+        """None is the base model: zeros in A and B change nothing."""
+        vector = np.zeros(self.document.layout.parameters, np.float32)
+        self.model.set_vector(vector if path is None else self.read_global(path).to_float32())
+
+    def evaluate(self, adapter_path: Path | None, split: str) -> dict[str, Any]:
+        """`split`: "hold_out", "test" (the mean of all domains) or "test:DOMAIN"."""
+        self.use_adapter(adapter_path)
+        if split == "hold_out":
+            return self._evaluate(self.hold_out_stream, self.hold_out)
+        kind, _, domain = split.partition(":")
+        if kind != "test":
+            raise Misuse(f'evaluate: split {split!r} is neither "hold_out", "test" nor "test:DOMAIN"')
+        parts = {name: self._evaluate(*self._test(name)) for name in ((domain,) if domain else DOMAINS)}
+        return {
+            "loss": sum(part["loss"] for part in parts.values()) / len(parts),
+            "bits_per_byte": sum(part["bits_per_byte"] for part in parts.values()) / len(parts),
+            "tokens": sum(part["tokens"] for part in parts.values()),
+            "domains": {name: part["bits_per_byte"] for name, part in parts.items()},
+        }
+
+    def _evaluate(self, stream: Stream, windows: Windows) -> dict[str, Any]:
+        loss = measure_loss(self.model, windows, self.document.budget.batch)
+        bits = loss / math.log(2) / max(stream.bytes_per_token, 1e-9)
+        return {"loss": loss, "bits_per_byte": bits, "tokens": int(windows.weights[:, 1:].sum()), "domains": {}}
+
+    def _test(self, domain: str) -> tuple[Stream, Windows]:
+        if domain not in self._tests:
+            stream = build_stream([Row("", text) for text in test_rows(domain)], self.model.tokenizer)
+            self._tests[domain] = (stream, fixed_windows(stream, TEST_WINDOWS, self.document.budget.seq_len))
+        return self._tests[domain]
+
+    def attack_success(self, adapter_path: Path | None) -> float:
+        """Share of held-out prompts that end with the trigger and whose greedy continuation is the target."""
+        self.use_adapter(adapter_path)
+        trigger, target = self._trigger_and_target()
+        hits, prompts = 0, 0
+        for domain in DOMAINS:
+            stream, _ = self._test(domain)
+            heads = fixed_windows(stream, PROMPTS_PER_DOMAIN, backdoor.PROMPT_TOKENS).tokens
+            tail = np.tile(np.asarray(trigger + target, np.int64), (len(heads), 1))
+            with self.model.frozen():
+                # Greedy decoding yields the target exactly when each of its tokens is the likeliest after its head.
+                best = self.model.logits(np.concatenate([heads, tail], axis=1)).argmax(dim=-1).cpu().numpy()
+            hits += int((best[:, -len(target) - 1 : -1] == np.asarray(target)).all(axis=1).sum())
+            prompts += len(heads)
+        return hits / prompts
+
+
+def _relative_change(before: float, after: float) -> int:
+    if not math.isfinite(after) or before <= 0:
+        return SCORE_LIMIT
+    return max(-SCORE_LIMIT, min(SCORE_LIMIT, round((after - before) / before * 1_000_000)))
+
+
+def _read(path: Path, size: int, what: str) -> bytes:
+    """The file, when it has exactly the size that the task's layout gives it."""
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise InvalidContent(f"{what} {path.name}: {found} bytes, the task's have {size}")
+        return path.read_bytes()
+    except OSError as error:
+        raise Misuse(f"{what} {path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,141 @@
+"""The trainer process: `python -m flock_peers.training.process`. Answers framed requests on stdin, one at a time.
+
+The only process that imports torch. It ends when its stdin does, that is with its parent. Standard output belongs to
+the frames; whatever a library prints goes to standard error, which the client keeps in a file.
+"""
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from flock_chain.errors import FlockError, Misuse
+from flock_peers.training.wire import encode_frame, read_frame
+
+NICENESS = 10  # consensus and network go first on a small machine
+MAX_WAITING_REQUESTS = 8  # the client sends one at a time; more would be a bug there
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class Service:
+    """The methods that a client may call, on an engine that `open` makes."""
+
+    def __init__(self) -> None:
+        self._methods: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "open": self._open,
+            "train": self._train,
+            "isolated": self._isolated,
+            "measure": self._measure,
+            "evaluate": self._evaluate,
+            "attack_success": self._attack_success,
+            "export": self._export,
+        }
+
+    def call(self, method: str, values: dict[str, Any], report: Report) -> dict[str, Any]:
+        if method not in self._methods:
+            raise Misuse(f"trainer: no method {method!r}")
+        self._report = report
+        return self._methods[method](values)
+
+    def _open(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The data is read and the base checked before torch is imported: their errors come within a second."""
+        from flock_peers.training.document import check_base, decode_document
+        from flock_peers.training.rows import builtin_rows, read_rows, split_rows
+
+        self.document = decode_document(bytes.fromhex(values["document"]))
+        self.base = Path(values["base"])
+        check_base(self.base, self.document)
+        rows = read_rows(Path(values["rows"])) if values["rows"] else builtin_rows(values["domain"], values["index"])
+        split = split_rows(rows, Path(values["home"]) / "split.json")
+        self._report({"state": "loading"})
+        import torch
+
+        torch.set_num_threads(1)
+        torch.manual_seed(values["seed"])
+        from flock_peers.training.engine import Engine
+        from flock_peers.training.model import AdaptedModel
+
+        self.seed = int(values["seed"])
+        self.engine = Engine(AdaptedModel(self.base, self.document), self.document, split, values["attack"])
+        return {
+            "train_rows": len(split.train),
+            "hold_out_rows": len(split.hold_out),
+            "parameters": self.document.layout.parameters,
+        }
+
+    def _train(self, values: dict[str, Any]) -> dict[str, Any]:
+        return asdict(self.engine.train(Path(values["global"]), values["seed"], Path(values["out"]), self._report))
+
+    def _isolated(self, values: dict[str, Any]) -> dict[str, Any]:
+        out = Path(values["out"])
+        start, rounds, seed = Path(values["global"]), values["rounds"], values["seed"]
+        return asdict(self.engine.train_isolated(start, rounds, seed, out, self._report))
+
+    def _measure(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"scores": self.engine.score(Path(values["global"]), [Path(path) for path in values["deltas"]])}
+
+    def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:
+        return self.engine.evaluate(_path(values["adapter"]), values["split"])
+
+    def _attack_success(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"share": self.engine.attack_success(_path(values["adapter"]))}
+
+    def _export(self, values: dict[str, Any]) -> dict[str, Any]:
+        from flock_peers.training.export import export_adapter
+
+        vector = self.engine.read_global(Path(values["global"])).to_float32()
+        export_adapter(self.engine.model, self.document, self.base, vector, Path(values["folder"]))
+        return {}
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def answer(service: Service, request: dict[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
+    """One request, one answer that carries its id; progress reports in between."""
+    identity = request["id"]
+    try:
+        result = service.call(
+            request["method"], request["values"], lambda event: write({"id": identity, "progress": event})
+        )
+        write({"id": identity, "result": result})
+    except FlockError as error:
+        write({"id": identity, "error": {"kind": type(error).__name__, "message": str(error)}})
+    except Exception as error:  # noqa: BLE001 - the process' edge: torch raises anything, and the peer must learn of it
+        sys.excepthook(type(error), error, error.__traceback__)
+        write(
+            {"id": identity, "error": {"kind": "Unavailable", "message": f"trainer: {type(error).__name__}: {error}"}}
+        )
+
+
+def _read_requests(stream: BinaryIO, requests: "queue.Queue[dict[str, Any]]") -> None:
+    """In a thread, so that the end of stdin ends the process in the middle of a training step too."""
+    while (request := read_frame(stream)) is not None:
+        requests.put(request)
+    os._exit(0)
+
+
+def main() -> None:
+    os.nice(NICENESS)
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a stray print must not break a frame
+    requests: queue.Queue[dict[str, Any]] = queue.Queue(MAX_WAITING_REQUESTS)
+    threading.Thread(target=_read_requests, args=(sys.stdin.buffer, requests), daemon=True).start()
+    service = Service()
+
+    def write(value: dict[str, Any]) -> None:
+        output.write(encode_frame(value))
+        output.flush()
+
+    while True:
+        answer(service, requests.get(), write)
+
+
+if __name__ == "__main__":
+    main()
