@@ -1,0 +1,85 @@
+"""Under which keys the chain's rows are stored, and how they are read back. Trie nodes and code: by hash alone.
+
+H            id of the head                      h | id        block
+n | height   id of the block at that height      r | id        receipts of that block
+t | hash     height | index of a transaction     c | height    finalize certificate (written by who commits)
+"""
+
+import struct
+
+from flock_chain.errors import Unavailable
+from flock_chain.execution.blocks import Block, Receipt, decode_block, decode_receipts, encode_receipts
+from flock_chain.execution.machine import KeyValues, Writes
+
+HEAD = b"H"
+_PLACE = struct.Struct(">QI")
+_NO_LIMIT = 1 << 62  # what we stored was checked before
+
+
+def height_key(height: int) -> bytes:
+    return b"n" + height.to_bytes(8, "big")
+
+
+def block_key(block_id: bytes) -> bytes:
+    return b"h" + block_id
+
+
+def receipts_key(block_id: bytes) -> bytes:
+    return b"r" + block_id
+
+
+def transaction_key(transaction_hash: bytes) -> bytes:
+    return b"t" + transaction_hash
+
+
+def certificate_key(height: int) -> bytes:
+    return b"c" + height.to_bytes(8, "big")
+
+
+def make_rows(block: Block, receipts: tuple[Receipt, ...]) -> Writes:
+    """Everything but the state that a final block adds."""
+    rows: Writes = {
+        HEAD: block.id,
+        height_key(block.height): block.id,
+        block_key(block.id): block.encoded,
+        receipts_key(block.id): encode_receipts(receipts),
+    }
+    for receipt in receipts:
+        rows[transaction_key(receipt.hash)] = _PLACE.pack(receipt.height, receipt.index)
+    return rows
+
+
+def read_block_bytes(reader: KeyValues, height: int) -> bytes | None:
+    block_id = reader.get(height_key(height))
+    return None if block_id is None else reader.get(block_key(block_id))
+
+
+def read_block(reader: KeyValues, height: int) -> Block:
+    """Raises Unavailable where the block is not final here."""
+    data = read_block_bytes(reader, height)
+    if data is None:
+        raise Unavailable(f"block {height} is not here")
+    return decode_block(data, max_bytes=_NO_LIMIT)
+
+
+def read_head(reader: KeyValues) -> Block | None:
+    block_id = reader.get(HEAD)
+    data = None if block_id is None else reader.get(block_key(block_id))
+    return None if data is None else decode_block(data, max_bytes=_NO_LIMIT)
+
+
+def read_receipts(reader: KeyValues, height: int) -> tuple[Receipt, ...]:
+    """In the order of the block; raises Unavailable where the block is not final here."""
+    block_id = reader.get(height_key(height))
+    data = None if block_id is None else reader.get(receipts_key(block_id))
+    if data is None:
+        raise Unavailable(f"receipts of block {height} are not here")
+    return decode_receipts(data, height)
+
+
+def read_receipt(reader: KeyValues, transaction_hash: bytes) -> Receipt | None:
+    place = reader.get(transaction_key(transaction_hash))
+    if place is None:
+        return None
+    height, index = _PLACE.unpack(place)
+    return read_receipts(reader, height)[index]
