@@ -1,0 +1,41 @@
+# Two commands: `make demo` runs the main job, `make test` passes the tests. Both set themselves up in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: demo test lint package-check clean
+
+demo: $(VENV)/.ready-run
+	$(BIN)/python -m flock_p2p demo $(ARGS)
+
+test: $(VENV)/.ready-dev lint
+	$(BIN)/python -m pytest -q $(ARGS)
+	$(MAKE) package-check
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# What a user gets: sdist -> wheel -> an empty environment -> run from /.
+package-check: $(VENV)/.ready-dev
+	PYTHON=$(BIN)/python sh .ci/check-package
+
+$(VENV)/.checked:
+	@PYTHON=$(PYTHON) sh .ci/check-prerequisites
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "pip>=25"
+	@touch $@
+
+$(VENV)/.ready-run: $(VENV)/.checked pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.checked pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.ready-run
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,131 @@
+"""Typed views of the task board as the roles see it. Reads through a ledger; decides nothing."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+from flock_chain.crypto import Account
+from flock_chain.tally import Verdict
+
+
+class Phase(IntEnum):
+    WAITING = 0
+    DRAW_PROPOSERS = 1
+    COMMIT = 2
+    DRAW_VOTERS = 3
+    REVEAL = 4
+    AVAILABILITY = 5
+    SCORE_COMMIT = 6
+    SCORE_REVEAL = 7
+    TALLY = 8
+    ADOPT = 9
+    ENDED = 10
+
+
+class Views(Protocol):
+    """What the roles need of a ledger to read."""
+
+    async def view(self, contract: str, function: str, *args: Any, height: int | None = None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """A running round: bitmaps are indexed by the position in `proposers` or `voters`."""
+
+    task: int
+    round: int
+    phase: Phase
+    deadline: int  # chain seconds
+    adapter: bytes  # content id of the accepted global adapter
+    proposers: tuple[Account, ...]
+    voters: tuple[Account, ...]
+    committed: int
+    revealed: int
+    manifests: tuple[bytes, ...]
+    attested: int
+    held_set: int
+    score_committed: int
+    score_revealed: int
+    tallied: bool
+    verdicts: tuple[Verdict, ...]
+    adoption_votes: int
+
+    def proposer_index(self, account: Account) -> int | None:
+        return self.proposers.index(account) if account in self.proposers else None
+
+    def voter_index(self, account: Account) -> int | None:
+        return self.voters.index(account) if account in self.voters else None
+
+    def accepted(self) -> list[int]:
+        return [i for i, verdict in enumerate(self.verdicts) if verdict is Verdict.ACCEPTED]
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What a round decided, as it stands on chain for ever."""
+
+    task: int
+    round: int
+    proposers: tuple[Account, ...]
+    voters: tuple[Account, ...]
+    manifests: tuple[bytes, ...]
+    verdicts: tuple[Verdict, ...]
+    medians: tuple[int, ...]
+    scores_revealed: int
+    adapter_before: bytes
+    adapter_after: bytes
+
+
+def bits(bitmap: int) -> list[int]:
+    return [i for i in range(bitmap.bit_length()) if bitmap >> i & 1]
+
+
+def as_account(value: Any) -> Account:
+    """Loaders give addresses as bytes or as 0x text."""
+    return Account(bytes.fromhex(value[2:]) if isinstance(value, str) else bytes(value))
+
+
+def _verdicts(row: Any, count: int) -> tuple[Verdict, ...]:
+    values = [Verdict(v) for v in row][:count]
+    return tuple(values + [Verdict.NONE] * (count - len(values)))
+
+
+async def read_round(views: Views, task: int, *, height: int | None = None) -> RoundView:
+    row = await views.view("TaskBoard", "round_view", task, height=height)
+    proposers = tuple(as_account(a) for a in row["proposers"])
+    return RoundView(
+        task=task,
+        round=row["round"],
+        phase=Phase(row["phase"]),
+        deadline=row["deadline"],
+        adapter=bytes(row["adapter"]),
+        proposers=proposers,
+        voters=tuple(as_account(a) for a in row["voters"]),
+        committed=row["committed"],
+        revealed=row["revealed"],
+        manifests=tuple(bytes(m) for m in row["manifests"]),
+        attested=row["attested"],
+        held_set=row["held_set"],
+        score_committed=row["score_committed"],
+        score_revealed=row["score_revealed"],
+        tallied=bool(row["tallied"]),
+        verdicts=_verdicts(row["verdicts"], len(proposers)),
+        adoption_votes=row["adoption_votes"],
+    )
+
+
+async def read_result(views: Views, task: int, number: int, *, height: int | None = None) -> RoundResult:
+    row = await views.view("TaskBoard", "round_result", task, number, height=height)
+    proposers = tuple(as_account(a) for a in row["proposers"])
+    return RoundResult(
+        task=task,
+        round=number,
+        proposers=proposers,
+        voters=tuple(as_account(a) for a in row["voters"]),
+        manifests=tuple(bytes(m) for m in row["manifests"]),
+        verdicts=_verdicts(row["verdicts"], len(proposers)),
+        medians=tuple(row["medians"]),
+        scores_revealed=row["scores_revealed"],
+        adapter_before=bytes(row["adapter_before"]),
+        adapter_after=bytes(row["adapter_after"]),
+    )

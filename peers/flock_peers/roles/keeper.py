@@ -1,0 +1,80 @@
+"""What a participant does beside its seats: collect its rewards, and keep every proposal of the task.
+
+A home that keeps the proposals can be verified later and can serve those who come late. Decides no verdict.
+"""
+
+import logging
+
+from flock_chain.crypto import Account
+from flock_chain.errors import InvalidRemote, Unavailable
+from flock_peers.roles.board import RoundResult, Views, read_result
+from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.library import Library
+from flock_peers.roles.sender import Sender
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5  # per proposal of a finished round; who served it may be gone for good
+
+
+class Keeper:
+    """`step` once per head; works through finished rounds in order."""
+
+    def __init__(self, account: Account, library: Library, views: Views, sender: Sender, jobs: Jobs) -> None:
+        self._account, self._library, self._views = account, library, views
+        self._sender, self._jobs = sender, jobs
+        self._claimed_until = 0  # all rounds below are claimed, or give nothing
+        self._attempts: dict[tuple[int, int], int] = {}
+        self._kept: set[tuple[int, int]] = set()
+
+    async def step(self, current_round: int, is_ended: bool) -> None:
+        """`current_round`: the running one; all below are settled, and it too once the task has ended."""
+        settled = current_round + (1 if is_ended else 0)
+        await self._claim(settled)
+        for number in range(max(0, current_round - 1), settled):
+            await self.keep_round(number)
+
+    async def _claim(self, settled: int) -> None:
+        for number in range(self._claimed_until, settled):
+            due = await self._views.view("TaskBoard", "claimable", self._library.task, number, self._account)
+            if due > 0:
+                label = f"claim {self._library.task}/{number}"
+                await self._sender.call(label, "TaskBoard", "claim", self._library.task, number)
+                return
+            self._claimed_until = number + 1
+
+    async def keep_all(self, settled: int) -> None:
+        for number in range(settled):
+            await self.keep_round(number)
+
+    async def keep_round(self, number: int) -> None:
+        key = ("result", self._library.task, number)
+        result = self._jobs.ensure(key, lambda: read_result(self._views, self._library.task, number))
+        if result is None:
+            return
+        for index, manifest in enumerate(result.manifests):
+            if manifest != bytes(32):
+                self._keep_one(result, index)
+
+    def _keep_one(self, result: RoundResult, index: int) -> None:
+        name = (result.round, index)
+        if name in self._kept or self._attempts.get(name, 0) >= MAX_ATTEMPTS:
+            return
+        self._jobs.ensure(("keep", self._library.task, *name), lambda: self._fetch(result, index))
+
+    async def _fetch(self, result: RoundResult, index: int) -> bool:
+        name = (result.round, index)
+        self._attempts[name] = self._attempts.get(name, 0) + 1
+        account = result.proposers[index]
+        try:
+            await self._library.fetch_proposal(
+                result.round, index, account, result.manifests[index], result.adapter_before
+            )
+        except InvalidRemote as error:
+            log.info("round %d: not keeping the proposal of 0x%s: %s", result.round, account.hex(), error)
+        except Unavailable:
+            if self._attempts[name] >= MAX_ATTEMPTS:
+                log.warning("round %d: the proposal of 0x%s could not be had", result.round, account.hex())
+            raise
+        self._kept.add(name)
+        return True

@@ -1,0 +1,170 @@
+"""A task's adapters and proposals on this peer: fetched by content id, checked before use, kept until the task ends.
+
+Every participant keeps every proposal that could be had, so that any home can be verified later. Knows the blob
+store and the task's format; knows no votes and no torch.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from flock_chain.aggregation import (
+    Delta,
+    GlobalAdapter,
+    apply,
+    compute_delta_file_bytes,
+    compute_global_file_bytes,
+    encode_global,
+    parse_delta,
+    parse_global,
+)
+from flock_chain.content import MAX_OBJECT_BYTES, ChunkList, compute_chunk_list, split_chunks
+from flock_chain.crypto import Account
+from flock_chain.errors import InvalidContent, InvalidEncoding, Unavailable
+from flock_chain.proposal import Manifest, decode_manifest
+from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
+
+log = logging.getLogger(__name__)
+
+FETCH_SECONDS = 60.0  # for one file from all providers together; a phase's deadline usually comes first
+
+
+class Objects(Protocol):
+    """The local blob store, as far as the library needs it."""
+
+    def put_object(self, data: bytes) -> bytes: ...
+    def put_bytes(self, data: bytes) -> bytes: ...
+    def get_object(self, digest: bytes) -> bytes | None: ...
+    def file_path(self, digest: bytes) -> Path | None: ...
+
+
+class Fetcher(Protocol):
+    """Content-addressed fetch from other peers; verified on arrival."""
+
+    async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes: ...
+    async def fetch_file(
+        self, digest: bytes, providers: Sequence[Account] | None = None, *, max_bytes: int
+    ) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One proposal that is here, well formed, and fits its round."""
+
+    index: int  # of its proposer
+    manifest: Manifest
+    delta: Delta
+    path: Path  # of the delta file
+
+
+def compute_file_digest(data: bytes) -> bytes:
+    return compute_chunks(data).digest
+
+
+def compute_chunks(data: bytes) -> ChunkList:
+    return compute_chunk_list(split_chunks(data))
+
+
+def check_manifest(
+    data: bytes, *, chain: bytes, task: int, number: int, account: Account, parent: bytes, document: TaskDocument
+) -> Manifest:
+    """Parse a proposer's manifest and hold it against its round; raises InvalidContent naming the check."""
+    try:
+        manifest = decode_manifest(data)
+    except InvalidEncoding as error:
+        raise InvalidContent(str(error)) from error
+    wanted = {"chain": chain, "task": task, "round": number, "account": account, "parent": parent}
+    for name, value in wanted.items():
+        if getattr(manifest, name) != value:
+            raise InvalidContent(f"manifest: its {name} is not the round's")
+    size = compute_delta_file_bytes(document.layout, document.format)
+    if manifest.delta_bytes != size:
+        raise InvalidContent(f"manifest: a delta of {manifest.delta_bytes} bytes; every one of this task has {size}")
+    return manifest
+
+
+class Library:
+    """One task's contents. `chain` is the genesis hash."""
+
+    def __init__(self, task: int, document: TaskDocument, chain: bytes, store: Objects, fetcher: Fetcher) -> None:
+        self.task, self.document, self._chain = task, document, chain
+        self._store, self._fetcher = store, fetcher
+
+    async def fetch_proposal(
+        self, number: int, index: int, account: Account, manifest_digest: bytes, parent: bytes
+    ) -> Proposal:
+        """Raises InvalidContent where the bytes are here and no adapter, Unavailable where they cannot be had."""
+        data = self._store.get_object(manifest_digest)
+        if data is None:
+            with trio.move_on_after(FETCH_SECONDS):
+                data = await self._fetcher.fetch_object(manifest_digest, [account])
+        if data is None:
+            raise Unavailable(f"round {number}: manifest of proposer {index} not found")
+        manifest = check_manifest(
+            data,
+            chain=self._chain,
+            task=self.task,
+            number=number,
+            account=account,
+            parent=parent,
+            document=self.document,
+        )
+        path = await self._file(manifest.delta, manifest.delta_bytes, [account])
+        delta = await trio.to_thread.run_sync(self._parse_delta, path)
+        return Proposal(index, manifest, delta, path)
+
+    def _parse_delta(self, path: Path) -> Delta:
+        return parse_delta(path.read_bytes(), self.document.layout, self.document.format)
+
+    async def _file(self, digest: bytes, max_bytes: int, providers: Sequence[Account]) -> Path:
+        path = self._store.file_path(digest)
+        if path is None:
+            with trio.move_on_after(FETCH_SECONDS):
+                path = await self._fetcher.fetch_file(digest, providers, max_bytes=max_bytes)
+        if path is None:
+            raise Unavailable(f"content {digest.hex()[:12]} not found at any connected peer")
+        return path
+
+    async def global_path(self, digest: bytes) -> Path:
+        """The file of a global adapter of this task: here, computable (round 0), or fetched."""
+        path = self._store.file_path(digest)
+        if path is None:
+            await trio.to_thread.run_sync(self._put_initial)
+            path = self._store.file_path(digest)
+        if path is not None:
+            return path
+        return await self._file(digest, compute_global_file_bytes(self.document.layout), [])
+
+    def _put_initial(self) -> bytes:
+        return self._store.put_bytes(encode_global(compute_initial_adapter(self.document)))
+
+    async def read_global(self, digest: bytes) -> GlobalAdapter:
+        path = await self.global_path(digest)
+        return await trio.to_thread.run_sync(
+            lambda: parse_global(path.read_bytes(), self.document.layout, self.document.format)
+        )
+
+    async def compute_candidate(self, parent: bytes, accepted: Sequence[Delta]) -> bytes:
+        """The global adapter after a round, put into the store; its content id."""
+        before = await self.read_global(parent)
+        return await trio.to_thread.run_sync(lambda: self._store.put_bytes(encode_global(apply(before, accepted))))
+
+
+async def open_library(
+    task: int, document_digest: bytes, adapter: bytes, chain: bytes, store: Objects, fetcher: Fetcher
+) -> Library:
+    """Fetch and check a task's document; raises InvalidContent where its round-0 adapter is not the one on chain."""
+    data = store.get_object(document_digest)
+    if data is None:
+        with trio.move_on_after(FETCH_SECONDS):
+            data = await fetcher.fetch_object(document_digest, None)
+    if data is None or len(data) > MAX_OBJECT_BYTES:
+        raise Unavailable(f"task {task}: its document {document_digest.hex()[:12]} is at no connected peer")
+    library = Library(task, decode_document(data), chain, store, fetcher)
+    if await trio.to_thread.run_sync(library._put_initial) != adapter:
+        raise InvalidContent(f"task {task}: its round-0 adapter is not the one that its document describes")
+    return library

@@ -1,0 +1,115 @@
+"""The proposer's part of a round: train, publish, commit, reveal. Decides from the board alone, so it can resume."""
+
+import logging
+import secrets as chance
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import trio
+
+from flock_chain.content import object_digest
+from flock_chain.crypto import Account
+from flock_chain.proposal import SALT_BYTES, Manifest, compute_proposal_commitment
+from flock_contracts.addresses import BOARD
+from flock_peers.roles.board import Phase, RoundView
+from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.library import Library, Objects
+from flock_peers.roles.secrets import RoundSecrets
+from flock_peers.roles.sender import Sender
+
+log = logging.getLogger(__name__)
+
+
+class Training(Protocol):
+    """What the proposer needs of a trainer."""
+
+    async def train(self, global_path: Path, *, round: int, seed: int, out_path: Path) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    account: Account
+    chain_id: int
+    genesis_hash: bytes
+    seed: int  # of local training; private, so that nobody else can predict the batches
+
+
+class Proposer:
+    """Acts in COMMIT and REVEAL of the rounds in which this account was drawn."""
+
+    def __init__(
+        self, identity: Identity, library: Library, store: Objects, trainer: Training, sender: Sender,
+        secrets: RoundSecrets, jobs: Jobs, folder: Path,
+    ) -> None:  # fmt: skip
+        self._identity, self._library, self._store = identity, library, store
+        self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
+        self._folder = folder
+
+    async def step(self, view: RoundView) -> None:
+        index = view.proposer_index(self._identity.account)
+        if index is None:
+            return
+        if view.phase is Phase.COMMIT and not view.committed >> index & 1:
+            await self._commit(view)
+        elif view.phase is Phase.REVEAL and view.committed >> index & 1 and not view.revealed >> index & 1:
+            await self._reveal(view)
+
+    async def _commit(self, view: RoundView) -> None:
+        record = self._secrets.load(view.task, view.round, "proposal")
+        if record is None:
+            key = ("train", view.task, view.round)
+            record = self._jobs.ensure(key, lambda: self._train(view))
+        if record is None:
+            return
+        commitment = compute_proposal_commitment(
+            self._identity.chain_id,
+            BOARD,
+            view.task,
+            view.round,
+            self._identity.account,
+            record["manifest"],
+            record["salt"],
+        )
+        await self._sender.call(
+            f"commit {view.task}/{view.round}", "TaskBoard", "commit", view.task, view.round, commitment
+        )
+
+    async def _train(self, view: RoundView) -> dict[str, Any]:
+        """Train, put delta and manifest into the store, and write down what the commitment will open to."""
+        parent = await self._library.global_path(view.adapter)
+        out = self._folder / f"task{view.task}-round{view.round}.delta"
+        log.info("round %d: drawn as proposer, training from %s", view.round, view.adapter.hex()[:12])
+        result = await self._trainer.train(parent, round=view.round, seed=self._identity.seed, out_path=out)
+        data = await trio.to_thread.run_sync(out.read_bytes)
+        delta = await trio.to_thread.run_sync(self._store.put_bytes, data)
+        manifest = Manifest(
+            chain=self._identity.genesis_hash,  # type: ignore[arg-type]
+            task=view.task,
+            round=view.round,
+            account=self._identity.account,
+            parent=view.adapter,  # type: ignore[arg-type]
+            delta=delta,  # type: ignore[arg-type]
+            delta_bytes=len(data),
+            steps=result.steps,
+            tokens=result.tokens,
+        ).encode()
+        self._store.put_object(manifest)
+        out.unlink(missing_ok=True)
+        record = {"manifest": object_digest(manifest), "salt": chance.token_bytes(SALT_BYTES)}
+        self._secrets.save(view.task, view.round, "proposal", record)
+        log.info(
+            "round %d: trained %d steps, own loss %.4f -> %.4f",
+            view.round, result.steps, result.loss_before, result.loss_after,
+        )  # fmt: skip
+        return record
+
+    async def _reveal(self, view: RoundView) -> None:
+        record = self._secrets.load(view.task, view.round, "proposal")
+        if record is None:
+            log.error("round %d: committed, but the record to open it with is gone; the bond will be cut", view.round)
+            return
+        await self._sender.call(
+            f"reveal {view.task}/{view.round}", "TaskBoard", "reveal",
+            view.task, view.round, record["manifest"], record["salt"],
+        )  # fmt: skip

@@ -1,0 +1,52 @@
+"""What this peer committed to and must be able to open: salts, manifests and scores of its rounds, on its own disk.
+
+A record is on disk, synced, before the commitment leaves: a peer that is killed after committing can still open.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flock_chain import codec
+from flock_chain.errors import Refused
+
+MAX_SECRET_BYTES = 64 << 10  # a score vector of 16 and its filters take under 2 KB
+
+
+class RoundSecrets:
+    """Records by (task, round, kind); a second, different record of one name is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+
+    def _path(self, task: int, number: int, kind: str) -> Path:
+        return self._folder / f"task{task}-round{number}-{kind}"
+
+    def load(self, task: int, number: int, kind: str) -> dict[str, Any] | None:
+        path = self._path(task, number, kind)
+        if not path.exists():
+            return None
+        record = codec.decode(path.read_bytes(), limit=MAX_SECRET_BYTES)
+        return dict(record)
+
+    def save(self, task: int, number: int, kind: str, record: dict[str, Any]) -> None:
+        known = self.load(task, number, kind)
+        if known is not None:
+            if known != record:
+                raise Refused(f"round {number}: a {kind} was committed already and is kept")
+            return
+        path = self._path(task, number, kind)
+        part = path.with_suffix(".part")
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(handle, codec.encode(record))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(part, path)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

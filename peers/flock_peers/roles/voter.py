@@ -1,0 +1,207 @@
+"""The voter's part of a round: hold, score, tally, adopt. Measures on its own hold-out; decides no verdict.
+
+The board is the only memory of what was done; what was committed to is on disk before it leaves.
+"""
+
+import logging
+import secrets as chance
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import trio
+
+from flock_chain.aggregation import filter_bits
+from flock_chain.errors import InvalidContent, Unavailable
+from flock_chain.proposal import SALT_BYTES, compute_score_commitment
+from flock_chain.tally import FILTER_NO_SCORE, SCORE_LIMIT, SEATS_MAX, Tally, compute_tally
+from flock_contracts.addresses import BOARD
+from flock_peers.roles.board import Phase, RoundView, Views, bits
+from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.library import Library, Proposal
+from flock_peers.roles.proposer import Identity
+from flock_peers.roles.secrets import RoundSecrets
+from flock_peers.roles.sender import Sender
+
+log = logging.getLogger(__name__)
+
+ADOPT_TOLERANCE = 0.01  # a candidate may be worse by this share on the own hold-out (eps of the vote on the aggregate)
+AVAILABILITY_SECONDS = 8.0  # for what is not here yet, before attesting what is; its sender has served others by then
+
+
+class Measuring(Protocol):
+    """What the voter needs of a trainer: losses on the own hold-out."""
+
+    async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]: ...
+    async def evaluate(self, adapter_path: Path | None, split: str) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a voter found when it looked for a round's proposals."""
+
+    proposals: dict[int, Proposal]
+    invalid: tuple[int, ...]
+
+
+class Voter:
+    """Acts from AVAILABILITY to ADOPT of the rounds in which this account was drawn to vote."""
+
+    def __init__(
+        self, identity: Identity, library: Library, views: Views, trainer: Measuring, sender: Sender,
+        secrets: RoundSecrets, jobs: Jobs,
+    ) -> None:  # fmt: skip
+        self._identity, self._library, self._views = identity, library, views
+        self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
+
+    async def step(self, view: RoundView) -> None:
+        index = view.voter_index(self._identity.account)
+        if index is None:
+            return
+        if view.phase is Phase.AVAILABILITY and not view.attested >> index & 1:
+            await self._attest(view)
+        elif view.phase is Phase.SCORE_COMMIT and not view.score_committed >> index & 1:
+            await self._commit_scores(view)
+        elif view.phase is Phase.SCORE_REVEAL and (view.score_committed & ~view.score_revealed) >> index & 1:
+            await self._reveal_scores(view)
+        elif view.phase is Phase.TALLY and not view.tallied:
+            await self._tally(view)
+        elif view.phase is Phase.ADOPT and view.score_revealed >> index & 1 and not view.adoption_votes >> index & 1:
+            await self._adopt(view)
+
+    async def _call(self, view: RoundView, function: str, *args: Any) -> None:
+        label = f"{function} {view.task}/{view.round}"
+        await self._sender.call(label, "TaskBoard", function, view.task, view.round, *args)
+
+    # Availability
+
+    async def _attest(self, view: RoundView) -> None:
+        held: Held | None = self._jobs.ensure(("hold", view.task, view.round), lambda: self._hold(view))
+        if held is None:
+            return
+        bitmap = sum(1 << index for index in held.proposals)
+        await self._call(view, "attest_available", bitmap, sum(1 << index for index in held.invalid))
+
+    async def _hold(self, view: RoundView) -> Held:
+        proposals: dict[int, Proposal] = {}
+        invalid: list[int] = []
+
+        async def look(index: int) -> None:
+            account = view.proposers[index]
+            try:
+                proposals[index] = await self._library.fetch_proposal(
+                    view.round, index, account, view.manifests[index], view.adapter
+                )
+            except InvalidContent as error:
+                invalid.append(index)
+                log.warning("round %d: proposal of 0x%s is invalid: %s", view.round, account.hex(), error)
+            except Unavailable as error:
+                log.warning("round %d: proposal of 0x%s is unavailable: %s", view.round, account.hex(), error)
+
+        with trio.move_on_after(AVAILABILITY_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for index in bits(view.revealed):
+                    nursery.start_soon(look, index)
+        return Held(dict(proposals), tuple(sorted(invalid)))
+
+    async def _proposals(self, view: RoundView, indices: Sequence[int]) -> dict[int, Proposal]:
+        """Those of `indices` that can be had now; what others attested may have arrived meanwhile."""
+        found: dict[int, Proposal] = {}
+        for index in indices:
+            try:
+                found[index] = await self._library.fetch_proposal(
+                    view.round, index, view.proposers[index], view.manifests[index], view.adapter
+                )
+            except (InvalidContent, Unavailable) as error:
+                log.warning("round %d: cannot score proposal %d: %s", view.round, index, error)
+        return found
+
+    # Scores
+
+    async def _commit_scores(self, view: RoundView) -> None:
+        record = self._secrets.load(view.task, view.round, "scores")
+        if record is None:
+            record = self._jobs.ensure(("score", view.task, view.round), lambda: self._score(view))
+        if record is None:
+            return
+        commitment = compute_score_commitment(
+            self._identity.chain_id,
+            BOARD,
+            view.task,
+            view.round,
+            self._identity.account,
+            record["scores"],
+            record["filters"],
+            record["salt"],
+        )
+        await self._call(view, "commit_scores", commitment)
+
+    async def _score(self, view: RoundView) -> dict[str, Any]:
+        members = bits(view.held_set)
+        found = await self._proposals(view, members)
+        scores, filters = [0] * SEATS_MAX, [0] * SEATS_MAX
+        for index in members:
+            filters[index] = 0 if index in found else FILTER_NO_SCORE
+        if found:
+            order = sorted(found)
+            results = await trio.to_thread.run_sync(filter_bits, [found[index].delta for index in order])
+            parent = await self._library.global_path(view.adapter)
+            measured = await self._trainer.measure(parent, [found[index].path for index in order])
+            for index, result, score in zip(order, results, measured, strict=True):
+                filters[index] |= result
+                scores[index] = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
+        record = {"scores": scores, "filters": filters, "salt": chance.token_bytes(SALT_BYTES)}
+        self._secrets.save(view.task, view.round, "scores", record)
+        log.info("round %d: scored %s", view.round, {i: (scores[i], filters[i]) for i in members})
+        return record
+
+    async def _reveal_scores(self, view: RoundView) -> None:
+        record = self._secrets.load(view.task, view.round, "scores")
+        if record is None:
+            log.error("round %d: committed scores, but the record is gone; the bond will be cut", view.round)
+            return
+        await self._call(view, "reveal_scores", record["scores"], record["filters"], record["salt"])
+
+    # Tally and adoption
+
+    async def _tally(self, view: RoundView) -> None:
+        tally = await read_tally(self._views, view)
+        await self._call(view, "tally", list(tally.medians), tally.center, tally.mad)
+
+    async def _adopt(self, view: RoundView) -> None:
+        choice = self._jobs.ensure(("adopt", view.task, view.round), lambda: self._judge_candidate(view))
+        if choice is not None:
+            await self._call(view, "attest_adoption", choice)
+
+    async def _judge_candidate(self, view: RoundView) -> bytes:
+        """The candidate's content id, or the previous one's where it is worse on the own hold-out."""
+        accepted = view.accepted()
+        found = await self._proposals(view, accepted)
+        if len(found) < len(accepted):
+            raise Unavailable("an accepted proposal is not here yet, so the candidate cannot be computed")
+        candidate = await self._library.compute_candidate(view.adapter, [found[index].delta for index in accepted])
+        before = await self._trainer.evaluate(await self._library.global_path(view.adapter), "hold_out")
+        after = await self._trainer.evaluate(await self._library.global_path(candidate), "hold_out")
+        is_worse = not after.loss <= before.loss * (1 + ADOPT_TOLERANCE)
+        log.info(
+            "round %d: own hold-out loss %.4f -> %.4f with the candidate: %s",
+            view.round, before.loss, after.loss, "keep the previous" if is_worse else "adopt",
+        )  # fmt: skip
+        return view.adapter if is_worse else candidate
+
+
+async def read_tally(views: Views, view: RoundView, *, height: int | None = None) -> Tally:
+    """The reference tally of the scores that were revealed on chain."""
+    rows = [
+        await views.view("TaskBoard", "score_of", view.task, view.round, voter, height=height)
+        for voter in bits(view.score_revealed)
+    ]
+    terms = (await views.view("TaskBoard", "task_view", view.task, height=height))["terms"]
+    return compute_tally(
+        [tuple(scores) for scores, _ in rows],
+        [tuple(filters) for _, filters in rows],
+        view.held_set,
+        terms["loss_limit"],
+        terms["mad_multiple"],
+    )
