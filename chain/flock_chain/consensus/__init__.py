@@ -1,1 +1,1 @@
-"""Height-wise Simplex as a pure state machine: inputs in, effects out. Knows nothing of the EVM, sockets, disks or clocks."""
+"""Height-wise Simplex as a pure state machine: inputs in, effects out. No EVM, sockets, disks or clocks."""

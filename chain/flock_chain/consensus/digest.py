@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from flock_chain.crypto import Digest, keccak256
 from flock_chain.consensus.types import Kind
+from flock_chain.crypto import Digest, keccak256
 from flock_chain.errors import Misuse
 
 DOMAIN = keccak256(b"flock-p2p consensus vote 1")  # no other message of this project or of Ethereum starts so

@@ -1,4 +1,4 @@
-"""What goes into the core and what comes out. Effects are carried out in order, by whoever owns disk, network and time."""
+"""What goes into the core and what comes out. Effects are carried out in order, by who owns disk, network and time."""
 
 from dataclasses import dataclass, field
 from enum import Enum

@@ -98,7 +98,9 @@ class Signer:
         if record.height > self._mark:
             return
         if (record.kind, record.view) in self._signed:
-            raise Refused(f"signer: a different {record.kind.name} of height {record.height} view {record.view} is signed")
+            raise Refused(
+                f"signer: a different {record.kind.name} of height {record.height} view {record.view} is signed"
+            )
         for one, other in ((Kind.NULLIFY, Kind.FINALIZE), (Kind.FINALIZE, Kind.NULLIFY)):
             if record.kind == one and (other, record.view) in self._signed:
                 raise Refused(f"signer: {one.name} after {other.name} in height {record.height} view {record.view}")

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from flock_chain.crypto import Account
 from flock_chain.consensus.types import MAX_VALIDATORS, MAX_WEIGHT
+from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
 
 

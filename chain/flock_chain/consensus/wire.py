@@ -88,9 +88,7 @@ def encode_message(message: Message, body: bytes = b"") -> bytes:
         case Proposal():
             v = message.vote
             certificates = [_certificate_fields(certificate) for certificate in message.certificates]
-            return encode(
-                [_PROPOSAL, v.height, v.view, v.parent_view, v.block_id, v.signature, certificates, body]
-            )
+            return encode([_PROPOSAL, v.height, v.view, v.parent_view, v.block_id, v.signature, certificates, body])
         case Certificate():
             return encode([_CERTIFICATE, _certificate_fields(message)])
         case Status():
