@@ -4,7 +4,7 @@ A block is 32 mantissas m, |m| <= 127, and one exponent k: its values are m * 2^
 by the task, puts every delta of the task on one integer grid of unit 2^elo, so that sums, dots and norms are exact.
 The bounds below are what the exact paths rest on:
 
-  float64 dots   a run of 2^(53 - 2*(bits - 1 + window)) products stays below 2^53, so any order of addition is exact
+  float64 dots   EXACT_RUN products of two grid integers stay below 2^53, so any order of addition is exact
   int64 sums     a contribution stays below 2^(bits - 1 + window + GUARD_BITS) = 2^32, the grid below 2^53
 """
 
@@ -18,6 +18,7 @@ MIN_ELO, MAX_ELO = -40, 0  # any float32 update fits; powers of two stay normal 
 MAX_WINDOW = 15  # beyond, a run of float64 products would be shorter than a block
 BITS = (8,)  # int4 can come as a further value
 BLOCK = 32
+EXACT_RUN = 1 << (53 - 2 * (7 + MAX_WINDOW))  # 512; narrower windows would allow more, and gain nothing
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,6 @@ class Format:
     def grid_exponent(self) -> int:
         """The global adapter's unit is 2 to this."""
         return self.elo - GUARD_BITS
-
-    @property
-    def exact_run(self) -> int:
-        """So many products of two grid integers add up exactly in float64."""
-        return 1 << (53 - 2 * (self.bits - 1 + self.window))
 
     def to_dict(self) -> dict[str, int]:
         return asdict(self)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_chain.aggregation.delta import Delta
-from flock_chain.aggregation.format import Format
+from flock_chain.aggregation.format import EXACT_RUN, Format
 from flock_chain.aggregation.layout import Layout
 from flock_chain.errors import Misuse
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, FILTER_NORM_REJECT, FILTER_NORM_SLASH, compute_lower_median
@@ -30,7 +30,7 @@ def compute_gram(deltas: Sequence[Delta], *, chunk_blocks: int = _CHUNK_BLOCKS) 
     addition, so for any number of threads and any instruction set.
     """
     layout, format = _check_alike(deltas)
-    rows = max(1, format.exact_run // format.block)  # blocks in an exact run
+    rows = EXACT_RUN // format.block  # blocks in an exact run
     powers = np.ldexp(1.0, np.arange(format.window + 1))
     blocks = sum(layout.block_counts(format.block))
     gram = [[0] * len(deltas) for _ in deltas]

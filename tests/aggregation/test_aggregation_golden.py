@@ -1,0 +1,50 @@
+"""Known digests: whoever changes a format or a rounding by accident fails here, before peers disagree."""
+
+import numpy as np
+from aggregation_support import FORMAT
+
+from flock_chain.aggregation import (
+    Layout,
+    apply,
+    compute_clip_factors,
+    compute_gram,
+    encode_delta,
+    encode_global,
+    from_floats,
+    quantise,
+)
+from flock_chain.content import compute_chunk_list, split_chunks
+
+LAYOUT = Layout.of({"layers.0.lora_A": (8, 24), "layers.0.lora_B": (24, 8), "layers.1.lora_A": (8, 25)})
+
+
+def make_golden_vector(seed: int, exponent: int) -> np.ndarray:
+    """By integer arithmetic, so that no library's generator takes part."""
+    values = [((index + seed) ** 2 * 2654435761 % 4001 - 2000) * 2.0**exponent for index in range(LAYOUT.parameters)]
+    return np.array(values, np.float32)
+
+
+def digest(data: bytes) -> str:
+    return compute_chunk_list(split_chunks(data)).digest.hex()
+
+
+def test_files_and_sums_of_known_vectors_have_known_ids():
+    deltas = [quantise(make_golden_vector(seed, -16 - seed % 2), LAYOUT, FORMAT) for seed in range(3)]
+    adapter = from_floats(make_golden_vector(9, -14), LAYOUT, FORMAT)
+    gram = compute_gram(deltas)
+    assert [digest(encode_delta(delta)) for delta in deltas] == GOLDEN_DELTAS
+    assert gram[0] == GOLDEN_DOTS
+    assert compute_clip_factors([gram[i][i] for i in range(3)]) == GOLDEN_FACTORS
+    assert digest(encode_global(adapter)) == GOLDEN_ADAPTER
+    assert digest(encode_global(apply(adapter, deltas))) == GOLDEN_AFTER
+
+
+GOLDEN_DELTAS = [
+    "441455a506c842f3f7fe7ceff9924e1c215546b46bc788d7d4d04ab6276fb7b2",
+    "08d1a0503cf6fe0a3441cb369d57e34a8b9153b12c1c9b3dcdf7071649bdf9b5",
+    "e06f72d9f66fd2ce94c5cd2ec1cc52d128fb08185c8eab2896c58a5ee16eea4d",
+]
+GOLDEN_DOTS = [54035721748480, -1246387765248, 1399538581504]
+GOLDEN_FACTORS = [1072160440, 1073741824, 1073741824]
+GOLDEN_ADAPTER = "804f2ab081c0e10b1f89bb5fb1a22d0fab46a15174ab3cd05107f0c476344e72"
+GOLDEN_AFTER = "ef0490f17bfba3e48c5ddc1afa916d63be46094ee58b4e3ccb9dc2b4afeff992"
