@@ -9,7 +9,7 @@ from flock_chain.errors import Misuse
 
 @dataclass(frozen=True)
 class ValidatorSet:
-    """`rows`: (account, weight) in the chain's order. Safe while at most `max_byzantine` of `total` weight misbehaves."""
+    """`rows`: (account, weight) in the chain's order. Safe while at most `max_byzantine` weight misbehaves."""
 
     rows: tuple[tuple[Account, int], ...]
     total: int = field(init=False, compare=False)
