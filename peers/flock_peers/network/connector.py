@@ -1,0 +1,103 @@
+"""Keeps a host connected: dials what the address book knows, with bounded back-off, and asks peers whom they know.
+
+The rule is a full mesh: every peer tries to hold one connection to every other.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from flock_chain.crypto import Account
+from flock_chain.errors import FlockError
+from flock_peers.network.addresses import AddressBook, Entry
+from flock_peers.network.hello import decode_addresses
+from flock_peers.network.identity import Address
+from flock_peers.network.limits import Limits
+
+log = logging.getLogger(__name__)
+
+_SAVE_SECONDS = 10.0
+
+
+class Connector:
+    def __init__(
+        self, book: AddressBook, limits: Limits, *, is_connected: Callable[[Account], bool],
+        dial: Callable[[Address], Awaitable[None]], ask_peers: Callable[[Account], Awaitable[bytes]],
+        connected: Callable[[], list[Account]], keeps_loopback: bool,
+    ) -> None:  # fmt: skip
+        self._book, self._limits = book, limits
+        self._is_connected, self._dial = is_connected, dial
+        self._ask_peers, self._connected = ask_peers, connected
+        self._keeps_loopback = keeps_loopback
+        self._dialing: set[Account] = set()
+        self._wake = trio.Event()
+        self._nursery: trio.Nursery
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._save_often)
+            self._nursery.start_soon(self._ask_often)
+            while True:
+                wait = self._dial_due()
+                self._wake = trio.Event()
+                with trio.move_on_after(wait):
+                    await self._wake.wait()
+
+    def _dial_due(self) -> float:
+        """Start what is due; returns the seconds until the next is."""
+        now = trio.current_time()
+        wanted = [
+            entry for entry in self._book.entries.values()
+            if entry.account not in self._dialing and entry.addresses and not self._is_connected(entry.account)
+        ]  # fmt: skip
+        wanted.sort(key=lambda entry: (not entry.is_bootstrap, entry.due))
+        for entry in wanted:
+            if entry.due <= now and len(self._dialing) < self._limits.parallel_dials:
+                self._dialing.add(entry.account)
+                self._nursery.start_soon(self._try, entry)
+        later = [entry.due - now for entry in wanted if entry.account not in self._dialing]
+        return max(0.05, min(later, default=self._limits.redial_seconds_max))
+
+    async def _try(self, entry: Entry) -> None:
+        address = entry.addresses[0]
+        try:
+            await self._dial(address)
+            self._book.on_success(entry.account, address)
+        except FlockError as error:
+            level = logging.INFO if entry.is_bootstrap and entry.failures == 0 else logging.DEBUG
+            log.log(level, "cannot connect: %s", error)
+            self._book.on_failure(entry.account, trio.current_time())
+        finally:
+            self._dialing.discard(entry.account)
+            self.wake()
+
+    async def learn_from(self, account: Account) -> None:
+        """Ask one peer for the addresses that it knows."""
+        try:
+            addresses = decode_addresses(await self._ask_peers(account), self._limits.exchanged_addresses)
+        except FlockError as error:
+            log.debug("peer exchange with 0x%s: %s", account.hex(), error)
+            return
+        if any([self._book.add(a) for a in addresses if self._keeps_loopback or not a.is_loopback]):
+            self.wake()
+
+    async def _ask_often(self) -> None:
+        turn = 0
+        while True:
+            await trio.sleep(self._limits.exchange_seconds)
+            peers = self._connected()
+            if peers:
+                turn += 1
+                await self.learn_from(peers[turn % len(peers)])
+
+    async def _save_often(self) -> None:
+        try:
+            while True:
+                await trio.sleep(_SAVE_SECONDS)
+                self._book.save()
+        finally:
+            self._book.save()

@@ -1,0 +1,191 @@
+"""GossipSub 1.1 for one stack: guarded, rate-limited per forwarder, with settings that are not the stock ones."""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import trio
+from libp2p.peer.id import ID
+from libp2p.pubsub import gossipsub as gossipsub_module, pubsub as pubsub_module
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.pubsub_notifee import PubsubNotifee
+from libp2p.pubsub.rpc_queue import RpcQueue
+from libp2p.pubsub.score import ScoreParams, TopicScoreParams
+from libp2p.tools.anyio_service import background_trio_service
+
+from flock_chain.crypto import Account
+from flock_chain.errors import FlockError
+from flock_peers.network.identity import account_of
+from flock_peers.network.limits import TokenBucket
+from flock_peers.network.link import Link
+from flock_peers.network.stack import GuardedService, Stack
+
+log = logging.getLogger(__name__)
+
+Validator = Callable[[Account, bytes], bool]
+GossipHandler = Callable[[Account, bytes], Awaitable[None]]
+_OUT_QUEUE = 1024  # messages waiting for one slow peer
+_SUBSCRIPTION_QUEUE = 4096  # messages waiting for our own handler
+_DEGREE, _DEGREE_LOW, _DEGREE_HIGH = 6, 4, 12
+_HEARTBEAT_SECONDS = 1
+_SCORES = ScoreParams(
+    # An invalid message costs its forwarder a point for about ten seconds; a hundred points shut it up.
+    p1_time_in_mesh=TopicScoreParams(weight=0.01, cap=10, decay=0.99),
+    p2_first_message_deliveries=TopicScoreParams(weight=0.1, cap=50, decay=0.9),
+    p4_invalid_messages=TopicScoreParams(weight=-1, cap=1000, decay=0.9),
+    p5_behavior_penalty_weight=1, p5_behavior_penalty_decay=0.9,
+    gossip_threshold=-50, publish_threshold=-100, graylist_threshold=-200,
+)  # fmt: skip
+
+
+class _WideQueue(RpcQueue):
+    """Stock: 32 messages."""
+
+    def __init__(self, max_size: int = _OUT_QUEUE, max_message_size: int = 1 << 20) -> None:
+        super().__init__(max_size, max_message_size)
+
+
+pubsub_module.RpcQueue = _WideQueue
+pubsub_module.SUBSCRIPTION_CHANNEL_SIZE = _SUBSCRIPTION_QUEUE
+
+
+@dataclass(frozen=True)
+class Topic:
+    validator: Validator  # sync; False, or an exception, means that the message goes nowhere
+    handler: GossipHandler
+
+
+class _Router(GuardedService, GossipSub):
+    pass
+
+
+class _Pubsub(GuardedService, Pubsub):
+    allow: Callable[[ID], bool]
+
+    async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
+        """Stock, a message with a junk key or a raising validator ends the service."""
+        if msg_forwarder != self.my_id and not self.allow(msg_forwarder):
+            return
+        try:
+            await super().push_msg(msg_forwarder, msg)
+        except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
+            log.info("gossip: message of %s dropped: %r", msg_forwarder, error)
+
+
+class Gossip:
+    """`topics` is the host's table, shared: a topic that is added there is subscribed with `add_topic`."""
+
+    def __init__(self, stack: Stack, topics: Mapping[str, Topic], bucket_of: Callable[[Account], TokenBucket]) -> None:
+        self._stack, self._topics, self._bucket_of = stack, topics, bucket_of
+        self._router = _Router(
+            [PROTOCOL_ID_V11], _DEGREE, _DEGREE_LOW, _DEGREE_HIGH,
+            heartbeat_interval=_HEARTBEAT_SECONDS, heartbeat_initial_delay=0.5,
+            gossip_window=6, gossip_history=10, score_params=_SCORES,
+            adaptive_gossip_enabled=False, spam_protection_enabled=False, eclipse_protection_enabled=False,
+        )  # fmt: skip
+        self._pubsub = _Pubsub(
+            stack.host, self._router, strict_signing=True, max_inbound_rpc_size=stack.limits.gossip_message_bytes
+        )
+        self._pubsub.allow = self._allow
+        # Sequence numbers must grow over restarts: stock starts at the seconds, and repeats itself after a busy run.
+        self._pubsub.counter = time.time_ns()
+        # Peers are announced to pubsub once they are admitted, not when they connect.
+        notifees = stack.swarm.notifees
+        self._notifee = next(n for n in notifees if isinstance(n, PubsubNotifee))
+        notifees.remove(self._notifee)
+        self._queue: trio.MemorySendChannel[tuple[str, bytes]]
+        self._queue, self._to_publish = trio.open_memory_channel(stack.limits.publish_queue)
+        self._nursery: trio.Nursery
+
+    def _allow(self, forwarder: ID) -> bool:
+        return self._bucket_of(account_of(forwarder)).take()
+
+    async def on_admitted(self, link: Link) -> None:
+        await self._notifee.connected(self._stack.swarm, link.swarm_conn)
+
+    async def on_gone(self, link: Link) -> None:
+        await self._notifee.disconnected(self._stack.swarm, link.swarm_conn)
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """False when the queue is full."""
+        try:
+            self._queue.send_nowait((topic, payload))
+        except trio.WouldBlock:
+            return False
+        return True
+
+    def peers_of(self, topic: str) -> list[Account]:
+        return [account_of(peer) for peer in self._pubsub.peer_topics.get(topic, ())]
+
+    def add_topic(self, name: str) -> None:
+        self._nursery.start_soon(self._follow, name)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        async with (
+            background_trio_service(self._pubsub),
+            background_trio_service(self._router),
+            trio.open_nursery() as self._nursery,
+        ):
+            await self._pubsub.wait_until_ready()
+            for name in self._topics:
+                self.add_topic(name)
+            self._nursery.start_soon(self._publish_all)
+            yield
+            self._nursery.cancel_scope.cancel()
+
+    async def _publish_all(self) -> None:
+        async for topic, payload in self._to_publish:
+            try:
+                await self._pubsub.publish(topic, payload)
+            except Exception as error:  # noqa: BLE001 - one message that cannot be sent is not the end of gossip
+                log.warning("gossip: cannot publish on %s: %r", topic, error)
+
+    async def _follow(self, name: str) -> None:
+        topic = self._topics[name]
+
+        def validate(_forwarder: ID, message: Any) -> bool:
+            try:
+                return list(message.topicIDs) == [name] and bool(
+                    topic.validator(account_of(ID(message.from_id)), message.data)
+                )
+            except FlockError as error:
+                log.info("gossip: invalid message on %s: %s", name, error)
+            except Exception:
+                log.exception("gossip: the validator of %s failed", name)
+            return False
+
+        self._pubsub.set_topic_validator(name, validate, False)
+        subscription = await self._pubsub.subscribe(name)
+        while True:
+            message = await subscription.get()
+            try:
+                await topic.handler(account_of(ID(message.from_id)), bytes(message.data))
+            except Exception:
+                log.exception("gossip: the handler of %s failed", name)
+
+
+def _replace_signed_records() -> None:
+    """Every RPC carries the sender's signed address record; stock signs, parses and stores it each time.
+
+    Addresses are learned from hello alone, so what arrives is ignored; what goes out is made once per host.
+    """
+    make_record = pubsub_module.env_to_send_in_RPC
+    records: WeakKeyDictionary[Any, tuple[bytes, bool]] = WeakKeyDictionary()
+
+    def own_record(host: Any) -> tuple[bytes, bool]:
+        if host not in records:
+            records[host] = (make_record(host)[0], False)
+        return records[host]
+
+    for module in (pubsub_module, gossipsub_module):
+        module.env_to_send_in_RPC = own_record
+        module.maybe_consume_signed_record = lambda _message, _host, _peer: True
+
+
+_replace_signed_records()

@@ -1,0 +1,82 @@
+"""The handshake after the handshake: both sides say which chain they are on and where they listen. Pure encoding."""
+
+from dataclasses import dataclass
+
+from flock_chain.codec import decode, encode
+from flock_chain.crypto import Account
+from flock_chain.errors import FlockError, InvalidEncoding, InvalidRemote
+from flock_peers.network.identity import MAX_ADDRESS_CHARACTERS, Address, parse_address
+
+HELLO = "/flock/hello/1"
+GENESIS = "/flock/genesis/1"  # answered before hello: a joiner does not know the genesis yet
+PEERS = "/flock/peers/1"
+VERSION = 1
+MAX_HELLO_BYTES = 4096
+MAX_LISTEN = 4
+
+
+@dataclass(frozen=True)
+class Hello:
+    version: int
+    genesis_hash: bytes
+    listen: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        return encode({"genesis": self.genesis_hash, "listen": list(self.listen), "version": self.version})
+
+
+def decode_hello(data: bytes) -> Hello:
+    value = decode(data, limit=MAX_HELLO_BYTES)
+    if not isinstance(value, dict) or set(value) != {"genesis", "listen", "version"}:
+        raise InvalidEncoding("hello: wrong fields")
+    genesis, listen, version = value["genesis"], value["listen"], value["version"]
+    if not isinstance(genesis, bytes) or len(genesis) != 32 or type(version) is not int:
+        raise InvalidEncoding("hello: wrong genesis hash or version")
+    if not isinstance(listen, list) or len(listen) > MAX_LISTEN or not all(isinstance(x, str) for x in listen):
+        raise InvalidEncoding(f"hello: listen addresses are no list of at most {MAX_LISTEN} texts")
+    return Hello(version, genesis, tuple(listen))
+
+
+def check_hello(theirs: Hello, genesis_hash: bytes, account: Account, remote: str) -> None:
+    """Raises InvalidRemote with what a user needs to know."""
+    who = f"peer 0x{account.hex()} at {remote}"
+    if theirs.version != VERSION:
+        raise InvalidRemote(f"{who} speaks version {theirs.version} of the protocol, this peer speaks {VERSION}")
+    if theirs.genesis_hash != genesis_hash:
+        raise InvalidRemote(
+            f"{who} is on another network: its genesis hash is 0x{theirs.genesis_hash.hex()}, "
+            f"this peer's is 0x{genesis_hash.hex()}; check the bootstrap address and the genesis file"
+        )
+
+
+def listen_addresses(theirs: Hello, account: Account) -> list[Address]:
+    """Where a peer says that it listens; what is not its own is skipped."""
+    found = []
+    for text in theirs.listen:
+        try:
+            address = parse_address(text)
+        except FlockError:
+            continue
+        if address.account == account:
+            found.append(address)
+    return found
+
+
+def encode_addresses(addresses: list[Address]) -> bytes:
+    return encode([str(address) for address in addresses])
+
+
+def decode_addresses(data: bytes, most: int) -> list[Address]:
+    """Hearsay: the first `most` that parse and may be dialed on a stranger's word."""
+    value = decode(data, limit=most * (MAX_ADDRESS_CHARACTERS + 8))
+    if not isinstance(value, list):
+        raise InvalidEncoding("peer exchange: no list")
+    found = []
+    for text in value[:most]:
+        try:
+            address = parse_address(text)
+        except FlockError:
+            continue
+        if address.is_dialable_hearsay:
+            found.append(address)
+    return found

@@ -1,0 +1,538 @@
+"""A peer's place in the network: one identity, links to every other peer, messages, requests and gossip by account.
+
+Runs the libp2p stack under a supervisor: if it dies, the host logs why and starts a new one; handlers, topics and
+queues stay. Knows nothing of what the messages say.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from flock_chain.crypto import Account, Key
+from flock_chain.errors import FlockError, InvalidRemote, InvalidSignature, Misuse, Unavailable
+from flock_peers.network import requests
+from flock_peers.network.addresses import AddressBook
+from flock_peers.network.connector import Connector
+from flock_peers.network.gossip import Gossip, GossipHandler, Topic, Validator
+from flock_peers.network.hello import (
+    GENESIS, HELLO, MAX_HELLO_BYTES, PEERS, VERSION, Hello, check_hello, decode_hello, encode_addresses,
+    listen_addresses,
+)  # fmt: skip
+from flock_peers.network.identity import Address, make_address, parse_address, peer_id_of
+from flock_peers.network.limits import Limits, TokenBucket
+from flock_peers.network.link import Link, Stream
+from flock_peers.network.listener import open_listener
+from flock_peers.network.messages import Outbox, receive
+from flock_peers.network.stack import Stack, StreamHandler
+
+log = logging.getLogger(__name__)
+
+MessageHandler = Callable[[Account, bytes], Awaitable[None]]
+RequestHandler = Callable[[Account, bytes], Awaitable[bytes]]
+PeerHandler = Callable[[Account], Awaitable[None]]
+
+_RESTART_SECONDS, _RESTART_SECONDS_MAX = 0.2, 10.0
+_OPEN_PROTOCOLS = frozenset({HELLO, GENESIS, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"})
+
+
+@dataclass
+class Counters:
+    messages_sent: int = 0
+    messages_received: int = 0
+    messages_dropped: int = 0  # ours, because a queue was full or the peer was gone
+    peers_misbehaved: int = 0
+    restarts: int = 0
+
+
+@dataclass
+class _Buckets:
+    """What one account may send us; outlives its connections."""
+
+    messages: TokenBucket
+    message_bytes: TokenBucket
+    requests: TokenBucket
+    gossip: TokenBucket
+
+
+@dataclass
+class _Peer:
+    """A connected account. The scope ends its outboxes when the last link is gone."""
+
+    links: list[Link] = field(default_factory=list)
+    outboxes: dict[str, Outbox] = field(default_factory=dict)
+    requests: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def newest_link(self) -> Link | None:
+        alive = [link for link in self.links if not link.closed.is_set()]
+        return alive[-1] if alive else None
+
+
+class Host:
+    """Open with `open_host`. All methods are for the trio thread; those without `await` never block."""
+
+    def __init__(
+        self, key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits, *, announce: str | None,
+        bootstrap: Sequence[str], known_peers: Path | None, genesis_document: bytes | None,
+    ) -> None:  # fmt: skip
+        if len(genesis_hash) != 32:
+            raise Misuse("host: a genesis hash is 32 bytes")
+        self.key, self.account, self.limits = key, key.account, limits
+        self.genesis_hash = genesis_hash
+        self.counters = Counters()
+        self._listen_host, self._port = listen
+        self._announce = announce
+        self._genesis_document = genesis_document
+        self._handlers: dict[str, StreamHandler] = {HELLO: self._serve_hello}
+        if genesis_document is not None:
+            self._handlers[GENESIS] = self._serve_genesis
+        self._topics: dict[str, Topic] = {}
+        self._peers: dict[Account, _Peer] = {}
+        self._buckets: dict[Account, _Buckets] = {}
+        self._banned: dict[Account, float] = {}
+        self._on_connected: list[PeerHandler] = []
+        self._on_disconnected: list[PeerHandler] = []
+        self._changed = trio.Event()
+        self._stack: Stack | None = None
+        self._gossip: Gossip | None = None
+        self._nursery: trio.Nursery
+        self.book = AddressBook(key.account, limits, known_peers)
+        for text in bootstrap:
+            self.book.add(parse_address(text), is_bootstrap=True)
+        self._connector = Connector(
+            self.book, limits, is_connected=self.is_connected, dial=self._dial, connected=self.connected,
+            ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
+            keeps_loopback=listen[0] in ("127.0.0.1", "::1", "localhost"),
+        )  # fmt: skip
+        self.on_request(PEERS, self._answer_peers)
+
+    # --- who we are, who is there
+
+    @property
+    def address(self) -> str:
+        """What others pass to `connect`."""
+        return str(self._address_for(None))
+
+    def _address_for(self, link: Link | None) -> Address:
+        host = self._announce or self._listen_host
+        if host in ("0.0.0.0", "::"):  # useless to others: say the address that this peer sees us by
+            host = link.local_host if link else "127.0.0.1"
+        return make_address(host, self._port, peer_id_of(self.key))
+
+    def connected(self) -> list[Account]:
+        return [account for account, peer in self._peers.items() if peer.newest_link() is not None]
+
+    def is_connected(self, account: Account) -> bool:
+        peer = self._peers.get(account)
+        return peer is not None and peer.newest_link() is not None
+
+    def remote_of(self, account: Account) -> str | None:
+        """ip:port of the connection to a peer, for people to read."""
+        peer = self._peers.get(account)
+        link = peer.newest_link() if peer else None
+        return link.remote if link else None
+
+    def on_connected(self, handler: PeerHandler) -> None:
+        self._on_connected.append(handler)
+
+    def on_disconnected(self, handler: PeerHandler) -> None:
+        self._on_disconnected.append(handler)
+
+    async def wait_for_peers(self, count: int) -> None:
+        while len(self.connected()) < count:
+            await self._changed.wait()
+
+    async def wait_disconnected(self, account: Account) -> None:
+        while self.is_connected(account):
+            await self._changed.wait()
+
+    # --- connections
+
+    async def connect(self, address: str) -> Account:
+        """Connect now, and again whenever the connection is lost.
+
+        Raises Unavailable when nobody answers (within ten seconds), InvalidRemote when another peer answers there or
+        it is on another network, InvalidEncoding for no address.
+        """
+        parsed = parse_address(address)
+        if parsed.account == self.account:
+            raise Misuse(f"address {address}: that is this peer itself")
+        if not self.is_connected(parsed.account):
+            await self._dial(parsed)
+        self.book.add(parsed, is_bootstrap=True)
+        return parsed.account
+
+    async def _dial(self, address: Address) -> None:
+        if self._ban_left(address.account) > 0:
+            raise Unavailable(f"0x{address.account.hex()} is banned for {self._ban_left(address.account):.0f} s more")
+        try:
+            with trio.fail_after(self.limits.dial_seconds):
+                while self._stack is None:
+                    await self._changed.wait()
+                link = await self._stack.dial(address)
+                try:
+                    await self._say_hello(link)
+                except BaseException:
+                    link.abort()
+                    raise
+        except trio.TooSlowError as error:
+            raise Unavailable(f"{address}: no answer within {self.limits.dial_seconds:.0f} s") from error
+
+    async def _say_hello(self, link: Link) -> None:
+        with trio.move_on_after(self.limits.hello_seconds):
+            stream = await link.open(HELLO)
+            await stream.write_frame(self._hello_for(link).encode())
+            data = await stream.read_frame(MAX_HELLO_BYTES, self.limits.hello_seconds)
+            if data is None:
+                raise Unavailable(f"0x{link.account.hex()} at {link.remote} closed the connection at hello")
+            theirs = decode_hello(data)
+            check_hello(theirs, self.genesis_hash, link.account, link.remote)
+            await stream.close()
+            self._admit(link, theirs)
+            return
+        raise Unavailable(f"0x{link.account.hex()} at {link.remote} did not answer hello")
+
+    def _hello_for(self, link: Link) -> Hello:
+        return Hello(VERSION, self.genesis_hash, (str(self._address_for(link)),))
+
+    async def _serve_hello(self, stream: Stream) -> None:
+        link = stream.link
+        data = await stream.read_frame(MAX_HELLO_BYTES, self.limits.hello_seconds)
+        theirs = decode_hello(data or b"")
+        ours = self._hello_for(link).encode()
+        try:
+            check_hello(theirs, self.genesis_hash, link.account, link.remote)
+        except InvalidRemote as error:
+            log.warning("refused: %s", error)
+            await stream.write_frame(ours)  # so that the other side can say why
+            await stream.close()
+            await link.close()
+            return
+        self._admit(link, theirs)
+        await stream.write_frame(ours)
+
+    async def _serve_genesis(self, stream: Stream) -> None:
+        await requests.read_request(stream, self.limits)
+        await requests.answer(stream, self.limits, self._genesis_document or b"")
+
+    async def _on_link(self, link: Link) -> None:
+        """Life of a link, from proved identity to its end."""
+        if link.account == self.account or self._ban_left(link.account) > 0:
+            link.abort()
+            return
+        with trio.move_on_after(2 * self.limits.hello_seconds):
+            await link.admitted.wait()
+        if not link.admitted.is_set():
+            log.info("0x%s at %s never said hello: disconnected", link.account.hex(), link.remote)
+            link.abort()
+            return
+        gossip = self._gossip
+        try:
+            if gossip is not None:
+                await gossip.on_admitted(link)
+            await link.closed.wait()
+        finally:
+            self._forget(link)
+
+    def _admit(self, link: Link, theirs: Hello) -> None:
+        if link.admitted.is_set() or link.closed.is_set():
+            return
+        link.admitted.set()
+        peer = self._peers.get(link.account)
+        is_new = peer is None or peer.newest_link() is None
+        if peer is None:
+            peer = self._peers[link.account] = _Peer(requests=trio.CapacityLimiter(self.limits.requests_per_peer))
+        peer.links.append(link)
+        for address in listen_addresses(theirs, link.account):
+            self.book.add(address, is_confirmed=True)
+        self.book.on_success(link.account)
+        if is_new:
+            log.info("connected to 0x%s at %s", link.account.hex(), link.remote)
+            self._nursery.start_soon(self._connector.learn_from, link.account)
+            self._tell(self._on_connected, link.account)
+        self._notify()
+
+    def _forget(self, link: Link) -> None:
+        peer = self._peers.get(link.account)
+        if peer is None or link not in peer.links:
+            return
+        peer.links.remove(link)
+        if not peer.links:
+            del self._peers[link.account]
+            peer.scope.cancel()
+            log.info("disconnected from 0x%s at %s", link.account.hex(), link.remote)
+            self.book.retry_now(link.account, trio.current_time())
+            self._connector.wake()
+            self._tell(self._on_disconnected, link.account)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _tell(self, handlers: Iterable[PeerHandler], account: Account) -> None:
+        for handler in handlers:
+            self._nursery.start_soon(self._contain, handler, account)
+
+    async def _contain(self, handler: PeerHandler, account: Account) -> None:
+        try:
+            await handler(account)
+        except Exception:
+            log.exception("a handler of connections failed for 0x%s", account.hex())
+
+    def disconnect(self, account: Account) -> None:
+        """Close every connection to a peer; it may come back."""
+        peer = self._peers.get(account)
+        for link in list(peer.links) if peer else ():
+            link.abort()
+
+    def ban(self, account: Account, reason: str, seconds: float | None = None) -> None:
+        """Disconnect and refuse for a while."""
+        log.warning("banned 0x%s: %s", account.hex(), reason)
+        if len(self._banned) >= self.limits.bans:
+            del self._banned[next(iter(self._banned))]
+        self._banned[account] = trio.current_time() + (self.limits.ban_seconds if seconds is None else seconds)
+        self.disconnect(account)
+
+    def _ban_left(self, account: Account) -> float:
+        left = self._banned.get(account, 0.0) - trio.current_time()
+        if left <= 0:
+            self._banned.pop(account, None)
+        return max(0.0, left)
+
+    async def _answer_peers(self, asker: Account, _payload: bytes) -> bytes:
+        known = [
+            entry.addresses[0] for entry in self.book.entries.values()
+            if entry.account != asker and entry.addresses and self.is_connected(entry.account)
+        ]  # fmt: skip
+        return encode_addresses(known[: self.limits.exchanged_addresses])
+
+    # --- messages
+
+    def on_message(self, protocol: str, handler: MessageHandler) -> None:
+        """`handler` gets one message of a peer at a time; while it runs, that peer's next ones wait at the sender.
+
+        A handler that raises InvalidRemote disconnects the peer, InvalidSignature also bans it.
+        """
+
+        async def serve(stream: Stream) -> None:
+            async def hand_over(payload: bytes) -> None:
+                self.counters.messages_received += 1
+                await handler(stream.account, payload)
+
+            async with self._blamed(stream.account, protocol):
+                await receive(stream, self.limits, lambda size: self._charge(stream.account, size), hand_over)
+
+        self._add_protocol(protocol, serve)
+
+    def send(self, account: Account, protocol: str, payload: bytes) -> bool:
+        """Queue a message; False (and counted) when the peer is not connected."""
+        if len(payload) > self.limits.frame_bytes:
+            raise Misuse(f"message of {len(payload)} bytes, at most {self.limits.frame_bytes}")
+        peer = self._peers.get(account)
+        if peer is None:
+            self.counters.messages_dropped += 1
+            return False
+        outbox = peer.outboxes.get(protocol)
+        if outbox is None:
+            outbox = peer.outboxes[protocol] = Outbox(protocol, self.limits, peer.newest_link, self._count_dropped)
+            self._nursery.start_soon(self._run_outbox, peer, outbox)
+        outbox.put(payload)
+        self.counters.messages_sent += 1
+        return True
+
+    def broadcast(self, protocol: str, payload: bytes, accounts: Iterable[Account] | None = None) -> int:
+        """Send to these accounts, or to all that are connected; returns to how many."""
+        targets = self.connected() if accounts is None else accounts
+        return sum(self.send(account, protocol, payload) for account in targets if account != self.account)
+
+    async def _run_outbox(self, peer: _Peer, outbox: Outbox) -> None:
+        with peer.scope:
+            await outbox.run()
+
+    def _count_dropped(self, count: int) -> None:
+        self.counters.messages_dropped += count
+
+    # --- requests
+
+    def on_request(self, protocol: str, handler: RequestHandler) -> None:
+        """What `handler` returns is the answer; a FlockError that it raises is told to the asker in one line."""
+
+        async def serve(stream: Stream) -> None:
+            async with self._blamed(stream.account, protocol):
+                payload = await requests.read_request(stream, self.limits)
+            wait = self._buckets_of(stream.account).requests.debit()
+            if wait > 0:
+                await trio.sleep(wait)
+            try:
+                answer = await handler(stream.account, payload)
+            except FlockError as error:
+                await requests.decline(stream, error)
+                if isinstance(error, InvalidRemote):
+                    self._blame(stream.account, protocol, error)
+                return
+            await requests.answer(stream, self.limits, answer)
+
+        self._add_protocol(protocol, serve)
+
+    async def request(self, account: Account, protocol: str, payload: bytes, timeout: float = 10.0) -> bytes:
+        """Raises Unavailable when the peer is not connected, declines, or does not answer in time."""
+        peer = self._peers.get(account)
+        link = peer.newest_link() if peer else None
+        if peer is None or link is None:
+            raise Unavailable(f"request {protocol}: 0x{account.hex()} is not connected")
+        deadline = trio.current_time() + timeout
+        with trio.move_on_at(deadline):
+            await peer.requests.acquire_on_behalf_of(token := object())
+            try:
+                left = max(0.001, deadline - trio.current_time())
+                return await requests.ask(link, protocol, payload, left)
+            finally:
+                peer.requests.release_on_behalf_of(token)
+        raise Unavailable(f"request {protocol}: 0x{account.hex()} did not answer within {timeout} s")
+
+    # --- streams, for bulk protocols
+
+    def on_stream(self, protocol: str, handler: StreamHandler) -> None:
+        """Raw streams of admitted peers; the stream is closed when the handler returns, reset when it raises."""
+        self._add_protocol(protocol, handler)
+
+    async def open_stream(self, account: Account, protocol: str) -> Stream:
+        peer = self._peers.get(account)
+        link = peer.newest_link() if peer else None
+        if link is None:
+            raise Unavailable(f"stream {protocol}: 0x{account.hex()} is not connected")
+        return await link.open(protocol)
+
+    def _add_protocol(self, protocol: str, handler: StreamHandler) -> None:
+        if protocol in self._handlers:
+            raise Misuse(f"protocol {protocol} has a handler already")
+        self._handlers[protocol] = handler
+        if self._stack is not None:
+            self._stack.add_protocol(protocol, handler)
+
+    # --- gossip
+
+    def subscribe(self, topic: str, validator: Validator, handler: GossipHandler) -> None:
+        """`validator(author, payload)` is called at once and decides about forwarding; both get our own messages too."""
+        if topic in self._topics:
+            raise Misuse(f"topic {topic} has a handler already")
+        self._topics[topic] = Topic(validator, handler)
+        if self._gossip is not None:
+            self._gossip.add_topic(topic)
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """False when the network is down or far behind."""
+        if len(payload) > self.limits.gossip_message_bytes - 1024:
+            raise Misuse(f"gossip of {len(payload)} bytes, at most {self.limits.gossip_message_bytes - 1024}")
+        return self._gossip is not None and self._gossip.publish(topic, payload)
+
+    def topic_peers(self, topic: str) -> list[Account]:
+        return self._gossip.peers_of(topic) if self._gossip else []
+
+    # --- blame
+
+    @asynccontextmanager
+    async def _blamed(self, account: Account, protocol: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except Unavailable:
+            raise  # a broken stream is nobody's fault
+        except InvalidRemote as error:
+            self._blame(account, protocol, error)
+            raise
+
+    def _blame(self, account: Account, protocol: str, error: InvalidRemote) -> None:
+        self.counters.peers_misbehaved += 1
+        if isinstance(error, InvalidSignature):
+            self.ban(account, f"{protocol}: {error}")
+            return
+        log.warning("disconnecting 0x%s: %s: %s", account.hex(), protocol, error)
+        self.disconnect(account)
+
+    def _buckets_of(self, account: Account) -> _Buckets:
+        buckets = self._buckets.get(account)
+        if buckets is None:
+            if len(self._buckets) >= self.limits.tracked_peers:
+                del self._buckets[next(iter(self._buckets))]
+            x, now = self.limits, trio.current_time
+            buckets = self._buckets[account] = _Buckets(
+                TokenBucket(x.message_rate, x.message_burst, now),
+                TokenBucket(x.message_byte_rate, x.message_byte_burst, now),
+                TokenBucket(x.request_rate, x.request_burst, now),
+                TokenBucket(x.gossip_rate, x.gossip_burst, now),
+            )
+        return buckets
+
+    def _charge(self, account: Account, size: int) -> float:
+        buckets = self._buckets_of(account)
+        return max(buckets.messages.debit(), buckets.message_bytes.debit(size))
+
+    # --- life
+
+    async def _supervise(self, listener: trio.SocketListener) -> None:
+        """An unforeseen exception still ends a swarm; then the peer comes back by itself."""
+        wait = _RESTART_SECONDS
+        while True:
+            started = trio.current_time()
+            try:
+                await self._run_stack(listener)
+            except Exception as error:
+                log.exception("network: the libp2p stack failed, starting a new one: %r", error)
+            self.counters.restarts += 1
+            wait = _RESTART_SECONDS if trio.current_time() - started > 60 else min(2 * wait, _RESTART_SECONDS_MAX)
+            await trio.sleep(wait)
+
+    async def _run_stack(self, listener: trio.SocketListener) -> None:
+        stack = Stack(
+            self.key, self.limits, announce=[self._address_for(None)], protocols=self._handlers,
+            open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link,
+        )  # fmt: skip
+        gossip = Gossip(stack, self._topics, lambda account: self._buckets_of(account).gossip)
+        try:
+            async with stack.run(listener), gossip.run():
+                self._stack, self._gossip = stack, gossip
+                self._notify()
+                await trio.sleep_forever()
+        finally:
+            self._stack = self._gossip = None
+
+    async def run(self, listener: trio.SocketListener, task_status: trio.TaskStatus[None]) -> None:
+        self._port = listener.socket.getsockname()[1]
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._supervise, listener)
+            while self._stack is None:
+                await self._changed.wait()
+            self._nursery.start_soon(self._connector.run)
+            task_status.started()
+
+
+@asynccontextmanager
+async def open_host(
+    key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits | None = None, *, announce: str | None = None,
+    bootstrap: Sequence[str] = (), known_peers: Path | None = None, genesis_document: bytes | None = None,
+) -> AsyncIterator[Host]:  # fmt: skip
+    """A running host. `listen`: (ip, port), port 0 for any. `announce`: the ip that others should dial.
+
+    Raises Unavailable when the port is taken. `bootstrap` peers are dialed in the background, for ever; `await
+    host.connect(address)` to hear of errors. An exception of the body comes out as it is, not in a group.
+    """
+    host = Host(
+        key, listen, genesis_hash, limits or Limits(), announce=announce, bootstrap=bootstrap,
+        known_peers=known_peers, genesis_document=genesis_document,
+    )  # fmt: skip
+    listener = await open_listener(*listen)
+    failure: Exception | None = None
+    async with listener, trio.open_nursery() as nursery:
+        await nursery.start(host.run, listener)
+        try:
+            yield host
+        except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery's group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

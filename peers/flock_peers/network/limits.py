@@ -1,0 +1,91 @@
+"""Every limit of the network in one frozen table, and the token bucket. Knows no socket and no libp2p."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """One instance per host; the defaults are for an ordinary peer, tests pass smaller ones."""
+
+    # Connections. A full mesh of 50 needs up to 49 of one direction, so the two directions are capped apart: a crowd
+    # of strangers can fill the inbound side, never the outbound one.
+    max_inbound: int = 48
+    max_outbound: int = 48
+    max_inbound_per_ip: int = 32  # peers behind one address: a laboratory, or a demo on one machine
+    max_links_per_peer: int = 4  # two peers that dial each other at once have two
+    max_handshakes: int = 32  # connections that have not yet shown an identity
+    max_handshakes_per_ip: int = 16
+    handshake_seconds: float = 5.0
+    handshake_bytes: int = 64 << 10  # what a stranger may send before it is authenticated; noise and yamux take 1 KB
+    hello_seconds: float = 5.0
+    dial_seconds: float = 10.0  # a user who gave a wrong address hears of it within this time
+    parallel_dials: int = 8
+
+    # Streams and frames.
+    streams_per_peer: int = 16
+    negotiate_seconds: float = 5.0
+    open_seconds: float = 5.0
+    frame_bytes: int = MIB
+    frame_seconds: float = 30.0  # a frame that was begun must end
+    write_seconds: float = 30.0  # a peer that reads nothing for this long is dropped
+    unsent_bytes: int = 512 << 10  # encrypted bytes waiting for the socket; writers wait above it
+
+    # What one peer may send us: token buckets (rate per second, burst). Above the rate we read more slowly.
+    message_rate: float = 400.0
+    message_burst: float = 800.0
+    message_byte_rate: float = 8 * MIB
+    message_byte_burst: float = 16 * MIB
+    request_rate: float = 100.0
+    request_burst: float = 200.0
+    # Gossip cannot be slowed per peer without slowing everybody, so above the rate it is dropped.
+    gossip_rate: float = 200.0
+    gossip_burst: float = 1000.0
+    gossip_message_bytes: int = MIB
+
+    # What we hold for one peer and protocol while it is slow; the oldest goes first.
+    queue_messages: int = 1024
+    queue_bytes: int = 8 * MIB
+    requests_per_peer: int = 6  # ours in flight; the other side allows 16 streams in all
+    publish_queue: int = 4096
+
+    # Who we know.
+    known_peers: int = 256
+    addresses_per_peer: int = 4
+    exchanged_addresses: int = 64
+    exchange_seconds: float = 30.0
+    redial_seconds: float = 0.5  # first back-off, doubled up to:
+    redial_seconds_max: float = 15.0
+    forget_after_failures: int = 8  # a hearsay address that never answered
+    ban_seconds: float = 600.0
+    bans: int = 1024
+    tracked_peers: int = 1024  # token buckets outlive a connection, or reconnecting would refill them
+
+
+class TokenBucket:
+    """Rate limit with a burst. Time comes from outside."""
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._tokens, self._at = burst, clock()
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+
+    def take(self, amount: float = 1.0) -> bool:
+        """Take if there is enough."""
+        self._refill()
+        if self._tokens < amount:
+            return False
+        self._tokens -= amount
+        return True
+
+    def debit(self, amount: float = 1.0) -> float:
+        """Take in any case; returns the seconds to wait until the debt is paid."""
+        self._refill()
+        self._tokens -= amount
+        return max(0.0, -self._tokens / self._rate)

@@ -1,0 +1,178 @@
+"""One authenticated connection to one peer, and its streams. Every error of the layers below becomes one of ours."""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from libp2p.host.exceptions import StreamFailure
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.utils import read_varint_prefixed_bytes_limited
+
+from flock_chain.crypto import Account
+from flock_chain.errors import InvalidRemote, Unavailable
+from flock_peers.network.connection import BufferedConnection
+from flock_peers.network.identity import account_of
+from flock_peers.network.limits import Limits
+
+_LENGTH = struct.Struct(">I")
+_READ = 64 << 10
+_MAX_PROTOCOL_NAME = 256
+_RESET_SECONDS = 2.0
+_negotiator = MultiselectClient()
+
+
+class ProtocolNames(MultiselectCommunicator):
+    """Protocol names of at most 256 bytes of UTF-8; the stock reader believes any length and any bytes."""
+
+    async def read(self) -> str:
+        try:
+            data = await read_varint_prefixed_bytes_limited(self.read_writer, _MAX_PROTOCOL_NAME)
+            return data[:-1].decode() if data.endswith(b"\n") else ""
+        except Exception as error:  # noqa: BLE001 - the stream's errors are many; negotiation knows one
+            raise MultiselectCommunicatorError(f"no protocol name: {error}") from error
+
+
+class Stream:
+    """Bytes in both directions. Reads raise Unavailable when the stream breaks, InvalidRemote when it ends early."""
+
+    def __init__(self, net_stream: Any, link: "Link") -> None:
+        self._net, self._muxed, self.link = net_stream, net_stream.muxed_stream, link
+        self._buffer = bytearray()
+
+    @property
+    def account(self) -> Account:
+        return self.link.account
+
+    async def _more(self) -> bool:
+        try:
+            data = await self._muxed.read(_READ)
+        except Exception as error:  # noqa: BLE001 - the muxer raises whatever it likes; callers see one error
+            if type(error).__name__ in ("MuxedStreamEOF", "StreamEOF") and not self.link.closed.is_set():
+                return False
+            raise Unavailable(f"stream broke: {type(error).__name__}") from error
+        self._buffer += data
+        return bool(data)
+
+    async def read_exactly(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            if not await self._more():
+                raise InvalidRemote(f"stream ended after {len(self._buffer)} of {count} bytes")
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    async def is_at_end(self) -> bool:
+        """Waits for the next byte, or the end."""
+        return not self._buffer and not await self._more()
+
+    async def read_frame(self, limit: int, seconds: float) -> bytes | None:
+        """The next frame, however long it takes to begin; None at a clean end. `seconds`: for the rest of it."""
+        if await self.is_at_end():
+            return None
+        try:
+            with trio.fail_after(seconds):
+                (length,) = _LENGTH.unpack(await self.read_exactly(_LENGTH.size))
+                if length > limit:
+                    raise InvalidRemote(f"frame of {length} bytes, at most {limit} allowed")
+                return await self.read_exactly(length)
+        except trio.TooSlowError as error:
+            raise InvalidRemote(f"frame not complete after {seconds} s") from error
+
+    async def write(self, data: bytes) -> None:
+        """A peer that takes no data for `write_seconds` loses its connection."""
+        try:
+            with trio.fail_after(self.link.limits.write_seconds):
+                await self._muxed.write(data)
+        except trio.TooSlowError as error:
+            self.link.abort()
+            raise Unavailable("the peer does not read") from error
+        except Exception as error:  # noqa: BLE001 - as above
+            raise Unavailable(f"stream broke: {type(error).__name__}") from error
+
+    async def write_frame(self, payload: bytes) -> None:
+        await self.write(encode_frame(payload))
+
+    async def close(self) -> None:
+        await self._finish(self._net.close)
+
+    async def reset(self) -> None:
+        await self._finish(self._net.reset)
+
+    async def _finish(self, how: Callable[[], Any]) -> None:
+        with trio.move_on_after(_RESET_SECONDS, shield=True):
+            try:
+                await how()
+            except Exception:  # noqa: BLE001 - a stream that cannot be closed is closed
+                pass
+
+
+def encode_frame(payload: bytes) -> bytes:
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Link:
+    """A connection whose other end has proved its key. `admitted` is set once the genesis hashes were compared."""
+
+    def __init__(self, peer_id: ID, bytes_below: BufferedConnection, limits: Limits, *, outbound: bool) -> None:
+        self.peer_id, self.account = peer_id, account_of(peer_id)
+        self.limits, self.outbound = limits, outbound
+        self._below = bytes_below
+        self.closed = bytes_below.closed
+        self.admitted = trio.Event()
+        self.swarm_conn: Any = None
+        self.streams_in = 0
+
+    @property
+    def remote(self) -> str:
+        host, port = self._below.remote or ("?", 0)
+        return f"{host}:{port}"
+
+    @property
+    def local_host(self) -> str:
+        return self._below.local[0] if self._below.local else "127.0.0.1"
+
+    @property
+    def remote_host(self) -> str:
+        return self._below.remote[0] if self._below.remote else "?"
+
+    def abort(self) -> None:
+        self._below.abort()
+
+    async def close(self) -> None:
+        """Lets written bytes out for a second."""
+        await self._below.close()
+
+    async def open_net_stream(self, protocols: list[str]) -> Any:
+        """A negotiated libp2p stream on this connection; raises SwarmException or StreamFailure as libp2p would."""
+        if self.swarm_conn is None or self.closed.is_set():
+            raise SwarmException("connection closed")
+        try:
+            net_stream = await self.swarm_conn.new_stream()
+        except Exception as error:  # noqa: BLE001 - the muxer's errors are many
+            raise SwarmException(f"no stream: {error}") from error
+        chosen = None
+        try:
+            chosen = await _negotiator.select_one_of(
+                protocols, ProtocolNames(net_stream), max(1, round(self.limits.negotiate_seconds))
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            raise StreamFailure(f"the peer does not speak {protocols}: {error}") from error
+        finally:
+            if chosen is None:
+                with trio.move_on_after(_RESET_SECONDS, shield=True):
+                    await net_stream.reset()
+        net_stream.set_protocol(chosen)
+        return net_stream
+
+    async def open(self, protocol: str) -> Stream:
+        """Raises Unavailable when the connection is closed or the peer does not speak the protocol."""
+        try:
+            with trio.fail_after(self.limits.open_seconds):
+                return Stream(await self.open_net_stream([protocol]), self)
+        except (SwarmException, StreamFailure, trio.TooSlowError) as error:
+            raise Unavailable(f"no stream {protocol} to 0x{self.account.hex()}: {error}") from error

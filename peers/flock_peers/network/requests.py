@@ -1,0 +1,55 @@
+"""Requests: one stream, one frame there, one frame back. The answer's first byte says whether it is one."""
+
+import trio
+
+from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
+from flock_peers.network.limits import Limits
+from flock_peers.network.link import Link, Stream
+
+_ANSWER, _ERROR = b"\x00", b"\x01"
+_MAX_REASON = 256
+
+
+async def ask(link: Link, protocol: str, payload: bytes, timeout: float) -> bytes:
+    """Raises Unavailable when there is no answer in time or the peer declines, InvalidRemote for a bad frame."""
+    if len(payload) > link.limits.frame_bytes:
+        raise Misuse(f"request of {len(payload)} bytes, at most {link.limits.frame_bytes}")
+    who = f"0x{link.account.hex()}"
+    try:
+        with trio.fail_after(timeout):
+            stream = await link.open(protocol)
+            try:
+                await stream.write_frame(payload)
+                answer = await stream.read_frame(link.limits.frame_bytes + 1, timeout)
+            except BaseException:
+                await stream.reset()
+                raise
+            await stream.close()
+    except trio.TooSlowError as error:
+        raise Unavailable(f"request {protocol}: {who} did not answer within {timeout} s") from error
+    if not answer:
+        raise Unavailable(f"request {protocol}: {who} gave no answer")
+    if answer[:1] == _ANSWER:
+        return answer[1:]
+    if answer[:1] == _ERROR and len(answer) <= 1 + _MAX_REASON:
+        reason = answer[1:].decode(errors="replace")
+        raise Unavailable(f"request {protocol}: {who} declines: {reason!r}")
+    raise InvalidRemote(f"request {protocol}: the answer of {who} is neither an answer nor an error")
+
+
+async def read_request(stream: Stream, limits: Limits) -> bytes:
+    with trio.move_on_after(limits.frame_seconds):
+        payload = await stream.read_frame(limits.frame_bytes, limits.frame_seconds)
+        if payload is not None:
+            return payload
+    raise InvalidRemote("request stream without a request")
+
+
+async def answer(stream: Stream, limits: Limits, payload: bytes) -> None:
+    if len(payload) > limits.frame_bytes:
+        raise Misuse(f"answer of {len(payload)} bytes, at most {limits.frame_bytes}")
+    await stream.write_frame(_ANSWER + payload)
+
+
+async def decline(stream: Stream, error: FlockError) -> None:
+    await stream.write_frame(_ERROR + str(error).encode()[:_MAX_REASON])

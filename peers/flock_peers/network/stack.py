@@ -1,0 +1,384 @@
+"""One run of libp2p, wrapped: Noise only, guarded tasks and streams, own dialer and listener, every slot given back.
+
+What the stock pieces do wrong is said where it is mended. Knows links and protocols; no genesis, no messages.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+from libp2p.abc import ISecureConn
+from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.host.basic_host import BasicHost
+from libp2p.host.defaults import get_default_protocols
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.network.config import ConnectionConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, PROTOCOL_ID as YAMUX, Yamux
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.transport.exceptions import MuxerUpgradeFailure
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from flock_chain.crypto import Key
+from flock_chain.errors import InvalidRemote, Unavailable
+from flock_peers.network.connection import BufferedConnection
+from flock_peers.network.identity import Address, key_pair_of, peer_id_of
+from flock_peers.network.limits import Limits
+from flock_peers.network.link import Link, ProtocolNames, Stream
+
+log = logging.getLogger(__name__)
+
+StreamHandler = Callable[[Stream], Awaitable[None]]
+LinkHandler = Callable[[Link], Awaitable[None]]
+_RESET_SECONDS = 2.0
+_NEVER = 1e9
+_ACCEPT_PAUSE = 0.1  # after a failed accept (no file descriptors left)
+
+# libp2p logs each closed stream and has its own opinion of what an error is; what matters is logged here.
+logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
+
+
+class _Guard:
+    """A service manager whose tasks cannot take the service down: stock, one raising task ends all the others."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+
+    def run_task(self, task: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> None:
+        self._manager.run_task(partial(_contained, task), *args, name=name or getattr(task, "__name__", "task"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+
+async def _contained(task: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    try:
+        await task(*args)
+    except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
+        log.info("network: task %s failed: %r", getattr(task, "__name__", task), error)
+
+
+class GuardedService:
+    """Mixin for libp2p services. Their daemon tasks still end them: then the supervisor starts a new stack."""
+
+    _manager: Any
+
+    @property
+    def manager(self) -> Any:
+        return _Guard(self._manager)
+
+
+class GuardedYamux(Yamux):
+    """Stock yamux, but a frame is written whole or not at all, and its end is the end of the socket."""
+
+    def __init__(self, secured: ISecureConn, link: Link, below: BufferedConnection) -> None:
+        async def on_close() -> None:
+            return None
+
+        super().__init__(secured, link.peer_id, is_initiator=secured.is_initiator, on_close=on_close)
+        self.link, self._below = link, below
+
+    async def _write_frame(self, data: bytes) -> None:
+        if len(data) > HEADER_SIZE:  # acknowledgements and pings never wait: the read loop sends them
+            await self._below.wait_room()
+        async with self._write_lock:
+            with trio.CancelScope(shield=True):  # does not block: the bytes go to the writer's buffer
+                await self.secured_conn.write(data)
+        await trio.lowlevel.checkpoint()
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        finally:
+            self._below.abort()
+
+
+class _Upgrader(TransportUpgrader):
+    """Builds our muxer: the stock MuxerMultistream creates the stock Yamux whatever class it was given."""
+
+    def __init__(self, key: Key, limits: Limits) -> None:
+        noise = NoiseTransport(key_pair_of(key), noise_privkey=create_x25519_key_pair().private_key)
+        super().__init__({NOISE: noise}, {YAMUX: Yamux})
+        self._limits = limits
+
+    async def upgrade_connection(self, conn: ISecureConn, peer_id: ID) -> GuardedYamux:
+        below = _below(conn)
+        below.set_authenticated()
+        try:
+            await self.muxer_multistream._selector.select(
+                conn, conn.is_initiator, max(1, round(self._limits.negotiate_seconds))
+            )
+        except Exception as error:  # noqa: BLE001 - whatever a stranger sent instead of a protocol name
+            raise MuxerUpgradeFailure(f"no muxer agreed: {error}") from error
+        link = Link(peer_id, below, self._limits, outbound=conn.is_initiator)
+        return GuardedYamux(conn, link, below)
+
+
+def _below(secured: Any) -> BufferedConnection:
+    raw = secured.conn.read_writer.read_write_closer
+    below = raw.stream
+    assert isinstance(below, BufferedConnection)
+    return below
+
+
+class _Swarm(GuardedService, Swarm):
+    def _schedule_auto_connect(self) -> None:
+        """Who is dialed is decided by the connector alone."""
+
+
+class _Libp2pHost(BasicHost):
+    """The IHost that pubsub and identify see. Opens streams on live links only; never dials, never identifies."""
+
+    def __init__(self, swarm: Swarm, stack: "Stack", announce: list[Multiaddr]) -> None:
+        super().__init__(swarm, announce_addrs=announce, disable_identify_address_discovery=True)
+        self.stack = stack
+        handlers = get_default_protocols(self)
+        self.multiselect.handlers = {name: handlers[name] for name in handlers if name != ID_PUSH}
+
+    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
+        return None
+
+    async def new_stream(self, peer_id: ID, protocol_ids: Any) -> Any:
+        link = self.stack.newest_link(peer_id)
+        if link is None:
+            raise SwarmException(f"no admitted connection to {peer_id}")
+        return await link.open_net_stream(list(protocol_ids))
+
+    async def _swarm_stream_handler(self, net_stream: Any) -> None:
+        """Stock, an exception in here (four bytes of invalid UTF-8 will do) kills the whole host."""
+        try:
+            await self.stack.serve_stream(net_stream)
+        except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
+            log.info("network: stream of %s failed: %r", net_stream.muxed_conn.peer_id, error)
+            with trio.move_on_after(_RESET_SECONDS, shield=True):
+                await net_stream.reset()
+
+
+class Stack:
+    """A running swarm. `links` holds every connection with a proved identity, admitted or not."""
+
+    def __init__(
+        self, key: Key, limits: Limits, *, announce: list[Address], protocols: Mapping[str, StreamHandler],
+        open_protocols: frozenset[str], on_link: LinkHandler,
+    ) -> None:  # fmt: skip
+        self.limits = limits
+        self.links: dict[ID, list[Link]] = {}
+        self._open_protocols, self._on_link = open_protocols, on_link
+        self._inbound_by_ip: Counter[str] = Counter()
+        self._handshakes_by_ip: Counter[str] = Counter()
+        self._outbound = 0
+        self._sockets: set[BufferedConnection] = set()
+        peer_id = peer_id_of(key)
+        store = PeerStore()
+        store.add_key_pair(peer_id, key_pair_of(key))
+        self.swarm = _Swarm(peer_id, store, _Upgrader(key, limits), [TCP()], connection_config=_config(limits))
+        self.host = _Libp2pHost(self.swarm, self, [Multiaddr(str(a).rsplit("/p2p/", 1)[0]) for a in announce])
+        self._nursery: trio.Nursery
+        for name, handler in protocols.items():
+            self.add_protocol(name, handler)
+
+    def add_protocol(self, name: str, handler: StreamHandler) -> None:
+        async def serve(net_stream: Any) -> None:
+            stream = Stream(net_stream, net_stream.muxed_conn.link)
+            try:
+                await handler(stream)
+            except BaseException:
+                await stream.reset()
+                raise
+            await stream.close()
+
+        self.host.set_stream_handler(name, serve)
+
+    def newest_link(self, peer_id: ID) -> Link | None:
+        """The newest admitted one: after a crash of the other side an old connection may only look alive."""
+        alive = [x for x in self.links.get(peer_id, ()) if x.admitted.is_set() and not x.closed.is_set()]
+        return alive[-1] if alive else None
+
+    # --- streams
+
+    async def serve_stream(self, net_stream: Any) -> None:
+        link: Link = net_stream.muxed_conn.link
+        if link.streams_in >= self.limits.streams_per_peer:
+            raise InvalidRemote(f"more than {self.limits.streams_per_peer} streams at once")
+        link.streams_in += 1
+        try:
+            name, handler = await self.host.multiselect.negotiate(
+                ProtocolNames(net_stream), max(1, round(self.limits.negotiate_seconds))
+            )
+            if name not in self._open_protocols:
+                with trio.fail_after(self.limits.hello_seconds):
+                    await link.admitted.wait()
+            net_stream.set_protocol(name)
+            await handler(net_stream)
+        finally:
+            link.streams_in -= 1
+
+    # --- connections
+
+    async def dial(self, address: Address) -> Link:
+        """Raises Unavailable (nobody there, no room) or InvalidRemote (somebody else is there)."""
+        if self._outbound >= self.limits.max_outbound:
+            raise Unavailable(f"already {self._outbound} outgoing connections")
+        self._outbound += 1
+        below: BufferedConnection | None = None
+        link: Link | None = None
+        try:
+            with trio.fail_after(self.limits.dial_seconds / 2):
+                below = self._adopt(await trio.open_tcp_stream(address.host, address.port))
+            with trio.fail_after(self.limits.handshake_seconds):
+                conn = await self.swarm.upgrade_outbound_raw_conn(RawConnection(below, True), address.peer_id)
+            link = self._register(conn)
+            return link
+        except trio.TooSlowError as error:
+            raise Unavailable(f"{address}: no answer") from error
+        except OSError as error:
+            raise Unavailable(f"{address}: {error.strerror or error}") from error
+        except SwarmException as error:
+            raise _explain(address, error) from error
+        finally:
+            if link is None:
+                self._outbound -= 1
+                if below is not None:
+                    below.abort()
+
+    async def _accept(self, listener: trio.SocketListener) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except (OSError, trio.BrokenResourceError) as error:
+                log.warning("network: cannot accept a connection: %s", error)
+                await trio.sleep(_ACCEPT_PAUSE)
+                continue
+            self._nursery.start_soon(_contained, self._serve_inbound, stream)
+
+    async def _serve_inbound(self, stream: trio.SocketStream) -> None:
+        """Stock, the slot of an inbound connection is never given back, and there is no limit per address."""
+        below = self._adopt(stream)
+        ip = below.remote[0] if below.remote else "?"
+        if not self._has_room(ip):
+            below.abort()
+            return
+        self._inbound_by_ip[ip] += 1
+        try:
+            self._handshakes_by_ip[ip] += 1
+            try:
+                with trio.fail_after(self.limits.handshake_seconds):
+                    muxed = await self.swarm.upgrade_inbound_raw_conn(
+                        RawConnection(below, False), Multiaddr("/ip4/0.0.0.0/tcp/0")
+                    )
+            finally:
+                _decrease(self._handshakes_by_ip, ip)
+            link = self._register(self._swarm_conn_of(muxed))
+            await link.closed.wait()
+        except (trio.TooSlowError, SwarmException) as error:
+            log.debug("network: handshake with %s failed: %s", ip, error)
+        finally:
+            below.abort()
+            _decrease(self._inbound_by_ip, ip)
+
+    def _has_room(self, ip: str) -> bool:
+        return (
+            self._inbound_by_ip.total() < self.limits.max_inbound
+            and self._inbound_by_ip[ip] < self.limits.max_inbound_per_ip
+            and self._handshakes_by_ip.total() < self.limits.max_handshakes
+            and self._handshakes_by_ip[ip] < self.limits.max_handshakes_per_ip
+        )
+
+    def _adopt(self, stream: trio.SocketStream) -> BufferedConnection:
+        below = BufferedConnection(stream, self.limits)
+        self._sockets.add(below)
+        self._nursery.start_soon(_contained, self._write_out, below)
+        return below
+
+    async def _write_out(self, below: BufferedConnection) -> None:
+        try:
+            await below.run_writer()
+        finally:
+            self._sockets.discard(below)
+
+    def _swarm_conn_of(self, muxed: Any) -> Any:
+        for conn in self.swarm.get_connections(muxed.peer_id):
+            if conn.muxed_conn is muxed:
+                return conn
+        raise SwarmException("connection closed during the handshake")
+
+    def _register(self, swarm_conn: Any) -> Link:
+        link: Link = swarm_conn.muxed_conn.link
+        link.swarm_conn = swarm_conn
+        siblings = self.links.setdefault(link.peer_id, [])
+        siblings.append(link)
+        for extra in siblings[: -self.limits.max_links_per_peer]:
+            extra.abort()
+        self._nursery.start_soon(_contained, self._watch, link)
+        return link
+
+    async def _watch(self, link: Link) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_contained, self._on_link, link)
+                await link.closed.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            if link.outbound:
+                self._outbound -= 1
+            siblings = self.links.get(link.peer_id, [])
+            siblings.remove(link)
+            if not siblings:
+                self.links.pop(link.peer_id, None)
+
+    # --- life
+
+    @asynccontextmanager
+    async def run(self, listener: trio.SocketListener | None) -> AsyncIterator[None]:
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                async with background_trio_service(self.swarm):
+                    if listener is not None:
+                        nursery.start_soon(self._accept, listener)
+                    try:
+                        yield
+                    finally:
+                        for below in list(self._sockets):  # closing them one by one, politely, takes 0.2 s each
+                            below.abort()
+                        nursery.cancel_scope.cancel()
+        finally:
+            for below in list(self._sockets):
+                below.abort()
+
+
+def _config(limits: Limits) -> ConnectionConfig:
+    """No auto-connector, no pruner, no memory watch: our own slots are the limit."""
+    most = 4 * (limits.max_inbound + limits.max_outbound)
+    return ConnectionConfig(
+        max_connections=most, min_connections=0, low_watermark=0, high_watermark=most, auto_connect_interval=_NEVER,
+        max_connections_per_peer=most, inbound_upgrade_timeout=limits.handshake_seconds,
+        outbound_upgrade_timeout=limits.handshake_seconds, enable_health_monitoring=False,
+    )  # fmt: skip
+
+
+def _decrease(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
+
+
+def _explain(address: Address, error: BaseException) -> Exception:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, PeerIDMismatchesPubkey) or "mismatch" in str(cause).lower():
+            return InvalidRemote(f"{address}: another peer answers there (its key does not match the address)")
+        cause = cause.__cause__
+    return Unavailable(f"{address}: no libp2p peer answers there, or it has no room ({error})")
