@@ -34,6 +34,8 @@ def encode(value: Any) -> bytes:
         packed: bytes = msgpack.packb(_sorted(value, 0), use_bin_type=True)
     except OverflowError as error:
         raise Misuse("codec: integer outside 64 bits") from error
+    except UnicodeEncodeError as error:
+        raise Misuse("codec: a string with a lone surrogate has no encoding") from error
     return packed
 
 

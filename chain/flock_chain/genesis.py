@@ -7,6 +7,7 @@ Pure: reading a file and building the state are others' work.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from flock_chain.crypto import Account, Digest, keccak256
@@ -97,8 +98,8 @@ def decode_genesis(data: bytes) -> Genesis:
 
 def _parse(document: dict[str, Any]) -> Genesis:
     network, chain_id, timestamp = document["network"], document["chain_id"], document["timestamp"]
-    if not isinstance(network, str) or not 0 < len(network) <= 64:
-        raise InvalidEncoding("genesis: a network name has 1 to 64 characters")
+    if not isinstance(network, str) or not 0 < len(network) <= 64 or not network.isprintable():
+        raise InvalidEncoding("genesis: a network name has 1 to 64 printable characters")
     for name, value in (("chain_id", chain_id), ("timestamp", timestamp)):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 53:
             raise InvalidEncoding(f"genesis: {name} is no positive integer below 2^53")
@@ -126,5 +127,5 @@ def _parse(document: dict[str, Any]) -> Genesis:
 
 
 def _check_sorted(accounts: list[Account], what: str) -> None:
-    if any(a >= b for a, b in zip(accounts, accounts[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(accounts)):
         raise InvalidEncoding(f"genesis: {what} must be sorted and unique")

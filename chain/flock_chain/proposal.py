@@ -61,9 +61,9 @@ _NAMES = tuple(field.name for field in fields(Manifest))
 def decode_manifest(data: bytes) -> Manifest:
     """Parse a stranger's manifest; raises InvalidEncoding naming the check."""
     document: Any = codec.decode(data, limit=MAX_MANIFEST_BYTES)
-    if not isinstance(document, dict) or document.get("format") != MANIFEST_FORMAT:
+    if not isinstance(document, dict) or document.get("format") != MANIFEST_FORMAT or document["format"] is True:
         raise InvalidEncoding(f"manifest: not a manifest of format {MANIFEST_FORMAT}")
-    if isinstance(document["format"], bool) or set(document) != {"format", *_NAMES}:
+    if set(document) != {"format", *_NAMES}:
         raise InvalidEncoding(f"manifest: fields differ: {str(sorted(set(document) ^ {'format', *_NAMES}))[:80]}")
     return Manifest(**{name: document[name] for name in _NAMES})
 
