@@ -66,6 +66,6 @@ def recover(digest: bytes, signature: bytes) -> Account:
         raise InvalidSignature("signature: s in the upper half (malleable)")
     try:
         public = PublicKey.from_signature_and_message(signature, digest, hasher=None)
-    except (ValueError, Exception) as error:  # noqa: BLE001 - coincurve raises a bare Exception for no such point
+    except Exception as error:  # coincurve raises a bare Exception for no such point
         raise InvalidSignature("signature: no such point") from error
     return Account(keccak256(public.format(compressed=False)[1:])[12:])

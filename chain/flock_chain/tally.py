@@ -71,13 +71,14 @@ def compute_tally(
 ) -> Tally:
     """From the revealed scores (rows of SEATS_MAX, one for each voter that revealed) and the input set's bitmap.
 
-    A proposal that no voter could score has no median: it is VOID and takes no part in center and mad, but it counts
-    in the size of the input set. Norm verdicts and near duplicates hold in a void round as well.
+    A proposal that at most half of the voters could score is VOID; one that nobody could has no median, takes no part
+    in center and mad, and counts in the size of the input set. Norm verdicts and near duplicates hold in a void round.
     """
     _check_rows(scores_by_voter, filters_by_voter, input_set)
     voters = len(scores_by_voter)
     members = [index for index in range(SEATS_MAX) if input_set >> index & 1]
     scored: dict[int, int] = {}
+    well_scored: set[int] = set()
     for index in members:
         values = [
             scores[index]
@@ -86,6 +87,8 @@ def compute_tally(
         ]
         if values:
             scored[index] = compute_lower_median(values)
+        if 2 * len(values) > voters:
+            well_scored.add(index)
     center = compute_lower_median(list(scored.values())) if scored else 0
     mad = compute_mad(list(scored.values()), center) if scored else 0
     rejected = {
@@ -99,7 +102,7 @@ def compute_tally(
         verdict = _compute_filter_verdict([filters[index] for filters in filters_by_voter])
         if verdict is Verdict.NONE:
             verdict = Verdict.REJECTED_LOSS if index in rejected else Verdict.ACCEPTED
-            verdict = Verdict.VOID if is_void or index not in scored else verdict
+            verdict = Verdict.VOID if is_void or index not in well_scored else verdict
         verdicts[index] = verdict
     medians = tuple(scored.get(index, 0) for index in range(SEATS_MAX))
     return Tally(medians, center, mad, tuple(verdicts), is_void)

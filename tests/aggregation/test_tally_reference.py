@@ -84,12 +84,19 @@ def test_a_minority_of_voters_cannot_reject_or_save_a_proposal():
 
 
 def test_scores_that_a_voter_could_not_measure_are_ignored():
-    scores = [(0, -10), (0, -10), (30_000, -10)]
-    filters = [(FILTER_NO_SCORE,), (FILTER_NO_SCORE,), (0,)]
-    assert tally(scores).verdicts[:2] == (A, A)
-    result = tally(scores, filters)
+    scores = [(0, -10), (0, -10), (30_000, -10), (30_000, -10), (30_000, -10)]
+    blind = (FILTER_NO_SCORE,)
+    assert tally(scores[:4]).verdicts[:2] == (A, A)
+    result = tally(scores, [blind, blind, (0,), (0,), (0,)])
     assert result.medians[0] == 30_000
     assert result.verdicts[:2] == (LOSS, A)
+
+
+def test_a_proposal_that_only_half_of_the_voters_could_score_is_void():
+    scores = [(-20, -10), (-20, -10)]
+    result = tally(scores, [(FILTER_NO_SCORE,), (0,)])
+    assert result.medians[0] == -20
+    assert result.verdicts[:2] == (VOID, A)
 
 
 def test_a_proposal_that_nobody_could_score_is_void_and_moves_no_center():

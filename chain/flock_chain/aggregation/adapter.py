@@ -76,10 +76,11 @@ def apply(adapter: GlobalAdapter, accepted: Sequence[Delta]) -> GlobalAdapter:
 def _change(adapter: GlobalAdapter, parts: Sequence[tuple[Delta, int]], count: int, sign: int) -> GlobalAdapter:
     layout, format = adapter.layout, adapter.format
     grid = adapter.grid.copy()
+    tables = {factor: sign * _contributions(factor, count, format) for _, factor in parts}
     for delta, factor in parts:
         if (delta.layout, delta.format) != (layout, format):
             raise Misuse("global adapter: a delta of another task")
-        _add(grid, delta, sign * _contributions(factor, count, format))
+        _add(grid, delta, tables[factor])
     return _seal(layout, format, grid)
 
 
@@ -90,12 +91,12 @@ def _contributions(factor: int, count: int, format: Format) -> NDArray[np.int64]
     """
     if not 0 < factor <= ONE or not 0 < count <= MAX_DELTAS:
         raise Misuse(f"contribution: factor {factor} or count {count} out of range")
-    table = np.zeros((format.window + 1, 256), np.int64)
+    rows = []
     for exponent in range(format.window + 1):
-        for mantissa in range(1, format.mantissa_max + 1):
-            value = round_half_even(factor * mantissa << (exponent + GUARD_BITS), count * ONE)
-            table[exponent, mantissa], table[exponent, 256 - mantissa] = value, -value
-    return table
+        unit = factor << (exponent + GUARD_BITS)
+        values = [round_half_even(unit * mantissa, count * ONE) for mantissa in range(format.mantissa_max + 1)]
+        rows.append([*values, 0, *(-value for value in reversed(values[1:]))])  # 0 where -128 would be
+    return np.array(rows, np.int64)
 
 
 def round_half_even(numerator: int, denominator: int) -> int:
@@ -112,7 +113,7 @@ def _add(grid: NDArray[np.int64], delta: Delta, table: NDArray[np.int64]) -> Non
             stop = min(start + _CHUNK_BLOCKS * block, run.parameters)
             blocks = slice(run.first_block + start // block, run.first_block + -(-stop // block))
             index = delta.mantissas[blocks].view(np.uint8) | (delta.exponents[blocks].astype(np.intp) << 8)[:, None]
-            values = flat.take(index.reshape(-1)[: stop - start])
+            values = flat.take(index.reshape(-1)[: stop - start], mode="clip")  # in range; "clip" skips a copy
             grid[run.first_parameter + start : run.first_parameter + stop] += values
 
 

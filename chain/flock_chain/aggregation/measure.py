@@ -31,23 +31,23 @@ def compute_gram(deltas: Sequence[Delta], *, chunk_blocks: int = _CHUNK_BLOCKS) 
     """
     layout, format = _check_alike(deltas)
     rows = EXACT_RUN // format.block  # blocks in an exact run
-    powers = np.ldexp(1.0, np.arange(format.window + 1))
     blocks = sum(layout.block_counts(format.block))
+    chunk_blocks = min(chunk_blocks, blocks)
+    values = np.zeros((len(deltas), -(-chunk_blocks // rows) * rows, format.block))
     gram = [[0] * len(deltas) for _ in deltas]
     for start in range(0, blocks, chunk_blocks):
         stop = min(start + chunk_blocks, blocks)
-        runs = -(-(stop - start) // rows)
-        values = np.zeros((len(deltas), runs * rows, format.block))
         for row, delta in zip(values, deltas, strict=True):
-            scale = powers[delta.exponents[start:stop]]
-            np.multiply(delta.mantissas[start:stop], scale[:, None], out=row[: stop - start])
-        _add_runs(gram, values.reshape(len(deltas), runs, -1).transpose(1, 0, 2))
+            row[: stop - start] = delta.mantissas[start:stop].astype(np.int32) << delta.exponents[start:stop, None]
+            row[stop - start :] = 0
+        _add_runs(gram, values.reshape(len(deltas), -1, EXACT_RUN).transpose(1, 0, 2))
     return gram
 
 
 def _add_runs(gram: list[list[int]], runs: NDArray[np.float64]) -> None:
     """runs: [run, delta, element]. At most 512 products of a run's size fit into one int64 sum."""
-    products = (runs @ runs.transpose(0, 2, 1)).astype(np.int64)
+    transposed = runs.transpose(0, 2, 1).copy()  # without the copy numpy takes a path that is slower for small matrices
+    products = (runs @ transposed).astype(np.int64)
     for first in range(0, len(products), 512):
         total = products[first : first + 512].sum(axis=0).tolist()
         for into, row in zip(gram, total, strict=True):
