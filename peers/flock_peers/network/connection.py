@@ -50,7 +50,7 @@ class BufferedConnection(ReadWriteCloser):
                     data, self._unsent = self._unsent, bytearray()
                     self._room.set()
                     with trio.fail_after(self._limits.write_seconds):
-                        await self._stream.send_all(data)
+                        await self._stream.send_all(memoryview(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             pass
         finally:

@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 
 import trio
 from libp2p.peer.id import ID
-from libp2p.pubsub import gossipsub as gossipsub_module, pubsub as pubsub_module
+from libp2p.pubsub import gossipsub as gossipsub_module
+from libp2p.pubsub import pubsub as pubsub_module
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.pubsub_notifee import PubsubNotifee

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -19,7 +20,15 @@ from flock_peers.network.addresses import AddressBook
 from flock_peers.network.connector import Connector
 from flock_peers.network.gossip import Gossip, GossipHandler, Topic, Validator
 from flock_peers.network.hello import (
-    GENESIS, HELLO, MAX_HELLO_BYTES, PEERS, VERSION, Hello, check_hello, decode_hello, encode_addresses,
+    GENESIS,
+    HELLO,
+    MAX_HELLO_BYTES,
+    PEERS,
+    VERSION,
+    Hello,
+    check_hello,
+    decode_hello,
+    encode_addresses,
     listen_addresses,
 )  # fmt: skip
 from flock_peers.network.identity import Address, make_address, parse_address, peer_id_of
@@ -418,7 +427,7 @@ class Host:
     # --- gossip
 
     def subscribe(self, topic: str, validator: Validator, handler: GossipHandler) -> None:
-        """`validator(author, payload)` is called at once and decides about forwarding; both get our own messages too."""
+        """`validator(author, payload)` decides at once about forwarding; both are given our own messages too."""
         if topic in self._topics:
             raise Misuse(f"topic {topic} has a handler already")
         self._topics[topic] = Topic(validator, handler)
@@ -501,7 +510,7 @@ class Host:
         finally:
             self._stack = self._gossip = None
 
-    async def run(self, listener: trio.SocketListener, task_status: trio.TaskStatus[None]) -> None:
+    async def run(self, listener: trio.SocketListener, task_status: Any) -> None:
         self._port = listener.socket.getsockname()[1]
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._supervise, listener)
@@ -513,8 +522,9 @@ class Host:
 
 @asynccontextmanager
 async def open_host(
-    key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits | None = None, *, announce: str | None = None,
-    bootstrap: Sequence[str] = (), known_peers: Path | None = None, genesis_document: bytes | None = None,
+    key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits | None = None, *,
+    announce: str | None = None, bootstrap: Sequence[str] = (), known_peers: Path | None = None,
+    genesis_document: bytes | None = None,
 ) -> AsyncIterator[Host]:  # fmt: skip
     """A running host. `listen`: (ip, port), port 0 for any. `announce`: the ip that others should dial.
 

@@ -33,7 +33,7 @@ class ProtocolNames(MultiselectCommunicator):
         try:
             data = await read_varint_prefixed_bytes_limited(self.read_writer, _MAX_PROTOCOL_NAME)
             return data[:-1].decode() if data.endswith(b"\n") else ""
-        except Exception as error:  # noqa: BLE001 - the stream's errors are many; negotiation knows one
+        except Exception as error:
             raise MultiselectCommunicatorError(f"no protocol name: {error}") from error
 
 
@@ -51,7 +51,7 @@ class Stream:
     async def _more(self) -> bool:
         try:
             data = await self._muxed.read(_READ)
-        except Exception as error:  # noqa: BLE001 - the muxer raises whatever it likes; callers see one error
+        except Exception as error:
             if type(error).__name__ in ("MuxedStreamEOF", "StreamEOF") and not self.link.closed.is_set():
                 return False
             raise Unavailable(f"stream broke: {type(error).__name__}") from error
@@ -91,7 +91,7 @@ class Stream:
         except trio.TooSlowError as error:
             self.link.abort()
             raise Unavailable("the peer does not read") from error
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             raise Unavailable(f"stream broke: {type(error).__name__}") from error
 
     async def write_frame(self, payload: bytes) -> None:
@@ -104,7 +104,7 @@ class Stream:
         await self._finish(self._net.reset)
 
     async def _finish(self, how: Callable[[], Any]) -> None:
-        with trio.move_on_after(_RESET_SECONDS, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + _RESET_SECONDS, shield=True):
             try:
                 await how()
             except Exception:  # noqa: BLE001 - a stream that cannot be closed is closed
@@ -153,18 +153,18 @@ class Link:
             raise SwarmException("connection closed")
         try:
             net_stream = await self.swarm_conn.new_stream()
-        except Exception as error:  # noqa: BLE001 - the muxer's errors are many
+        except Exception as error:
             raise SwarmException(f"no stream: {error}") from error
         chosen = None
         try:
             chosen = await _negotiator.select_one_of(
                 protocols, ProtocolNames(net_stream), max(1, round(self.limits.negotiate_seconds))
             )
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             raise StreamFailure(f"the peer does not speak {protocols}: {error}") from error
         finally:
             if chosen is None:
-                with trio.move_on_after(_RESET_SECONDS, shield=True):
+                with trio.CancelScope(deadline=trio.current_time() + _RESET_SECONDS, shield=True):
                     await net_stream.reset()
         net_stream.set_protocol(chosen)
         return net_stream

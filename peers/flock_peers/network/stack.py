@@ -23,8 +23,10 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as NoiseTransport
-from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, PROTOCOL_ID as YAMUX, Yamux
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, Yamux
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.exceptions import MuxerUpgradeFailure
 from libp2p.transport.tcp.tcp import TCP
@@ -120,7 +122,7 @@ class _Upgrader(TransportUpgrader):
             await self.muxer_multistream._selector.select(
                 conn, conn.is_initiator, max(1, round(self._limits.negotiate_seconds))
             )
-        except Exception as error:  # noqa: BLE001 - whatever a stranger sent instead of a protocol name
+        except Exception as error:
             raise MuxerUpgradeFailure(f"no muxer agreed: {error}") from error
         link = Link(peer_id, below, self._limits, outbound=conn.is_initiator)
         return GuardedYamux(conn, link, below)
@@ -147,7 +149,7 @@ class _Libp2pHost(BasicHost):
         handlers = get_default_protocols(self)
         self.multiselect.handlers = {name: handlers[name] for name in handlers if name != ID_PUSH}
 
-    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
+    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:  # noqa: ARG002 - stock signature
         return None
 
     async def new_stream(self, peer_id: ID, protocol_ids: Any) -> Any:
@@ -161,8 +163,9 @@ class _Libp2pHost(BasicHost):
         try:
             await self.stack.serve_stream(net_stream)
         except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
-            log.info("network: stream of %s failed: %r", net_stream.muxed_conn.peer_id, error)
-            with trio.move_on_after(_RESET_SECONDS, shield=True):
+            level = logging.DEBUG if isinstance(error, Unavailable) else logging.INFO  # a broken stream is ordinary
+            log.log(level, "network: stream of 0x%s failed: %r", net_stream.muxed_conn.link.account.hex(), error)
+            with trio.CancelScope(deadline=trio.current_time() + _RESET_SECONDS, shield=True):
                 await net_stream.reset()
 
 

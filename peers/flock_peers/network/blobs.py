@@ -1,0 +1,137 @@
+"""Blobs by content address: fetch from several peers, verify everything, serve what the store has."""
+
+import logging
+import random
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import trio
+
+from flock_chain.content import MAX_FILE_BYTES, decode_chunk_list
+from flock_chain.crypto import Account
+from flock_chain.errors import InvalidContent, Unavailable
+from flock_peers.network.blob_fetch import Download, first_object
+from flock_peers.network.blob_server import BlobServer
+from flock_peers.network.blob_wire import BLOBS, BlobLimits, Traffic, ask_object
+from flock_peers.network.host import Host
+from flock_peers.network.link import Stream
+from flock_peers.store.blob_store import BlobStore
+
+log = logging.getLogger(__name__)
+
+
+class BlobService:
+    """Registers itself with the host. `providers` are asked first, then other peers."""
+
+    def __init__(self, host: Host, store: BlobStore, limits: BlobLimits | None = None) -> None:
+        self._host, self.store = host, store
+        self._limits = limits or BlobLimits()
+        self.traffic = Traffic()
+        self._liars: dict[Account, float] = {}
+        self._locks: dict[bytes, trio.Lock] = {}
+        host.on_stream(BLOBS, BlobServer(store, self._limits, self.traffic).serve)
+
+    @property
+    def bytes_sent(self) -> int:
+        return self.traffic.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        return self.traffic.bytes_received
+
+    async def add_file(self, path: Path) -> bytes:
+        """Put a file into the store, in a thread; returns its digest."""
+        return await trio.to_thread.run_sync(self.store.put_file, path)
+
+    async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes:
+        """At most 1 MiB. Raises Unavailable when nobody has it, Refused when the quota is full."""
+        data = self.store.get_object(digest)
+        if data is None:
+            _, fetched = await self._ask_for_object(digest, self._candidates(providers))
+            await trio.to_thread.run_sync(lambda: self.store.put_object(fetched, keep=False))
+            return fetched
+        return data
+
+    async def fetch_file(
+        self, digest: bytes, providers: Sequence[Account] | None = None, max_bytes: int = MAX_FILE_BYTES
+    ) -> Path:
+        """Where the verified file lies. A fetch that was cut goes on where it was.
+
+        Raises Unavailable when nobody has it, InvalidRemote when the digest names no file or one above `max_bytes`,
+        Refused when the quota is full.
+        """
+        lock = self._locks.setdefault(digest, trio.Lock())
+        try:
+            async with lock:
+                path = self.store.file_path(digest)
+                return path if path is not None else await self._download(digest, providers, max_bytes)
+        finally:
+            if not lock.statistics().tasks_waiting and not lock.locked():
+                self._locks.pop(digest, None)
+
+    async def _download(self, digest: bytes, providers: Sequence[Account] | None, max_bytes: int) -> Path:
+        candidates = self._candidates(providers)
+        listing = self.store.get_object(digest)
+        if listing is None:
+            giver, listing = await self._ask_for_object(digest, candidates)
+            candidates.remove(giver)
+            candidates.insert(0, giver)
+        chunks = decode_chunk_list(listing, digest=digest, max_file_bytes=max_bytes)
+        part = await trio.to_thread.run_sync(self.store.open_part, chunks)
+        try:
+            download = Download(
+                part, self._limits, open_stream=self._open_stream, on_received=self._count, on_liar=self._ban
+            )
+            most = len(set(providers or ())) + self._limits.extra_providers
+            return await download.run(candidates[:most])
+        finally:
+            part.close()
+
+    async def _ask_for_object(self, digest: bytes, candidates: list[Account]) -> tuple[Account, bytes]:
+        async def ask(account: Account) -> bytes | None:
+            stream = await self._open_stream(account)
+            try:
+                with trio.fail_after(self._limits.object_seconds):
+                    data = await ask_object(stream, digest)
+            except trio.TooSlowError as error:
+                raise Unavailable(f"no answer within {self._limits.object_seconds} s") from error
+            finally:
+                await stream.close()
+            if data is None:
+                return None
+            self._count(account, len(data))
+            if sha256(data).digest() != digest:
+                self._ban(account, f"object {digest.hex()}: other bytes")
+                raise InvalidContent("bytes that do not match the content id")
+            return data
+
+        try:
+            return await first_object(candidates, ask, self._limits.hedge_seconds)
+        except Unavailable as error:
+            raise Unavailable(f"object {digest.hex()}: {error}") from error
+
+    def _candidates(self, providers: Sequence[Account] | None) -> list[Account]:
+        """Connected, not known to lie: the named ones first, then the others of the mesh in random order."""
+        connected = [account for account in self._host.connected() if not self._is_liar(account)]
+        named = [account for account in dict.fromkeys(providers or ()) if account in connected]
+        others = [account for account in connected if account not in named]
+        random.shuffle(others)
+        return named + others
+
+    async def _open_stream(self, account: Account) -> Stream:
+        return await self._host.open_stream(account, BLOBS)
+
+    def _count(self, account: Account, size: int) -> None:
+        self.traffic.received[account] += size
+
+    def _ban(self, account: Account, reason: str) -> None:
+        """As a provider only: a bad disk must not cost a validator its connections."""
+        log.warning("blobs of 0x%s are refused for a while: %s", account.hex(), reason)
+        self._liars[account] = trio.current_time() + self._limits.ban_seconds
+
+    def _is_liar(self, account: Account) -> bool:
+        if self._liars.get(account, 0.0) > trio.current_time():
+            return True
+        self._liars.pop(account, None)
+        return False
