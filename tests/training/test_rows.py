@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from flock_chain.errors import InvalidContent, Misuse
+from flock_peers.training.rows import MAX_LINE_BYTES, Row, builtin_rows, read_rows, split_rows
+
+
+def write(path: Path, *values: object) -> Path:
+    path.write_text("\n".join(json.dumps(value) for value in values) + "\n")
+    return path
+
+
+def test_three_shapes_of_rows_are_read(tmp_path: Path) -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+    values = [{"text": "one"}, {"prompt": "two", "completion": "three"}, chat, {"text": "four"}]
+    rows = read_rows(write(tmp_path / "rows.jsonl", *values))
+    assert rows[:2] == [Row("", "one"), Row("two", "three")]
+    assert rows[2].messages == (("user", "hi"), ("assistant", "hello"))
+
+
+def test_a_file_without_usable_rows_says_what_is_wrong_with_its_first_line(tmp_path: Path) -> None:
+    with pytest.raises(InvalidContent, match="no usable rows; line 1: text is no text"):
+        read_rows(write(tmp_path / "rows.jsonl", {"content": "x"}, {"txt": "y"}))
+    with pytest.raises(InvalidContent, match="the file is empty"):
+        read_rows(write(tmp_path / "empty.jsonl"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00" * 100)
+    with pytest.raises(InvalidContent, match="not JSON"):
+        read_rows(tmp_path / "binary")
+
+
+def test_too_few_rows_are_refused_because_no_hold_out_could_be_drawn(tmp_path: Path) -> None:
+    with pytest.raises(InvalidContent, match="only 2 usable rows"):
+        read_rows(write(tmp_path / "rows.jsonl", {"text": "a"}, {"text": "b"}, {"bad": 1}))
+
+
+def test_a_missing_file_is_a_misuse(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="cannot be read"):
+        read_rows(tmp_path / "none.jsonl")
+
+
+def test_an_oversized_line_is_left_out_and_the_next_one_read(tmp_path: Path) -> None:
+    long = {"text": "x" * (3 * MAX_LINE_BYTES)}
+    rows = read_rows(write(tmp_path / "rows.jsonl", {"text": "a"}, long, *[{"text": str(n)} for n in range(4)]))
+    assert [row.completion for row in rows] == ["a", "0", "1", "2", "3"]
+
+
+def test_the_split_is_drawn_once_and_kept(tmp_path: Path) -> None:
+    rows = builtin_rows("arithmetic", 0)
+    first = split_rows(rows, tmp_path / "split.json")
+    assert split_rows(rows, tmp_path / "split.json") == first
+    assert len(first.hold_out) == len(rows) // 5 and len(first.train) + len(first.hold_out) == len(rows)
+    assert set(first.train).isdisjoint(first.hold_out)
+
+
+def test_a_damaged_split_seed_is_not_silently_replaced(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text("{}")
+    with pytest.raises(Misuse, match="damaged"):
+        split_rows(builtin_rows("arithmetic", 0), tmp_path / "split.json")

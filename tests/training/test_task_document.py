@@ -1,0 +1,107 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_support import miniature, miniature_document
+
+from flock_chain.aggregation import encode_global
+from flock_chain.codec import decode, encode
+from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
+from flock_peers.training.client import BASE_FOLDER
+from flock_peers.training.document import (
+    Budget,
+    check_base,
+    compute_initial_adapter,
+    create_document,
+    decode_document,
+    list_base_files,
+)
+
+
+def test_a_document_survives_encoding() -> None:
+    document = create_document("shipped", BASE_FOLDER, seed=b"\7" * 32)
+    assert decode_document(document.encode()) == document
+    assert {file.name for file in document.base_files} >= {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_all_linear_projections_and_nothing_else_are_adapted_by_default() -> None:
+    document = create_document("shipped", BASE_FOLDER, seed=b"\7" * 32)
+    expected = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
+    assert document.lora.targets == expected
+    assert not any("embed" in name or "norm" in name for name, _ in document.layout.tensors)
+
+
+def test_chosen_targets_must_exist_in_the_base_model() -> None:
+    chosen = ("q_proj", "v_proj")
+    assert create_document("few", BASE_FOLDER, seed=b"\7" * 32, targets=chosen).lora.targets == chosen
+    with pytest.raises(Misuse, match="no linear projections"):
+        create_document("none", BASE_FOLDER, seed=b"\7" * 32, targets=("attention",))
+
+
+def changed(**values: Any) -> bytes:
+    document = decode(miniature_document().encode())
+    for path, value in values.items():
+        part = document
+        *parents, last = path.split("__")
+        for key in parents:
+            part = part[key]
+        part[last] = value
+    return encode(document)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": b"short"}, "seed is 32 bytes"),
+        ({"format": 2}, "format 1"),
+        ({"budget__steps": 0}, "steps"),
+        ({"budget__steps": True}, "steps"),
+        ({"budget__lr_millionths": 10**7}, "lr_millionths"),
+        ({"lora__rank": 5}, "no LoRA tensor of this rank"),
+        ({"lora__targets": ["q_proj"]}, "no target or no counterpart"),
+        ({"base": [["../config.json", 1, b"\0" * 32]]}, "no allowed name"),
+        ({"base": [["model.bin", 1, b"\0" * 32]]}, "no allowed name"),
+        ({"base": []}, "base files"),
+        ({"numbers": {"bits": 8, "block": 32, "elo": -99, "window": 15}}, "elo"),
+    ],
+)
+def test_a_strangers_document_is_refused_with_the_check_that_failed(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidEncoding, match=message):
+        decode_document(changed(**values))
+
+
+def test_a_creator_cannot_make_a_document_that_joiners_would_refuse() -> None:
+    with pytest.raises(Misuse, match="steps"):
+        create_document("bad", BASE_FOLDER, seed=b"\7" * 32, budget=Budget(steps=0))
+
+
+def test_a_base_folder_with_another_file_is_named_as_the_wrong_model(tmp_path: Path) -> None:
+    document = miniature_document()
+    check_base(miniature()[0], document)
+    copy = shutil.copytree(miniature()[0], tmp_path / "base")
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    with pytest.raises(InvalidContent, match=r"config\.json is not the task's file"):
+        check_base(copy, document)
+    (copy / "config.json").unlink()
+    with pytest.raises(InvalidContent, match=r"config\.json is missing"):
+        check_base(copy, document)
+
+
+def test_everybody_computes_the_same_round_0_adapter() -> None:
+    document = miniature_document()
+    adapter = compute_initial_adapter(document)
+    assert encode_global(adapter) == encode_global(compute_initial_adapter(decode_document(document.encode())))
+    tensors = document.layout.split(adapter.to_float32())
+    for name, value in tensors.items():
+        assert (name.endswith("lora_B.weight") and not value.any()) or abs(value).max() <= value.shape[1] ** -0.5
+    other = compute_initial_adapter(replace(document, seed=b"\1" * 32))
+    assert (other.grid != adapter.grid).any()
+
+
+def test_code_and_pickles_beside_a_base_model_are_no_part_of_it(tmp_path: Path) -> None:
+    copy = shutil.copytree(miniature()[0], tmp_path / "base")
+    for name in ("pytorch_model.bin", "modeling_evil.py", ".hidden.json"):
+        (copy / name).write_text("x")
+    assert [path.name for path in list_base_files(copy)] == [path.name for path in list_base_files(miniature()[0])]

@@ -1,0 +1,101 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from training_support import miniature, miniature_document, write_initial_adapter
+
+from flock_chain.errors import InvalidContent, Misuse, Unavailable
+from flock_peers.training.client import Trainer, TrainerConfig
+
+
+def config(folder: Path, **values: Any) -> TrainerConfig:
+    values = {"domain": "arithmetic", **values}
+    return TrainerConfig(miniature_document(), folder / "home", base=miniature()[0], **values)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def within_a_minute() -> None:
+        with trio.fail_after(60):
+            await test()
+
+    trio.run(within_a_minute)
+
+
+@pytest.mark.process
+def test_a_trainer_process_serves_a_whole_round_and_reports_its_death(tmp_path: Path) -> None:
+    start = write_initial_adapter(miniature_document(), tmp_path)
+    delta, events = tmp_path / "delta", []
+
+    async def scenario() -> None:
+        async with await Trainer.open(config(tmp_path, seed=4), events.append) as trainer:
+            assert (trainer.train_rows, trainer.hold_out_rows) == (48, 12)
+            result = await trainer.train(start, round=1, seed=9, out_path=delta)
+            assert result.steps == 6 and result.loss_after < result.loss_before
+            first = delta.read_bytes()
+            await trainer.train(start, round=1, seed=9, out_path=delta)
+            assert delta.read_bytes() == first
+            scores = await trainer.measure(start, [delta, delta])
+            assert scores[0] == scores[1] < 0
+            assert (await trainer.evaluate(None, "test:records")).bits_per_byte > 1
+            assert await trainer.attack_success(start) == 0.0
+            await trainer.export(start, tmp_path / "peft")
+            assert (tmp_path / "peft" / "adapter_model.safetensors").exists()
+            await refuse_bad_requests(trainer)
+            await abandon_a_request(trainer)
+            os.kill(trainer.pid, signal.SIGKILL)
+            with pytest.raises(Unavailable, match="killed by signal 9; open it again"):
+                await trainer.train(start, round=2, seed=9, out_path=delta)
+
+    async def refuse_bad_requests(trainer: Trainer) -> None:
+        (tmp_path / "hostile").write_bytes(b"\x80" * 100)
+        with pytest.raises(InvalidContent, match="100 bytes, the task's have"):
+            await trainer.measure(start, [tmp_path / "hostile"])
+        with pytest.raises(Misuse, match="split"):
+            await trainer.evaluate(start, "train")
+
+    async def abandon_a_request(trainer: Trainer) -> None:
+        expected = await trainer.measure(start, [delta])
+        with trio.move_on_after(0.01):
+            await trainer.isolated(start, rounds=3, seed=1, out_path=tmp_path / "isolated")
+        assert await trainer.measure(start, [delta]) == expected
+
+    run(scenario)
+    assert events[0] == {"state": "loading"} and events[-1]["steps"] == 6
+
+
+@pytest.mark.process
+def test_data_without_usable_rows_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"body": "x"}\n')
+    events: list[dict[str, Any]] = []
+
+    async def scenario() -> None:
+        began = time.monotonic()
+        with pytest.raises(InvalidContent, match="no usable rows; line 1"):
+            await Trainer.open(config(tmp_path, domain=None, rows=rows), events.append)
+        assert time.monotonic() - began < 10
+
+    run(scenario)
+    assert events == []
+
+
+def test_a_configuration_without_data_or_with_two_is_a_misuse(tmp_path: Path) -> None:
+    for values in ({"domain": None}, {"rows": tmp_path / "rows.jsonl"}, {"domain": "poetry"}, {"index": 16}):
+        with pytest.raises(Misuse, match="trainer"):
+            run(lambda values=values: Trainer.open(config(tmp_path, **values)))  # type: ignore[misc]
+
+
+@pytest.mark.process
+def test_a_trainer_process_ends_with_its_parents_pipe() -> None:
+    command = [sys.executable, "-m", "flock_peers.training.process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(timeout=20) == 0
