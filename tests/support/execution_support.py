@@ -36,17 +36,8 @@ def make_genesis(
         parameters=parameters,
         accounts=tuple(sorted(balances.items())),  # type: ignore[arg-type] # Account is bytes
         validators=tuple(sorted(rows, key=lambda row: row.account)),
-        contracts=_hashes(),
+        contracts=compute_contract_hashes(),
     )
-
-
-def _hashes():
-    import flock_contracts.loader as L
-
-    try:
-        return compute_contract_hashes()
-    except FileNotFoundError:
-        return tuple((n, keccak256(L.load(n).runtime)) for n in ("Beacon", "Faucet", "Stake"))
 
 
 def with_parameters(**changes: int) -> Parameters:

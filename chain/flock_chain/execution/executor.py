@@ -67,6 +67,7 @@ class Candidate:
     block: Block
     receipts: tuple[Receipt, ...]
     rejected: tuple[tuple[Transaction, InvalidRemote], ...]  # left out while building; NotNow: try again
+    nonces: Mapping[Account, int]  # the next nonce of every account that sent a transaction in it
     writes: Writes  # everything to store in one transaction, less the certificate
 
 
@@ -272,6 +273,7 @@ class _BlockRun:
         self._raws: list[bytes] = []
         self._encoded_receipts: list[bytes] = []
         self._receipts: list[Receipt] = []
+        self._nonces: dict[Account, int] = {}
         self._gas_used = 0
         self._bloom = 0
         self._bytes_left = self._genesis.parameters.max_block_bytes - HEADER_ROOM_BYTES
@@ -302,6 +304,7 @@ class _BlockRun:
             raise NotNow(f"transaction: {len(transaction.raw)} bytes, {self._bytes_left} left in the block")
         outcome = run_transaction(self.state, transaction)
         self._add(transaction.raw, transaction.hash, transaction.type_id, outcome)
+        self._nonces[transaction.sender] = transaction.nonce + 1
 
     def _add(self, raw: bytes, digest: Digest, type_id: int, outcome: Outcome) -> None:
         bloom = compute_bloom(outcome.logs)
@@ -342,7 +345,7 @@ class _BlockRun:
         )
         block, receipts = Block(header, tuple(self._raws)), tuple(self._receipts)
         writes = self._overlay.writes | records.make_rows(block, receipts)
-        return Candidate(block, receipts, tuple(self.rejected), writes)
+        return Candidate(block, receipts, tuple(self.rejected), self._nonces, writes)
 
 
 def _compare(claimed: Block, rebuilt: Block) -> None:

@@ -1,0 +1,77 @@
+"""The chain on disk: one LMDB file, one synced transaction per block. Knows rows and keys, not what a block is."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+import lmdb
+
+from flock_chain.errors import Misuse, Unavailable
+
+MAP_BYTES = 64 << 30  # address space, not disk; a chain at a block a second grows by about 150 MB a day
+MAX_READERS = 64  # LMDB's slots for read transactions at one time; ours are short
+MODE = 0o600
+
+
+class ChainStore:
+    """Reads from any thread; writes from one. The only process that has this folder open.
+
+    Raises Unavailable where another process has, and where the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, MODE)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise Unavailable(f"{path}: this home is in use by another process; stop that one first") from error
+        try:
+            self._env = lmdb.open(
+                os.fspath(path / "chain.mdb"),
+                subdir=False,
+                map_size=MAP_BYTES,
+                max_readers=MAX_READERS,
+                mode=MODE,
+                sync=True,
+                metasync=True,
+            )
+        except lmdb.Error as error:
+            os.close(self._lock)
+            raise Unavailable(f"{path}: cannot open the chain ({error}); restore it, or sync again") from error
+        self._is_open = True
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._env.begin() as transaction:
+            value: bytes | None = transaction.get(key)
+        return value
+
+    def commit(self, writes: dict[bytes, bytes | None]) -> None:
+        """All or nothing, and on disk when it returns."""
+        try:
+            with self._env.begin(write=True) as transaction:
+                for key, value in writes.items():
+                    if value is None:
+                        transaction.delete(key)
+                    else:
+                        transaction.put(key, value)
+        except (lmdb.MapFullError, lmdb.DiskError, OSError) as error:
+            raise Unavailable(f"chain store: cannot write ({error}); free some disk space and start again") from error
+        except lmdb.Error as error:
+            raise Misuse(f"chain store: {error}") from error
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._env.close()
+            os.close(self._lock)
+
+    def __enter__(self) -> "ChainStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
