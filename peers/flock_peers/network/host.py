@@ -4,10 +4,11 @@ Runs the libp2p stack under a supervisor: if it dies, the host logs why and star
 queues stay. Knows nothing of what the messages say.
 """
 
+import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,14 @@ from flock_peers.network import requests
 from flock_peers.network.addresses import AddressBook
 from flock_peers.network.connector import Connector
 from flock_peers.network.gossip import Gossip, GossipHandler, Topic, Validator
-from flock_peers.network.hello import (
-    GENESIS,
-    HELLO,
-    MAX_HELLO_BYTES,
-    PEERS,
-    VERSION,
-    Hello,
-    check_hello,
-    decode_hello,
-    encode_addresses,
-    listen_addresses,
-)  # fmt: skip
+from flock_peers.network.handshake import Handshake
+from flock_peers.network.hello import GENESIS, HELLO, PEERS, Hello, encode_addresses, listen_addresses
 from flock_peers.network.identity import Address, make_address, parse_address, peer_id_of
-from flock_peers.network.limits import Limits, TokenBucket
+from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
 from flock_peers.network.listener import open_listener
 from flock_peers.network.messages import Outbox, receive
+from flock_peers.network.peer_table import Peer, PeerTable
 from flock_peers.network.stack import Stack, StreamHandler
 
 log = logging.getLogger(__name__)
@@ -57,30 +49,6 @@ class Counters:
     restarts: int = 0
 
 
-@dataclass
-class _Buckets:
-    """What one account may send us; outlives its connections."""
-
-    messages: TokenBucket
-    message_bytes: TokenBucket
-    requests: TokenBucket
-    gossip: TokenBucket
-
-
-@dataclass
-class _Peer:
-    """A connected account. The scope ends its outboxes when the last link is gone."""
-
-    links: list[Link] = field(default_factory=list)
-    outboxes: dict[str, Outbox] = field(default_factory=dict)
-    requests: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-
-    def newest_link(self) -> Link | None:
-        alive = [link for link in self.links if not link.closed.is_set()]
-        return alive[-1] if alive else None
-
-
 class Host:
     """Open with `open_host`. All methods are for the trio thread; those without `await` never block."""
 
@@ -90,22 +58,22 @@ class Host:
     ) -> None:  # fmt: skip
         if len(genesis_hash) != 32:
             raise Misuse("host: a genesis hash is 32 bytes")
+        _check_listen(listen)
         self.key, self.account, self.limits = key, key.account, limits
         self.genesis_hash = genesis_hash
         self.counters = Counters()
         self._listen_host, self._port = listen
         self._announce = announce
-        self._genesis_document = genesis_document
-        self._handlers: dict[str, StreamHandler] = {HELLO: self._serve_hello}
+        self._table = PeerTable(limits, trio.current_time)
+        self._handshake = Handshake(
+            genesis_hash, genesis_document, limits, lambda link: str(self._address_for(link)), self._admit
+        )
+        self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer}
         if genesis_document is not None:
-            self._handlers[GENESIS] = self._serve_genesis
+            self._handlers[GENESIS] = self._handshake.serve_genesis
         self._topics: dict[str, Topic] = {}
-        self._peers: dict[Account, _Peer] = {}
-        self._buckets: dict[Account, _Buckets] = {}
-        self._banned: dict[Account, float] = {}
         self._on_connected: list[PeerHandler] = []
         self._on_disconnected: list[PeerHandler] = []
-        self._changed = trio.Event()
         self._stack: Stack | None = None
         self._gossip: Gossip | None = None
         self._nursery: trio.Nursery
@@ -115,7 +83,7 @@ class Host:
         self._connector = Connector(
             self.book, limits, is_connected=self.is_connected, dial=self._dial, connected=self.connected,
             ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
-            keeps_loopback=listen[0] in ("127.0.0.1", "::1", "localhost"),
+            keeps_loopback=ipaddress.ip_address(listen[0]).is_loopback,
         )  # fmt: skip
         self.on_request(PEERS, self._answer_peers)
 
@@ -133,16 +101,14 @@ class Host:
         return make_address(host, self._port, peer_id_of(self.key))
 
     def connected(self) -> list[Account]:
-        return [account for account, peer in self._peers.items() if peer.newest_link() is not None]
+        return self._table.connected()
 
     def is_connected(self, account: Account) -> bool:
-        peer = self._peers.get(account)
-        return peer is not None and peer.newest_link() is not None
+        return self._table.is_connected(account)
 
     def remote_of(self, account: Account) -> str | None:
         """ip:port of the connection to a peer, for people to read."""
-        peer = self._peers.get(account)
-        link = peer.newest_link() if peer else None
+        link = self._table.newest_link(account)
         return link.remote if link else None
 
     def on_connected(self, handler: PeerHandler) -> None:
@@ -153,11 +119,11 @@ class Host:
 
     async def wait_for_peers(self, count: int) -> None:
         while len(self.connected()) < count:
-            await self._changed.wait()
+            await self._table.wait_changed()
 
     async def wait_disconnected(self, account: Account) -> None:
         while self.is_connected(account):
-            await self._changed.wait()
+            await self._table.wait_changed()
 
     # --- connections
 
@@ -176,73 +142,33 @@ class Host:
         return parsed.account
 
     async def _dial(self, address: Address) -> None:
-        if self._ban_left(address.account) > 0:
-            raise Unavailable(f"0x{address.account.hex()} is banned for {self._ban_left(address.account):.0f} s more")
+        banned = self._table.ban_left(address.account)
+        if banned > 0:
+            raise Unavailable(f"0x{address.account.hex()} is banned for {banned:.0f} s more")
         try:
             with trio.fail_after(self.limits.dial_seconds):
                 while self._stack is None:
-                    await self._changed.wait()
+                    await self._table.wait_changed()
                 link = await self._stack.dial(address)
                 try:
-                    await self._say_hello(link)
+                    await self._handshake.say(link)
                 except BaseException:
                     link.abort()
                     raise
         except trio.TooSlowError as error:
             raise Unavailable(f"{address}: no answer within {self.limits.dial_seconds:.0f} s") from error
 
-    async def _say_hello(self, link: Link) -> None:
-        with trio.move_on_after(self.limits.hello_seconds):
-            stream = await link.open(HELLO)
-            await stream.write_frame(self._hello_for(link).encode())
-            data = await stream.read_frame(MAX_HELLO_BYTES, self.limits.hello_seconds)
-            if data is None:
-                raise Unavailable(f"0x{link.account.hex()} at {link.remote} closed the connection at hello")
-            theirs = decode_hello(data)
-            check_hello(theirs, self.genesis_hash, link.account, link.remote)
-            await stream.close()
-            self._admit(link, theirs)
-            return
-        raise Unavailable(f"0x{link.account.hex()} at {link.remote} did not answer hello")
-
-    def _hello_for(self, link: Link) -> Hello:
-        return Hello(VERSION, self.genesis_hash, (str(self._address_for(link)),))
-
-    async def _serve_hello(self, stream: Stream) -> None:
-        link = stream.link
-        data = await stream.read_frame(MAX_HELLO_BYTES, self.limits.hello_seconds)
-        theirs = decode_hello(data or b"")
-        ours = self._hello_for(link).encode()
-        try:
-            check_hello(theirs, self.genesis_hash, link.account, link.remote)
-        except InvalidRemote as error:
-            log.warning("refused: %s", error)
-            await stream.write_frame(ours)  # so that the other side can say why
-            await stream.close()
-            await link.close()
-            return
-        self._admit(link, theirs)
-        await stream.write_frame(ours)
-
-    async def _serve_genesis(self, stream: Stream) -> None:
-        await requests.read_request(stream, self.limits)
-        await requests.answer(stream, self.limits, self._genesis_document or b"")
-
     async def _on_link(self, link: Link) -> None:
         """Life of a link, from proved identity to its end."""
-        if link.account == self.account or self._ban_left(link.account) > 0:
+        if link.account == self.account or self._table.ban_left(link.account) > 0:
             link.abort()
             return
-        with trio.move_on_after(2 * self.limits.hello_seconds):
-            await link.admitted.wait()
-        if not link.admitted.is_set():
-            log.info("0x%s at %s never said hello: disconnected", link.account.hex(), link.remote)
-            link.abort()
-            return
-        gossip = self._gossip
         try:
-            if gossip is not None:
-                await gossip.on_admitted(link)
+            if not await self._handshake.wait_admitted(link):
+                link.abort()
+                return
+            if self._gossip is not None:
+                await self._gossip.on_admitted(link)
             await link.closed.wait()
         finally:
             self._forget(link)
@@ -251,37 +177,20 @@ class Host:
         if link.admitted.is_set() or link.closed.is_set():
             return
         link.admitted.set()
-        peer = self._peers.get(link.account)
-        is_new = peer is None or peer.newest_link() is None
-        if peer is None:
-            peer = self._peers[link.account] = _Peer(requests=trio.CapacityLimiter(self.limits.requests_per_peer))
-        peer.links.append(link)
         for address in listen_addresses(theirs, link.account):
             self.book.add(address, is_confirmed=True)
         self.book.on_success(link.account)
-        if is_new:
+        if self._table.add(link):
             log.info("connected to 0x%s at %s", link.account.hex(), link.remote)
             self._nursery.start_soon(self._connector.learn_from, link.account)
             self._tell(self._on_connected, link.account)
-        self._notify()
 
     def _forget(self, link: Link) -> None:
-        peer = self._peers.get(link.account)
-        if peer is None or link not in peer.links:
-            return
-        peer.links.remove(link)
-        if not peer.links:
-            del self._peers[link.account]
-            peer.scope.cancel()
+        if self._table.remove(link):
             log.info("disconnected from 0x%s at %s", link.account.hex(), link.remote)
             self.book.retry_now(link.account, trio.current_time())
             self._connector.wake()
             self._tell(self._on_disconnected, link.account)
-        self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
 
     def _tell(self, handlers: Iterable[PeerHandler], account: Account) -> None:
         for handler in handlers:
@@ -295,23 +204,15 @@ class Host:
 
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""
-        peer = self._peers.get(account)
+        peer = self._table.get(account)
         for link in list(peer.links) if peer else ():
             link.abort()
 
     def ban(self, account: Account, reason: str, seconds: float | None = None) -> None:
         """Disconnect and refuse for a while."""
         log.warning("banned 0x%s: %s", account.hex(), reason)
-        if len(self._banned) >= self.limits.bans:
-            del self._banned[next(iter(self._banned))]
-        self._banned[account] = trio.current_time() + (self.limits.ban_seconds if seconds is None else seconds)
+        self._table.ban(account, self.limits.ban_seconds if seconds is None else seconds)
         self.disconnect(account)
-
-    def _ban_left(self, account: Account) -> float:
-        left = self._banned.get(account, 0.0) - trio.current_time()
-        if left <= 0:
-            self._banned.pop(account, None)
-        return max(0.0, left)
 
     async def _answer_peers(self, asker: Account, _payload: bytes) -> bytes:
         known = [
@@ -334,7 +235,7 @@ class Host:
                 await handler(stream.account, payload)
 
             async with self._blamed(stream.account, protocol):
-                await receive(stream, self.limits, lambda size: self._charge(stream.account, size), hand_over)
+                await receive(stream, self.limits, self._table.buckets_of(stream.account).charge_message, hand_over)
 
         self._add_protocol(protocol, serve)
 
@@ -342,7 +243,7 @@ class Host:
         """Queue a message; False (and counted) when the peer is not connected."""
         if len(payload) > self.limits.frame_bytes:
             raise Misuse(f"message of {len(payload)} bytes, at most {self.limits.frame_bytes}")
-        peer = self._peers.get(account)
+        peer = self._table.get(account)
         if peer is None:
             self.counters.messages_dropped += 1
             return False
@@ -359,7 +260,7 @@ class Host:
         targets = self.connected() if accounts is None else accounts
         return sum(self.send(account, protocol, payload) for account in targets if account != self.account)
 
-    async def _run_outbox(self, peer: _Peer, outbox: Outbox) -> None:
+    async def _run_outbox(self, peer: Peer, outbox: Outbox) -> None:
         with peer.scope:
             await outbox.run()
 
@@ -374,7 +275,7 @@ class Host:
         async def serve(stream: Stream) -> None:
             async with self._blamed(stream.account, protocol):
                 payload = await requests.read_request(stream, self.limits)
-            wait = self._buckets_of(stream.account).requests.debit()
+            wait = self._table.buckets_of(stream.account).requests.debit()
             if wait > 0:
                 await trio.sleep(wait)
             try:
@@ -390,7 +291,7 @@ class Host:
 
     async def request(self, account: Account, protocol: str, payload: bytes, timeout: float = 10.0) -> bytes:
         """Raises Unavailable when the peer is not connected, declines, or does not answer in time."""
-        peer = self._peers.get(account)
+        peer = self._table.get(account)
         link = peer.newest_link() if peer else None
         if peer is None or link is None:
             raise Unavailable(f"request {protocol}: 0x{account.hex()} is not connected")
@@ -411,8 +312,7 @@ class Host:
         self._add_protocol(protocol, handler)
 
     async def open_stream(self, account: Account, protocol: str) -> Stream:
-        peer = self._peers.get(account)
-        link = peer.newest_link() if peer else None
+        link = self._table.newest_link(account)
         if link is None:
             raise Unavailable(f"stream {protocol}: 0x{account.hex()} is not connected")
         return await link.open(protocol)
@@ -463,24 +363,6 @@ class Host:
         log.warning("disconnecting 0x%s: %s: %s", account.hex(), protocol, error)
         self.disconnect(account)
 
-    def _buckets_of(self, account: Account) -> _Buckets:
-        buckets = self._buckets.get(account)
-        if buckets is None:
-            if len(self._buckets) >= self.limits.tracked_peers:
-                del self._buckets[next(iter(self._buckets))]
-            x, now = self.limits, trio.current_time
-            buckets = self._buckets[account] = _Buckets(
-                TokenBucket(x.message_rate, x.message_burst, now),
-                TokenBucket(x.message_byte_rate, x.message_byte_burst, now),
-                TokenBucket(x.request_rate, x.request_burst, now),
-                TokenBucket(x.gossip_rate, x.gossip_burst, now),
-            )
-        return buckets
-
-    def _charge(self, account: Account, size: int) -> float:
-        buckets = self._buckets_of(account)
-        return max(buckets.messages.debit(), buckets.message_bytes.debit(size))
-
     # --- life
 
     async def _supervise(self, listener: trio.SocketListener) -> None:
@@ -501,11 +383,11 @@ class Host:
             self.key, self.limits, announce=[self._address_for(None)], protocols=self._handlers,
             open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link,
         )  # fmt: skip
-        gossip = Gossip(stack, self._topics, lambda account: self._buckets_of(account).gossip)
+        gossip = Gossip(stack, self._topics, lambda account: self._table.buckets_of(account).gossip)
         try:
             async with stack.run(listener), gossip.run():
                 self._stack, self._gossip = stack, gossip
-                self._notify()
+                self._table.notify()
                 await trio.sleep_forever()
         finally:
             self._stack = self._gossip = None
@@ -515,9 +397,19 @@ class Host:
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._supervise, listener)
             while self._stack is None:
-                await self._changed.wait()
+                await self._table.wait_changed()
             self._nursery.start_soon(self._connector.run)
             task_status.started()
+
+
+def _check_listen(listen: tuple[str, int]) -> None:
+    host, port = listen
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        raise Misuse(f"listen address {host!r}: an ip address is needed, like 0.0.0.0 or 127.0.0.1") from error
+    if not 0 <= port < 65536:
+        raise Misuse(f"listen port {port}: not between 0 and 65535")
 
 
 @asynccontextmanager

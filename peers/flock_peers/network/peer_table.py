@@ -1,0 +1,117 @@
+"""Who is connected, who is banned, and how much each may still send. Opens and closes nothing by itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from flock_chain.crypto import Account
+from flock_peers.network.limits import Limits, TokenBucket
+from flock_peers.network.link import Link
+from flock_peers.network.messages import Outbox
+
+
+@dataclass
+class Buckets:
+    """What one account may send us; outlives its connections, or reconnecting would refill them."""
+
+    messages: TokenBucket
+    message_bytes: TokenBucket
+    requests: TokenBucket
+    gossip: TokenBucket
+
+    def charge_message(self, size: int) -> float:
+        """Seconds to wait before the next message is read."""
+        return max(self.messages.debit(), self.message_bytes.debit(size))
+
+
+@dataclass
+class Peer:
+    """A connected account. The scope ends its outboxes when the last link is gone."""
+
+    links: list[Link] = field(default_factory=list)
+    outboxes: dict[str, Outbox] = field(default_factory=dict)
+    requests: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def newest_link(self) -> Link | None:
+        """The newest: after a crash of the other side an old connection may only look alive."""
+        alive = [link for link in self.links if not link.closed.is_set()]
+        return alive[-1] if alive else None
+
+
+class PeerTable:
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self._limits, self._clock = limits, clock
+        self._peers: dict[Account, Peer] = {}
+        self._buckets: dict[Account, Buckets] = {}
+        self._banned: dict[Account, float] = {}
+        self._changed = trio.Event()
+
+    def get(self, account: Account) -> Peer | None:
+        return self._peers.get(account)
+
+    def newest_link(self, account: Account) -> Link | None:
+        peer = self._peers.get(account)
+        return peer.newest_link() if peer else None
+
+    def is_connected(self, account: Account) -> bool:
+        return self.newest_link(account) is not None
+
+    def connected(self) -> list[Account]:
+        return [account for account, peer in self._peers.items() if peer.newest_link() is not None]
+
+    def add(self, link: Link) -> bool:
+        """True when the account was not connected before."""
+        is_new = not self.is_connected(link.account)
+        peer = self._peers.get(link.account)
+        if peer is None:
+            peer = self._peers[link.account] = Peer(requests=trio.CapacityLimiter(self._limits.requests_per_peer))
+        peer.links.append(link)
+        self.notify()
+        return is_new
+
+    def remove(self, link: Link) -> bool:
+        """True when it was the account's last link."""
+        peer = self._peers.get(link.account)
+        if peer is None or link not in peer.links:
+            return False
+        peer.links.remove(link)
+        if not peer.links:
+            del self._peers[link.account]
+            peer.scope.cancel()
+        self.notify()
+        return not peer.links
+
+    def notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_changed(self) -> None:
+        await self._changed.wait()
+
+    def buckets_of(self, account: Account) -> Buckets:
+        buckets = self._buckets.get(account)
+        if buckets is None:
+            if len(self._buckets) >= self._limits.tracked_peers:
+                del self._buckets[next(iter(self._buckets))]
+            x, now = self._limits, self._clock
+            buckets = self._buckets[account] = Buckets(
+                TokenBucket(x.message_rate, x.message_burst, now),
+                TokenBucket(x.message_byte_rate, x.message_byte_burst, now),
+                TokenBucket(x.request_rate, x.request_burst, now),
+                TokenBucket(x.gossip_rate, x.gossip_burst, now),
+            )
+        return buckets
+
+    def ban(self, account: Account, seconds: float) -> None:
+        if len(self._banned) >= self._limits.bans:
+            del self._banned[next(iter(self._banned))]
+        self._banned[account] = self._clock() + seconds
+
+    def ban_left(self, account: Account) -> float:
+        """Seconds; 0 when not banned."""
+        left = self._banned.get(account, 0.0) - self._clock()
+        if left <= 0:
+            self._banned.pop(account, None)
+        return max(0.0, left)
