@@ -12,6 +12,7 @@ from flock_chain.crypto import Account
 class Timer(Enum):
     VIEW = "view"  # the view takes too long
     RETRY = "retry"  # say everything again
+    PROPOSE = "propose"  # the notarized block was not finalized in time: propose it again
     BEHIND = "behind"  # others speak of the next height and this one is still open
 
 
