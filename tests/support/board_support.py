@@ -66,11 +66,11 @@ class Game:
 
     @property
     def phase(self) -> int:
-        return int(self.view["phase"])
+        return int(self.world.board("progress", self.task)[1])
 
     @property
     def round(self) -> int:
-        return int(self.view["round"])
+        return int(self.world.board("progress", self.task)[0])
 
     @property
     def proposers(self) -> list[bytes]:

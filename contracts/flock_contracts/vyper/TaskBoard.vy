@@ -1566,6 +1566,15 @@ def task_view(task: uint256) -> TaskView:
 
 @view
 @external
+def progress(task: uint256) -> (uint256, uint256):
+    """
+    @notice Round and phase, cheaply.
+    """
+    return self.tasks[task].round, self.tasks[task].phase
+
+
+@view
+@external
 def participants(task: uint256) -> DynArray[ParticipantRow, MAX_PARTICIPANTS]:
     """
     @notice All participants, in the order in which a draw walks over them.
