@@ -1,0 +1,294 @@
+"""The compiled board against its twin in plain Python, under honest, lazy, vanishing and misbehaving participants.
+
+After every step: the same money to the unit, the same round and phase, and phases only move forward. At the end, from
+whatever state was reached: the clock runs on with pokes alone, everybody leaves, and nothing but the burned remains.
+"""
+
+import os
+from typing import Any
+
+from board_model import BoardModel
+from board_support import ADAPTER, CREATOR, NEW_ADAPTER, Game, manifest_of, padded, salt_of
+from contracts_support import (
+    ADOPT,
+    AVAILABILITY,
+    CHAIN_ID,
+    COMMIT,
+    ENDED,
+    PARAMETERS,
+    REVEAL,
+    SCORE_COMMIT,
+    SCORE_REVEAL,
+    TALLY,
+    account,
+    new_world,
+)
+from flock_contracts.addresses import BOARD
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment
+from flock_chain.tally import compute_tally
+
+PEOPLE = 8
+EXAMPLES = int(os.environ.get("FLOCK_EXAMPLES", "20"))
+who = st.integers(1, PEOPLE)
+amounts = st.sampled_from([0, 1, 99, 100, 101, 250, 1_000, 33_333, 10**18])
+score = st.one_of(st.integers(-400, 400), st.sampled_from([0, 19_999, 20_000, 20_001, 60_000, -(10**9), 10**9]))
+filter_bits = st.sampled_from([0, 0, 0, 0, 1, 3, 4, 8, 15])
+sheets = st.tuples(st.lists(score, min_size=4, max_size=4), st.lists(filter_bits, min_size=4, max_size=4))
+
+
+class Board(RuleBasedStateMachine):
+    @initialize(
+        pot=st.sampled_from([0, 1, 7, 900_001, 10**20]),
+        rounds=st.integers(1, 2),
+        extra=st.integers(0, 2),
+        proposers=st.integers(1, 4),
+        voters=st.integers(3, 5),
+        share=st.sampled_from([0, 3_333, 6_000, 10_000]),
+        people=st.integers(2, PEOPLE),
+        least=st.integers(0, 5),
+    )
+    def open(
+        self, pot: int, rounds: int, extra: int, proposers: int, voters: int, share: int, people: int, least: int
+    ) -> None:
+        terms = {"rounds": rounds, "extra_rounds": extra, "proposers": proposers, "voters": voters}
+        terms |= {"proposer_share": share, "min_participants": least}
+        self.world = new_world()
+        self.start = [self.world.balance(account(index)) for index in range(PEOPLE + 1)]
+        self.game = Game(0, world=self.world, pot=pot, **terms)
+        self.model = BoardModel(self.game.terms, pot, self.world.height, self.world.timestamp, ADAPTER)
+        self.mixes: dict[int, bytes] = {}
+        self.seen = (1, 0)
+        for index in range(1, people + 1):
+            self.join(index, 1_000 + index)
+
+    def both(self, sender: bytes, expected: bool, function: str, *args: Any, value: int = 0) -> None:
+        outcome = self.world.act(sender, "TaskBoard", function, self.game.task, *args, value=value)
+        assert outcome.ok == expected, (function, expected, outcome.reason)
+        assert outcome.ok or outcome.reason.startswith("board: ")
+
+    # ------------------------------------------------ time
+
+    @rule(seconds=st.sampled_from([0, 1, 5, 11, 25, 90, 1_000]), count=st.integers(1, 4), poked=st.booleans())
+    def blocks(self, seconds: int, count: int, poked: bool) -> None:
+        for _ in range(count):
+            self.world.next_block(seconds, pokes=False)
+            self.model.height += 1
+            self.model.now += min(seconds, 90)
+            self.mixes[self.world.height] = self.world.view("Beacon", "mix", self.world.height)
+            due = self.world.board("due_tasks")
+            assert due == ([self.game.task] if self.model.is_due() else [])
+            if poked and due:
+                self.poke(0)
+
+    @rule(index=who)
+    def poke(self, index: int) -> None:
+        self.both(account(index), self.model.poke(self.mixes), "poke")
+
+    # ------------------------------------------------ money
+
+    @rule(index=who, amount=amounts)
+    def join(self, index: int, amount: int) -> None:
+        expected = self.model.join(account(index), amount)
+        self.both(account(index), expected, "join_task", b"domain".ljust(32), value=amount)
+
+    @rule(index=who)
+    def leave(self, index: int) -> None:
+        self.both(account(index), self.model.leave(account(index)), "leave_task")
+
+    @rule(index=who)
+    def evict(self, index: int) -> None:
+        self.both(CREATOR, self.model.evict(account(index)), "evict", account(index))
+
+    @rule(index=who)
+    def withdraw(self, index: int) -> None:
+        self.both(account(index), self.model.withdraw(account(index)), "withdraw_bond")
+
+    @rule(index=who, back=st.integers(0, 3))
+    def claim(self, index: int, back: int) -> None:
+        round = max(1, self.model.number - back)
+        owed = self.model.rewards.get((round, account(index)), 0)
+        assert self.world.board("claimable", self.game.task, round, account(index)) == owed
+        self.both(account(index), self.model.claim(account(index), round), "claim", round)
+
+    @rule()
+    def creator_stops(self) -> None:
+        self.both(CREATOR, self.model.stop(), "stop_task")
+
+    @rule()
+    def creator_withdraws(self) -> None:
+        self.both(CREATOR, self.model.withdraw_pot(), "withdraw_pot")
+
+    # ------------------------------------------------ one participant, at any time
+
+    @rule(index=who, copied=who, ahead=st.sampled_from([0, 0, 0, 1]))
+    def proposes(self, index: int, copied: int, ahead: int) -> None:
+        self.commit(account(index), account(copied), ahead)
+
+    @rule(index=who, opened=who)
+    def opens(self, index: int, opened: int) -> None:
+        self.reveal(account(index), account(opened))
+
+    @rule(index=who, held=st.integers(0, 31), invalid=st.integers(0, 31))
+    def attests(self, index: int, held: int, invalid: int) -> None:
+        self.both(
+            account(index),
+            self.model.attest(account(index), held, invalid),
+            "attest_available",
+            self.model.number,
+            held,
+            invalid,
+        )
+
+    @rule(index=who, sheet=sheets)
+    def scores_out_of_turn(self, index: int, sheet: tuple[list[int], list[int]]) -> None:
+        self.reveal_scores(account(index), (padded(sheet[0]), padded(sheet[1])))
+
+    @rule(index=who)
+    def adopts_out_of_turn(self, index: int) -> None:
+        self.adopt(account(index), NEW_ADAPTER)
+
+    @precondition(lambda self: self.model.phase == TALLY)
+    @rule(index=st.integers(0, 17), shift=st.sampled_from([-1, 1]))
+    def claims_a_wrong_median(self, index: int, shift: int) -> None:
+        medians, center, mad = self.tallied()
+        values = [*medians, center, mad]
+        values[index] += shift
+        self.both(CREATOR, False, "tally", self.model.number, tuple(values[:16]), values[16], values[17])
+
+    # ------------------------------------------------ everybody whose turn it is, but those who vanish
+
+    @rule(
+        vanished=st.sets(who, max_size=4),
+        sheet=st.lists(sheets, min_size=PEOPLE, max_size=PEOPLE),
+        liars=st.sets(who, max_size=3),
+        held=st.sampled_from([31, 31, 31, 30, 5, 0]),
+        copying=st.sampled_from([False, False, True]),
+    )
+    def turn(
+        self, vanished: set[int], sheet: list[tuple[list[int], list[int]]], liars: set[int], held: int, copying: bool
+    ) -> None:
+        phase, row = self.model.phase, self.model.round
+        for index in range(1, PEOPLE + 1):
+            if index in vanished:
+                continue
+            me = account(index)
+            if phase == COMMIT and me in row.proposers:
+                self.commit(me, row.proposers[0] if copying else me)
+            elif phase == REVEAL and me in row.committed:
+                self.reveal(me, row.proposers[0] if copying else me)
+            elif phase == AVAILABILITY and me in row.voters:
+                known = sum(1 << i for i, proposer in enumerate(row.proposers) if proposer in row.revealed)
+                mine = (0, known & held) if index in liars else (known & held, known & ~held)
+                self.both(me, self.model.attest(me, *mine), "attest_available", self.model.number, *mine)
+            elif phase == SCORE_COMMIT and me in row.voters:
+                self.commit_scores(me, self.inside(sheet[index - 1]))
+            elif phase == SCORE_REVEAL and me in row.score_committed:
+                self.reveal_scores(me, row.score_committed[me])
+            elif phase == ADOPT and me in row.score_revealed:
+                self.adopt(me, ADAPTER if index in liars else NEW_ADAPTER)
+        if phase == TALLY:
+            medians, center, mad = self.tallied()
+            expected = self.model.tally()
+            self.both(CREATOR, expected, "tally", self.seen[0], medians, center, mad)
+        self.blocks(1, 1, True)
+
+    def inside(self, sheet: tuple[list[int], list[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        keep = [self.model.round.held >> index & 1 for index in range(4)]
+        scores, filters = ([value * kept for value, kept in zip(values, keep)] for values in sheet)
+        return padded(scores), padded(filters)
+
+    def tallied(self) -> tuple[tuple[int, ...], int, int]:
+        rows = list(self.model.round.score_revealed.values())
+        found = compute_tally([s for s, _ in rows], [f for _, f in rows], self.model.round.held, 0, 0)
+        return tuple(found.medians), found.center, found.mad
+
+    def commit(self, me: bytes, author: bytes, ahead: int = 0) -> None:
+        round = self.model.number + ahead
+        manifest = manifest_of(author, self.model.number)
+        digest = compute_proposal_commitment(CHAIN_ID, BOARD, self.game.task, round, me, manifest, salt_of(me, round))
+        self.both(me, ahead == 0 and self.model.commit(me, manifest), "commit", round, digest)
+
+    def reveal(self, me: bytes, author: bytes) -> None:
+        round, manifest = self.model.number, manifest_of(author, self.model.number)
+        self.both(me, self.model.reveal(me, manifest), "reveal", round, manifest, salt_of(me, round))
+
+    def commit_scores(self, me: bytes, scores: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+        round = self.model.number
+        digest = compute_score_commitment(CHAIN_ID, BOARD, self.game.task, round, me, *scores, salt_of(me, round))
+        self.both(me, self.model.commit_scores(me, scores), "commit_scores", round, digest)
+
+    def reveal_scores(self, me: bytes, scores: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+        round = self.model.number
+        self.both(me, self.model.reveal_scores(me, scores), "reveal_scores", round, *scores, salt_of(me, round))
+
+    def adopt(self, me: bytes, adapter: bytes) -> None:
+        self.both(me, self.model.adopt(me, adapter), "attest_adoption", self.model.number, adapter)
+
+    # ------------------------------------------------ what always holds
+
+    @invariant()
+    def the_money_is_the_same_to_the_unit(self) -> None:
+        assert self.world.balance(BOARD) == self.world.board("liabilities") == self.model.liabilities
+
+    @invariant()
+    def rounds_and_phases_are_the_same_and_only_move_forward(self) -> None:
+        now = self.world.board("progress", self.game.task)
+        assert now == (self.model.number, self.model.phase)
+        waits_no_more = now[0] == self.seen[0] and self.seen[1] == ENDED
+        assert now >= self.seen and not (waits_no_more and now != self.seen)
+        self.seen = now
+
+    def teardown(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        self.check_everything()
+        for _ in range(4 * 8 * 5):
+            if self.model.phase == ENDED:
+                break
+            assert self.world.board("wakeup") <= self.model.now + 300
+            self.blocks(90, 1, True)
+        assert self.model.phase == ENDED, "nobody has to act for a task to end"
+        for me in list(self.model.members):
+            self.both(me, self.model.leave(me), "leave_task")
+        self.blocks(90, 1 + PARAMETERS["unbonding_delay"] // 90, False)
+        for me in list(self.model.unbonding):
+            self.both(me, self.model.withdraw(me), "withdraw_bond")
+        for round, me in list(self.model.rewards):
+            self.both(me, self.model.claim(me, round), "claim", round)
+        if self.model.pot:
+            self.both(CREATOR, self.model.withdraw_pot(), "withdraw_pot")
+        self.check_everything()
+        assert self.world.balance(BOARD) == self.world.board("burned") == self.model.burned
+        ends = [self.world.balance(account(index)) for index in range(PEOPLE + 1)]
+        assert sum(ends) + self.model.burned == sum(self.start)
+
+    def check_everything(self) -> None:
+        """The model's whole state against the views."""
+        model, task = self.model, self.game.task
+        rows = self.world.board("participants", task)
+        assert [(row["account"], row["bond"]) for row in rows] == [(a, m.bond) for a, m in model.members.items()]
+        assert self.world.board("task_view", task)["pot"] == model.pot
+        assert self.world.board("task_view", task)["adapter"] == model.adapter
+        assert self.world.board("burned") == model.burned
+        for number, row in model.rounds.items():
+            result = self.world.board("round_result", task, number)
+            assert (result["proposers"], result["voters"]) == (row.proposers, row.voters)
+            assert result["verdicts"] == [row.verdicts.get(proposer, 0) for proposer in row.proposers]
+            assert result["held_set"] == row.held and result["tallied"] == row.tallied
+
+
+TestBoard = Board.TestCase
+TestBoard.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+)

@@ -1,0 +1,435 @@
+"""The task board's slow, obvious twin: one task in plain Python, dictionaries by account. Knows no EVM and no ABI.
+
+Each method answers whether the contract must accept the call, and changes the model where it must.
+"""
+
+from dataclasses import dataclass, field
+
+from contracts_support import (
+    ADOPT,
+    AVAILABILITY,
+    COMMIT,
+    DRAW_PROPOSERS,
+    DRAW_VOTERS,
+    ENDED,
+    PARAMETERS,
+    REVEAL,
+    SCORE_COMMIT,
+    SCORE_REVEAL,
+    TALLY,
+    WAITING,
+)
+from flock_contracts.draw import draw
+
+from flock_chain.tally import FILTER_NO_SCORE, SEATS_MAX, Verdict, compute_tally, has_two_thirds
+
+BPS = 10_000
+SECONDS = {
+    WAITING: "wait_seconds",
+    COMMIT: "commit_seconds",
+    REVEAL: "reveal_seconds",
+    AVAILABILITY: "availability_seconds",
+    SCORE_COMMIT: "score_commit_seconds",
+    SCORE_REVEAL: "score_reveal_seconds",
+    TALLY: "tally_seconds",
+    ADOPT: "adopt_seconds",
+}
+Scores = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass
+class Member:
+    bond: int
+    joined: int
+    later: list[tuple[int, int]] = field(default_factory=list)  # (height, amount) of every addition
+    leaving: int | None = None
+    last_accepted: int | None = None
+
+    def bond_at(self, close: int) -> int:
+        return self.bond - sum(amount for height, amount in self.later if height > close)
+
+
+@dataclass
+class Round:
+    candidates: int = 0
+    proposers: list[bytes] = field(default_factory=list)
+    voters: list[bytes] = field(default_factory=list)
+    committed: dict[bytes, bytes] = field(default_factory=dict)  # in order; account -> manifest
+    revealed: set[bytes] = field(default_factory=set)
+    attested: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    held: int = 0
+    score_committed: dict[bytes, Scores] = field(default_factory=dict)
+    score_revealed: dict[bytes, Scores] = field(default_factory=dict)
+    votes: dict[bytes, bytes] = field(default_factory=dict)
+    verdicts: dict[bytes, Verdict] = field(default_factory=dict)
+    tallied: bool = False
+
+
+class BoardModel:
+    def __init__(self, terms: dict[str, int], pot: int, height: int, now: int, adapter: bytes) -> None:
+        self.terms, self.pot = terms, pot
+        self.members: dict[bytes, Member] = {}  # in the order of joining
+        self.unbonding: dict[bytes, tuple[int, int]] = {}
+        self.rewards: dict[tuple[int, bytes], int] = {}
+        self.owners: dict[bytes, tuple[int, bytes]] = {}  # manifest -> (round, account)
+        self.burned, self.stopped = 0, False
+        self.number, self.rounds, self.adapter = 1, {1: Round()}, adapter
+        self.height, self.now = height, now
+        self.close = self.seed_height = 0
+        self.enter(WAITING)
+
+    # ------------------------------------------------ sums
+
+    @property
+    def round(self) -> Round:
+        return self.rounds[self.number]
+
+    @property
+    def liabilities(self) -> int:
+        bonds = sum(member.bond for member in self.members.values())
+        unbonding = sum(amount for amount, _ in self.unbonding.values())
+        return bonds + unbonding + self.pot + sum(self.rewards.values()) + self.burned
+
+    # ------------------------------------------------ participants
+
+    def join(self, who: bytes, amount: int) -> bool:
+        member = self.members.get(who)
+        if self.phase == ENDED or amount == 0:
+            return False
+        if member is None:
+            if amount < self.terms["min_bond"] or len(self.members) == 64:
+                return False
+            self.members[who] = Member(amount, self.height)
+            return True
+        if member.leaving is not None:
+            return False
+        member.bond += amount
+        member.later.append((self.height, amount))
+        return True
+
+    def leave(self, who: bytes) -> bool:
+        if who not in self.members:
+            return False
+        if self.is_free(who):
+            self.remove(who)
+            return True
+        if self.members[who].leaving is not None:
+            return False
+        self.members[who].leaving = self.height
+        return True
+
+    def evict(self, who: bytes) -> bool:
+        if who not in self.members or self.members[who].bond >= self.terms["min_bond"] or not self.is_free(who):
+            return False
+        self.remove(who)
+        return True
+
+    def is_free(self, who: bytes) -> bool:
+        if self.phase == ENDED:
+            return True
+        accepted = self.members[who].last_accepted
+        if accepted is not None and self.number <= accepted + PARAMETERS["bond_unlock_rounds"]:
+            return False
+        if self.phase == WAITING:
+            return True
+        if who in self.round.proposers or who in self.round.voters:
+            return False
+        return self.phase > DRAW_VOTERS or self.weight(who) == 0
+
+    def remove(self, who: bytes) -> None:
+        amount = self.unbonding.get(who, (0, 0))[0] + self.members.pop(who).bond
+        self.unbonding[who] = (amount, self.now + PARAMETERS["unbonding_delay"])
+
+    def withdraw(self, who: bytes) -> bool:
+        amount, release = self.unbonding.get(who, (0, 0))
+        if amount == 0 or self.now < release:
+            return False
+        del self.unbonding[who]
+        return True
+
+    def claim(self, who: bytes, round: int) -> bool:
+        return self.rewards.pop((round, who), 0) > 0
+
+    def stop(self) -> bool:
+        started = self.number - (self.phase == WAITING)
+        if self.phase == ENDED or self.stopped or started < self.terms["rounds"]:
+            return False
+        self.stopped = True
+        if self.phase == WAITING:
+            self.enter(ENDED)
+        return True
+
+    def withdraw_pot(self) -> bool:
+        if self.phase != ENDED or self.pot == 0:
+            return False
+        self.pot = 0
+        return True
+
+    # ------------------------------------------------ seats
+
+    def is_turn(self, who: bytes, phase: int, seats: list[bytes]) -> bool:
+        return self.phase == phase and who in seats
+
+    def commit(self, who: bytes, manifest: bytes) -> bool:
+        if not self.is_turn(who, COMMIT, self.round.proposers) or who in self.round.committed:
+            return False
+        self.round.committed[who] = manifest
+        return True
+
+    def reveal(self, who: bytes, manifest: bytes) -> bool:
+        row = self.round
+        if not self.is_turn(who, REVEAL, row.proposers) or row.committed.get(who) != manifest or who in row.revealed:
+            return False
+        row.revealed.add(who)
+        number, owner = self.owners.setdefault(manifest, (self.number, who))
+        if owner == who and number == self.number:
+            return True
+        order = list(row.committed)
+        if number < self.number or order.index(owner) < order.index(who):
+            row.verdicts[who] = Verdict.DUPLICATE
+        else:
+            self.owners[manifest] = (self.number, who)
+            row.verdicts[owner] = Verdict.DUPLICATE
+        return True
+
+    def attest(self, who: bytes, held: int, invalid: int) -> bool:
+        row = self.round
+        known = sum(1 << index for index, proposer in enumerate(row.proposers) if proposer in row.revealed)
+        if not self.is_turn(who, AVAILABILITY, row.voters) or who in row.attested:
+            return False
+        if held & invalid or (held | invalid) & ~known:
+            return False
+        row.attested[who] = (held, invalid)
+        return True
+
+    def commit_scores(self, who: bytes, scores: Scores) -> bool:
+        if not self.is_turn(who, SCORE_COMMIT, self.round.voters) or who in self.round.score_committed:
+            return False
+        self.round.score_committed[who] = scores
+        return True
+
+    def reveal_scores(self, who: bytes, scores: Scores) -> bool:
+        row = self.round
+        if not self.is_turn(who, SCORE_REVEAL, row.voters) or who in row.score_revealed:
+            return False
+        outside = [index for index in range(SEATS_MAX) if not row.held >> index & 1]
+        if row.score_committed.get(who) != scores or any(scores[0][i] or scores[1][i] for i in outside):
+            return False
+        row.score_revealed[who] = scores
+        return True
+
+    def adopt(self, who: bytes, adapter: bytes) -> bool:
+        row = self.round
+        if not self.is_turn(who, ADOPT, list(row.score_revealed)) or who in row.votes:
+            return False
+        row.votes[who] = adapter
+        return True
+
+    def tally(self) -> bool:
+        row = self.round
+        if self.phase != TALLY:
+            return False
+        rows = list(row.score_revealed.values())
+        terms = (self.terms["loss_limit"], self.terms["mad_multiple"])
+        tally = compute_tally([s for s, _ in rows], [f for _, f in rows], row.held, *terms)
+        row.tallied = True
+        for index, who in enumerate(row.proposers):
+            if not row.held >> index & 1:
+                continue
+            verdict = tally.verdicts[index]
+            scored = sum(not filters[index] & FILTER_NO_SCORE for _, filters in rows)
+            if verdict in (Verdict.ACCEPTED, Verdict.REJECTED_LOSS) and 2 * scored <= len(rows):
+                verdict = Verdict.VOID
+            row.verdicts[who] = verdict
+            if verdict is Verdict.ACCEPTED:
+                self.members[who].last_accepted = self.number
+            if verdict is Verdict.SLASHED_NORM:
+                self.slash(who, PARAMETERS["norm_slash"])
+        if Verdict.ACCEPTED in row.verdicts.values():
+            self.enter(ADOPT)
+        else:
+            self.finish()
+        return True
+
+    def slash(self, who: bytes, bps: int) -> None:
+        if self.round.candidates >= 4:
+            amount = self.members[who].bond * bps // BPS
+            self.members[who].bond -= amount
+            self.burned += amount
+
+    # ------------------------------------------------ phases
+
+    def enter(self, phase: int) -> None:
+        self.phase, self.started, self.started_height = phase, self.now, self.height
+
+    def weight(self, who: bytes) -> int:
+        member = self.members[who]
+        if member.joined > self.close or (member.leaving is not None and member.leaving < self.close):
+            return 0
+        bond = member.bond_at(self.close)
+        return bond if bond >= self.terms["min_bond"] else 0
+
+    def has_enough(self) -> bool:
+        able = [m for m in self.members.values() if m.leaving is None and m.bond >= self.terms["min_bond"]]
+        return len(able) >= max(2, self.terms["min_participants"])
+
+    def is_due(self) -> bool:
+        row = self.round
+        if self.phase in (DRAW_PROPOSERS, DRAW_VOTERS):
+            return self.height >= self.seed_height
+        if self.phase == ENDED:
+            return False
+        everybody = {
+            WAITING: self.has_enough(),
+            COMMIT: len(row.committed) == len(row.proposers),
+            REVEAL: len(row.revealed) == len(row.committed),
+            AVAILABILITY: len(row.attested) == len(row.voters),
+            SCORE_COMMIT: len(row.score_committed) == len(row.voters),
+            SCORE_REVEAL: len(row.score_revealed) == len(row.score_committed),
+            TALLY: False,
+            ADOPT: len(row.votes) == len(row.score_revealed),
+        }
+        late = self.now >= self.started + self.terms[SECONDS[self.phase]]
+        return everybody[self.phase] or (late and self.height >= self.started_height + PARAMETERS["phase_min_blocks"])
+
+    def poke(self, mixes: dict[int, bytes]) -> bool:
+        """`mixes`: by height, as far as known."""
+        if not self.is_due():
+            return False
+        {
+            WAITING: self.close_waiting,
+            DRAW_PROPOSERS: lambda: self.draw_proposers(mixes),
+            COMMIT: self.close_commit,
+            DRAW_VOTERS: lambda: self.draw_voters(mixes),
+            REVEAL: self.close_reveal,
+            AVAILABILITY: self.close_availability,
+            SCORE_COMMIT: lambda: self.enter(SCORE_REVEAL) if self.round.score_committed else self.void(),
+            SCORE_REVEAL: self.close_score_reveal,
+            TALLY: self.void,
+            ADOPT: self.close_adopt,
+        }[self.phase]()
+        return True
+
+    def close_waiting(self) -> None:
+        if self.has_enough():
+            self.start()
+        else:
+            self.enter(ENDED)
+
+    def start(self) -> None:
+        self.close, self.seed_height = self.height, self.height + PARAMETERS["seed_delay"]
+        self.enter(DRAW_PROPOSERS)
+
+    def seats(self) -> tuple[int, int]:
+        eligible, wanted = self.round.candidates, self.terms["proposers"]
+        if eligible < 4:
+            return 1, eligible - 1
+        voters = max(3, min(self.terms["voters"], eligible - wanted))
+        return min(wanted, eligible - voters), voters
+
+    def draw_proposers(self, mixes: dict[int, bytes]) -> None:
+        weights = {who: self.weight(who) for who in self.members}
+        self.round.candidates = sum(weight > 0 for weight in weights.values())
+        self.round.proposers = self.drawn(mixes[self.seed_height], weights, self.seats()[0])
+        self.enter(COMMIT)
+
+    def draw_voters(self, mixes: dict[int, bytes]) -> None:
+        weights = {who: 0 if who in self.round.proposers else self.weight(who) for who in self.members}
+        self.round.voters = self.drawn(mixes[self.seed_height], weights, self.seats()[1])
+        self.enter(REVEAL)
+
+    def drawn(self, seed: bytes, weights: dict[bytes, int], count: int) -> list[bytes]:
+        accounts = list(weights)
+        return [accounts[index] for index in draw(seed, list(weights.values()), count)]
+
+    def close_commit(self) -> None:
+        if not self.round.committed:
+            self.finish()
+            return
+        self.seed_height = self.height + PARAMETERS["seed_delay"]
+        self.enter(DRAW_VOTERS)
+
+    def close_reveal(self) -> None:
+        row = self.round
+        for who in row.committed:
+            if who not in row.revealed:
+                row.verdicts[who] = Verdict.UNOPENED
+                self.slash(who, PARAMETERS["missed_reveal_slash"])
+        if row.revealed - set(row.verdicts):
+            self.enter(AVAILABILITY)
+        else:
+            self.finish()
+
+    def close_availability(self) -> None:
+        row, seats = self.round, len(self.round.voters)
+        for index, who in enumerate(row.proposers):
+            if who not in row.revealed or who in row.verdicts:
+                continue
+            if has_two_thirds(sum(held >> index & 1 for held, _ in row.attested.values()), seats):
+                row.held |= 1 << index
+            elif has_two_thirds(sum(invalid >> index & 1 for _, invalid in row.attested.values()), seats):
+                row.verdicts[who] = Verdict.INVALID
+                self.slash(who, PARAMETERS["invalid_bytes_slash"])
+            else:
+                row.verdicts[who] = Verdict.VOID
+        if row.held:
+            self.enter(SCORE_COMMIT)
+        else:
+            self.finish()
+
+    def close_score_reveal(self) -> None:
+        for who in self.round.score_committed:
+            if who not in self.round.score_revealed:
+                self.slash(who, PARAMETERS["missed_reveal_slash"])
+        if self.round.score_revealed:
+            self.enter(TALLY)
+        else:
+            self.void()
+
+    def void(self) -> None:
+        for index, who in enumerate(self.round.proposers):
+            if self.round.held >> index & 1:
+                self.round.verdicts[who] = Verdict.VOID
+        self.finish()
+
+    def close_adopt(self) -> None:
+        row = self.round
+        for adapter in set(row.votes.values()):
+            votes = sum(vote == adapter for vote in row.votes.values())
+            if has_two_thirds(votes, len(row.score_revealed)) and 2 * votes >= len(row.voters):
+                self.adapter = adapter
+        self.finish()
+
+    def finish(self) -> None:
+        self.settle()
+        if self.stopped or self.number == self.terms["rounds"] + self.terms["extra_rounds"]:
+            self.enter(ENDED)
+            return
+        self.number += 1
+        self.rounds[self.number] = Round()
+        if self.has_enough():
+            self.start()
+        else:
+            self.enter(WAITING)
+
+    def settle(self) -> None:
+        row = self.round
+        if not row.tallied or row.candidates < 4:
+            return
+        share = self.pot // (self.terms["rounds"] + self.terms["extra_rounds"] - self.number + 1)
+        proposers = [who for who, verdict in row.verdicts.items() if verdict is Verdict.ACCEPTED]
+        part = share * self.terms["proposer_share"] // BPS
+        for accounts, total in ((proposers, part), (self.earning(), share - part)):
+            for who in accounts:
+                if amount := total // len(accounts):
+                    self.rewards[self.number, who] = amount
+                    self.pot -= amount
+
+    def earning(self) -> list[bytes]:
+        held = [index for index in range(SEATS_MAX) if self.round.held >> index & 1]
+        found = []
+        for who, (scores, filters) in self.round.score_revealed.items():
+            distinct = {scores[index] for index in held if not filters[index] & FILTER_NO_SCORE}
+            if len(distinct) > 1 or (len(distinct) == 1 and len(held) == 1):
+                found.append(who)
+        return found
