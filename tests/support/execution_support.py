@@ -48,10 +48,12 @@ class Chain:
     """An executor over a store in memory, with the moves that tests make."""
 
     def __init__(self, genesis: Genesis | None = None, reader: KeyValues | None = None) -> None:
+        """`reader`: a store that holds the chain already."""
         self.genesis = genesis or make_genesis()
         self.store = MemoryStore()
         self.executor = Executor(self.genesis, reader or self.store)
-        self.store.commit(self.executor.genesis_writes())
+        if reader is None:
+            self.store.commit(self.executor.genesis_writes())
         self.nonces: dict[bytes, int] = {}
 
     def prove(self, key: Key) -> bytes:

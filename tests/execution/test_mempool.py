@@ -1,0 +1,168 @@
+"""The mempool: limits, future nonces, order, and how long a transaction may wait."""
+
+from dataclasses import replace
+
+import pytest
+from execution_support import CHAIN_ID, ETHER, KEYS, USERS
+
+from flock_chain.crypto import Key, keccak256
+from flock_chain.errors import Refused
+from flock_chain.execution.transactions import Transaction, decode_transaction, sign_call
+from flock_peers.mempool import Limits, Mempool
+
+ALICE, BOB, CAROL, _ = USERS
+TO = KEYS[0].account
+
+
+def make_pool(**changes: int) -> Mempool:
+    limits = replace(Limits(), **changes)
+    return Mempool(limits, base_fee=1, max_gas=30_000_000, max_transaction_bytes=32 << 10)
+
+
+def make(key: Key, nonce: int, *, fee: int = 10, tip: int = 0, data: bytes = b"", gas: int = 100_000) -> Transaction:
+    raw = sign_call(key, chain_id=CHAIN_ID, nonce=nonce, to=TO, fee=fee, tip=tip, data=data, gas=gas)
+    return decode_transaction(raw, CHAIN_ID)
+
+
+def add(pool: Mempool, *transactions: Transaction, nonce: int = 0, balance: int = ETHER) -> None:
+    for transaction in transactions:
+        pool.add(transaction, nonce=nonce, balance=balance, now=0.0)
+
+
+def take(pool: Mempool, count: int = 1_000) -> list[Transaction]:
+    return pool.take(max_count=count, max_bytes=1 << 20)
+
+
+def pass_block(pool: Mempool, *included: Transaction, gas_left: int = 30_000_000) -> list[float]:
+    nonces = {row.sender: row.nonce + 1 for row in included}
+    return pool.on_block({row.hash for row in included}, nonces, gas_left=gas_left, bytes_left=1 << 20)
+
+
+def test_a_future_nonce_waits_until_its_gap_is_closed() -> None:
+    pool = make_pool()
+    zero, one, two = (make(ALICE, nonce) for nonce in range(3))
+    add(pool, two, one)
+    assert take(pool) == [] and not pool.has_executable() and len(pool) == 2
+    add(pool, zero)
+    assert take(pool) == [zero, one, two] and pool.has_executable()
+    pass_block(pool, zero)
+    assert take(pool) == [one, two]
+
+
+def test_what_is_here_already_changes_nothing() -> None:
+    pool = make_pool()
+    zero = make(ALICE, 0)
+    add(pool, zero, zero)
+    assert len(pool) == 1 and pool.get_known(zero.raw) is zero and zero.hash in pool
+
+
+def test_used_nonces_far_nonces_and_senders_without_funds_are_refused() -> None:
+    pool = make_pool()
+    for transaction, nonce, balance, rule in [
+        (make(ALICE, 4), 5, ETHER, "is used"),
+        (make(ALICE, 64), 0, ETHER, "too far ahead"),
+        (make(ALICE, 0), 0, 999_999, "999999 wei"),
+        (make(ALICE, 0, fee=0), 0, ETHER, "base fee"),
+        (make(ALICE, 0, gas=30_000_001), 0, ETHER, "above 30000000 gas"),
+        (make(ALICE, 0, data=bytes(33 << 10), gas=30_000_000), 0, ETHER, "32768 bytes"),
+    ]:
+        with pytest.raises(Refused, match=rule):
+            pool.add(transaction, nonce=nonce, balance=balance, now=0.0)
+    assert len(pool) == 0
+
+
+def test_a_sender_has_a_limit_of_its_own() -> None:
+    pool = make_pool(per_sender=4)
+    add(pool, *(make(ALICE, nonce) for nonce in range(4)))
+    with pytest.raises(Refused, match="too far ahead"):
+        add(pool, make(ALICE, 4))
+    add(pool, make(BOB, 0))
+    assert len(pool) == 5
+
+
+def test_a_full_pool_gives_up_what_cannot_be_executed_and_nothing_else() -> None:
+    pool = make_pool(total=4)
+    add(pool, make(ALICE, 1), make(ALICE, 2), make(BOB, 0), make(BOB, 1))
+    with pytest.raises(Refused, match="full"):
+        add(pool, make(CAROL, 3))  # not executable itself: no better than what is here
+    carol = make(CAROL, 0)
+    add(pool, carol)
+    assert len(pool) == 4 and carol in take(pool)
+    zero = make(ALICE, 0)
+    add(pool, zero)  # at the cost of its own sender's farthest
+    assert len(pool) == 4 and {row.sender for row in take(pool)} == {ALICE.account, BOB.account, CAROL.account}
+
+
+def test_bytes_are_limited() -> None:
+    pool = make_pool(bytes=10_000)
+    add(pool, make(ALICE, 0, data=bytes(9_000), gas=200_000))
+    with pytest.raises(Refused, match="full"):
+        add(pool, make(BOB, 0, data=bytes(2_000)))
+    with pytest.raises(Refused, match="full"):
+        add(pool, make(ALICE, 0, data=bytes(9_990), gas=200_000, fee=20))
+    add(pool, make(BOB, 0))
+
+
+def test_a_replacement_must_offer_more() -> None:
+    pool = make_pool()
+    old, same, more = make(ALICE, 0, fee=100), make(ALICE, 0, fee=109), make(ALICE, 0, fee=110)
+    add(pool, old)
+    with pytest.raises(Refused, match="10 % more"):
+        add(pool, same)
+    add(pool, more)
+    assert take(pool) == [more] and len(pool) == 1 and pool.get_known(old.raw) is None
+
+
+def test_the_highest_tip_goes_first_and_a_senders_own_stay_in_order() -> None:
+    pool = make_pool()
+    low, high = make(ALICE, 0, tip=1), make(ALICE, 1, tip=9)
+    middle, first = make(BOB, 0, tip=5), make(CAROL, 0, tip=1)
+    add(pool, low, high, first, middle)
+    assert take(pool) == [middle, low, high, first]
+    assert take(pool, count=2) == [middle, low]
+    assert pool.take(max_count=10, max_bytes=len(middle.raw)) == [middle]
+
+
+def test_what_passes_over_three_blocks_with_room_is_dropped() -> None:
+    pool = make_pool()
+    stuck, other = make(ALICE, 0), make(BOB, 0)
+    add(pool, stuck, other)
+    assert pass_block(pool, other) == [0.0]
+    pass_block(pool)
+    assert pool.has_executable()
+    pass_block(pool)
+    assert not pool.has_executable() and len(pool) == 0
+
+
+def test_a_block_without_room_does_not_count() -> None:
+    pool = make_pool()
+    stuck = make(ALICE, 0)
+    add(pool, stuck)
+    for _ in range(10):
+        pass_block(pool, gas_left=50_000)
+    assert take(pool) == [stuck]
+
+
+def test_what_waits_for_a_predecessor_that_never_comes_is_dropped() -> None:
+    pool = make_pool(waiting_heights=5)
+    add(pool, make(ALICE, 1))
+    for _ in range(5):
+        pass_block(pool)
+    assert len(pool) == 0
+
+
+def test_a_transaction_that_another_one_replaced_in_a_block_is_gone() -> None:
+    pool = make_pool()
+    ours, theirs, following = make(ALICE, 0), make(ALICE, 0, fee=99), make(ALICE, 1)
+    add(pool, ours, following)
+    assert pass_block(pool, theirs) == []
+    assert take(pool) == [following]
+
+
+def test_all_counts_return_to_zero() -> None:
+    pool = make_pool()
+    rows = [make(Key(keccak256(bytes([index]))), nonce) for index in range(5) for nonce in (0, 1, 3)]
+    add(pool, *rows)
+    for _ in range(Limits().waiting_heights + 3):
+        pass_block(pool)
+    assert len(pool) == 0 and pool._bytes == 0 and pool._queues == {} and pool._by_raw == {}
