@@ -26,7 +26,8 @@ class LedgerPort(Protocol):
     async def build(self, height: int, view: int) -> bytes:
         """A fresh block on the head; raises Unavailable where none can be built now."""
 
-    async def check(self, block: bytes) -> BlockVerdict: ...
+    async def check(self, block: bytes, *, proposer: Account | None = None) -> BlockVerdict:
+        """`proposer`: who must have made it."""
 
     def block_id(self, block: bytes) -> bytes:
         """The id that the bytes hash to; raises InvalidEncoding or InvalidBlock for what is no block."""

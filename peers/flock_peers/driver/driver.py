@@ -1,0 +1,438 @@
+"""The only loop of a peer: feeds messages, timers and blocks to the consensus core and carries out its effects.
+
+A batch of inputs makes a batch of effects; what persists is appended first, then one fsync, then the rest in order,
+so nothing signed leaves before it is durable. Bodies are fetched, built, checked and committed beside the loop.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from flock_chain.consensus.core import Core, CoreConfig
+from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.events import (
+    BlockBuilt,
+    BlockChecked,
+    Broadcast,
+    BuildBlock,
+    CatchUp,
+    CheckBlock,
+    Decide,
+    Dropped,
+    Effect,
+    Evidence,
+    Input,
+    Persist,
+    PersistBody,
+    PersistSigned,
+    Received,
+    Send,
+    SetTimer,
+    SignerRefused,
+    StartHeight,
+    Sync,
+    Timer,
+    TimerFired,
+    Work,
+)
+from flock_chain.consensus.records import BodyRecord
+from flock_chain.consensus.types import Proposal
+from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.consensus.wire import decode_message, encode_certificate, encode_message
+from flock_chain.crypto import Account, Key
+from flock_chain.errors import InvalidContent, InvalidRemote, Unavailable
+from flock_chain.genesis import Genesis
+from flock_chain.parameters import Parameters
+from flock_peers.driver.bodies import Bodies
+from flock_peers.driver.catch_up import Committer, Follower
+from flock_peers.driver.journal import Journal, open_journal
+from flock_peers.driver.offences import Offences
+from flock_peers.driver.ports import BlockVerdict, ConsensusNetworkPort, LedgerPort, SyncPort
+from flock_peers.driver.sync import SyncServer, fetch_body
+
+log = logging.getLogger(__name__)
+
+INBOX_INPUTS = 1_024  # then the network's reader waits, and its queues drop
+BATCH_INPUTS = 64  # inputs that share one fsync
+MAX_EVIDENCE = 256  # pairs kept for later slashing; one of an offender is enough
+RETRY_SECONDS = 0.25  # a body that is nowhere, a block that is too early, a build that failed
+GREET_SECONDS = 0.5  # how soon a newly connected validator is told where we are
+
+
+@dataclass(frozen=True)
+class Packet:
+    account: Account
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """The ledger's height changed."""
+
+
+@dataclass(frozen=True)
+class DriverStatus:
+    height: int  # that is being decided
+    view: int
+    is_validator: bool
+    is_signing: bool
+    validators: int
+    evidence: int
+
+
+def make_config(parameters: Parameters) -> CoreConfig:
+    return CoreConfig(
+        view_timeout_ms=parameters.view_timeout,
+        view_timeout_cap_ms=parameters.view_timeout_cap,
+        retry_interval_ms=parameters.retry_interval,
+    )
+
+
+class Driver:
+    """Made by `open_driver`, or by hand for tests; `run` until cancelled."""
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        domain: ChainDomain,
+        me: Account,
+        ledger: LedgerPort,
+        network: ConsensusNetworkPort,
+        sync: SyncPort,
+        journal: Journal,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._me, self._ledger, self._network, self._sync, self._journal = me, ledger, network, sync, journal
+        self._clock = clock
+        self._core = Core(config, domain, me, journal.signer)
+        self._bodies = Bodies()
+        self._offences = Offences()
+        self._inputs, self._inbox = trio.open_memory_channel[Input | Packet | Advanced](INBOX_INPUTS)
+        self._timers: dict[Timer, tuple[float, TimerFired]] = {}
+        self._height_changed = trio.Event()
+        self._advanced = False
+        self._validators: ValidatorSet | None = None
+        self._bodies_sent: set[tuple[int, int]] = set()
+        self._nursery: trio.Nursery | None = None
+        self._committer = Committer(ledger, self._on_final)
+        self._follower = Follower(ledger, sync, domain, journal, self._committer, self._offences)
+        self._server = SyncServer(ledger, self._bodies, self._wait_for_final)
+        self.evidence: deque[Evidence] = deque(maxlen=MAX_EVIDENCE)
+
+    # ---------------------------------------------------------------- what others may use
+
+    async def answer_sync(self, account: Account, payload: bytes) -> bytes:
+        """The handler of the protocol /flock/sync/1."""
+        return await self._server.answer(account, payload)
+
+    @property
+    def status(self) -> DriverStatus:
+        members = self._validators
+        return DriverStatus(
+            height=self._core.height,
+            view=self._core.view,
+            is_validator=self._is_member(),
+            is_signing=self._core.is_voting,
+            validators=len(members) if members else 0,
+            evidence=len(self.evidence),
+        )
+
+    def _is_member(self) -> bool:
+        return self._validators is not None and self._me in self._validators
+
+    # ---------------------------------------------------------------- the loop
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await self._execute(await self._start_height(self._journal))
+            nursery.start_soon(self._read_network)
+            nursery.start_soon(self._watch_work)
+            nursery.start_soon(self._greet)
+            nursery.start_soon(self._follower.follow, self._is_member)
+            task_status.started()
+            while True:
+                await self._execute(await self._handle_batch(await self._next_inputs()))
+
+    async def _next_inputs(self) -> list[Input | Packet | Advanced]:
+        """What has arrived, and the timers that are due; waits for the first of either."""
+        due = min((at for at, _ in self._timers.values()), default=float("inf"))
+        found: list[Input | Packet | Advanced] = []
+        with trio.move_on_at(due):
+            found.append(await self._inbox.receive())
+        while len(found) < BATCH_INPUTS:
+            try:
+                found.append(self._inbox.receive_nowait())
+            except trio.WouldBlock:
+                break
+        return found + self._due_timers()
+
+    def _due_timers(self) -> list[Input | Packet | Advanced]:
+        now = trio.current_time()
+        due = [name for name, (at, _) in self._timers.items() if at <= now]
+        return [self._timers.pop(name)[1] for name in due]
+
+    async def _handle_batch(self, inputs: list[Input | Packet | Advanced]) -> list[Effect]:
+        effects: list[Effect] = []
+        for item in inputs:
+            if isinstance(item, Packet):
+                effects += self._handle_packet(item)
+            elif not isinstance(item, Advanced):
+                effects += self._core.handle(item)
+        if self._advanced:
+            effects += await self._start_height()
+        return effects
+
+    def _handle_packet(self, packet: Packet) -> list[Effect]:
+        """One peer's bad message is its own trouble: noted with its name, dropped."""
+        if not self._offences.may_speak(packet.account):
+            return []
+        try:
+            message, body = decode_message(packet.payload, packet.account)
+            if body:
+                self._keep_body(packet.account, message, body)
+            return self._core.handle(Received(packet.account, message))
+        except InvalidRemote as error:
+            self._offences.note(packet.account, str(error))
+            return []
+
+    def _keep_body(self, account: Account, message: object, body: bytes) -> None:
+        if not isinstance(message, Proposal) or not 0 <= message.height - self._core.height <= 1:
+            return
+        if self._validators is None or self._validators.leader(message.height, message.view) != account:
+            return
+        if self._ledger.block_id(body) != message.block_id:
+            raise InvalidContent("proposal: the body beside it is another block")
+        self._bodies.put(account, message.height, message.block_id, body)
+
+    # ---------------------------------------------------------------- heights
+
+    def _on_final(self) -> None:
+        """The ledger grew, by consensus or by catching up. The loop is told without waiting."""
+        self._advanced = True
+        try:
+            self._inputs.send_nowait(Advanced())
+        except trio.WouldBlock:
+            pass  # the loop is busy with a full inbox and looks at the flag after this batch
+
+    async def _start_height(self, journal: Journal | None = None) -> list[Effect]:
+        """`journal`: after a restart, what it holds of the height that was left in the middle."""
+        self._advanced = False
+        self._validators = await self._ledger.validators()
+        height = self._ledger.height() + 1
+        if height <= self._core.height:
+            return []
+        self._timers.clear()
+        self._bodies_sent.clear()
+        self._bodies.start_height(height)
+        for record in journal.bodies(height) if journal else ():
+            self._bodies.pin(height, record.block_id, record.body)
+        certificates = journal.certificates(height) if journal else ()
+        if journal is None:
+            await self._journal.start_height()
+        self._height_changed.set()
+        self._height_changed = trio.Event()
+        return self._core.handle(StartHeight(height, self._validators, certificates))
+
+    async def _wait_for_final(self, height: int) -> None:
+        while self._ledger.height() < height:
+            await self._height_changed.wait()
+
+    def _is_open(self, height: int) -> bool:
+        return self._core.height == height and self._ledger.height() < height
+
+    # ---------------------------------------------------------------- effects
+
+    async def _execute(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self._append(effect)
+        if any(isinstance(effect, Sync) for effect in effects):
+            await self._journal.sync()
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _append(self, effect: Effect) -> None:
+        match effect:
+            case Persist():
+                self._journal.append(effect.certificate)
+            case PersistSigned():
+                self._journal.append_signed(effect.record)
+            case PersistBody():
+                body = self._bodies.get(effect.height, effect.block_id)
+                if body is not None:
+                    self._bodies.pin(effect.height, effect.block_id, body)
+                    self._journal.append(BodyRecord(effect.height, effect.block_id, body))
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Broadcast():
+                self._broadcast(effect)
+            case Send():
+                self._network.send(effect.account, encode_message(effect.message))
+            case SetTimer():
+                fired = TimerFired(effect.timer, effect.height, effect.view)
+                self._timers[effect.timer] = (trio.current_time() + effect.delay_ms / 1_000, fired)
+            case BuildBlock():
+                self._start(self._build, effect)
+            case CheckBlock():
+                self._start(self._check, effect)
+            case Decide():
+                self._start(self._decide, effect)
+            case CatchUp():
+                self._start(self._follower.catch_up, effect.account, effect.height)
+            case _:
+                self._report(effect)
+
+    def _start(self, task: Callable[..., object], *arguments: object) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(task, *arguments)  # type: ignore[arg-type]
+
+    def _broadcast(self, effect: Broadcast) -> None:
+        """A proposal carries its body the first time; who missed it asks by id."""
+        assert self._validators is not None
+        body, message = b"", effect.message
+        if isinstance(message, Proposal) and (message.height, message.view) not in self._bodies_sent:
+            self._bodies_sent.add((message.height, message.view))
+            body = self._bodies.get(message.height, message.block_id) or b""
+        others = [account for account in self._validators.accounts if account != self._me]
+        self._network.broadcast(encode_message(message, body), others)
+
+    def _report(self, effect: Effect) -> None:
+        if isinstance(effect, Evidence):
+            self.evidence.append(effect)
+            first, second = effect.first, effect.second
+            log.warning(
+                "0x%s signed against itself at height %d, view %d: %s and %s",
+                *(first.signer.hex(), first.height, first.view, first.kind.name, second.kind.name),
+            )
+        elif isinstance(effect, SignerRefused):
+            log.error("not voting at height %d any more: %s", self._core.height, effect.reason)
+        elif isinstance(effect, Dropped):
+            self._offences.note(effect.sender, effect.reason)
+
+    # ---------------------------------------------------------------- blocks, beside the loop
+
+    async def _build(self, effect: BuildBlock) -> None:
+        while self._is_open(effect.height) and self._core.view == effect.view:
+            try:
+                body = await self._ledger.build(effect.height, effect.view)
+            except Unavailable as error:
+                log.debug("no block for height %d, view %d yet: %s", effect.height, effect.view, error)
+                await trio.sleep(RETRY_SECONDS)
+                continue
+            block_id = self._ledger.block_id(body)
+            self._bodies.put(self._me, effect.height, block_id, body)
+            await self._inputs.send(BlockBuilt(effect.height, effect.view, block_id))
+            return
+
+    async def _check(self, effect: CheckBlock) -> None:
+        body = await self._find_body(effect.height, effect.block_id, effect.proposer)
+        while body is not None and self._is_open(effect.height):
+            verdict = await self._ledger.check(body, proposer=effect.proposer)
+            if verdict != BlockVerdict.LATER:
+                valid = verdict == BlockVerdict.VALID
+                await self._inputs.send(BlockChecked(effect.height, effect.block_id, valid))
+                return
+            await trio.sleep(RETRY_SECONDS)
+
+    async def _decide(self, effect: Decide) -> None:
+        leader = self._validators.leader(effect.height, effect.certificate.view) if self._validators else self._me
+        body = await self._find_body(effect.height, effect.block_id, leader)
+        if body is not None:
+            await self._committer.commit(effect.height, body, encode_certificate(effect.certificate))
+
+    async def _find_body(self, height: int, block_id: bytes, first: Account) -> bytes | None:
+        """Here, or from whoever has it, `first` asked first; None once the height is final anyway."""
+        while self._is_open(height):
+            for account in [first, *(other for other in self._sync.peers() if other != first)]:
+                body = self._bodies.get(height, block_id)
+                if body is not None or not self._is_open(height):
+                    return body
+                if account != self._me:
+                    await self._ask_for_body(account, height, block_id)
+            if self._bodies.get(height, block_id) is None:
+                await trio.sleep(RETRY_SECONDS)
+        return None
+
+    async def _ask_for_body(self, account: Account, height: int, block_id: bytes) -> None:
+        try:
+            body = await fetch_body(self._sync, account, height, block_id)
+            if body is None:
+                return
+            if self._ledger.block_id(body) != block_id:
+                raise InvalidContent("sync answer: another block than the one asked for")
+            self._bodies.put(account, height, block_id, body)
+        except Unavailable as error:
+            log.debug("no body from 0x%s: %s", account.hex(), error)
+        except InvalidRemote as error:
+            self._offences.note(account, str(error))
+
+    # ---------------------------------------------------------------- sources of inputs
+
+    async def _read_network(self) -> None:
+        async for account, payload in self._network.messages():
+            await self._inputs.send(Packet(account, payload))
+
+    async def _watch_work(self) -> None:
+        """Tells the core once a height that a block is wanted."""
+        told = 0
+        while True:
+            height, changed = self._core.height, self._height_changed
+            wait = await self._ledger.work(self._clock()) if told != height else None
+            if wait is not None and wait <= 0 and self._is_open(height):
+                told = height
+                await self._inputs.send(Work(height))
+                continue
+            async with trio.open_nursery() as nursery:
+                nursery.cancel_scope.deadline = trio.current_time() + (
+                    float("inf") if wait is None else max(wait, 0.01)
+                )
+                if told != height:
+                    nursery.start_soon(self._wait_then_cancel, self._ledger.wait_work, nursery.cancel_scope)
+                await changed.wait()
+                nursery.cancel_scope.cancel()
+
+    @staticmethod
+    async def _wait_then_cancel(wait: Callable[[], object], scope: trio.CancelScope) -> None:
+        await wait()  # type: ignore[misc]
+        scope.cancel()
+
+    async def _greet(self) -> None:
+        """Whoever of the validators connects is told where we are: a laggard catches up at once, on either side."""
+        greeted: set[Account] = set()
+        while True:
+            members = self._validators.accounts if self._validators and self._is_member() else ()
+            connected = {account for account in self._sync.peers() if account in members and account != self._me}
+            for account in sorted(connected - greeted):
+                self._network.send(account, encode_message(self._core.status()))
+            greeted = connected
+            await trio.sleep(GREET_SECONDS)
+
+
+@asynccontextmanager
+async def open_driver(
+    genesis: Genesis, key: Key, ledger: LedgerPort, network: ConsensusNetworkPort, sync: SyncPort, folder: Path
+) -> AsyncIterator[Driver]:
+    """Run a driver for as long as the block lasts. `folder`: of the logs; nothing is written for a non-validator.
+
+    Raises Refused while another process signs with this folder.
+    """
+    domain = ChainDomain(genesis.chain_id, genesis.hash)
+    journal = Journal()
+    if key.account in await ledger.validators():
+        journal = open_journal(folder, key, domain, final_height=ledger.height())
+    try:
+        driver = Driver(make_config(genesis.parameters), domain, key.account, ledger, network, sync, journal)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(driver.run)
+            yield driver
+            nursery.cancel_scope.cancel()
+    finally:
+        journal.close()

@@ -1,0 +1,104 @@
+"""The two logs of consensus as the driver uses them. The order on disk: first the write-ahead log, then signatures.
+
+So a remembered vote never lacks the block or the certificate that it rests on. A journal without logs (a listener,
+or a validator whose logs are damaged) takes everything and keeps nothing.
+"""
+
+import logging
+from pathlib import Path
+
+import trio
+
+from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.records import BodyRecord, WalRecord
+from flock_chain.consensus.signer import Signer, SignerRecord, SigningKey
+from flock_chain.consensus.types import Certificate
+from flock_peers.store.record_log import CorruptLog
+from flock_peers.store.signer_file import SignerFile, open_signer_file
+from flock_peers.store.wal import Wal, open_wal
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    def __init__(self, wal: Wal | None = None, signer_file: SignerFile | None = None) -> None:
+        self._wal, self._file = wal, signer_file
+        self._signed: list[SignerRecord] = []
+        self._turn = trio.Lock()
+
+    @property
+    def signer(self) -> Signer | None:
+        return self._file.signer if self._file and self._wal else None
+
+    def certificates(self, height: int) -> tuple[Certificate, ...]:
+        return self._wal.certificates(height) if self._wal else ()
+
+    def bodies(self, height: int) -> tuple[BodyRecord, ...]:
+        return self._wal.bodies(height) if self._wal else ()
+
+    def append(self, record: WalRecord) -> None:
+        if self._wal:
+            self._wal.append(record)
+
+    def append_signed(self, record: SignerRecord) -> None:
+        self._signed.append(record)
+
+    async def sync(self) -> None:
+        """Returns once everything appended before is durable."""
+        async with self._turn:
+            signed, self._signed = self._signed, []
+            with trio.CancelScope(shield=True):  # records taken out of the list must reach the file
+                await trio.to_thread.run_sync(self._sync, signed)
+
+    def _sync(self, signed: list[SignerRecord]) -> None:
+        if self._wal:
+            self._wal.sync()
+        if self._file:
+            for record in signed:
+                self._file.append(record)
+            self._file.sync()
+
+    async def start_height(self) -> None:
+        if self._wal:
+            async with self._turn:
+                await trio.to_thread.run_sync(self._wal.start_height)
+
+    async def close_below(self, height: int) -> None:
+        """Before blocks of a range are committed: nothing at a final height is signed any more."""
+        record = self.signer.advance(height) if self.signer else None
+        if record:
+            self.append_signed(record)
+            await self.sync()
+
+    async def caught_up(self, final_height: int) -> None:
+        """The network was ahead of this disk: a signer with an incomplete memory waits."""
+        if self._file and self.signer and self._file.is_doubtful:
+            async with self._turn:
+                await trio.to_thread.run_sync(self._file.wait_beyond, final_height)
+            log.warning("the signer's file is new: signing from height %d", self.signer.mark)
+
+    def close(self) -> None:
+        if self._wal:
+            self._wal.close()
+        if self._file:
+            self._file.close()
+
+
+def open_journal(folder: Path, key: SigningKey, domain: ChainDomain, *, final_height: int) -> Journal:
+    """A validator's. Damaged logs: says what to do, and the validator follows without signing.
+
+    Raises Refused while another process signs with this folder.
+    """
+    try:
+        signer_file = open_signer_file(folder / "signer.log", key, domain, final_height=final_height)
+    except CorruptLog as error:
+        log.error("%s: this validator only follows; restore %s from a copy", error, folder / "signer.log")
+        return Journal()
+    try:
+        wal = open_wal(folder / "wal.log")
+    except CorruptLog as error:
+        log.error("%s: this validator only follows; move %s away and start again", error, folder / "wal.log")
+        return Journal(None, signer_file)
+    if signer_file.signer.mark > final_height + 1:
+        log.warning("signing from height %d, when that is reached", signer_file.signer.mark)
+    return Journal(wal, signer_file)

@@ -1,0 +1,64 @@
+"""Who sends what breaks a rule: named in the log now and then, and ignored for a while when it is much."""
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import trio
+
+from flock_chain.crypto import Account
+
+log = logging.getLogger(__name__)
+
+MAX_ACCOUNTS = 1_024  # the longest silent are forgotten
+MESSAGES_PER_SECOND = 200.0  # a validator of a busy network of 50 sends a tenth
+BURST_MESSAGES = 800.0
+LOG_SECONDS = 10.0  # one line an account in this time
+MAX_OFFENCES = 20  # in LOG_SECONDS; then the account is ignored
+IGNORE_SECONDS = 60.0
+
+
+@dataclass
+class _Row:
+    tokens: float
+    filled_at: float
+    offences: int = 0
+    since: float = -LOG_SECONDS
+    ignored_until: float = 0.0
+
+
+class Offences:
+    def __init__(self) -> None:
+        self._rows: OrderedDict[Account, _Row] = OrderedDict()
+
+    def _row(self, account: Account, now: float) -> _Row:
+        row = self._rows.setdefault(account, _Row(BURST_MESSAGES, now))
+        self._rows.move_to_end(account)
+        while len(self._rows) > MAX_ACCOUNTS:
+            self._rows.popitem(last=False)
+        return row
+
+    def may_speak(self, account: Account) -> bool:
+        """Whether one more message of this account is read."""
+        now = trio.current_time()
+        row = self._row(account, now)
+        row.tokens = min(BURST_MESSAGES, row.tokens + (now - row.filled_at) * MESSAGES_PER_SECOND)
+        row.filled_at = now
+        if now < row.ignored_until:
+            return False
+        if row.tokens < 1:
+            self.note(account, f"more than {MESSAGES_PER_SECOND:.0f} messages a second")
+            return False
+        row.tokens -= 1
+        return True
+
+    def note(self, account: Account, reason: str) -> None:
+        now = trio.current_time()
+        row = self._row(account, now)
+        if now - row.since >= LOG_SECONDS:
+            log.warning("dropped a message of 0x%s: %s", account.hex(), reason)
+            row.since, row.offences = now, 0
+        row.offences += 1
+        if row.offences >= MAX_OFFENCES and now >= row.ignored_until:
+            row.ignored_until = now + IGNORE_SECONDS
+            log.warning("0x%s is ignored for %.0f s: %d offences", account.hex(), IGNORE_SECONDS, row.offences)
