@@ -1,5 +1,6 @@
 """Typed views of the task board as the roles see it. Reads through a ledger; decides nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -69,6 +70,7 @@ class RoundResult:
     proposers: tuple[Account, ...]
     voters: tuple[Account, ...]
     manifests: tuple[bytes, ...]
+    held_set: int
     verdicts: tuple[Verdict, ...]
     medians: tuple[int, ...]
     scores_revealed: int
@@ -115,7 +117,11 @@ async def read_round(views: Views, task: int, *, height: int | None = None) -> R
 
 
 async def read_result(views: Views, task: int, number: int, *, height: int | None = None) -> RoundResult:
-    row = await views.view("TaskBoard", "round_result", task, number, height=height)
+    return parse_result(task, number, await views.view("TaskBoard", "round_result", task, number, height=height))
+
+
+def parse_result(task: int, number: int, row: Mapping[str, Any]) -> RoundResult:
+    """From the decoded `round_result` of the board."""
     proposers = tuple(as_account(a) for a in row["proposers"])
     return RoundResult(
         task=task,
@@ -123,6 +129,7 @@ async def read_result(views: Views, task: int, number: int, *, height: int | Non
         proposers=proposers,
         voters=tuple(as_account(a) for a in row["voters"]),
         manifests=tuple(bytes(m) for m in row["manifests"]),
+        held_set=row["held_set"],
         verdicts=_verdicts(row["verdicts"], len(proposers)),
         medians=tuple(row["medians"]),
         scores_revealed=row["scores_revealed"],

@@ -23,44 +23,40 @@ class Keeper:
     def __init__(self, account: Account, library: Library, views: Views, sender: Sender, jobs: Jobs) -> None:
         self._account, self._library, self._views = account, library, views
         self._sender, self._jobs = sender, jobs
-        self._claimed_until = 0  # all rounds below are claimed, or give nothing
+        self.claimed_until = 1  # all rounds below are claimed, or give nothing
         self._attempts: dict[tuple[int, int], int] = {}
-        self._kept: set[tuple[int, int]] = set()
+        self.kept_until = 1  # of all rounds below every proposal is here, or could not be had
 
     async def step(self, current_round: int, is_ended: bool) -> None:
-        """`current_round`: the running one; all below are settled, and it too once the task has ended."""
+        """Rounds count from 1; all below the running one are settled, and it too once the task has ended."""
         settled = current_round + (1 if is_ended else 0)
         await self._claim(settled)
-        for number in range(max(0, current_round - 1), settled):
-            await self.keep_round(number)
+        if self.kept_until < settled and self._keep_round(self.kept_until):
+            self.kept_until += 1
 
     async def _claim(self, settled: int) -> None:
-        for number in range(self._claimed_until, settled):
+        for number in range(self.claimed_until, settled):
             due = await self._views.view("TaskBoard", "claimable", self._library.task, number, self._account)
             if due > 0:
                 label = f"claim {self._library.task}/{number}"
                 await self._sender.call(label, "TaskBoard", "claim", self._library.task, number)
                 return
-            self._claimed_until = number + 1
+            self.claimed_until = number + 1
 
-    async def keep_all(self, settled: int) -> None:
-        for number in range(settled):
-            await self.keep_round(number)
-
-    async def keep_round(self, number: int) -> None:
+    def _keep_round(self, number: int) -> bool:
+        """Whether every proposal of a settled round is here, or was tried often enough."""
         key = ("result", self._library.task, number)
         result = self._jobs.ensure(key, lambda: read_result(self._views, self._library.task, number))
         if result is None:
-            return
-        for index, manifest in enumerate(result.manifests):
-            if manifest != bytes(32):
-                self._keep_one(result, index)
+            return False
+        revealed = [index for index, manifest in enumerate(result.manifests) if any(manifest)]
+        return all([self._keep_one(result, index) for index in revealed])
 
-    def _keep_one(self, result: RoundResult, index: int) -> None:
+    def _keep_one(self, result: RoundResult, index: int) -> bool:
         name = (result.round, index)
-        if name in self._kept or self._attempts.get(name, 0) >= MAX_ATTEMPTS:
-            return
-        self._jobs.ensure(("keep", self._library.task, *name), lambda: self._fetch(result, index))
+        if self._attempts.get(name, 0) >= MAX_ATTEMPTS:
+            return True
+        return self._jobs.ensure(("keep", self._library.task, *name), lambda: self._fetch(result, index)) is not None
 
     async def _fetch(self, result: RoundResult, index: int) -> bool:
         name = (result.round, index)
@@ -76,5 +72,4 @@ class Keeper:
             if self._attempts[name] >= MAX_ATTEMPTS:
                 log.warning("round %d: the proposal of 0x%s could not be had", result.round, account.hex())
             raise
-        self._kept.add(name)
         return True

@@ -97,7 +97,7 @@ class Library:
     async def fetch_proposal(
         self, number: int, index: int, account: Account, manifest_digest: bytes, parent: bytes
     ) -> Proposal:
-        """Raises InvalidContent where the bytes are here and no adapter, Unavailable where they cannot be had."""
+        """Raises InvalidRemote where the bytes are here and no adapter, Unavailable where they cannot be had."""
         data = self._store.get_object(manifest_digest)
         if data is None:
             with trio.move_on_after(FETCH_SECONDS):

@@ -4,6 +4,8 @@ So a peer that was killed resumes by reading the board; nothing is remembered bu
 """
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +37,7 @@ class Heads(Views, Protocol):
 class TrainerFactory(Protocol):
     """Opens the one trainer of this peer for a task's document."""
 
-    async def __call__(self, library: Library) -> Any: ...
+    def __call__(self, library: Library) -> AbstractAsyncContextManager[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Surroundings:
     folder: Path  # of this account's rounds
     bond: int  # wei
     domain: bytes  # 32 bytes, padded text
+    on_round: Callable[[int], None]  # a round has begun
 
 
 class Participant:
@@ -62,23 +65,28 @@ class Participant:
         self.library: Library | None = None
         self.trainer: Any = None
         self.is_ended = False
+        self.keeper: Keeper | None = None
 
     async def run(self) -> None:
+        """Lives until cancelled: an ended task is still served from here."""
         around = self._around
+        self.library = await self._open_library()
         async with trio.open_nursery() as nursery:
-            jobs = Jobs(nursery)
-            self.library = await self._open_library()
             nursery.start_soon(self._bond_until_joined)
-            self.trainer = await around.open_trainer(self.library)
-            around.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            secrets = RoundSecrets(around.folder / "secrets")
-            proposer = Proposer(
-                around.identity, self.library, around.store, self.trainer, around.sender, secrets, jobs, around.folder
-            )
-            voter = Voter(around.identity, self.library, around.ledger, self.trainer, around.sender, secrets, jobs)
-            keeper = Keeper(around.identity.account, self.library, around.ledger, around.sender, jobs)
-            await self._loop(jobs, proposer, voter, keeper)
-            nursery.cancel_scope.cancel()
+            async with around.open_trainer(self.library) as trainer:
+                self.trainer = trainer
+                around.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                await self._take_part(self.library, trainer, Jobs(nursery))
+
+    async def _take_part(self, library: Library, trainer: Any, jobs: Jobs) -> None:
+        around = self._around
+        secrets = RoundSecrets(around.folder / "secrets")
+        proposer = Proposer(
+            around.identity, library, around.store, trainer, around.sender, secrets, jobs, around.folder
+        )
+        voter = Voter(around.identity, library, around.ledger, trainer, around.sender, secrets, jobs)
+        self.keeper = Keeper(around.identity.account, library, around.ledger, around.sender, jobs)
+        await self._loop(jobs, proposer, voter, self.keeper)
 
     async def _open_library(self) -> Library:
         """Until the task's document is here: its creator may be late, or behind a restart."""
@@ -121,8 +129,6 @@ class Participant:
             with trio.move_on_after(STEP_SECONDS):
                 height = await self._around.ledger.wait_new_head(height)
             view = await read_round(self._around.ledger, self.task)
-            if self.view is None:
-                await keeper.keep_all(view.round)
             self._note(view)
             self.view = view
             jobs.cancel_all_but(partial(_still_matters, view))
@@ -143,6 +149,7 @@ class Participant:
         before = self.view
         if before is None or (before.round, before.phase) != (view.round, view.phase):
             log.info("task %d: round %d, %s", self.task, view.round, view.phase.name)
+            self._around.on_round(view.round)
 
 
 def _still_matters(view: RoundView, key: JobKey) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import trio
 
 from flock_chain.aggregation import filter_bits
-from flock_chain.errors import InvalidContent, Unavailable
+from flock_chain.errors import InvalidRemote, Unavailable
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
 from flock_chain.tally import FILTER_NO_SCORE, SCORE_LIMIT, SEATS_MAX, Tally, compute_tally
 from flock_contracts.addresses import BOARD
@@ -93,7 +93,7 @@ class Voter:
                 proposals[index] = await self._library.fetch_proposal(
                     view.round, index, account, view.manifests[index], view.adapter
                 )
-            except InvalidContent as error:
+            except InvalidRemote as error:
                 invalid.append(index)
                 log.warning("round %d: proposal of 0x%s is invalid: %s", view.round, account.hex(), error)
             except Unavailable as error:
@@ -113,7 +113,7 @@ class Voter:
                 found[index] = await self._library.fetch_proposal(
                     view.round, index, view.proposers[index], view.manifests[index], view.adapter
                 )
-            except (InvalidContent, Unavailable) as error:
+            except (InvalidRemote, Unavailable) as error:
                 log.warning("round %d: cannot score proposal %d: %s", view.round, index, error)
         return found
 

@@ -1,0 +1,174 @@
+"""The command line: a table of commands. Imports nothing heavy; each command loads what it needs when it runs.
+
+Exit codes: 0 done; 1 a check failed (verify, demo); 2 wrong usage, or something here to be mended first;
+3 a peer, port or file is not available; 4 refused, to protect key, stake or disk; 5 another peer sent something wrong.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from flock_chain.errors import FlockError, InvalidRemote, Misuse, Refused, Unavailable
+from flock_p2p import __version__
+
+EXIT_CHECK_FAILED, EXIT_MISUSE, EXIT_UNAVAILABLE, EXIT_REFUSED, EXIT_REMOTE = 1, 2, 3, 4, 5
+DEFAULT_HOME = Path("~/.flock")
+
+Adder = Callable[[argparse.ArgumentParser], None]
+
+
+@dataclass(frozen=True)
+class Command:
+    name: str
+    help: str
+    add_arguments: Adder
+
+
+def _home(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="the peer's directory (default: %(default)s)")
+
+
+def _init(parser: argparse.ArgumentParser) -> None:
+    _home(parser)
+
+
+def _join(parser: argparse.ArgumentParser) -> None:
+    _home(parser)
+    parser.add_argument(
+        "--bootstrap",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a running peer's address, as it prints it; may be given several times; kept for the next start",
+    )
+    parser.add_argument(
+        "--genesis", metavar="HASH", help="refuse any network but the one with this genesis hash (64 hex digits)"
+    )
+    parser.add_argument("--listen", metavar="IP", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="TCP port to listen on, 0 for any (default: 4200)")
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="private rows: JSONL with text, prompt/completion or messages"
+    )
+    parser.add_argument(
+        "--domain",
+        help="instead of --data: text of this machine: python, docs, arithmetic or records (default: python)",
+    )
+    parser.add_argument(
+        "--domain-slice",
+        type=int,
+        metavar="N",
+        help="which participant's slice of the domain, 0 to 15 (default: from the account)",
+    )
+    parser.add_argument("--bond", metavar="COINS", help="how much to bond to the task (default: the task's minimum)")
+    parser.add_argument(
+        "--observe", action="store_true", default=None, help="follow the chain and serve contents, but bond to no task"
+    )
+    parser.add_argument("--seed", type=int, help="of local training (default: from the key)")
+    parser.add_argument("--attack", help=argparse.SUPPRESS)
+    parser.add_argument("--quiet", action="store_true", help="log to the home's peer.log only")
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", type=int, default=6, help="processes on this machine (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of training (default: %(default)s)")
+    parser.add_argument("--poisoners", type=int, default=1, help="peers that plant a backdoor (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="of keys and local training (default: random, printed)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the outcome as JSON")
+    parser.add_argument("--home", type=Path, help="where the peers' homes go (default: flock-demo/TIME)")
+    parser.add_argument("--keep-running", action="store_true", help="leave the network up at the end, until Ctrl-C")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _home(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _home(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder for the PEFT adapter"
+    )
+    parser.add_argument("--task", type=int, help="task number (default: the last one)")
+    parser.add_argument("--round", type=int, help="the global adapter after this round (default: the last one)")
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    _home(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--package", action="store_true", help="check that the installed package is whole")
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("init", "make a home and its key", _init),
+    Command("join", "join a network, or go on where this home stopped", _join),
+    Command("demo", "a network on this machine that trains, votes and slashes", _demo),
+    Command("status", "what a running peer does", _status),
+    Command("export", "write the global adapter as a PEFT folder", _export),
+    Command("verify", "replay a home's chain and recompute every verdict and adapter", _verify),
+    Command("doctor", "check this installation", _doctor),
+)  # fmt: skip
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flock_p2p",
+        description="Fine-tune a language model together with people you do not trust, with no server in the middle.",
+        epilog="Exit codes: 0 done, 1 check failed, 2 wrong usage, 3 not available, 4 refused, 5 another peer's fault.",
+    )
+    parser.add_argument("--version", action="version", version=f"flock_p2p {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_arguments(commands.add_parser(command.name, help=command.help, description=command.help))
+    return parser
+
+
+def _exit_code(error: FlockError) -> int:
+    for kind, code in ((InvalidRemote, EXIT_REMOTE), (Refused, EXIT_REFUSED), (Unavailable, EXIT_UNAVAILABLE)):
+        if isinstance(error, kind):
+            return code
+    return EXIT_MISUSE
+
+
+def find_cause(error: BaseException) -> FlockError | None:
+    """The first error of ours in an error or in a group of them."""
+    if isinstance(error, FlockError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for part in error.exceptions if (found := find_cause(part))), None)
+    return None
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_interrupt(part) for part in error.exceptions)
+    return isinstance(error, KeyboardInterrupt)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run one command; returns the exit code. An error of ours is one line, never a traceback."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        code: int = import_module(f"flock_p2p.commands.{arguments.command}").run(arguments)
+        return code
+    except (FlockError, KeyboardInterrupt, BaseExceptionGroup) as error:
+        if _is_interrupt(error):
+            return 130
+        cause = find_cause(error)
+        if cause is None:
+            raise
+        print(f"flock_p2p {arguments.command}: {cause}", file=sys.stderr)
+        return _exit_code(cause)
+
+
+def parse_coins(text: str) -> int:
+    """An amount in coins, such as 5 or 2.5, in wei."""
+    whole, _, part = text.partition(".")
+    if not (whole.isascii() and (whole + part).isdigit() and part.isascii()) or len(part) > 18 or len(whole) > 20:
+        raise Misuse(f"{text!r} is no amount in coins, such as 5 or 2.5")
+    return int(whole) * 10**18 + int(part.ljust(18, "0") or 0)

@@ -1,0 +1,62 @@
+"""`demo`: a network on this machine, from nothing to a verified outcome."""
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+
+from flock_chain.errors import Misuse
+from flock_p2p.cli import EXIT_CHECK_FAILED
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from flock_p2p.demo.audit import audit
+    from flock_p2p.demo.network import run_network
+    from flock_p2p.demo.outcome import format_outcome, is_success, to_report
+    from flock_p2p.demo.plan import make_plan
+    from flock_p2p.demo.watch import Watch
+
+    folder = _choose_folder(arguments.home)
+    seed = arguments.seed if arguments.seed is not None else secrets.randbelow(1_000_000)
+    if not 0 <= seed < 1 << 40:
+        raise Misuse("--seed: 0 to 2^40 - 1")
+    plan = make_plan(
+        peers=arguments.peers, rounds=arguments.rounds, poisoners=arguments.poisoners, seed=seed, folder=folder
+    )
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - started:6.1f} s] {line}", flush=True)
+
+    say(f"seed {seed}, homes in {folder}: starting {len(plan.peers)} peers")
+    with run_network(plan) as network:
+        say("all peers are up and connected")
+        watched = Watch(network, say).run()
+        if arguments.keep_running:
+            say(f"still running; join with --bootstrap {network.addresses[0]}; Ctrl-C ends it")
+            _wait_for_interrupt()
+    say("peers stopped; judging the outcome from the chain, and training the baselines")
+    outcome = audit(plan, watched, say)
+    print(format_outcome(outcome))
+    report = to_report(outcome)
+    if arguments.report:
+        arguments.report.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"took {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 0 if is_success(outcome) else EXIT_CHECK_FAILED
+
+
+def _choose_folder(given: Path | None) -> Path:
+    folder = (given or Path("flock-demo") / time.strftime("%Y%m%d-%H%M%S")).expanduser().resolve()
+    if folder.exists() and any(folder.iterdir()):
+        raise Misuse(f"--home {folder}: not empty; name a new folder")
+    return folder
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        print(flush=True)

@@ -1,0 +1,15 @@
+"""`init`: a home and its key."""
+
+import argparse
+
+from flock_peers.home import Home
+
+
+def run(arguments: argparse.Namespace) -> int:
+    home = Home(arguments.home)
+    key = home.create_key()
+    print(f"home     {home.path}")
+    print(f"account  0x{key.account.hex()}")
+    print(f"key      {home.key_path}  (back it up: it is this peer's identity and its stake; never share it)")
+    print(f"next     python -m flock_p2p join --home {home.path} --bootstrap ADDRESS")
+    return 0

@@ -1,0 +1,120 @@
+"""`join`: fetch the genesis where this home has none, then run the peer until Ctrl-C. Running it again resumes."""
+
+import argparse
+import logging
+import signal
+from pathlib import Path
+
+import trio
+
+from flock_chain.crypto import Key, keccak256
+from flock_chain.errors import Misuse, Refused
+from flock_chain.genesis import Genesis
+from flock_p2p.cli import parse_coins
+from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
+from flock_p2p.logs import start_logging
+from flock_peers.home import Home
+from flock_peers.settings import DataSettings, PeerSettings
+
+log = logging.getLogger(__name__)
+
+GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
+
+
+def run(arguments: argparse.Namespace) -> int:
+    home = Home(arguments.home)
+    key = home.load_key() if home.key_path.exists() else home.create_key()
+    start_logging(home, quiet=arguments.quiet)
+    config = merge_arguments(load_config(home), arguments)
+    expected = _parse_hash(arguments.genesis)
+    _check_data(config)
+    genesis = _get_genesis(home, key, config, expected)
+    save_config(home, config)
+    settings = build_settings(home, key, config)
+    trio.run(_run, settings, genesis)
+    return 0
+
+
+def _parse_hash(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        value = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise Misuse(f"--genesis {text}: a genesis hash is 64 hex digits")
+    return value
+
+
+def _check_data(config: JoinConfig) -> None:
+    """Before anything is contacted: a file without a usable row would only be noticed when training starts."""
+    if config.data:
+        from flock_peers.training.rows import read_rows
+
+        read_rows(Path(config.data))
+
+
+def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | None) -> Genesis:
+    if home.genesis_path.exists():
+        genesis = home.load_genesis()
+        if expected is not None and genesis.hash != expected:
+            raise Refused(
+                f"{home.path} belongs to the network with genesis {genesis.hash.hex()}, not {expected.hex()}; "
+                "use another --home"
+            )
+        return genesis
+    if not config.bootstrap:
+        raise Misuse(f"{home.path} belongs to no network yet: give the address of a running peer with --bootstrap")
+    from flock_peers.network.genesis_fetch import fetch_genesis
+
+    async def fetch() -> bytes:
+        return await fetch_genesis(key, config.bootstrap, expected_hash=expected, timeout=GENESIS_SECONDS)
+
+    genesis = home.store_genesis(trio.run(fetch))
+    print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)
+    if expected is None:
+        print("         compare this hash with one that you trust; --genesis HASH pins it", flush=True)
+    return genesis
+
+
+def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
+    private = keccak256(b"flock-local-seed", key.secret)
+    return PeerSettings(
+        home=home.path,
+        listen_host=config.listen,
+        listen_port=config.port,
+        bootstrap=config.bootstrap,
+        participate=not config.observe,
+        bond=parse_coins(config.bond) if config.bond else None,
+        seed=config.seed if config.seed >= 0 else int.from_bytes(private[:6], "big"),
+        data=DataSettings(
+            domain=config.domain,
+            index=config.domain_slice if config.domain_slice >= 0 else private[6] % 16,
+            rows=Path(config.data) if config.data else None,
+            attack=config.attack or None,
+        ),
+    )
+
+
+async def _run(settings: PeerSettings, genesis: Genesis) -> None:
+    from flock_peers.peer import Peer, run_peer
+
+    def on_ready(peer: Peer) -> None:
+        print(f"account  0x{peer.account.hex()}")
+        print(f"genesis  {genesis.hash.hex()}")
+        print(f"address  {peer.host.address}")
+        print(f"to join  python -m flock_p2p join --home NEW --bootstrap {peer.host.address}", flush=True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        await run_peer(settings, on_ready)
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    """SIGTERM closes as Ctrl-C does: everything that was acknowledged is on disk already."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("stopping (%s); run the same command to go on", signal.Signals(number).name)
+            scope.cancel()

@@ -1,0 +1,42 @@
+"""`status`: what a running peer says of itself."""
+
+import argparse
+import json
+from typing import Any
+
+from flock_peers.control import request_control
+from flock_peers.home import Home
+
+HALT_BELOW = 4  # two or three validators stop when one leaves
+
+
+def run(arguments: argparse.Namespace) -> int:
+    home = Home(arguments.home)
+    status = request_control(home.control_path, "status")
+    print(json.dumps(status, indent=2) if arguments.json else format_status(status))
+    return 0
+
+
+def format_status(status: dict[str, Any]) -> str:
+    finality = status["finality_seconds"]
+    rows = [
+        ("account", status["account"]),
+        ("address", status["address"]),
+        ("network", f"{status['network']}, genesis {status['genesis']}"),
+        ("height", f"{status['height']}  state root {status['state_root'][:16]}"),
+        ("peers", str(len(status["peers"]))),
+        ("balance", f"{int(status['balance']) / 1e18:.4f} coins"),
+        ("role", "validator" if status["is_validator"] else "observer of consensus"),
+    ]
+    if finality["p50"] is not None:
+        rows.append(("finality", f"p50 {finality['p50']:.2f} s, p95 {finality['p95']:.2f} s"))
+    task = status["task"]
+    if task is not None:
+        rows.append(("task", f"{task['task']}, round {task['round']}, {task['phase']}"))
+        rows.append(("bonded", "yes" if task["joined"] else "no"))
+    if status["training"]:
+        rows.append(("trainer", ", ".join(f"{key} {value}" for key, value in sorted(status["training"].items()))))
+    text = "\n".join(f"{name:<9}{value}" for name, value in rows)
+    if status["validators"] < HALT_BELOW:
+        text += f"\nwarning  only {status['validators']} validators: the chain stops when one of them leaves"
+    return text

@@ -1,0 +1,18 @@
+"""`verify`: recompute what a home claims, offline."""
+
+import argparse
+import json
+import sys
+
+from flock_p2p.cli import EXIT_CHECK_FAILED
+from flock_p2p.verify import format_report, verify_home
+
+
+def run(arguments: argparse.Namespace) -> int:
+    def progress(what: str, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{what} {done}/{total}   ", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    report = verify_home(arguments.home.expanduser(), progress)
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else format_report(report))
+    return 0 if report.ok else EXIT_CHECK_FAILED

@@ -1,0 +1,77 @@
+"""One TOML per home: what `join` was told, so that the next start needs no arguments. Arguments win over the file."""
+
+import argparse
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from flock_chain.errors import Misuse
+from flock_peers.home import Home, write_private
+from flock_peers.settings import DEFAULT_PORT
+
+MAX_CONFIG_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class JoinConfig:
+    bootstrap: tuple[str, ...] = ()
+    listen: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    data: str = ""  # a path; empty: the domain
+    domain: str = "python"
+    domain_slice: int = -1  # -1: from the account
+    bond: str = ""  # coins; empty: the task's minimum
+    observe: bool = False
+    seed: int = -1  # -1: from the key
+    attack: str = ""
+
+
+def load_config(home: Home) -> JoinConfig:
+    """Raises Misuse naming the key that is unknown or of the wrong type."""
+    path = home.path / "peer.toml"
+    if not path.exists():
+        return JoinConfig()
+    try:
+        values = tomllib.loads(path.read_bytes()[:MAX_CONFIG_BYTES].decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misuse(f"{path}: {error}") from error
+    defaults = asdict(JoinConfig())
+    for name, value in values.items():
+        wanted = list if name == "bootstrap" else type(defaults.get(name))
+        if name not in defaults or type(value) is not wanted:
+            raise Misuse(f"{path}: {name} = {value!r} is not understood; known: {', '.join(defaults)}")
+    values["bootstrap"] = tuple(values.get("bootstrap", ()))
+    return JoinConfig(**values)
+
+
+def merge_arguments(config: JoinConfig, arguments: argparse.Namespace) -> JoinConfig:
+    given: dict[str, Any] = {}
+    for field in fields(JoinConfig):
+        value = getattr(arguments, field.name, None)
+        if value is None or value == []:
+            continue
+        given[field.name] = str(value.expanduser().resolve()) if isinstance(value, Path) else value
+    if "bootstrap" in given:
+        given["bootstrap"] = tuple(given["bootstrap"])
+    return replace(config, **given)
+
+
+def save_config(home: Home, config: JoinConfig) -> None:
+    lines = ["# What this peer was last told to do; arguments of `join` change it."]
+    for name, value in asdict(config).items():
+        lines.append(f"{name} = {_toml(value)}")
+    write_private(home.path / "peer.toml", ("\n".join(lines) + "\n").encode())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    if not escaped.isprintable():
+        raise Misuse(f"{value!r}: control characters cannot be kept in peer.toml")
+    return f'"{escaped}"'

@@ -1,0 +1,208 @@
+"""Judges a finished demo from the homes on disk: verdicts and stakes from the chain, losses by evaluation, baselines.
+
+The global adapter is the one on chain. "Averaged" is what it would be had every proposal that was held been averaged
+unclipped, as a plain federated average does. "Isolated" is each honest peer alone, same base, same number of steps.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from flock_chain.aggregation import GlobalAdapter, add_contribution, encode_global, parse_delta
+from flock_chain.aggregation.measure import ONE
+from flock_chain.execution.executor import Executor
+from flock_chain.proposal import decode_manifest
+from flock_chain.tally import Verdict
+from flock_p2p.demo.plan import DemoPeer, Plan
+from flock_p2p.demo.watch import Watched
+from flock_peers.home import Home
+from flock_peers.roles.board import RoundResult, as_account, bits, parse_result
+from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.chain_store import ChainStore
+from flock_peers.training.client import Trainer, TrainerConfig
+from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
+from flock_peers.training.domains import DOMAINS
+
+TASK = 1
+TRAINERS = 2  # at once: one per core of a small machine
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Standing:
+    """One peer's money: its bond and what it held beside it, before the task and after."""
+
+    peer: DemoPeer
+    bond_before: int
+    bond_after: int
+    balance_after: int
+
+
+@dataclass
+class Losses:
+    """Bits per byte on public test text; `domains` by domain name."""
+
+    mean: float
+    domains: dict[str, float]
+
+
+@dataclass
+class Outcome:
+    plan: Plan
+    watched: Watched
+    results: list[RoundResult]
+    standings: list[Standing]
+    adapter: Path  # the PEFT folder
+    adapter_digest: bytes
+    base: Losses
+    global_: Losses
+    averaged: Losses
+    isolated: dict[int, Losses] = field(default_factory=dict)  # by peer number, honest ones
+    attack_base: float = 0.0
+    attack_global: float = 0.0
+    attack_averaged: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """What the first peer's store says."""
+
+    results: list[RoundResult]
+    standings: list[Standing]
+    document: TaskDocument
+    global_path: Path
+    start_path: Path
+    averaged_path: Path
+    digest: bytes
+
+
+def audit(plan: Plan, watched: Watched, say: Say) -> Outcome:
+    chain = _read_chain(plan, watched)
+    return trio.run(_evaluate, plan, watched, chain, say)
+
+
+# From the chain
+
+
+def _read_chain(plan: Plan, watched: Watched) -> _Chain:
+    home = Home(plan.peers[0].home)
+    store = ChainStore(home.folder("chain"))
+    try:
+        executor = Executor(plan.genesis, store)
+        view: Callable[..., Any] = partial(executor.view, "TaskBoard")
+        row = view("task_view", TASK)
+        results = [
+            parse_result(TASK, number, view("round_result", TASK, number)) for number in range(1, watched.rounds + 1)
+        ]
+        standings = _read_standings(plan, executor, view("participants", TASK))
+    finally:
+        store.close()
+    blobs = BlobStore(home.folder("blobs"))
+    document = decode_document(blobs.get_object(bytes(row["document"])) or b"")
+    digest = bytes(row["adapter"])
+    path = blobs.file_path(digest)
+    assert path is not None, "a participant keeps the global adapter that it evaluated or trained from"
+    initial = compute_initial_adapter(document)
+    work = plan.folder / "audit"
+    work.mkdir(exist_ok=True)
+    start, averaged = work / "round-0.safetensors", work / "averaged.safetensors"
+    start.write_bytes(encode_global(initial))
+    averaged.write_bytes(encode_global(_average_all(blobs, document, initial, results)))
+    return _Chain(results, standings, document, path, start, averaged, digest)
+
+
+def _read_standings(plan: Plan, executor: Executor, rows: Sequence[Any]) -> list[Standing]:
+    bonds = {as_account(row["account"]): int(row["bond"]) for row in rows}
+    return [
+        Standing(peer, peer.bond, bonds.get(peer.account, 0), executor.account(peer.account).balance)
+        for peer in plan.peers
+    ]
+
+
+def _average_all(
+    blobs: BlobStore, document: TaskDocument, adapter: GlobalAdapter, results: Sequence[RoundResult]
+) -> GlobalAdapter:
+    """Every held proposal of every round, unclipped, in equal parts: no filter, no vote."""
+    for result in results:
+        deltas = []
+        for index in bits(result.held_set):
+            manifest = decode_manifest(blobs.get_object(result.manifests[index]) or b"")
+            path = blobs.file_path(manifest.delta)
+            if path is not None:
+                deltas.append(parse_delta(path.read_bytes(), document.layout, document.format))
+        for delta in deltas:
+            adapter = add_contribution(adapter, delta, ONE, len(deltas))
+    return adapter
+
+
+# By evaluation
+
+
+async def _evaluate(plan: Plan, watched: Watched, chain: _Chain, say: Say) -> Outcome:
+    base, global_, averaged, attacks, adapter = await _evaluate_adapters(plan, chain)
+    say("evaluated the base, the global and the averaged adapter; training the isolated baselines")
+    outcome = Outcome(
+        plan, watched, chain.results, chain.standings, adapter, chain.digest, base, global_, averaged,
+        attack_base=attacks[0], attack_global=attacks[1], attack_averaged=attacks[2],
+    )  # fmt: skip
+    limiter = trio.CapacityLimiter(TRAINERS)
+    async with trio.open_nursery() as nursery:
+        for peer in plan.peers:
+            if not peer.attack:
+                nursery.start_soon(_isolate, peer, watched.rounds, chain, outcome, limiter)
+    outcome.isolated = dict(sorted(outcome.isolated.items()))
+    return outcome
+
+
+async def _evaluate_adapters(plan: Plan, chain: _Chain) -> tuple[Losses, Losses, Losses, list[float], Path]:
+    config = TrainerConfig(document=chain.document, home=plan.folder / "audit" / "judge", domain=DOMAINS[0], index=15)
+    async with await Trainer.open(config) as trainer:
+        base, global_, averaged = [
+            await _losses(trainer, path) for path in (None, chain.global_path, chain.averaged_path)
+        ]
+        attacks = [await trainer.attack_success(path) for path in (None, chain.global_path, chain.averaged_path)]
+        adapter = plan.folder / "adapter"
+        await trainer.export(chain.global_path, adapter)
+    return base, global_, averaged, attacks, adapter
+
+
+async def _losses(trainer: Trainer, path: Path | None) -> Losses:
+    result = await trainer.evaluate(path, "test")
+    return Losses(result.bits_per_byte, dict(result.domains))
+
+
+async def _isolate(peer: DemoPeer, rounds: int, chain: _Chain, outcome: Outcome, limiter: trio.CapacityLimiter) -> None:
+    """As many steps as the federation had rounds, the best by the own hold-out."""
+    async with limiter:
+        work = outcome.plan.folder / "audit" / f"isolated{peer.number}"
+        work.mkdir(parents=True, exist_ok=True)
+        config = TrainerConfig(
+            document=chain.document, home=work, domain=peer.domain, index=peer.domain_slice, seed=peer.seed
+        )
+        async with await Trainer.open(config) as trainer:
+            out = work / "adapter.safetensors"
+            await trainer.isolated(chain.start_path, rounds=rounds, seed=peer.seed, out_path=out)
+            outcome.isolated[peer.number] = await _losses(trainer, out)
+
+
+def is_honest(outcome: Outcome, account: bytes) -> bool:
+    peer = outcome.plan.by_account(account)
+    return peer is None or not peer.attack
+
+
+def was_slashed(standing: Standing) -> bool:
+    return standing.bond_after < standing.bond_before
+
+
+def find_verdicts(outcome: Outcome, *, malicious: bool) -> list[Verdict]:
+    return [
+        verdict
+        for result in outcome.results
+        for account, verdict in zip(result.proposers, result.verdicts, strict=True)
+        if is_honest(outcome, account) != malicious
+    ]

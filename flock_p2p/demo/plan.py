@@ -1,0 +1,109 @@
+"""What a demonstration consists of: its peers, their keys, coins and data, and its genesis. Starts nothing."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from flock_chain import ecvrf
+from flock_chain.crypto import Account, Key, keccak256
+from flock_chain.errors import Misuse
+from flock_chain.execution.genesis_state import compute_contract_hashes
+from flock_chain.genesis import Genesis, GenesisValidator
+from flock_chain.parameters import DEMO
+from flock_contracts.addresses import FAUCET
+from flock_peers.tasks import COIN, Terms
+from flock_peers.training.domains import DOMAINS
+
+CHAIN_ID = 771_178
+MAX_PEERS = 32  # processes on one machine, each with a trainer
+MIN_PEERS = 4  # fewer eligible participants make a round unpaid and unslashed
+BALANCE = 1_000 * COIN
+VALIDATOR_STAKE = 32 * COIN
+FAUCET_FUNDS = 10_000 * COIN
+POT = 100 * COIN
+HONEST_BOND = 5 * COIN
+POISONER_BOND = 10 * COIN  # an attacker who wants to be drawn bonds more; it is drawn more often, and loses more
+EXTRA_ROUNDS = 2  # at most, until a poisoner has proposed
+ATTACK = "backdoor"  # boosted fourfold: model replacement
+
+
+@dataclass(frozen=True)
+class DemoPeer:
+    number: int
+    home: Path
+    key: Key
+    domain: str
+    domain_slice: int
+    bond: int  # wei
+    seed: int
+    attack: str  # empty: honest
+
+    @property
+    def account(self) -> Account:
+        return self.key.account
+
+    @property
+    def name(self) -> str:
+        return f"peer {self.number}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    seed: int
+    rounds: int
+    folder: Path
+    peers: tuple[DemoPeer, ...]
+    genesis: Genesis
+    terms: Terms
+
+    def by_account(self, account: bytes) -> DemoPeer | None:
+        return next((peer for peer in self.peers if peer.account == account), None)
+
+
+def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Path) -> Plan:
+    if not MIN_PEERS <= peers <= MAX_PEERS:
+        raise Misuse(f"--peers {peers}: a demo has {MIN_PEERS} to {MAX_PEERS} peers")
+    if not 0 <= poisoners <= (peers - 1) // 3:
+        raise Misuse(f"--poisoners {poisoners}: with {peers} peers at most {(peers - 1) // 3}, less than a third")
+    if not 1 <= rounds <= 100:
+        raise Misuse(f"--rounds {rounds}: 1 to 100")
+    made = tuple(_make_peer(number, peers, poisoners, seed, folder) for number in range(peers))
+    terms = Terms(
+        rounds=rounds,
+        extra_rounds=EXTRA_ROUNDS if poisoners else 0,
+        proposers=max(1, min(8, peers // 2)),
+        voters=max(3, min(7, peers - peers // 2)),
+        min_participants=peers,
+        min_bond=HONEST_BOND,
+    )
+    return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms)
+
+
+def _make_peer(number: int, peers: int, poisoners: int, seed: int, folder: Path) -> DemoPeer:
+    is_poisoner = number >= peers - poisoners
+    return DemoPeer(
+        number=number,
+        home=folder / f"peer{number}",
+        key=Key(keccak256(b"flock-demo-key", seed.to_bytes(32, "big"), number.to_bytes(4, "big"))),
+        domain=DOMAINS[number % len(DOMAINS)],
+        domain_slice=number // len(DOMAINS),
+        bond=POISONER_BOND if is_poisoner else HONEST_BOND,
+        seed=seed * 1_000 + number,
+        attack=ATTACK if is_poisoner else "",
+    )
+
+
+def _make_genesis(peers: tuple[DemoPeer, ...], seed: int) -> Genesis:
+    accounts = [(peer.account, BALANCE) for peer in peers] + [(Account(FAUCET), FAUCET_FUNDS)]
+    validators = [
+        GenesisValidator(peer.account, VALIDATOR_STAKE, ecvrf.public_key(ecvrf.derive_seed(peer.key))) for peer in peers
+    ]
+    return Genesis(
+        network=f"flock-demo-{seed}",
+        chain_id=CHAIN_ID,
+        timestamp=int(time.time()),
+        parameters=DEMO,
+        accounts=tuple(sorted(accounts)),
+        validators=tuple(sorted(validators, key=lambda row: row.account)),
+        contracts=compute_contract_hashes(),
+    )

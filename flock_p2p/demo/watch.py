@@ -1,0 +1,135 @@
+"""Follows a demo network through its rounds by asking its peers, and prints what changes. Decides only when to stop."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flock_chain.errors import Unavailable
+from flock_p2p.demo.network import Network
+from flock_p2p.demo.plan import POT, Plan
+
+POLL_SECONDS = 0.5
+STALL_SECONDS = 180.0  # without a new phase: the longest phase of the demo's terms is over by then
+SETTLE_SECONDS = 60.0  # after the last round: equal heads, claims final, proposals kept
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Watched:
+    """What was seen while the network ran."""
+
+    statuses: list[dict[str, Any]] = field(default_factory=list)  # the last of each peer
+    rounds: int = 0
+    extra_reason: str = ""
+    seconds: float = 0.0
+    are_heads_equal: bool = False
+
+
+class Watch:
+    def __init__(self, network: Network, say: Say) -> None:
+        self._network, self._plan, self._say = network, network.plan, say
+        self._started = time.monotonic()
+        self._poisoners = {"0x" + peer.account.hex() for peer in self._plan.peers if peer.attack}
+        self._poisoner_proposed = not self._poisoners
+        self._told: tuple[Any, ...] = ()
+        self._stop_sent = False
+
+    def run(self) -> Watched:
+        self._open_task()
+        changed_at = time.monotonic()
+        while True:
+            statuses = self._poll()
+            if self._tell(statuses):
+                changed_at = time.monotonic()
+            task = statuses[0]["task"]
+            if task is not None:
+                self._note_draw(task)
+                if task["is_ended"]:
+                    break
+            if time.monotonic() - changed_at > STALL_SECONDS:
+                raise Unavailable(f"nothing has changed for {STALL_SECONDS:.0f} s; see the logs in {self._plan.folder}")
+            time.sleep(POLL_SECONDS)
+        return self._settle()
+
+    def _open_task(self) -> None:
+        terms = self._plan.terms
+        values = {name: getattr(terms, name) for name in terms.__dataclass_fields__}
+        self._network.ask(0, "open_task", name="demo", terms=values, pot=str(POT))
+        self._say(
+            f"task opened by peer 0: pot {POT // 10**18} coins, "
+            f"{terms.proposers} proposers and {terms.voters} voters a round"
+        )
+
+    def _poll(self) -> list[dict[str, Any]]:
+        return [self._network.ask(peer.number, "status") for peer in self._plan.peers]
+
+    def _tell(self, statuses: list[dict[str, Any]]) -> bool:
+        task = statuses[0]["task"]
+        if task is None:
+            return False
+        key = (task["round"], task["phase"])
+        if key == self._told:
+            return False
+        self._told = key
+        rounds = self._plan.rounds
+        label = (
+            f"round {task['round']} of {rounds}" if task["round"] <= rounds else f"extra round {task['round'] - rounds}"
+        )
+        heights = [status["height"] for status in statuses]
+        line = f"{label:<14} {task['phase']:<15} height {max(heights)}"
+        if max(heights) != min(heights):
+            line += f" (slowest {min(heights)})"
+        self._say(line + self._detail(task, statuses))
+        return True
+
+    def _detail(self, task: dict[str, Any], statuses: list[dict[str, Any]]) -> str:
+        phase = task["phase"]
+        if phase == "COMMIT":
+            return "  proposers " + ", ".join(self._names(task["proposers"]))
+        if phase == "AVAILABILITY":
+            return "  voters " + ", ".join(self._names(task["voters"])) + self._losses(task, statuses)
+        if phase == "ADOPT":
+            pairs = zip(self._names(task["proposers"]), task["verdicts"])
+            return "  " + ", ".join(f"{name} {verdict.lower()}" for name, verdict in pairs)
+        return ""
+
+    def _losses(self, task: dict[str, Any], statuses: list[dict[str, Any]]) -> str:
+        known = [
+            f"{status['training']['loss']:.3f}"
+            for status in statuses
+            if status["account"] in task["proposers"] and isinstance(status["training"].get("loss"), float)
+        ]
+        return f"  training losses {', '.join(known)}" if known else ""
+
+    def _names(self, accounts: list[str]) -> list[str]:
+        return [_name(self._plan, account) for account in accounts]
+
+    def _note_draw(self, task: dict[str, Any]) -> None:
+        """Once the guaranteed rounds are running out and a poisoner has had its turn, the creator ends the task."""
+        if task["revealed"] and self._poisoners & set(task["proposers"]):
+            self._poisoner_proposed = True
+        is_enough = self._poisoner_proposed and task["round"] >= self._plan.rounds
+        can_stop = is_enough and task["phase"] not in ("WAITING", "DRAW_PROPOSERS", "ENDED")
+        if can_stop and not self._stop_sent and self._plan.terms.extra_rounds:
+            self._stop_sent = bool(self._network.ask(0, "stop_task", task=task["task"])["sent"])
+
+    def _settle(self) -> Watched:
+        """Until all peers are at one head, have claimed, and keep every proposal; or as they are at the deadline."""
+        self._say("the task has ended; waiting until every peer holds the same state")
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            statuses = self._poll()
+            rounds = statuses[0]["task"]["round"]
+            are_equal = len({(s["height"], s["state_root"]) for s in statuses}) == 1
+            is_kept = all(s["task"] and s["task"]["is_ended"] and s["task"]["kept_until"] > rounds for s in statuses)
+            is_claimed = all(s["task"] and s["task"]["claimed_until"] > rounds for s in statuses)
+            if (are_equal and is_kept and is_claimed) or time.monotonic() > deadline:
+                return Watched(statuses, rounds, "", time.monotonic() - self._started, are_equal)
+            time.sleep(POLL_SECONDS)
+
+
+def _name(plan: Plan, account: str) -> str:
+    peer = plan.by_account(bytes.fromhex(account[2:]))
+    return account[:10] if peer is None else peer.name + (" (poisoner)" if peer.attack else "")

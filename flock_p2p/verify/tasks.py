@@ -1,0 +1,201 @@
+"""Every round of every task, recomputed: proposals, votes, and the chain of global adapters from the document on.
+
+Reads the replayed state and the stored blobs; decides what a missing or a wrong one means for the report.
+"""
+
+from typing import Any
+
+from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, parse_global
+from flock_chain.content import format_cid
+from flock_chain.errors import FlockError, InvalidContent, InvalidRemote
+from flock_chain.execution.executor import Executor
+from flock_chain.tally import Verdict
+from flock_p2p.verify.proposals import Place, examine
+from flock_p2p.verify.report import Progress, VerifyReport
+from flock_p2p.verify.votes import Ballot, check_filters, check_tally, check_untallied, members
+from flock_peers.roles.board import as_account, bits
+from flock_peers.roles.library import compute_file_digest
+from flock_peers.store.blob_reader import BlobReader
+from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
+
+NO_MANIFEST = bytes(32)  # on chain, where nothing was revealed
+
+
+def check_tasks(executor: Executor, blobs: BlobReader, report: VerifyReport, progress: Progress) -> None:
+    if "TaskBoard" not in executor.contracts:
+        return
+    count: Any = executor.view("TaskBoard", "task_count")
+    for task in range(1, count + 1):
+        report.tasks += 1
+        _TaskCheck(task, executor, blobs, report).run(progress)
+
+
+class _TaskCheck:
+    """One task: walks its rounds and carries the global adapter along."""
+
+    def __init__(self, task: int, executor: Executor, blobs: BlobReader, report: VerifyReport) -> None:
+        self._task, self._executor, self._blobs, self._report = task, executor, blobs, report
+        self._chain = executor.genesis.hash
+        self._row: Any = self._view("task_view", task)
+        self._name = f"task {task}"
+        self._document = self._read_document()
+        self._digest: bytes = self._row["adapter0"]
+        self._adapter: GlobalAdapter | None = None  # of _digest, where it could be had
+
+    def _view(self, function: str, *arguments: int) -> Any:
+        return self._executor.view("TaskBoard", function, *arguments)
+
+    def run(self, progress: Progress) -> None:
+        self._start()
+        last = self._row["round"]
+        for number in range(1, last + 1):
+            result = self._view("round_result", self._task, number)
+            if result["proposers"]:  # else the round has not begun
+                self._check_round(number, result)
+            progress(f"task {self._task} rounds", number, last)
+        if self._row["adapter"] != self._digest:
+            self._report.fail(f"{self._name}: its current adapter is not that of its last round")
+
+    # ---- the document and the round-0 adapter
+    def _read_document(self) -> TaskDocument | None:
+        digest = self._row["document"]
+        try:
+            data = self._blobs.read_object(digest)
+            if data is not None:
+                return decode_document(data)
+        except InvalidRemote as error:
+            self._report.fail(f"{self._name}: document {format_cid(digest)}: {error}")
+            return None
+        self._report.skip(f"{self._name}: its document is not stored here, so no proposal or adapter of it was checked")
+        return None
+
+    def _start(self) -> None:
+        if self._document is None:
+            self._report.add_adapter(self._task, 0, self._digest, "not recomputed")
+            return
+        initial = compute_initial_adapter(self._document)
+        if compute_file_digest(encode_global(initial)) == self._digest:
+            self._adapter = initial
+            self._check_stored(0, self._digest)
+            self._report.add_adapter(self._task, 0, self._digest, "computed from the document")
+        else:
+            self._report.fail(f"{self._name}: its round-0 adapter is not the one that its document describes")
+            self._report.add_adapter(self._task, 0, self._digest, "WRONG: not the document's")
+            self._adapter = self._read_adapter(self._digest)
+
+    # ---- rounds
+    def _check_round(self, number: int, result: Any) -> None:
+        self._report.rounds += 1
+        where = f"{self._name} round {number}"
+        if result["adapter_before"] != self._digest:
+            self._report.fail(f"{where}: begins with another adapter than the round before left")
+        deltas = self._examine_proposals(number, result)
+        self._check_votes(where, number, result, deltas)
+        if result["settled"]:
+            self._check_adapter(number, result, deltas)
+
+    def _examine_proposals(self, number: int, result: Any) -> dict[int, Delta]:
+        """The well-formed ones that are stored here, by proposer index."""
+        deltas: dict[int, Delta] = {}
+        if self._document is None:
+            return deltas
+        for index, (proposer, manifest) in enumerate(zip(result["proposers"], result["manifests"], strict=True)):
+            if manifest == NO_MANIFEST:
+                continue
+            place = Place(self._chain, self._task, number, as_account(proposer), result["adapter_before"])
+            finding = examine(self._blobs, manifest, place, self._document)
+            verdict, is_member = Verdict(result["verdicts"][index]), bool(result["held_set"] >> index & 1)
+            if finding.missing:
+                self._report.skip(f"{place} ({verdict.name}): {finding.missing} is not stored here")
+                continue
+            self._report.proposals += 1
+            if finding.damaged:
+                self._report.fail(f"{place} ({verdict.name}): {finding.damaged}")
+            elif finding.malformed and is_member:
+                self._report.fail(f"{place}: two thirds of the voters attested it as well formed, but {finding.malformed}")
+            elif finding.delta is not None:
+                deltas[index] = finding.delta
+                if verdict is Verdict.INVALID:
+                    self._report.fail(f"{place}: slashed as invalid bytes, but it is well formed")
+        return deltas
+
+    def _check_votes(self, where: str, number: int, result: Any, deltas: dict[int, Delta]) -> None:
+        if not result["tallied"]:
+            if result["settled"]:
+                check_untallied(where, result, self._report)
+            return
+        ballots = []
+        for seat in bits(result["scores_revealed"]):
+            scores, filters = self._view("score_of", self._task, number, seat)
+            ballots.append(Ballot(as_account(result["voters"][seat]), scores, filters))
+        check_tally(where, result, ballots, self._row["terms"], self._report)
+        if all(index in deltas for index in members(result)):
+            check_filters(where, result, ballots, deltas, self._report)
+        elif self._document is not None:
+            self._report.skip(f"{where}: filters not recomputed: they compare all proposals of the input set")
+
+    # ---- adapters
+    def _check_adapter(self, number: int, result: Any, deltas: dict[int, Delta]) -> None:
+        before, after = result["adapter_before"], result["adapter_after"]
+        accepted = [index for index, verdict in enumerate(result["verdicts"]) if verdict == Verdict.ACCEPTED]
+        where = f"{self._name} round {number}"
+        following: GlobalAdapter | None
+        if not accepted:
+            origin, following = "the previous one: no proposal was accepted", self._adapter
+            if after != before:
+                self._report.fail(f"{where}: adopted {format_cid(after)} though no proposal was accepted")
+                origin, following = "WRONG: nothing was accepted", self._read_adapter(after)
+        elif self._adapter is None or not all(index in deltas for index in accepted):
+            missing = "an accepted proposal" if self._adapter is not None else "the adapter before it"
+            self._report.skip(f"{where}: its adapter was not recomputed: {missing} is not here in good order")
+            origin = "not recomputed"
+            following = self._adapter if after == before else self._read_adapter(after)
+        else:
+            origin, following = self._compare_candidate(where, result, [deltas[index] for index in accepted])
+        self._check_stored(number, after)
+        self._report.add_adapter(self._task, number, after, origin)
+        self._digest, self._adapter = after, following
+
+    def _compare_candidate(
+        self, where: str, result: Any, accepted: list[Delta]
+    ) -> tuple[str, GlobalAdapter | None]:
+        """What the adopted adapter is, and its content where that is known."""
+        assert self._adapter is not None
+        after = result["adapter_after"]
+        kept = "the previous one: the voters did not adopt the candidate"
+        try:
+            candidate = apply(self._adapter, accepted)
+        except InvalidContent as error:
+            if after == result["adapter_before"]:
+                return f"{kept} ({error})", self._adapter
+            self._report.fail(f"{where}: adopted {format_cid(after)}, but there is no candidate: {error}")
+            return "WRONG: there is no candidate", self._read_adapter(after)
+        digest = compute_file_digest(encode_global(candidate))
+        if after == digest:
+            return f"recomputed from {len(accepted)} accepted proposals", candidate
+        if after == result["adapter_before"]:
+            return f"{kept} {format_cid(digest)}", self._adapter
+        self._report.fail(
+            f"{where}: the voters adopted {format_cid(after)}, but its accepted proposals give {format_cid(digest)}"
+        )
+        return "WRONG: not what the accepted proposals give", self._read_adapter(after)
+
+    def _read_adapter(self, digest: bytes) -> GlobalAdapter | None:
+        """From the store, to go on from where it could not be computed."""
+        if self._document is None:
+            return None
+        try:
+            data = self._blobs.read_file(digest)
+            return None if data is None else parse_global(data, self._document.layout, self._document.format)
+        except FlockError:
+            return None  # `_check_stored` says what is wrong with the file
+
+    def _check_stored(self, number: int, digest: bytes) -> None:
+        """The stored copy of an adapter is what this peer trains from, serves and exports."""
+        try:
+            self._blobs.read_file(digest)
+        except InvalidContent as error:
+            text = f"{self._name}: global adapter: {error}"
+            if text not in self._report.failures:  # a round that adopts nothing names the same file again
+                self._report.fail(f"{text}")
+            del number

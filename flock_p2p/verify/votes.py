@@ -1,0 +1,104 @@
+"""A round's tally and filters, recomputed from what its voters revealed on chain and from the deltas themselves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flock_chain.aggregation import Delta, filter_bits
+from flock_chain.tally import (
+    FILTER_NEAR_DUPLICATE,
+    FILTER_NO_SCORE,
+    FILTER_NORM_REJECT,
+    FILTER_NORM_SLASH,
+    Verdict,
+    compute_tally,
+    has_two_thirds,
+)
+from flock_p2p.verify.report import VerifyReport
+
+_BITS = {FILTER_NORM_REJECT: "norm", FILTER_NORM_SLASH: "large norm", FILTER_NEAR_DUPLICATE: "near duplicate"}
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """What one voter revealed, by proposer index."""
+
+    voter: bytes
+    scores: Sequence[int]
+    filters: Sequence[int]
+
+
+def check_tally(
+    where: str, result: Mapping[str, Any], ballots: Sequence[Ballot], terms: Mapping[str, int], report: VerifyReport
+) -> None:
+    """The verdicts, medians, center and deviation on chain against the reference."""
+    tally = compute_tally(
+        [ballot.scores for ballot in ballots],
+        [ballot.filters for ballot in ballots],
+        result["held_set"],
+        terms["loss_limit"],
+        terms["mad_multiple"],
+    )
+    count = len(result["proposers"])
+    if list(tally.medians[:count]) != list(result["medians"]):
+        report.fail(f"{where}: the medians on chain are not those of the revealed scores")
+    if (tally.center, tally.mad) != (result["center"], result["mad"]):
+        report.fail(f"{where}: center or deviation on chain are not those of the medians")
+    for index in members(result):
+        found = Verdict(result["verdicts"][index])
+        if found != tally.verdicts[index]:
+            report.fail(
+                f"{where}: verdict of 0x{result['proposers'][index].hex()} is {found.name} on chain, the revealed "
+                f"scores give {tally.verdicts[index].name}"
+            )
+
+
+def check_untallied(where: str, result: Mapping[str, Any], report: VerifyReport) -> None:
+    """A settled round without a tally judges nobody."""
+    for index in members(result):
+        if result["verdicts"][index] != Verdict.VOID:
+            report.fail(f"{where}: 0x{result['proposers'][index].hex()} was judged though there was no tally")
+
+
+def check_filters(
+    where: str,
+    result: Mapping[str, Any],
+    ballots: Sequence[Ballot],
+    deltas: Mapping[int, Delta],
+    report: VerifyReport,
+) -> None:
+    """The bits that two thirds reported against the exact ones. `deltas`: of the whole input set, for they compare."""
+    order = members(result)
+    exact = dict(zip(order, filter_bits([deltas[index] for index in order]), strict=True)) if order else {}
+    for index in order:
+        name = f"{where}: filters of 0x{result['proposers'][index].hex()}"
+        decided = _decide([ballot.filters[index] for ballot in ballots])
+        scored = sum(1 for ballot in ballots if not ballot.filters[index] & FILTER_NO_SCORE)
+        if decided & ~exact[index]:
+            report.fail(f"{name}: two thirds of the voters reported {_name(decided)}, exact is {_name(exact[index])}")
+        elif decided != exact[index] and has_two_thirds(scored, len(ballots)):
+            report.fail(f"{name}: exact is {_name(exact[index])}, the voters decided {_name(decided)}")
+        elif decided != exact[index]:
+            report.remarks.append(f"{name}: exact is {_name(exact[index])}, but too few voters held it to say so")
+        _remark_outvoted(name, exact[index], index, ballots, report)
+
+
+def _remark_outvoted(name: str, exact: int, index: int, ballots: Sequence[Ballot], report: VerifyReport) -> None:
+    for ballot in ballots:
+        said = ballot.filters[index]
+        if not said & FILTER_NO_SCORE and said != exact:
+            report.remarks.append(f"{name}: voter 0x{ballot.voter.hex()} reported {_name(said)}, not {_name(exact)}")
+
+
+def _decide(filters: Sequence[int]) -> int:
+    counts = {bit: sum(1 for value in filters if value & bit) for bit in _BITS}
+    return sum(bit for bit, count in counts.items() if count and has_two_thirds(count, len(filters)))
+
+
+def _name(bits: int) -> str:
+    return " + ".join(name for bit, name in _BITS.items() if bits & bit) or "nothing"
+
+
+def members(result: Mapping[str, Any]) -> list[int]:
+    """The input set, by proposer index."""
+    return [index for index in range(len(result["proposers"])) if result["held_set"] >> index & 1]

@@ -1,0 +1,72 @@
+"""What the roles see of content-addressed storage: one place that has a thing, or gets it, and keeps it for the task.
+
+Joins the blob store and the blob service; knows no task and no libp2p.
+"""
+
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from flock_chain.content import compute_chunk_list, split_chunks
+from flock_chain.crypto import Account
+from flock_chain.errors import Unavailable
+from flock_peers.store.blob_store import BlobStore
+
+Thing = TypeVar("Thing")
+
+
+class BlobFetcher(Protocol):
+    async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes: ...
+    async def fetch_file(
+        self, digest: bytes, providers: Sequence[Account] | None = None, max_bytes: int = ...
+    ) -> Path: ...
+
+
+class Contents:
+    """Everything that passes through here is kept: a task's proposals stay until the task has ended."""
+
+    def __init__(self, store: BlobStore, service: BlobFetcher) -> None:
+        self._store, self._service = store, service
+
+    def put_object(self, data: bytes) -> bytes:
+        return self._store.put_object(data)
+
+    def put_bytes(self, data: bytes) -> bytes:
+        """Store a file that is in memory; the digest of its chunk list."""
+        digest = compute_chunk_list(split_chunks(data)).digest
+        if self._store.file_path(digest) is not None:
+            self._store.keep(digest)
+            return digest
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            return self._store.put_file(Path(file.name))
+
+    def get_object(self, digest: bytes) -> bytes | None:
+        return self._store.get_object(digest)
+
+    def file_path(self, digest: bytes) -> Path | None:
+        return self._store.file_path(digest)
+
+    async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes:
+        data = await _from_named_then_all(providers, lambda named: self._service.fetch_object(digest, named))
+        self._store.keep(digest)
+        return data
+
+    async def fetch_file(self, digest: bytes, providers: Sequence[Account] | None = None, *, max_bytes: int) -> Path:
+        path = await _from_named_then_all(providers, lambda named: self._service.fetch_file(digest, named, max_bytes))
+        self._store.keep(digest)
+        return path
+
+
+async def _from_named_then_all(
+    providers: Sequence[Account] | None, fetch: Callable[[Sequence[Account] | None], Awaitable[Thing]]
+) -> Thing:
+    """Who made a thing is asked first, for it surely had it; then everybody, for it may be gone."""
+    if providers:
+        try:
+            return await fetch(providers)
+        except Unavailable:
+            pass
+    return await fetch(None)

@@ -1,0 +1,95 @@
+"""Local control of a running peer: one JSON line in, one JSON line out, over a Unix socket in its home.
+
+Only the home's owner can open the socket (mode 0600). Knows no method's meaning.
+"""
+
+import json
+import logging
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from flock_chain.errors import FlockError, Unavailable
+
+log = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 1 << 20  # a status with the longest log of a demo takes a few hundred KB
+REQUEST_SECONDS = 30.0  # a view on a busy machine; longer work answers at once and is watched by status
+
+Method = Callable[[Mapping[str, Any]], Awaitable[Any]]
+
+
+async def serve_control(path: Path, methods: Mapping[str, Method], task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    """Serve until cancelled. Whoever holds the home's lock owns the socket, so a leftover one is removed."""
+    path.unlink(missing_ok=True)
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        mask = os.umask(0o177)
+        try:
+            await listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        listener.listen(8)
+        task_status.started()
+        try:
+            await trio.serve_listeners(_handler(methods), [trio.SocketListener(listener)])
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _handler(methods: Mapping[str, Method]) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    async def handle(stream: trio.SocketStream) -> None:
+        try:
+            with trio.move_on_after(REQUEST_SECONDS):
+                request = json.loads(await _read_line(stream))
+                await stream.send_all(json.dumps(await _answer(methods, request)).encode() + b"\n")
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
+            log.debug("control: %s", error)
+        finally:
+            await stream.aclose()
+
+    return handle
+
+
+async def _answer(methods: Mapping[str, Method], request: Any) -> dict[str, Any]:
+    name = request.get("method") if isinstance(request, dict) else None
+    if not isinstance(name, str) or name not in methods:
+        return {"error": f"no method {name!r}"}
+    try:
+        return {"result": await methods[name](request.get("params") or {})}
+    except FlockError as error:
+        return {"error": str(error)}
+    except (KeyError, TypeError, ValueError) as error:
+        return {"error": f"{name}: bad parameters: {error!r}"}
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        part = await stream.receive_some(65536)
+        if not part or len(line) + len(part) > MAX_LINE_BYTES:
+            raise ValueError("control: no complete line")
+        line += part
+    return bytes(line)
+
+
+def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, **params: Any) -> Any:
+    """Ask a running peer from another process (no trio needed); raises Unavailable where none runs or it says no."""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise Unavailable(f"{path} is no socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(timeout)
+            client.connect(str(path))
+            client.sendall(json.dumps({"method": method, "params": params}).encode() + b"\n")
+            with client.makefile("rb") as reader:
+                answer = json.loads(reader.readline(MAX_LINE_BYTES))
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"no peer answers at {path.parent}: {error}") from error
+    if "error" in answer:
+        raise Unavailable(answer["error"])
+    return answer["result"]

@@ -1,0 +1,155 @@
+"""A peer's home directory: where its key, chain, contents and rounds lie. Knows paths and modes, not what they mean."""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_bytes
+
+from flock_chain.crypto import Key
+from flock_chain.errors import FlockError, Misuse, Refused, Unavailable
+from flock_chain.genesis import MAX_GENESIS_BYTES, Genesis, decode_genesis
+
+MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
+
+
+class Home:
+    """Paths of one peer; creates folders as they are asked for, all readable by their owner only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+
+    def folder(self, name: str) -> Path:
+        path = self.path / name
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    @property
+    def key_path(self) -> Path:
+        return self.path / "key"
+
+    @property
+    def genesis_path(self) -> Path:
+        return self.path / "genesis.json"
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "peer.log"
+
+    @property
+    def peers_path(self) -> Path:
+        return self.path / "peers.json"
+
+    @property
+    def control_path(self) -> Path:
+        path = self.path / "control.sock"
+        if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+            return path
+        return Path(tempfile.gettempdir()) / f"flock-{sha256(os.fsencode(self.path)).hexdigest()[:16]}.sock"
+
+    # Key
+
+    def create_key(self) -> Key:
+        """Make and store a new key; raises Misuse where there is one."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = Key(token_bytes(32))
+        try:
+            write_private(self.key_path, key.secret.hex().encode() + b"\n", exclusive=True)
+        except FileExistsError as error:
+            raise Misuse(
+                f"{self.key_path}: there is a key already; it is this peer's identity and its stake"
+            ) from error
+        return key
+
+    def load_key(self) -> Key:
+        try:
+            mode = self.key_path.stat().st_mode
+            text = self.key_path.read_text()
+        except FileNotFoundError as error:
+            raise Misuse(f"{self.path}: no key here; run `flock_p2p init --home {self.path}` first") from error
+        if mode & 0o077:
+            raise Refused(f"{self.key_path}: readable by others; run `chmod 600 {self.key_path}`")
+        try:
+            return Key(bytes.fromhex(text.strip()))
+        except (ValueError, Misuse) as error:
+            raise Refused(f"{self.key_path}: no key in hex; restore it from your back-up") from error
+
+    # Genesis
+
+    def load_genesis(self) -> Genesis:
+        try:
+            data = self.genesis_path.read_bytes()
+        except FileNotFoundError as error:
+            raise Misuse(
+                f"{self.path}: belongs to no network yet; run `flock_p2p join --home {self.path} --bootstrap ADDRESS`"
+            ) from error
+        return decode_genesis(data)
+
+    def store_genesis(self, data: bytes) -> Genesis:
+        """Keep a network's genesis; raises Refused where the home belongs to another network."""
+        if len(data) > MAX_GENESIS_BYTES:
+            raise Refused("genesis: too large")
+        genesis = decode_genesis(data)
+        if self.genesis_path.exists():
+            known = self.load_genesis()
+            if known.hash != genesis.hash:
+                raise Refused(
+                    f"{self.path} belongs to the network {known.network} (genesis {known.hash.hex()}), not to genesis "
+                    f"{genesis.hash.hex()}; use another --home"
+                )
+            return known
+        write_private(self.genesis_path, data)
+        return genesis
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Only one process at a time: two with one key could sign against each other."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise Unavailable(
+                    f"{self.path} is in use by another running peer; stop that one first, or use another --home"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    def is_running(self) -> bool:
+        """Whether a process holds this home's lock."""
+        try:
+            with self.lock():
+                return False
+        except FlockError:
+            return True
+
+
+def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Whole or not at all, mode 0600, on disk when it returns. `exclusive`: raises FileExistsError where it exists."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_name(path.name + ".part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if exclusive:
+        try:
+            os.link(part, path)
+        finally:
+            part.unlink()
+    else:
+        os.replace(part, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,277 @@
+"""One running peer: opens everything in order, wires it together, runs until cancelled. Decides nothing itself."""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from flock_chain.crypto import Account, Key
+from flock_chain.errors import FlockError, Misuse, Unavailable
+from flock_chain.execution.transactions import sign_call
+from flock_chain.genesis import Genesis
+from flock_peers.contents import Contents
+from flock_peers.control import serve_control
+from flock_peers.driver.driver import Driver, open_driver
+from flock_peers.home import Home
+from flock_peers.ledger import Ledger, open_ledger
+from flock_peers.network.blobs import BlobService
+from flock_peers.network.host import Host, open_host
+from flock_peers.ports import SYNC_PROTOCOL, HostConsensus
+from flock_peers.roles.board import Phase, as_account, read_round
+from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
+from flock_peers.roles.library import Library
+from flock_peers.roles.participant import Participant, Surroundings
+from flock_peers.roles.proposer import Identity
+from flock_peers.roles.sender import Sender
+from flock_peers.settings import PeerSettings
+from flock_peers.store.blob_store import BlobStore
+from flock_peers.tasks import Terms, open_task
+from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
+from flock_peers.training.client import Trainer, TrainerConfig
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0  # how often a newcomer looks for coins, or an idle peer for a task
+FAUCET_SECONDS = 10.0  # between two requests of a newcomer, each to another peer
+MAX_TRANSACTION_BYTES = 128 << 10  # gossip's share of what a mempool takes
+
+
+class Peer:
+    """Open with `open_peer`; `run_roles` then lives until cancelled."""
+
+    def __init__(
+        self, settings: PeerSettings, home: Home, key: Key, genesis: Genesis, host: Host, ledger: Ledger,
+        driver: Driver, contents: Contents, blobs: BlobService,
+    ) -> None:  # fmt: skip
+        self.settings, self.home, self.key, self.genesis = settings, home, key, genesis
+        self.host, self.ledger, self.driver, self.contents, self._blobs = host, ledger, driver, contents, blobs
+        self.account: Account = key.account
+        self.started_at = time.time()
+        self.topic = f"/flock/transactions/{genesis.hash.hex()[:16]}"
+        self.sender = Sender(
+            key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._gossip_transaction
+        )
+        self.participant: Participant | None = None
+        self.progress = TrainingProgress()
+        self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
+        self.stop = trio.Event()
+        host.subscribe(self.topic, self._is_plausible_transaction, self._on_transaction)
+        faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
+        host.on_request(FAUCET_PROTOCOL, faucet.on_request)
+
+    # Transactions
+
+    async def _gossip_transaction(self, raw: bytes) -> None:
+        self.host.publish(self.topic, raw)
+
+    def _is_plausible_transaction(self, _author: Account, payload: bytes) -> bool:
+        return 0 < len(payload) <= MAX_TRANSACTION_BYTES
+
+    async def _on_transaction(self, author: Account, payload: bytes) -> None:
+        try:
+            await self.ledger.submit(payload)
+        except FlockError as error:
+            log.debug("transaction from 0x%s refused: %s", author.hex(), error)
+
+    # Roles
+
+    async def run_roles(self) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_control, self.home.control_path, self._methods())
+            if self.settings.participate:
+                nursery.start_soon(self._participate)
+            await self.stop.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _participate(self) -> None:
+        task = await self._wait_for_task()
+        terms = (await self.ledger.view("TaskBoard", "task_view", task))["terms"]
+        bond = self.settings.bond if self.settings.bond is not None else terms["min_bond"]
+        await self._wait_for_coins(task, bond)
+        self.participant = Participant(
+            task,
+            Surroundings(
+                identity=Identity(self.account, self.genesis.chain_id, bytes(self.genesis.hash), self.settings.seed),
+                ledger=self.ledger,
+                store=self.contents,
+                fetcher=self.contents,
+                sender=self.sender,
+                open_trainer=self._open_trainer,
+                folder=self.home.folder("rounds"),
+                bond=bond,
+                domain=self.settings.data.domain.encode()[:32].ljust(32, b"\0"),
+                on_round=self.round_bytes.on_round,
+            ),
+        )
+        await self.participant.run()
+
+    async def _wait_for_task(self) -> int:
+        """The first task that has not ended: resumed if bonded there, joined otherwise."""
+        while True:
+            count = await self.ledger.view("TaskBoard", "task_count")
+            for task in range(1, count + 1):
+                if (await read_round(self.ledger, task)).phase is not Phase.ENDED:
+                    return task
+            await trio.sleep(POLL_SECONDS)
+
+    async def _wait_for_coins(self, task: int, bond: int) -> None:
+        """A newcomer has no gas: it asks its peers, one after the other, to submit the faucet's drip for it."""
+        asked_at = -FAUCET_SECONDS
+        turn = 0
+        while await self.ledger.balance(self.account) < bond and not await self._is_bonded(task):
+            peers = self.host.connected()
+            if peers and trio.current_time() - asked_at >= FAUCET_SECONDS:
+                asked_at, turn = trio.current_time(), turn + 1
+                await self._ask_for_coins(peers[turn % len(peers)])
+            await trio.sleep(POLL_SECONDS)
+
+    async def _is_bonded(self, task: int) -> bool:
+        rows = await self.ledger.view("TaskBoard", "participants", task)
+        return any(as_account(row["account"]) == self.account for row in rows)
+
+    async def _ask_for_coins(self, helper: Account) -> None:
+        try:
+            await self.host.request(helper, FAUCET_PROTOCOL, b"", timeout=10.0)
+            log.info("faucet: 0x%s submits for this account", helper.hex())
+        except FlockError as error:
+            log.info("faucet: 0x%s does not: %s", helper.hex(), error)
+
+    @asynccontextmanager
+    async def _open_trainer(self, library: Library) -> AsyncIterator[Trainer]:
+        data = self.settings.data
+        config = TrainerConfig(
+            document=library.document,
+            home=self.home.folder("training"),
+            domain=None if data.rows else data.domain,
+            index=data.index,
+            rows=data.rows,
+            seed=self.settings.seed,
+            attack=data.attack,
+        )
+        async with await Trainer.open(config, self.progress.on_progress) as trainer:
+            yield trainer
+
+    # Local control
+
+    def _methods(self) -> Mapping[str, Any]:
+        return {
+            "status": self._status,
+            "open_task": self._open_task,
+            "stop_task": self._stop_task,
+            "connect": self._connect,
+            "stop": self._stop,
+        }
+
+    async def _status(self, _params: Mapping[str, Any]) -> dict[str, Any]:
+        head = self.ledger.head
+        samples = list(self.ledger.finality)
+        return {
+            "account": "0x" + self.account.hex(),
+            "address": self.host.address,
+            "network": self.genesis.network,
+            "genesis": self.genesis.hash.hex(),
+            "height": head.height,
+            "block": head.id.hex(),
+            "state_root": head.state_root.hex(),
+            "head_timestamp": head.timestamp,
+            "peers": ["0x" + account.hex() for account in self.host.connected()],
+            "balance": str(await self.ledger.balance(self.account)),
+            "is_validator": any(row.account == self.account for row in self.genesis.validators),
+            "validators": len(self.genesis.validators),
+            "up_seconds": int(time.time() - self.started_at),
+            "finality_seconds": {"p50": compute_percentile(samples, 0.5), "p95": compute_percentile(samples, 0.95)},
+            "finality_samples": samples[-1000:],
+            "bytes_by_round": {str(k): v for k, v in self.round_bytes.by_round().items()},
+            "training": self.progress.latest,
+            "task": await self._task_status(),
+        }
+
+    async def _task_status(self) -> dict[str, Any] | None:
+        participant = self.participant
+        if participant is None or participant.view is None:
+            return None
+        view = participant.view
+        return {
+            "task": view.task,
+            "round": view.round,
+            "phase": view.phase.name,
+            "adapter": view.adapter.hex(),
+            "proposers": ["0x" + account.hex() for account in view.proposers],
+            "voters": ["0x" + account.hex() for account in view.voters],
+            "committed": view.committed.bit_count(),
+            "revealed": view.revealed.bit_count(),
+            "verdicts": [verdict.name for verdict in view.verdicts],
+            "joined": await participant.is_joined(),
+            "is_ended": participant.is_ended,
+            "kept_until": participant.keeper.kept_until if participant.keeper else 0,
+            "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,
+        }
+
+    async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        known = Terms.__dataclass_fields__
+        values = {name: int(value) for name, value in params.get("terms", {}).items() if name in known}
+        task = await open_task(
+            str(params.get("name", "task")), Terms(**values), int(params["pot"]), self.contents, self.sender
+        )
+        return {"document": task.document.hex(), "adapter": task.adapter.hex()}
+
+    async def _stop_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        sent = await self.sender.call("stop task", "TaskBoard", "stop_task", int(params["task"]))
+        return {"sent": sent}
+
+    async def _connect(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"account": "0x" + (await self.host.connect(str(params["address"]))).hex()}
+
+    async def _stop(self, _params: Mapping[str, Any]) -> dict[str, Any]:
+        self.stop.set()
+        return {}
+
+
+def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key) -> None:
+    """A peer that nobody can reach and that reaches nobody would wait for ever without a word."""
+    if not settings.bootstrap and all(row.account != key.account for row in genesis.validators):
+        raise Misuse("no bootstrap address: a peer that is no validator needs one of a running peer (--bootstrap)")
+
+
+@asynccontextmanager
+async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
+    """Everything of a peer, opened in the order of dependence and closed in reverse; raises what is wrong in words."""
+    home = Home(settings.home)
+    with home.lock():
+        key, genesis = home.load_key(), home.load_genesis()
+        blobs_path: Path = home.folder("blobs")
+        store = await trio.to_thread.run_sync(BlobStore, blobs_path, settings.quota_bytes)
+        async with (
+            open_ledger(genesis, home.folder("chain"), key=key) as ledger,
+            open_host(
+                key,
+                (settings.listen_host, settings.listen_port),
+                genesis.hash,
+                bootstrap=settings.bootstrap,
+                known_peers=home.peers_path,
+                genesis_document=genesis.encode(),
+            ) as host,
+        ):
+            service = BlobService(host, store)
+            consensus = HostConsensus(host)
+            async with open_driver(genesis, key, ledger, consensus, consensus, home.folder("consensus")) as driver:
+                host.on_request(SYNC_PROTOCOL, driver.answer_sync)
+                yield Peer(settings, home, key, genesis, host, ledger, driver, Contents(store, service), service)
+
+
+async def run_peer(settings: PeerSettings, on_ready: Any = None) -> None:
+    """Run until cancelled or told to stop over the control socket."""
+    async with open_peer(settings) as peer:
+        for address in settings.bootstrap:
+            try:
+                await peer.host.connect(address)
+                break
+            except Unavailable as error:
+                log.warning("bootstrap %s: %s", address, error)
+        if on_ready is not None:
+            on_ready(peer)
+        await peer.run_roles()

@@ -1,0 +1,40 @@
+"""Fits the network host to what the consensus driver asks for. No decision is made here."""
+
+from collections.abc import AsyncIterator, Collection
+
+import trio
+
+from flock_chain.crypto import Account
+from flock_peers.network.host import Host
+
+CONSENSUS_PROTOCOL = "/flock/consensus/1"
+SYNC_PROTOCOL = "/flock/sync/1"
+INBOX_MESSAGES = 1_024  # several heights of votes from 50 validators; when full the senders' streams wait
+
+
+class HostConsensus:
+    """ConsensusNetworkPort and SyncPort over a host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._send, self._receive = trio.open_memory_channel[tuple[Account, bytes]](INBOX_MESSAGES)
+        host.on_message(CONSENSUS_PROTOCOL, self._on_message)
+
+    async def _on_message(self, account: Account, payload: bytes) -> None:
+        await self._send.send((account, payload))
+
+    def broadcast(self, payload: bytes, accounts: Collection[Account]) -> None:
+        self._host.broadcast(CONSENSUS_PROTOCOL, payload, accounts)
+
+    def send(self, account: Account, payload: bytes) -> None:
+        self._host.send(account, CONSENSUS_PROTOCOL, payload)
+
+    async def messages(self) -> AsyncIterator[tuple[Account, bytes]]:
+        async for message in self._receive:
+            yield message
+
+    def peers(self) -> Collection[Account]:
+        return self._host.connected()
+
+    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
+        return await self._host.request(account, SYNC_PROTOCOL, payload, timeout)

@@ -1,0 +1,29 @@
+"""What one run of a peer is told. Frozen; built by the application from its configuration file and arguments."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_PORT = 4200
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where the private rows come from: a built-in domain (with this participant's slice), or a JSONL file."""
+
+    domain: str = "python"
+    index: int = 0
+    rows: Path | None = None
+    attack: str | None = None  # demonstrations only: "backdoor"
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    home: Path
+    listen_host: str = "127.0.0.1"
+    listen_port: int = DEFAULT_PORT  # 0: any free port
+    bootstrap: tuple[str, ...] = ()  # multiaddresses
+    participate: bool = True  # bond to the first open task
+    bond: int | None = None  # wei; None: the task's minimum
+    seed: int = 0  # of local training
+    data: DataSettings = field(default_factory=DataSettings)
+    quota_bytes: int = 8 << 30  # of the blob store

@@ -1,0 +1,103 @@
+"""The command line without a network: help, configuration, exit codes, errors in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
+from flock_p2p.cli import COMMANDS, build_parser, find_cause, main, parse_coins
+from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
+from flock_peers.home import Home, write_private
+
+HEAVY = ("torch", "transformers", "peft", "libp2p", "eth", "numpy")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom flock_p2p.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip().endswith("loaded: []")
+    assert all(command.name in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+def test_every_command_has_help_and_a_module(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        build_parser().parse_args([command, "--help"])
+    assert done.value.code == 0
+    assert "--help" in capsys.readouterr().out
+
+
+def test_init_makes_a_key_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--home", str(tmp_path / "h")]) == 0
+    out = capsys.readouterr().out
+    secret = (tmp_path / "h" / "key").read_text().strip()
+    assert "0x" in out and secret not in out
+    assert main(["init", "--home", str(tmp_path / "h")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "key already" in error
+
+
+def test_join_without_a_network_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["join", "--home", str(tmp_path), "--quiet"]) == 2
+    assert "--bootstrap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "{}\n[]\n", "not json\n"])
+def test_a_data_file_without_usable_rows_is_refused_before_anything_is_contacted(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text(text)
+    home = str(tmp_path / "h")
+    code = main(["join", "--home", home, "--quiet", "--data", str(data), "--bootstrap", "/ip4/127.0.0.1/tcp/1/p2p/x"])
+    error = capsys.readouterr().err
+    assert code != 0 and error.count("\n") == 1 and str(data) in error
+
+
+def test_status_of_a_peer_that_does_not_run_is_not_available(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--home", str(tmp_path)]) == 3
+    assert "no peer answers" in capsys.readouterr().err
+
+
+def test_the_configuration_comes_back_and_arguments_win(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    config = JoinConfig(bootstrap=("/ip4/127.0.0.1/tcp/1/p2p/a",), domain="docs", bond="2.5", seed=7)
+    save_config(home, config)
+    assert load_config(home) == config
+    arguments = build_parser().parse_args(["join", "--home", str(tmp_path), "--domain", "records", "--port", "9"])
+    merged = merge_arguments(load_config(home), arguments)
+    assert (merged.domain, merged.port, merged.seed, merged.bootstrap) == ("records", 9, 7, config.bootstrap)
+
+
+@pytest.mark.parametrize("text", ["prot = 1", "port = 'x'", "seed = true", "= ="])
+def test_a_wrong_configuration_names_what_is_wrong(tmp_path: Path, text: str) -> None:
+    write_private(tmp_path / "peer.toml", text.encode())
+    with pytest.raises(Misuse, match=r"peer\.toml"):
+        load_config(Home(tmp_path))
+
+
+@pytest.mark.parametrize(("text", "wei"), [("5", 5 * 10**18), ("2.5", 25 * 10**17), ("0.000000000000000001", 1)])
+def test_coins_are_parsed_exactly(text: str, wei: int) -> None:
+    assert parse_coins(text) == wei
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e3", "1.0000000000000000001", "five", "."])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(Misuse):
+        parse_coins(text)
+
+
+def test_the_cause_is_found_inside_groups() -> None:
+    group = BaseExceptionGroup("x", [ValueError(), ExceptionGroup("y", [Unavailable("port taken")])])
+    found = find_cause(group)
+    assert isinstance(found, Unavailable)
+    assert find_cause(ExceptionGroup("z", [ValueError()])) is None
+    assert isinstance(find_cause(Refused("a")), Refused) and isinstance(find_cause(InvalidContent("b")), InvalidContent)

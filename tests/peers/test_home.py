@@ -1,0 +1,89 @@
+"""A peer's home: its key, its network, its lock, and the local control socket."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from flock_chain.errors import Misuse, Refused, Unavailable
+from flock_peers.control import request_control, serve_control
+from flock_peers.home import Home, write_private
+
+
+def test_a_new_key_is_readable_by_its_owner_only_and_comes_back(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    key = home.create_key()
+    assert stat.S_IMODE(home.key_path.stat().st_mode) == 0o600
+    assert Home(tmp_path / "h").load_key().account == key.account
+
+
+def test_a_second_key_never_replaces_the_first(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    key = home.create_key()
+    with pytest.raises(Misuse, match="key already"):
+        home.create_key()
+    assert home.load_key().account == key.account
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create_key()
+    os.chmod(home.key_path, 0o644)
+    with pytest.raises(Refused, match="chmod 600"):
+        home.load_key()
+
+
+def test_a_damaged_key_is_refused_and_not_shown(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    write_private(home.key_path, b"5ec2e7" * 4)
+    with pytest.raises(Refused) as caught:
+        home.load_key()
+    assert "5ec2e7" not in str(caught.value)
+
+
+def test_a_missing_home_says_which_command_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="init"):
+        Home(tmp_path / "none").load_key()
+    with pytest.raises(Misuse, match="join"):
+        Home(tmp_path / "none").load_genesis()
+
+
+def test_only_one_process_uses_a_home(tmp_path: Path) -> None:
+    with Home(tmp_path).lock():
+        with pytest.raises(Unavailable, match="in use"), Home(tmp_path).lock():
+            pass
+        assert Home(tmp_path).is_running()
+    assert not Home(tmp_path).is_running()
+
+
+def test_a_long_path_still_gets_a_socket(tmp_path: Path) -> None:
+    home = Home(tmp_path / ("x" * 120))
+    assert len(os.fsencode(home.control_path)) <= 107
+
+
+async def _answers(path: Path, method: str, **params: Any) -> Any:
+    return await trio.to_thread.run_sync(lambda: request_control(path, method, 5.0, **params))
+
+
+def test_control_answers_its_owner_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    async def echo(params: Any) -> Any:
+        return params["value"]
+
+    async def main() -> None:
+        path = tmp_path / "c.sock"
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_control, path, {"echo": echo})
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert await _answers(path, "echo", value=[1, "a"]) == [1, "a"]
+            with pytest.raises(Unavailable, match="no method"):
+                await _answers(path, "nothing")
+            with pytest.raises(Unavailable, match="bad parameters"):
+                await _answers(path, "echo")
+            nursery.cancel_scope.cancel()
+        with pytest.raises(Unavailable, match="no peer answers"):
+            await _answers(path, "echo", value=1)
+
+    trio.run(main)
