@@ -41,9 +41,7 @@ def _load_genesis(place: Home, report: VerifyReport) -> Genesis | None:
     return genesis
 
 
-def _verify(
-    genesis: Genesis, stored: ChainStore, blobs: BlobReader, report: VerifyReport, progress: Progress
-) -> None:
+def _verify(genesis: Genesis, stored: ChainStore, blobs: BlobReader, report: VerifyReport, progress: Progress) -> None:
     try:
         executor = replay(genesis, stored, report, progress)
     except FlockError as error:  # before the first block: nothing after it means anything

@@ -76,7 +76,7 @@ class _TaskCheck:
         initial = compute_initial_adapter(self._document)
         if compute_file_digest(encode_global(initial)) == self._digest:
             self._adapter = initial
-            self._check_stored(0, self._digest)
+            self._check_stored(self._digest)
             self._report.add_adapter(self._task, 0, self._digest, "computed from the document")
         else:
             self._report.fail(f"{self._name}: its round-0 adapter is not the one that its document describes")
@@ -112,7 +112,7 @@ class _TaskCheck:
             if finding.damaged:
                 self._report.fail(f"{place} ({verdict.name}): {finding.damaged}")
             elif finding.malformed and is_member:
-                self._report.fail(f"{place}: two thirds of the voters attested it as well formed, but {finding.malformed}")
+                self._report.fail(f"{place}: two thirds of the voters attested it as good, but {finding.malformed}")
             elif finding.delta is not None:
                 deltas[index] = finding.delta
                 if verdict is Verdict.INVALID:
@@ -152,13 +152,11 @@ class _TaskCheck:
             following = self._adapter if after == before else self._read_adapter(after)
         else:
             origin, following = self._compare_candidate(where, result, [deltas[index] for index in accepted])
-        self._check_stored(number, after)
+        self._check_stored(after)
         self._report.add_adapter(self._task, number, after, origin)
         self._digest, self._adapter = after, following
 
-    def _compare_candidate(
-        self, where: str, result: Any, accepted: list[Delta]
-    ) -> tuple[str, GlobalAdapter | None]:
+    def _compare_candidate(self, where: str, result: Any, accepted: list[Delta]) -> tuple[str, GlobalAdapter | None]:
         """What the adopted adapter is, and its content where that is known."""
         assert self._adapter is not None
         after = result["adapter_after"]
@@ -190,12 +188,11 @@ class _TaskCheck:
         except FlockError:
             return None  # `_check_stored` says what is wrong with the file
 
-    def _check_stored(self, number: int, digest: bytes) -> None:
+    def _check_stored(self, digest: bytes) -> None:
         """The stored copy of an adapter is what this peer trains from, serves and exports."""
         try:
             self._blobs.read_file(digest)
         except InvalidContent as error:
             text = f"{self._name}: global adapter: {error}"
             if text not in self._report.failures:  # a round that adopts nothing names the same file again
-                self._report.fail(f"{text}")
-            del number
+                self._report.fail(text)

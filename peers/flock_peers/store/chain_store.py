@@ -20,9 +20,13 @@ class ChainStore:
     Raises Unavailable where another process has, and where the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, MODE)
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """`read_only`: for who looks at the home of a stopped peer; what is missing is not made."""
+        if not read_only:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        elif not (path / "chain.mdb").is_file():
+            raise Unavailable(f"{path}: there is no chain here yet; let the peer run first")
+        self._lock = os.open(path / "chain.lock", os.O_RDWR | os.O_CREAT, MODE)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -37,6 +41,8 @@ class ChainStore:
                 mode=MODE,
                 sync=True,
                 metasync=True,
+                readonly=read_only,
+                lock=not read_only,  # LMDB's own, for several processes; ours above keeps them out
             )
         except lmdb.Error as error:
             os.close(self._lock)
