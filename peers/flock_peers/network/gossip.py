@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,11 +62,34 @@ class Topic:
 
 
 class _Router(GuardedService, GossipSub):
-    pass
+    def _get_peers_to_send(
+        self, topic_ids: Iterable[str], msg_forwarder: ID, origin: ID, msg_id: bytes | None = None
+    ) -> Iterable[ID]:
+        """Own messages go to everybody who subscribes, not to the mesh alone ("flood publishing" in the 1.1 paper).
+
+        With at most some fifty peers that is cheap, and nothing is lost while the mesh is being mended.
+        """
+        topics = list(topic_ids)
+        chosen = set(super()._get_peers_to_send(topics, msg_forwarder, origin, msg_id))
+        if self.pubsub is not None and msg_forwarder == self.pubsub.my_id:
+            for topic in topics:
+                chosen.update(self.pubsub.peer_topics.get(topic, ()))
+        return chosen - {msg_forwarder, origin}
 
 
 class _Pubsub(GuardedService, Pubsub):
     allow: Callable[[ID], bool]
+    opening: set[ID]
+
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        """Stock, two connections at once make two streams, and what is queued for the first is lost."""
+        if peer_id in self.opening:
+            return
+        self.opening.add(peer_id)
+        try:
+            await super()._handle_new_peer(peer_id)
+        finally:
+            self.opening.discard(peer_id)
 
     async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
         """Stock, a message with a junk key or a raising validator ends the service."""
@@ -93,6 +116,7 @@ class Gossip:
             stack.host, self._router, strict_signing=True, max_inbound_rpc_size=stack.limits.gossip_message_bytes
         )
         self._pubsub.allow = self._allow
+        self._pubsub.opening = set()
         # Sequence numbers must grow over restarts: stock starts at the seconds, and repeats itself after a busy run.
         self._pubsub.counter = time.time_ns()
         # Peers are announced to pubsub once they are admitted, not when they connect.
@@ -109,8 +133,11 @@ class Gossip:
     async def on_admitted(self, link: Link) -> None:
         await self._notifee.connected(self._stack.swarm, link.swarm_conn)
 
-    async def on_gone(self, link: Link) -> None:
-        await self._notifee.disconnected(self._stack.swarm, link.swarm_conn)
+    def on_gone(self, link: Link) -> None:
+        """Forget the gossip stream of that link; pubsub opens another one where the peer has another link."""
+        stream = self._pubsub.peers.get(link.peer_id)
+        if stream is None or stream.muxed_conn.link is link:
+            self._pubsub._handle_dead_peer(link.peer_id)
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """False when the queue is full."""

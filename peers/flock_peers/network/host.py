@@ -160,9 +160,6 @@ class Host:
 
     async def _on_link(self, link: Link) -> None:
         """Life of a link, from proved identity to its end."""
-        if link.account == self.account or self._table.ban_left(link.account) > 0:
-            link.abort()
-            return
         try:
             if not await self._handshake.wait_admitted(link):
                 link.abort()
@@ -172,9 +169,14 @@ class Host:
             await link.closed.wait()
         finally:
             self._forget(link)
+            if self._gossip is not None:
+                self._gossip.on_gone(link)
 
     def _admit(self, link: Link, theirs: Hello) -> None:
         if link.admitted.is_set() or link.closed.is_set():
+            return
+        if link.account == self.account or self._table.ban_left(link.account) > 0:
+            link.abort()
             return
         link.admitted.set()
         for address in listen_addresses(theirs, link.account):
@@ -232,7 +234,12 @@ class Host:
         async def serve(stream: Stream) -> None:
             async def hand_over(payload: bytes) -> None:
                 self.counters.messages_received += 1
-                await handler(stream.account, payload)
+                try:
+                    await handler(stream.account, payload)
+                except InvalidRemote:
+                    raise
+                except Exception:
+                    log.exception("the handler of %s failed on a message of 0x%s", protocol, stream.account.hex())
 
             async with self._blamed(stream.account, protocol):
                 await receive(stream, self.limits, self._table.buckets_of(stream.account).charge_message, hand_over)
@@ -279,7 +286,7 @@ class Host:
             if wait > 0:
                 await trio.sleep(wait)
             try:
-                answer = await handler(stream.account, payload)
+                answer = await requests.while_asked(stream, lambda: handler(stream.account, payload))
             except FlockError as error:
                 await requests.decline(stream, error)
                 if isinstance(error, InvalidRemote):
@@ -428,12 +435,16 @@ async def open_host(
         known_peers=known_peers, genesis_document=genesis_document,
     )  # fmt: skip
     listener = await open_listener(*listen)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with listener, trio.open_nursery() as nursery:
         await nursery.start(host.run, listener)
         try:
             yield host
-        except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery's group
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # raised again below, outside the nursery's group
+            if isinstance(error, BaseExceptionGroup) and not isinstance(error, ExceptionGroup):
+                raise  # may hold a Cancelled, which belongs to the nursery
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:

@@ -38,7 +38,7 @@ class ProtocolNames(MultiselectCommunicator):
 
 
 class Stream:
-    """Bytes in both directions. Reads raise Unavailable when the stream breaks, InvalidRemote when it ends early."""
+    """Bytes in both directions. Reads raise Unavailable when it breaks or ends early: a reset may look like either."""
 
     def __init__(self, net_stream: Any, link: "Link") -> None:
         self._net, self._muxed, self.link = net_stream, net_stream.muxed_stream, link
@@ -61,7 +61,7 @@ class Stream:
     async def read_exactly(self, count: int) -> bytes:
         while len(self._buffer) < count:
             if not await self._more():
-                raise InvalidRemote(f"stream ended after {len(self._buffer)} of {count} bytes")
+                raise Unavailable(f"stream ended after {len(self._buffer)} of {count} bytes")
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
         return data
@@ -69,6 +69,14 @@ class Stream:
     async def is_at_end(self) -> bool:
         """Waits for the next byte, or the end."""
         return not self._buffer and not await self._more()
+
+    async def wait_gone(self) -> None:
+        """Returns when the other side has closed or reset its end; for protocols where it has nothing more to say."""
+        try:
+            while await self._more():
+                self._buffer.clear()
+        except Unavailable:
+            pass
 
     async def read_frame(self, limit: int, seconds: float) -> bytes | None:
         """The next frame, however long it takes to begin; None at a clean end. `seconds`: for the rest of it."""

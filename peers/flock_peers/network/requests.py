@@ -1,5 +1,7 @@
 """Requests: one stream, one frame there, one frame back. The answer's first byte says whether it is one."""
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
@@ -42,7 +44,30 @@ async def read_request(stream: Stream, limits: Limits) -> bytes:
         payload = await stream.read_frame(limits.frame_bytes, limits.frame_seconds)
         if payload is not None:
             return payload
-    raise InvalidRemote("request stream without a request")
+    raise Unavailable("request stream without a request")
+
+
+async def while_asked(stream: Stream, handler: Callable[[], Awaitable[bytes]]) -> bytes:
+    """Run the handler for as long as somebody waits for its answer; raises Unavailable when nobody does."""
+    answers: list[bytes] = []
+    failures: list[Exception] = []
+    async with trio.open_nursery() as nursery:
+
+        async def work() -> None:
+            try:
+                answers.append(await handler())
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery's group
+                failures.append(error)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(work)
+        await stream.wait_gone()
+        nursery.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
+    if not answers:
+        raise Unavailable("the asker went away")
+    return answers[0]
 
 
 async def answer(stream: Stream, limits: Limits, payload: bytes) -> None:

@@ -16,6 +16,7 @@ from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.defaults import get_default_protocols
 from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
@@ -135,9 +136,20 @@ def _below(secured: Any) -> BufferedConnection:
     return below
 
 
+class _NoAutoConnector(AutoConnector):
+    """Who is dialed is decided by our connector alone; the stock one has no switch."""
+
+    async def maybe_connect(self) -> None:
+        return None
+
+
 class _Swarm(GuardedService, Swarm):
+    def _init_connection_management(self) -> None:
+        super()._init_connection_management()
+        self.auto_connector = _NoAutoConnector(self, auto_connect_interval=_NEVER)
+
     def _schedule_auto_connect(self) -> None:
-        """Who is dialed is decided by the connector alone."""
+        return None
 
 
 class _Libp2pHost(BasicHost):
@@ -247,7 +259,7 @@ class Stack:
         except trio.TooSlowError as error:
             raise Unavailable(f"{address}: no answer") from error
         except OSError as error:
-            raise Unavailable(f"{address}: {error.strerror or error}") from error
+            raise Unavailable(f"{address}: nobody answers there ({_reason(error)})") from error
         except SwarmException as error:
             raise _explain(address, error) from error
         finally:
@@ -370,6 +382,15 @@ def _config(limits: Limits) -> ConnectionConfig:
         max_connections_per_peer=most, inbound_upgrade_timeout=limits.handshake_seconds,
         outbound_upgrade_timeout=limits.handshake_seconds, enable_health_monitoring=False,
     )  # fmt: skip
+
+
+def _reason(error: OSError) -> str:
+    """trio tries every address of a name, and hides the one error that there mostly is."""
+    cause = error.__cause__
+    if isinstance(cause, ExceptionGroup):
+        cause = cause.exceptions[0]
+    inner = cause if isinstance(cause, OSError) else error
+    return inner.strerror or str(inner)
 
 
 def _decrease(counter: Counter[str], key: str) -> None:

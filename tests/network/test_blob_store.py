@@ -1,0 +1,126 @@
+"""The blob store: everything by digest, verified, within a quota, and whole after a crash."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from flock_chain.content import CHUNK_BYTES, compute_chunk_list, split_chunks
+from flock_chain.errors import InvalidContent, Misuse, Refused
+from flock_peers.store.blob_store import BlobStore
+
+
+def _file(path: Path, size: int) -> Path:
+    path.write_bytes(os.urandom(size))
+    return path
+
+
+def test_an_object_is_found_by_its_digest(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put_object(b"hello")
+    assert digest == sha256(b"hello").digest() == store.put_object(b"hello")
+    assert store.get_object(digest) == b"hello" and store.has(digest)
+    assert store.get_object(bytes(32)) is None and not store.has(bytes(32))
+    assert store.used == 5
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES - 7])
+def test_a_file_is_found_by_the_digest_of_its_chunk_list(tmp_path: Path, size: int) -> None:
+    store = BlobStore(tmp_path / "store")
+    source = _file(tmp_path / "source", size)
+    digest = store.put_file(source)
+    assert digest == compute_chunk_list(split_chunks(source.read_bytes())).digest == store.put_file(source)
+    path = store.file_path(digest)
+    assert path is not None and path.read_bytes() == source.read_bytes()
+    chunks = [store.read_chunk(digest, index) for index in range(-(-size // CHUNK_BYTES))]
+    assert b"".join(chunk or b"?" for chunk in chunks) == source.read_bytes()
+    assert store.read_chunk(digest, len(chunks)) is None
+
+
+def test_a_damaged_object_is_dropped_instead_of_returned(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put_object(b"hello")
+    (tmp_path / "objects" / digest.hex()).write_bytes(b"hullo")
+    assert store.get_object(digest) is None
+    assert not store.has(digest)
+
+
+def test_everything_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "store")
+    kept, file = store.put_object(b"kept"), store.put_file(_file(tmp_path / "f", 5000))
+    loose = store.put_object(b"loose", keep=False)
+    (tmp_path / "store" / "objects" / "half.new").write_bytes(b"a crash")
+    again = BlobStore(tmp_path / "store", quota=store.used)
+    assert again.used == store.used
+    again.put_object(b"other", keep=False)  # makes room by dropping what nobody keeps
+    assert again.has(kept) and again.has(file) and not again.has(loose)
+
+
+def test_a_full_quota_drops_the_oldest_that_nobody_keeps_then_refuses_clearly(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, quota=100)
+    old, new = store.put_object(b"a" * 40, keep=False), store.put_object(b"b" * 40, keep=False)
+    kept = store.put_object(b"c" * 40)
+    assert not store.has(old) and store.has(new) and store.has(kept)
+    store.keep(new)
+    with pytest.raises(Refused, match=r"disk quota: 40 bytes wanted, 20 of 100 are free.*raise the quota"):
+        store.put_object(b"d" * 40)
+    store.drop(kept)
+    store.put_object(b"d" * 40)
+    assert store.used == 80
+
+
+def test_a_file_that_does_not_fit_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "store", quota=1000)
+    chunks = compute_chunk_list([b"x" * 5000])
+    with pytest.raises(Refused):
+        store.open_part(chunks)
+    assert store.used == 0 and not list((tmp_path / "store" / "parts").iterdir())
+
+
+def test_a_given_up_fetch_makes_room_for_others(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, quota=1000)
+    part = store.open_part(compute_chunk_list([b"x" * 800]))
+    with pytest.raises(Refused):
+        store.put_object(b"y" * 500)
+    part.close()
+    store.put_object(b"y" * 500)
+    assert store.used == 500
+
+
+def test_a_part_file_takes_only_matching_chunks_and_resumes_by_hashing(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    data = os.urandom(3 * CHUNK_BYTES + 10)
+    pieces = list(split_chunks(data))
+    chunks = compute_chunk_list(pieces)
+    part = store.open_part(chunks)
+    with pytest.raises(InvalidContent):
+        part.write(1, pieces[0])
+    with pytest.raises(InvalidContent):
+        part.write(3, pieces[3] + b"x")
+    part.write(2, pieces[2])
+    part.write(3, pieces[3])
+    part.close()
+    raw = tmp_path / "parts" / chunks.digest.hex()
+    content = bytearray(raw.read_bytes())
+    content[2 * CHUNK_BYTES] ^= 1  # a bad sector
+    raw.write_bytes(content)
+    part = BlobStore(tmp_path).open_part(chunks)
+    assert part.missing() == [0, 1, 2]
+    for index in (0, 1, 2):
+        part.write(index, pieces[index])
+    assert part.missing() == []
+    assert part.finish().read_bytes() == data
+
+
+def test_one_file_is_written_by_one_task_at_a_time(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    chunks = compute_chunk_list([b"x"])
+    store.open_part(chunks)
+    with pytest.raises(Misuse):
+        store.open_part(chunks)
+
+
+def test_what_is_not_here_cannot_be_kept(tmp_path: Path) -> None:
+    with pytest.raises(Misuse):
+        BlobStore(tmp_path).keep(bytes(32))

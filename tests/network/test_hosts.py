@@ -1,0 +1,263 @@
+"""Hosts find each other, refuse strangers with a reason, and come back after failures."""
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+import trio
+from network_support import GENESIS_HASH, LOOPBACK, QUICK, Inbox, accounts, in_trio, key, open_hosts, wait_until
+
+from flock_chain.crypto import keccak256
+from flock_chain.errors import InvalidRemote, Misuse, Unavailable
+from flock_peers.network.genesis_fetch import fetch_genesis
+from flock_peers.network.host import Host, open_host
+from flock_peers.network.limits import Limits
+
+
+@in_trio()
+async def test_two_hosts_know_each_other_by_account() -> None:
+    async with open_hosts(2) as (a, b):
+        assert a.connected() == [key(2).account]
+        assert b.connected() == [key(1).account]
+
+
+@in_trio(30)
+async def test_six_hosts_with_one_bootstrap_become_a_full_mesh() -> None:
+    async with open_hosts(6) as hosts:
+        for host in hosts:
+            assert set(host.connected()) == accounts(hosts) - {host.account}
+
+
+@in_trio()
+async def test_another_genesis_is_refused_and_both_sides_say_why(caplog: pytest.LogCaptureFixture) -> None:
+    other = b"o" * 32
+    with caplog.at_level(logging.WARNING):
+        async with (
+            open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a,
+            open_host(key(2), LOOPBACK, other, QUICK) as b,
+        ):
+            with pytest.raises(InvalidRemote, match="another network"):
+                await b.connect(a.address)
+            assert not a.connected() and not b.connected()
+    assert f"0x{other.hex()}" in caplog.text and "another network" in caplog.text
+
+
+@in_trio()
+async def test_another_key_at_the_address_is_refused() -> None:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a, open_host(key(2), LOOPBACK, GENESIS_HASH) as b:
+        wrong = a.address.rsplit("/", 1)[0] + "/" + b.address.rsplit("/", 1)[1]
+        async with open_host(key(3), LOOPBACK, GENESIS_HASH, QUICK) as c:
+            with pytest.raises(InvalidRemote, match="another peer answers"):
+                await c.connect(wrong)
+
+
+@in_trio()
+async def test_a_bootstrap_that_is_not_there_is_unavailable_at_once() -> None:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        gone = a.address
+    async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b:
+        with pytest.raises(Unavailable, match=r"nobody answers there .*refused"):
+            await b.connect(gone)
+
+
+@in_trio()
+async def test_a_bootstrap_that_says_nothing_is_unavailable_in_time() -> None:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        address = a.address
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    silent = f"/ip4/127.0.0.1/tcp/{port}/p2p/{address.rsplit('/', 1)[1]}"
+    async with listener, open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b:
+        started = trio.current_time()
+        with pytest.raises(Unavailable):
+            await b.connect(silent)
+        assert trio.current_time() - started < QUICK.dial_seconds + 0.5
+
+
+def test_the_default_limits_report_a_dead_bootstrap_within_ten_seconds() -> None:
+    assert Limits().dial_seconds <= 10
+
+
+@in_trio()
+async def test_a_port_that_is_taken_is_named_with_advice() -> None:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        port = int(a.address.split("/")[4])
+        with pytest.raises(Unavailable, match=f"port {port} .* is taken.*choose another port"):
+            async with open_host(key(2), ("127.0.0.1", port), GENESIS_HASH, QUICK):
+                pass
+
+
+@in_trio()
+async def test_a_host_that_restarts_on_its_port_is_connected_again_by_the_others() -> None:
+    async with (
+        open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b,
+        open_host(key(3), LOOPBACK, GENESIS_HASH, QUICK) as c,
+    ):
+        async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+            await b.connect(a.address)
+            await c.connect(a.address)
+            port = int(a.address.split("/")[4])
+        await wait_until(lambda: key(1).account not in b.connected() + c.connected())
+        async with open_host(key(1), ("127.0.0.1", port), GENESIS_HASH, QUICK) as a:
+            inbox = Inbox()
+            a.on_message("/test/1", inbox)
+            await a.wait_for_peers(2)
+            for host in (b, c):
+                await wait_until(lambda host=host: host.is_connected(a.account))
+                host.send(a.account, "/test/1", b"again")
+            await wait_until(lambda: len(inbox.received) == 2)
+
+
+@in_trio()
+async def test_known_addresses_are_kept_on_disk(tmp_path: Path) -> None:
+    book = tmp_path / "peers.json"
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as b:
+            await b.connect(a.address)
+        async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as b:
+            await b.wait_for_peers(1)
+
+
+@in_trio()
+async def test_a_damaged_address_book_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    book = tmp_path / "peers.json"
+    book.write_bytes(b"\xff not json")
+    async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as b:
+        assert b.connected() == []
+
+
+@in_trio()
+async def test_two_hosts_that_dial_each_other_at_once_lose_no_message() -> None:
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a,
+        open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b,
+    ):
+        at_a, at_b = Inbox(), Inbox()
+        a.on_message("/test/1", at_a)
+        b.on_message("/test/1", at_b)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.connect, b.address)
+            nursery.start_soon(b.connect, a.address)
+        for number in range(200):
+            a.send(b.account, "/test/1", b"%d" % number)
+            b.send(a.account, "/test/1", b"%d" % number)
+        await wait_until(lambda: len(at_a.received) >= 200 and len(at_b.received) >= 200)
+        assert at_a.payloads == at_b.payloads == [b"%d" % number for number in range(200)]
+
+
+@in_trio()
+async def test_a_joiner_fetches_the_genesis_before_it_says_hello() -> None:
+    document = b'{"genesis": "document"}'
+    digest = keccak256(document)
+    async with open_host(key(1), LOOPBACK, digest, QUICK, genesis_document=document) as a:
+        assert await fetch_genesis(key(2), [a.address]) == document
+        assert await fetch_genesis(key(2), [a.address], expected_hash=digest) == document
+        with pytest.raises(InvalidRemote, match="another network"):
+            await fetch_genesis(key(2), [a.address], expected_hash=b"x" * 32)
+        gone = a.address
+        assert a.connected() == []
+    with pytest.raises(Unavailable, match="no bootstrap peer"):
+        await fetch_genesis(key(2), [gone], timeout=3)
+
+
+@in_trio()
+async def test_closing_takes_less_than_two_seconds() -> None:
+    async with open_hosts(4) as hosts:
+        hosts[0].on_message("/test/1", Inbox())
+        hosts[1].send(hosts[0].account, "/test/1", b"x")
+        started = time.monotonic()
+    assert time.monotonic() - started < 2
+
+
+@in_trio()
+async def test_cancelling_closes_in_less_than_two_seconds() -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            async with open_hosts(3):
+                started.set()
+                await trio.sleep_forever()
+
+        started = trio.Event()
+        nursery.start_soon(run)
+        await started.wait()
+        begun = time.monotonic()
+        nursery.cancel_scope.cancel()
+    assert time.monotonic() - begun < 2
+
+
+@in_trio()
+async def test_an_error_of_the_body_comes_out_alone() -> None:
+    with pytest.raises(KeyError):
+        async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK):
+            raise KeyError("mine")
+
+
+async def _break(host: Host) -> None:
+    stack = host._stack
+    assert stack is not None
+
+    async def fail() -> None:
+        raise RuntimeError("a bug in libp2p")
+
+    stack._nursery.start_soon(fail)
+    await wait_until(lambda: host._stack is not stack and host._stack is not None)
+
+
+@in_trio()
+async def test_a_stack_that_dies_is_started_again_with_all_handlers() -> None:
+    async with open_hosts(2) as (a, b):
+        inbox, heard = Inbox(), Inbox()
+        a.on_message("/test/1", inbox)
+        a.subscribe("topic", lambda _account, _payload: True, heard)
+        b.subscribe("topic", lambda _account, _payload: True, Inbox())
+        await _break(a)
+        assert a.counters.restarts == 1
+        await a.wait_for_peers(1)
+        await b.wait_for_peers(1)
+        b.send(a.account, "/test/1", b"hello again")
+        await wait_until(lambda: inbox.payloads == [b"hello again"])
+        await wait_until(lambda: a.account in b.topic_peers("topic"))
+        b.publish("topic", b"news")
+        await wait_until(lambda: heard.payloads == [b"news"])
+
+
+@in_trio()
+async def test_a_banned_peer_is_disconnected_and_refused() -> None:
+    async with open_hosts(2) as (a, b):
+        a.ban(b.account, "test", seconds=1.0)
+        await wait_until(lambda: not a.is_connected(b.account) and not b.is_connected(a.account))
+        with pytest.raises(Unavailable):
+            await b.connect(a.address)
+        assert not a.is_connected(b.account)
+        await wait_until(lambda: a.is_connected(b.account))  # b tries again and again
+
+
+@in_trio()
+async def test_a_host_does_not_connect_to_itself() -> None:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        with pytest.raises(Misuse, match="itself"):
+            await a.connect(a.address)
+
+
+@in_trio()
+async def test_handlers_are_told_of_connections_once_per_peer() -> None:
+    came: list[bytes] = []
+    went: list[bytes] = []
+
+    async def on_came(account: bytes) -> None:
+        came.append(account)
+
+    async def on_went(account: bytes) -> None:
+        went.append(account)
+        raise RuntimeError("a handler's bug must not matter")
+
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        a.on_connected(on_came)
+        a.on_disconnected(on_went)
+        async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b:
+            await b.connect(a.address)
+            await wait_until(lambda: came)
+        await wait_until(lambda: went)
+        assert came == went == [key(2).account]
