@@ -108,7 +108,7 @@ class Signer:
     def _replay(self, record: SignerRecord) -> None:
         if isinstance(record, MarkRecord):
             self.advance(record.height)
-        elif self._signed.get((record.kind, record.view)) != record:
+        elif record.height >= self._mark and self._signed.get((record.kind, record.view)) != record:
             self._refuse_conflict(record)
             self.advance(record.height)
             self._signed[(record.kind, record.view)] = record

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -61,6 +62,7 @@ log = logging.getLogger(__name__)
 INBOX_INPUTS = 1_024  # then the network's reader waits, and its queues drop
 BATCH_INPUTS = 64  # inputs that share one fsync
 MAX_EVIDENCE = 256  # pairs kept for later slashing; one of an offender is enough
+INFINITE = float("inf")
 RETRY_SECONDS = 0.25  # a body that is nowhere, a block that is too early, a build that failed
 GREET_SECONDS = 0.5  # how soon a newly connected validator is told where we are
 
@@ -149,7 +151,7 @@ class Driver:
 
     # ---------------------------------------------------------------- the loop
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await self._execute(await self._start_height(self._journal))
@@ -163,7 +165,7 @@ class Driver:
 
     async def _next_inputs(self) -> list[Input | Packet | Advanced]:
         """What has arrived, and the timers that are due; waits for the first of either."""
-        due = min((at for at, _ in self._timers.values()), default=float("inf"))
+        due = min((at for at, _ in self._timers.values()), default=INFINITE)
         found: list[Input | Packet | Advanced] = []
         with trio.move_on_at(due):
             found.append(await self._inbox.receive())
@@ -427,6 +429,7 @@ async def open_driver(
     domain = ChainDomain(genesis.chain_id, genesis.hash)
     journal = Journal()
     if key.account in await ledger.validators():
+        folder.mkdir(parents=True, exist_ok=True)
         journal = open_journal(folder, key, domain, final_height=ledger.height())
     try:
         driver = Driver(make_config(genesis.parameters), domain, key.account, ledger, network, sync, journal)

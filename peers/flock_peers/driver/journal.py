@@ -5,6 +5,7 @@ or a validator whose logs are damaged) takes everything and keeps nothing.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
@@ -14,15 +15,21 @@ from flock_chain.consensus.records import BodyRecord, WalRecord
 from flock_chain.consensus.signer import Signer, SignerRecord, SigningKey
 from flock_chain.consensus.types import Certificate
 from flock_peers.store.record_log import CorruptLog
-from flock_peers.store.signer_file import SignerFile, open_signer_file
+from flock_peers.store.signer_file import WAITING_HEIGHTS, SignerFile, open_signer_file
 from flock_peers.store.wal import Wal, open_wal
 
 log = logging.getLogger(__name__)
+RunBlocking = Callable[..., Awaitable[None]]
 
 
 class Journal:
-    def __init__(self, wal: Wal | None = None, signer_file: SignerFile | None = None) -> None:
+    """Every call is made in trio's thread; only the waits for the disk are not."""
+
+    def __init__(
+        self, wal: Wal | None = None, signer_file: SignerFile | None = None, run_blocking: RunBlocking | None = None
+    ) -> None:
         self._wal, self._file = wal, signer_file
+        self._run_blocking = run_blocking or trio.to_thread.run_sync
         self._signed: list[SignerRecord] = []
         self._turn = trio.Lock()
 
@@ -48,20 +55,21 @@ class Journal:
         async with self._turn:
             signed, self._signed = self._signed, []
             with trio.CancelScope(shield=True):  # records taken out of the list must reach the file
-                await trio.to_thread.run_sync(self._sync, signed)
+                snapshot = self._file.signer.records() if self._file else []
+                await self._run_blocking(self._sync, signed, snapshot)
 
-    def _sync(self, signed: list[SignerRecord]) -> None:
+    def _sync(self, signed: list[SignerRecord], snapshot: list[SignerRecord]) -> None:
         if self._wal:
             self._wal.sync()
         if self._file:
             for record in signed:
                 self._file.append(record)
-            self._file.sync()
+            self._file.sync(snapshot)
 
     async def start_height(self) -> None:
         if self._wal:
             async with self._turn:
-                await trio.to_thread.run_sync(self._wal.start_height)
+                await self._run_blocking(self._wal.start_height)
 
     async def close_below(self, height: int) -> None:
         """Before blocks of a range are committed: nothing at a final height is signed any more."""
@@ -73,9 +81,8 @@ class Journal:
     async def caught_up(self, final_height: int) -> None:
         """The network was ahead of this disk: a signer with an incomplete memory waits."""
         if self._file and self.signer and self._file.is_doubtful:
-            async with self._turn:
-                await trio.to_thread.run_sync(self._file.wait_beyond, final_height)
-            log.warning("the signer's file is new: signing from height %d", self.signer.mark)
+            await self.close_below(final_height + 1 + WAITING_HEIGHTS)
+            log.warning("the signer's file is new or old: signing from height %d", self.signer.mark)
 
     def close(self) -> None:
         if self._wal:
@@ -84,7 +91,14 @@ class Journal:
             self._file.close()
 
 
-def open_journal(folder: Path, key: SigningKey, domain: ChainDomain, *, final_height: int) -> Journal:
+def open_journal(
+    folder: Path,
+    key: SigningKey,
+    domain: ChainDomain,
+    *,
+    final_height: int,
+    run_blocking: RunBlocking | None = None,
+) -> Journal:
     """A validator's. Damaged logs: says what to do, and the validator follows without signing.
 
     Raises Refused while another process signs with this folder.
@@ -101,4 +115,4 @@ def open_journal(folder: Path, key: SigningKey, domain: ChainDomain, *, final_he
         return Journal(None, signer_file)
     if signer_file.signer.mark > final_height + 1:
         log.warning("signing from height %d, when that is reached", signer_file.signer.mark)
-    return Journal(wal, signer_file)
+    return Journal(wal, signer_file, run_blocking)

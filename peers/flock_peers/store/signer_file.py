@@ -28,17 +28,18 @@ class SignerFile:
     def append(self, record: SignerRecord) -> None:
         self._log.append(*encode_signer_record(record))
 
-    def sync(self) -> None:
+    def sync(self, snapshot: list[SignerRecord]) -> None:
+        """`snapshot`: everything the signer remembers, for the time when the file is rewritten."""
         self._log.sync()
         if self._log.size > COMPACT_BYTES:
-            self._log.rewrite([encode_signer_record(record) for record in self.signer.records()])
+            self._log.rewrite([encode_signer_record(record) for record in snapshot])
 
     def wait_beyond(self, final_height: int) -> None:
         """Sign nothing before WAITING_HEIGHTS more are final."""
         record = self.signer.advance(final_height + 1 + WAITING_HEIGHTS)
         if record:
             self.append(record)
-            self.sync()
+            self.sync(self.signer.records())
 
     def close(self) -> None:
         self._log.close()
