@@ -74,10 +74,10 @@ def small_document() -> TaskDocument:
     )
 
 
-def make_genesis() -> Genesis:
+def make_genesis(network: str = "app-test") -> Genesis:
     rows = [GenesisValidator(key.account, 32 * ETHER, ecvrf.public_key(ecvrf.derive_seed(key))) for key in KEYS]
     return Genesis(
-        network="app-test",
+        network=network,
         chain_id=CHAIN_ID,
         timestamp=GENESIS_TIME,
         parameters=DEMO,
@@ -127,6 +127,8 @@ class Game:
         home = Home(path)
         write_private(home.genesis_path, self.genesis.encode())
         write_private(home.key_path, KEYS[0].secret.hex().encode() + b"\n")
+        with home.lock():  # leaves its file, as every peer that ever ran does
+            pass
         self.store = ChainStore(home.folder("chain"))
         self.blobs = BlobStore(home.folder("blobs"))
         self.executor = Executor(self.genesis, self.store)

@@ -1,0 +1,128 @@
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from app_support import CHAIN_ID, Game, Played, Script, play
+
+from flock_chain.aggregation import parse_global
+from flock_chain.content import format_cid
+from flock_chain.errors import InvalidContent, Misuse, Unavailable
+from flock_p2p.export import export_adapter
+from flock_peers.home import Home
+from flock_peers.training.client import BASE_FOLDER
+from flock_peers.training.document import Budget, TaskDocument, create_document
+
+_KEPT: list[TemporaryDirectory[str]] = []
+
+
+@lru_cache(maxsize=1)
+def shipped_document() -> TaskDocument:
+    return create_document("shipped", BASE_FOLDER, seed=bytes(32), budget=Budget(eval_windows=8), rank=4, alpha=8)
+
+
+@lru_cache(maxsize=1)
+def played() -> Played:
+    """One adopted round on the shipped base model."""
+    _KEPT.append(TemporaryDirectory(prefix="flock-export-test-"))
+    return play(Path(_KEPT[-1].name) / "home", Script(rounds=1), shipped_document())
+
+
+@lru_cache(maxsize=1)
+def small() -> Played:
+    """One adopted round on a base model that is not here."""
+    _KEPT.append(TemporaryDirectory(prefix="flock-export-test-"))
+    return play(Path(_KEPT[-1].name) / "home", Script(rounds=1))
+
+
+@pytest.mark.process
+def test_the_exported_folder_loads_in_peft_gives_the_same_loss_and_says_where_it_came_from(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    from flock_peers.training.model import AdaptedModel, load_base, measure_loss
+    from flock_peers.training.rows import builtin_rows
+    from flock_peers.training.streams import build_stream, fixed_windows
+
+    out, base, document = tmp_path / "out", BASE_FOLDER, shipped_document()
+    out.mkdir()
+    result = export_adapter(played().home, out)
+    assert (result.task, result.round, result.adapter) == (1, 1, played().adapters[1])
+    assert result.proposers == tuple(sorted(played().proposers[1]))
+    assert {path.name for path in out.iterdir()} == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    model = AdaptedModel(base, document)
+    data = (played().home / "blobs" / "files" / played().adapters[1].hex()).read_bytes()
+    stream = build_stream(builtin_rows("arithmetic", 0)[:12], model.tokenizer)
+    windows = fixed_windows(stream, document.budget.eval_windows, document.budget.seq_len)
+    without = measure_loss(model, windows, document.budget.batch)
+    model.set_vector(parse_global(data, document.layout, document.format).to_float32())
+    expected = measure_loss(model, windows, document.budget.batch)
+    assert abs(expected - without) > 1e-4
+    model.peft = PeftModel.from_pretrained(load_base(base), str(out))
+    model.peft.eval()
+    assert measure_loss(model, windows, document.budget.batch) == pytest.approx(expected, abs=1e-6)
+
+    text = (out / "README.md").read_text()
+    for expected_text in (
+        played().genesis.hash.hex(),
+        format_cid(played().adapters[1]),
+        *(f"0x{account.hex()}" for account in played().proposers[1]),
+        *(format_cid(digest) for digest in played().manifests.values()),
+        "PeftModel.from_pretrained",
+        str(base),
+    ):
+        assert expected_text in text
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(Misuse, match="not empty; name a new or an empty folder"):
+        export_adapter(small().home, tmp_path)
+    with pytest.raises(Misuse, match="not empty"):
+        export_adapter(small().home, tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_running_peer_is_refused(tmp_path: Path) -> None:
+    with Home(small().home).lock(), pytest.raises(Unavailable, match="stop that one first"):
+        export_adapter(small().home, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("task", "number", "message"), [(2, None, "there is no task 2"), (1, 2, "finished rounds are 0 to 1")]
+)
+def test_a_task_or_round_that_is_not_is_refused_by_name(
+    tmp_path: Path, task: int, number: int | None, message: str
+) -> None:
+    with pytest.raises(Misuse, match=message):
+        export_adapter(small().home, tmp_path / "out", task=task, round=number)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_base_model_is_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(InvalidContent, match="wrong model hash"):
+        export_adapter(small().home, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_or_missing_adapter_is_not_exported(tmp_path: Path) -> None:
+    path = small().home / "blobs" / "files" / small().adapters[1].hex()
+    data = path.read_bytes()
+    try:
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(InvalidContent, match="is damaged: chunk 0 of 1"):
+            export_adapter(small().home, tmp_path / "out")
+        path.unlink()
+        with pytest.raises(Unavailable, match="is not stored here"):
+            export_adapter(small().home, tmp_path / "out")
+    finally:
+        path.write_bytes(data)
+
+
+def test_a_network_without_a_task_has_nothing_to_export(tmp_path: Path) -> None:
+    game = Game(tmp_path / "home", shipped_document(), Script())
+    game.store.close()
+    assert game.genesis.chain_id == CHAIN_ID
+    with pytest.raises(Misuse, match="no task was opened"):
+        export_adapter(tmp_path / "home", tmp_path / "out")
