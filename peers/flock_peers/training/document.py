@@ -42,18 +42,19 @@ class BaseFile:
 @dataclass(frozen=True)
 class LoraSettings:
     rank: int = 8
-    alpha: int = 16
+    alpha: int = 64  # large, so that A moves little while B grows: then deltas add up almost linearly
     targets: tuple[str, ...] = ()  # last parts of module names, sorted
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one local training costs at most, and how its loss is measured."""
+    """What one local training costs at most, and how its loss is measured. Defaults: benchmarks/federation.py."""
 
     steps: int = 30
     batch: int = 8  # sequences
     seq_len: int = 96  # tokens
-    lr_millionths: int = 2_000  # AdamW's rate
+    lr_millionths: int = 1_000  # AdamW's rate
+    norm_thousandths: int = 2_000  # of the delta at most: training projects onto this ball, so honest norms are alike
     eval_windows: int = 32  # sequences of seq_len tokens on which a hold-out is measured, at most
 
 
@@ -65,7 +66,7 @@ class TaskDocument:
     seed: bytes  # 32 bytes, of the round-0 adapter
     lora: LoraSettings
     budget: Budget = field(default_factory=Budget)
-    format: Format = field(default_factory=lambda: Format(elo=-22))
+    format: Format = field(default_factory=Format)
 
     def encode(self) -> bytes:
         data = encode(
@@ -90,6 +91,7 @@ _BOUNDS = {  # of a budget: least and greatest value
     "batch": (1, 4_096),
     "seq_len": (8, 131_072),
     "lr_millionths": (1, 1_000_000),
+    "norm_thousandths": (1, 1_000_000_000),
     "eval_windows": (1, 4_096),
 }
 
@@ -242,7 +244,7 @@ def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tu
 
 
 def create_document(
-    name: str, folder: Path, *, seed: bytes, budget: Budget | None = None, rank: int = 8, alpha: int = 16,
+    name: str, folder: Path, *, seed: bytes, budget: Budget | None = None, rank: int = 8, alpha: int = 64,
     targets: tuple[str, ...] = (), format: Format | None = None,
 ) -> TaskDocument:  # fmt: skip
     """The document of a new task on a base model's folder; raises Misuse for what a joiner would refuse."""
@@ -254,7 +256,7 @@ def create_document(
         seed=seed,
         lora=LoraSettings(rank, alpha, found),
         budget=budget or Budget(),
-        format=format or Format(elo=-22),
+        format=format or Format(),
     )
     try:
         decode_document(document.encode())

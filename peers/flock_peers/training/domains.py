@@ -14,7 +14,7 @@ from flock_chain.errors import Misuse, Unavailable
 from flock_peers.training.generated_text import GENERATORS
 from flock_peers.training.stdlib_text import cut_pieces, cut_source, docstrings, iterate_files, read_source
 
-DOMAINS = ("python", "docs", "arithmetic", "records")
+DOMAINS = ("records", "arithmetic", "docs", "python")
 SLICES = 16  # participants of one domain, at most: a slice of the smallest domain still has 25 kB
 TEST_CLASSES = 4
 CLASSES = SLICES + TEST_CLASSES
@@ -22,6 +22,11 @@ MIN_ROWS = 8  # fewer cannot be split into training and hold-out
 GENERATED_ROWS = 60  # private rows of a generated domain
 GENERATED_TEST_ROWS = 48
 LINES_PER_ROW = 8  # lines of a generated row
+
+
+def assign_domain(number: int) -> tuple[str, int]:
+    """Domain and index of the number-th of a group of participants: all domains in turn, never the same rows twice."""
+    return DOMAINS[number % len(DOMAINS)], number // len(DOMAINS)
 
 
 def class_of(text: str) -> int:

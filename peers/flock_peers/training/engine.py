@@ -114,6 +114,7 @@ class Engine:
         """AdamW from `start`, which is left in the model's weights; returns the tokens seen."""
         budget, chance = self.document.budget, np.random.Generator(np.random.PCG64(seed))
         self.model.set_vector(start)
+        centre = self.model.tensors(start)
         rate = budget.lr_millionths * 1e-6
         optimizer = torch.optim.AdamW(self.model.parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
         tokens = 0
@@ -127,6 +128,7 @@ class Engine:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters, MAX_GRADIENT_NORM)
             optimizer.step()
+            self.model.project(centre, budget.norm_thousandths * 1e-3)
             tokens += windows.tokens.size
             if step % REPORT_EVERY == 0 or step == steps - 1:
                 report({"step": step + 1, "steps": steps, "loss": loss.item()})

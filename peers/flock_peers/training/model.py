@@ -3,6 +3,7 @@
 Any causal language model in a local transformers folder: safetensors only, no remote code, no network.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,10 +76,22 @@ class AdaptedModel:
         self.parameters = [named[name] for name, _ in document.layout.tensors]
 
     def set_vector(self, vector: NDArray[np.float32]) -> None:
-        parts = self.layout.split(vector)
         with torch.no_grad():
-            for (name, _), parameter in zip(self.layout.tensors, self.parameters, strict=True):
-                parameter.copy_(torch.from_numpy(np.array(parts[name])))
+            for parameter, part in zip(self.parameters, self.tensors(vector), strict=True):
+                parameter.copy_(part)
+
+    def tensors(self, vector: NDArray[np.float32]) -> list[torch.Tensor]:
+        parts = self.layout.split(vector)
+        return [torch.from_numpy(np.array(parts[name])).to(self.device) for name, _ in self.layout.tensors]
+
+    def project(self, centre: list[torch.Tensor], radius: float) -> None:
+        """Back onto the ball of this radius around the centre, where the weights have left it."""
+        with torch.no_grad():
+            changes = [value - middle for value, middle in zip(self.parameters, centre, strict=True)]
+            norm = math.sqrt(sum(float(change.square().sum()) for change in changes))
+            if norm > radius:
+                for value, middle, change in zip(self.parameters, centre, changes, strict=True):
+                    value.copy_(middle + change * (radius / norm))
 
     def get_vector(self) -> NDArray[np.float32]:
         with torch.no_grad():
