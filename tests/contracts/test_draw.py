@@ -1,0 +1,114 @@
+"""The draw: the contract's code and its reference in Python agree, and the weights mean what they say."""
+
+from pathlib import Path
+
+import flock_contracts
+import pytest
+from board_support import BOND, Game
+from contracts_support import COMMIT, GAS, REVEAL, account, new_world
+from eth.vm.message import Message
+from eth_abi import decode, encode
+from flock_contracts.draw import draw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vyper.compiler import compile_code
+from vyper.compiler.input_bundle import FilesystemInputBundle
+
+from flock_chain.crypto import keccak256
+
+HARNESS = """
+# pragma version 0.4.3
+import drawing
+
+@external
+@pure
+def draw(seed: bytes32, weights: DynArray[uint256, 64], count: uint256) -> DynArray[uint256, 16]:
+    return drawing._draw(seed, weights, count)
+"""
+_sources = Path(flock_contracts.__file__).parent / "vyper"
+_compiled = compile_code(
+    HARNESS, input_bundle=FilesystemInputBundle([_sources]), output_formats=["bytecode_runtime"]
+)["bytecode_runtime"]
+CODE = bytes.fromhex(_compiled.removeprefix("0x"))
+WORLD = new_world()
+
+
+def draw_on_chain(seed: bytes, weights: list[int], count: int) -> list[int]:
+    data = keccak256(b"draw(bytes32,uint256[],uint256)")[:4]
+    data += encode(["bytes32", "uint256[]", "uint256"], [seed, weights, count])
+    state = WORLD.state
+    message = Message(gas=GAS, to=b"\7" * 20, sender=account(0), value=0, data=data, code=CODE)
+    context = state.get_transaction_context_class()(gas_price=1, origin=account(0))
+    computation = state.computation_class.apply_message(state, message, context)
+    computation.raise_if_error()
+    return list(decode(["uint256[]"], computation.output)[0])
+
+
+weights_and_count = st.lists(
+    st.one_of(st.integers(1, 100), st.just(0), st.integers(1, 10**27)), min_size=1, max_size=64
+).flatmap(lambda ws: st.tuples(st.just(ws), st.integers(0, min(16, sum(w > 0 for w in ws)))))
+
+
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@given(seed=st.binary(min_size=32, max_size=32), rows=weights_and_count)
+def test_the_contract_draws_what_the_reference_draws(seed: bytes, rows: tuple[list[int], int]) -> None:
+    weights, count = rows
+    drawn = draw(seed, weights, count)
+    assert draw_on_chain(seed, weights, count) == drawn
+    assert len(set(drawn)) == count and all(weights[index] > 0 for index in drawn)
+
+
+def test_a_draw_of_more_than_there_are_takes_all_with_weight() -> None:
+    assert sorted(draw_on_chain(b"s" * 32, [5, 0, 7], 16)) == [0, 2]
+    with pytest.raises(ValueError):
+        draw(b"s" * 32, [5, 0, 7], 3)
+
+
+@pytest.mark.parametrize("seed", [b"", b"s" * 31])
+def test_a_seed_has_32_bytes(seed: bytes) -> None:
+    with pytest.raises(ValueError):
+        draw(seed, [1], 1)
+
+
+def test_first_draws_follow_the_weights() -> None:
+    firsts = [draw(keccak256(k.to_bytes(4, "big")), [1, 2, 7], 1)[0] for k in range(4_000)]
+    assert [round(firsts.count(index) / 400) for index in range(3)] == [1, 2, 7]
+
+
+def test_the_seats_of_a_round_are_the_reference_draws_of_its_two_seeds() -> None:
+    game = Game(9)
+    for index in range(1, 5):
+        game.join(account(index), 500 * index)
+    bonds = [BOND + 500 * index * (index < 5) for index in range(1, 10)]
+    game.until(COMMIT)
+    seed = game.world.view("Beacon", "mix", game.view["seed_height"])
+    proposers = draw(seed, bonds, 3)
+    assert game.proposers == [account(index + 1) for index in proposers]
+    for who in game.proposers:
+        game.commit(who)
+    game.until(REVEAL)
+    seed = game.world.view("Beacon", "mix", game.view["seed_height"])
+    rest = [0 if index in proposers else bond for index, bond in enumerate(bonds)]
+    assert game.voters == [account(index + 1) for index in draw(seed, rest, 3)]
+
+
+@pytest.mark.parametrize(
+    ("people", "proposers", "voters", "expected"),
+    [
+        (2, 3, 3, (1, 1)),
+        (3, 3, 3, (1, 2)),
+        (4, 3, 3, (1, 3)),
+        (6, 3, 3, (3, 3)),
+        (6, 1, 16, (1, 5)),
+        (7, 16, 3, (4, 3)),
+        (20, 8, 7, (8, 7)),
+        (40, 16, 16, (16, 16)),
+    ],
+)
+def test_how_many_propose_and_vote(people: int, proposers: int, voters: int, expected: tuple[int, int]) -> None:
+    game = Game(people, proposers=proposers, voters=voters, min_participants=0)
+    game.until(COMMIT)
+    count = len(game.proposers)
+    game.commit(game.proposers[0])
+    game.until(REVEAL, seconds=5)
+    assert (count, len(game.voters)) == expected

@@ -1,0 +1,133 @@
+"""Beacon, stake and faucet on their compiled code."""
+
+from contracts_support import (
+    CHAIN_TIME_GAP,
+    ETHER,
+    FAUCET,
+    FAUCET_FUNDS,
+    GENESIS_TIME,
+    MIN_VALIDATOR_STAKE,
+    PARAMETERS,
+    RICH,
+    VALIDATORS,
+    account,
+    new_world,
+)
+from flock_contracts.addresses import BOARD, SYSTEM
+from flock_contracts.addresses import FAUCET as FAUCET_ADDRESS
+from flock_contracts.addresses import STAKE as STAKE_ADDRESS
+
+ME, OTHER, NEWCOMER = account(1), account(2), account(1_000)
+
+
+def test_everything_is_initialized_once_and_by_the_system_only() -> None:
+    world = new_world()
+    calls = {
+        "Beacon": (90,),
+        "Stake": (1, 1, []),
+        "Faucet": (1, 1, 1),
+        "TaskBoard": tuple(PARAMETERS.values()),
+    }
+    for name, args in calls.items():
+        assert world.act(SYSTEM, name, "initialize", *args).reason.endswith("already initialized")
+        assert world.act(ME, name, "initialize", *args).reason.endswith("only the system may call")
+
+
+def test_a_standstill_counts_as_one_gap_of_chain_time() -> None:
+    world = new_world()
+    start = world.view("Beacon", "chain_time")
+    world.next_block(5)
+    world.next_block(0)
+    assert world.view("Beacon", "chain_time") == start + 5
+    world.next_block(1_000_000)
+    assert world.view("Beacon", "chain_time") == start + 5 + CHAIN_TIME_GAP
+    assert start == GENESIS_TIME + 1
+
+
+def test_the_system_writes_one_mix_a_height_and_nobody_else_does() -> None:
+    world = new_world()
+    world.next_block(mix=b"m" * 32)
+    assert world.view("Beacon", "mix", world.height) == b"m" * 32
+    assert world.act(SYSTEM, "Beacon", "on_block", b"x" * 32, b"").reason == "beacon: this height has its mix"
+    assert world.act(ME, "Beacon", "on_block", b"x" * 32, b"").reason == "beacon: only the system may call"
+    assert not world.view("Beacon", "has_mix", world.height + 1)
+    assert world.act(ME, "Beacon", "mix", world.height + 1).reason == "beacon: no mix of this height"
+    assert not world.view("Beacon", "has_mix", 0)
+
+
+def test_a_mix_that_left_the_ring_is_unknown() -> None:
+    world = new_world()
+    world.next_block()
+    old = world.height
+    world.height += 8_191
+    world.next_block()
+    assert world.view("Beacon", "has_mix", world.height) and not world.view("Beacon", "has_mix", old)
+
+
+def test_the_validators_are_those_of_genesis_with_their_stake_as_weight() -> None:
+    world = new_world()
+    rows = world.view("Stake", "validators")
+    assert [(row["account"], row["weight"], row["vrf_key"]) for row in rows] == list(VALIDATORS)
+    world.must(ME, "Stake", "bond_validator", b"k" * 32, value=ETHER)
+    assert world.view("Stake", "validators") == rows  # coins buy no weight
+    assert world.view("Stake", "stake_of", ME) == ETHER and world.view("Stake", "vrf_key", ME) == b"k" * 32
+
+
+def test_a_validator_keeps_the_minimum_and_its_key() -> None:
+    world = new_world()
+    validator, stake, key = VALIDATORS[0]
+    spare = stake - MIN_VALIDATOR_STAKE
+    assert world.act(validator, "Stake", "unbond", spare + 1).reason == "stake: a validator keeps the minimum"
+    world.must(validator, "Stake", "unbond", spare)
+    assert world.view("Stake", "validators")[0]["weight"] == stake
+    world.state.set_balance(validator, ETHER)
+    reason = "stake: the VRF key of a validator is frozen"
+    assert world.act(validator, "Stake", "bond_validator", b"x" * 32, value=1).reason == reason
+    world.must(validator, "Stake", "bond_validator", key, value=1)
+
+
+def test_stake_returns_after_the_delay_and_not_before() -> None:
+    world = new_world()
+    world.must(ME, "Stake", "bond_validator", b"k" * 32, value=5)
+    assert world.act(ME, "Stake", "unbond", 6).reason == "stake: more than is bonded"
+    assert world.act(ME, "Stake", "unbond", 0).reason == "stake: unbond more than nothing"
+    world.must(ME, "Stake", "unbond", 5)
+    assert world.act(ME, "Stake", "withdraw").reason == "stake: still unbonding"
+    world.blocks(7, 90)
+    world.must(ME, "Stake", "withdraw")
+    assert world.act(ME, "Stake", "withdraw").reason == "stake: nothing is unbonding"
+    assert world.balance(ME) == RICH
+    assert world.balance(STAKE_ADDRESS) == sum(stake for _, stake, _ in VALIDATORS)
+
+
+def test_a_newcomer_is_served_once_and_the_submitter_gets_its_deposit_back_later() -> None:
+    world = new_world()
+    world.must(ME, "Faucet", "drip", NEWCOMER, value=FAUCET["deposit"])
+    assert world.balance(NEWCOMER) == FAUCET["amount"]
+    assert world.act(OTHER, "Faucet", "drip", NEWCOMER, value=ETHER).reason == "faucet: the newcomer was served before"
+    assert world.act(ME, "Faucet", "drip", account(1_001), value=ETHER).reason == "faucet: the submitter has a live deposit"
+    assert world.act(OTHER, "Faucet", "drip", account(1_001), value=1).reason == "faucet: the value is not the deposit"
+    assert world.act(ME, "Faucet", "refund").reason == "faucet: the deposit is still locked"
+    assert world.act(OTHER, "Faucet", "refund").reason == "faucet: no live deposit"
+    world.next_block(60)
+    world.must(ME, "Faucet", "refund")
+    assert world.balance(ME) == RICH
+    assert world.act(ME, "Faucet", "refund").reason == "faucet: no live deposit"
+
+
+def test_deposits_are_never_given_to_newcomers() -> None:
+    world = new_world()
+    for index in range(2):
+        world.must(account(10 + index), "Faucet", "drip", account(1_000 + index), value=ETHER)
+    assert world.balance(FAUCET_ADDRESS) == FAUCET_FUNDS - 20 * ETHER + 2 * ETHER
+    assert world.act(account(12), "Faucet", "drip", account(1_002), value=ETHER).reason == "faucet: empty"
+    world.next_block(60)
+    for index in range(2):
+        world.must(account(10 + index), "Faucet", "refund")
+
+
+def test_a_newcomer_that_takes_no_coins_blocks_nobody() -> None:
+    world = new_world()
+    assert not world.act(ME, "Faucet", "drip", BOARD, value=ETHER).ok
+    assert world.act(ME, "Faucet", "drip", bytes(20), value=ETHER).reason == "faucet: no newcomer is named"
+    world.must(ME, "Faucet", "drip", NEWCOMER, value=ETHER)
