@@ -1,7 +1,6 @@
 """Addresses and the address book: what parses, who is remembered, when to dial again."""
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from network_support import key
@@ -32,7 +31,8 @@ def test_ip_and_dns_addresses_are_parsed(host: str) -> None:
     "text",
     [
         "", "nonsense", None, 7, "x" * 1000, GOOD + "/p2p-circuit", GOOD.replace("4001", "0"),
-        GOOD.replace("4001", "99999"), GOOD.replace("4001", "٣"), GOOD.replace("ip4", "ip6"), GOOD.replace("tcp", "udp"),
+        GOOD.replace("4001", "99999"),
+        GOOD.replace("4001", "٣"), GOOD.replace("ip4", "ip6"), GOOD.replace("tcp", "udp"),
         GOOD.replace("203.0.113.7", "300.1.1.1"), GOOD.replace("ip4/203.0.113.7", "dns4/a b"), GOOD[:-3],
         GOOD.rsplit("/", 1)[0] + "/12D3KooWGC6TvWhfajpgX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5", GOOD.rsplit("/", 2)[0],
     ],
@@ -97,6 +97,10 @@ def test_addresses_of_one_peer_are_bounded_and_tried_in_turn() -> None:
     assert [a.port for a in entry.addresses] == [2, 3]
 
 
-def test_the_book_needs_no_event_loop() -> None:
-    with pytest.raises(RuntimeError):
-        trio.current_time()
+def test_of_two_that_hear_of_each_other_one_waits() -> None:
+    low, high = sorted((key(1), key(2)), key=lambda k: k.account)
+    books = {k.account: AddressBook(k.account, Limits(courtesy_seconds=2), None) for k in (low, high)}
+    for mine, other in ((low, high), (high, low)):
+        books[mine.account].add(make_address("10.0.0.1", 1, peer_id_of(other)), now=100.0)
+    assert books[low.account].entries[high.account].due == 100.0
+    assert books[high.account].entries[low.account].due == 102.0

@@ -75,7 +75,7 @@ def _signed(number: int, seqno: int, data: bytes) -> Any:
 
 
 async def _write_gossip(link: Link, data: bytes) -> None:
-    net_stream = await link.open_net_stream([str(PROTOCOL_ID_V11)])
+    net_stream = await link.open_net_stream(str(PROTOCOL_ID_V11))
     await net_stream.write(data)
 
 

@@ -72,7 +72,7 @@ async def test_a_bootstrap_that_says_nothing_is_unavailable_in_time() -> None:
         started = trio.current_time()
         with pytest.raises(Unavailable):
             await b.connect(silent)
-        assert trio.current_time() - started < QUICK.dial_seconds + 0.5
+        assert trio.current_time() - started < QUICK.dial_seconds + 1
 
 
 def test_the_default_limits_report_a_dead_bootstrap_within_ten_seconds() -> None:

@@ -17,7 +17,10 @@ from flock_peers.network.stack import Stack
 
 GENESIS_HASH = b"g" * 32
 LOOPBACK = ("127.0.0.1", 0)
-QUICK = Limits(handshake_seconds=1.0, hello_seconds=0.5, dial_seconds=3.0, redial_seconds=0.1, redial_seconds_max=0.5)
+QUICK = Limits(
+    handshake_seconds=2.0, hello_seconds=2.0, dial_seconds=5.0,
+    courtesy_seconds=0.3, redial_seconds=0.1, redial_seconds_max=0.5,
+)  # fmt: skip
 
 
 def key(number: int) -> Key:

@@ -64,16 +64,20 @@ class AddressBook:
         except OSError as error:
             log.warning("known peers: cannot write %s: %s", self._path, error)
 
-    def add(self, address: Address, *, is_bootstrap: bool = False, is_confirmed: bool = False) -> bool:
-        """True when something new was learned."""
+    def add(
+        self, address: Address, *, is_bootstrap: bool = False, is_confirmed: bool = False, now: float = 0.0
+    ) -> bool:
+        """True when something new was learned. Hearsay is due `now`, or later if it is the other's turn to dial."""
         if address.account == self._me:
             return False
         entry = self.entries.get(address.account)
         if entry is None:
             if not is_bootstrap and not self._make_room(is_confirmed):
                 return False
-            entry = self.entries[address.account] = Entry(address.account)
+            entry = self.entries[address.account] = Entry(address.account, due=now + self._courtesy(address.account))
         entry.is_bootstrap |= is_bootstrap
+        if is_bootstrap:
+            entry.due = 0.0
         entry.is_confirmed |= is_confirmed
         if address in entry.addresses:
             return False
@@ -126,4 +130,8 @@ class AddressBook:
         """A connection was lost: it may come back at once."""
         entry = self.entries.get(account)
         if entry is not None:
-            entry.failures, entry.due = 0, now + random.uniform(0.0, 0.2)
+            entry.failures, entry.due = 0, now + random.uniform(0.0, 0.2) + self._courtesy(account)
+
+    def _courtesy(self, account: Account) -> float:
+        """Two peers that hear of each other at once need one connection, not two: the larger account waits."""
+        return self._limits.courtesy_seconds if self._me > account else 0.0

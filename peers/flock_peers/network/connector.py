@@ -18,6 +18,7 @@ from flock_peers.network.limits import Limits
 log = logging.getLogger(__name__)
 
 _SAVE_SECONDS = 10.0
+_TRIES, _RETRY_SECONDS = 3, 1.0
 
 
 class Connector:
@@ -76,14 +77,20 @@ class Connector:
             self.wake()
 
     async def learn_from(self, account: Account) -> None:
-        """Ask one peer for the addresses that it knows."""
-        try:
-            addresses = decode_addresses(await self._ask_peers(account), self._limits.exchanged_addresses)
-        except FlockError as error:
-            log.debug("peer exchange with 0x%s: %s", account.hex(), error)
+        """Ask one peer for the addresses that it knows; again when it is too busy to answer."""
+        for _ in range(_TRIES):
+            if not self._is_connected(account):
+                return
+            try:
+                addresses = decode_addresses(await self._ask_peers(account), self._limits.exchanged_addresses)
+            except FlockError as error:
+                log.debug("peer exchange with 0x%s: %s", account.hex(), error)
+                await trio.sleep(_RETRY_SECONDS)
+                continue
+            now = trio.current_time()
+            if any([self._book.add(a, now=now) for a in addresses if self._keeps_loopback or not a.is_loopback]):
+                self.wake()
             return
-        if any([self._book.add(a) for a in addresses if self._keeps_loopback or not a.is_loopback]):
-            self.wake()
 
     async def _ask_often(self) -> None:
         turn = 0

@@ -22,7 +22,7 @@ class Limits:
     handshake_bytes: int = 64 << 10  # what a stranger may send before it is authenticated; noise and yamux take 1 KB
     hello_seconds: float = 5.0
     dial_seconds: float = 10.0  # a user who gave a wrong address hears of it within this time
-    parallel_dials: int = 8
+    parallel_dials: int = 4  # a handshake takes 20 ms of a core on each side
 
     # Streams and frames.
     streams_per_peer: int = 16
@@ -56,6 +56,7 @@ class Limits:
     addresses_per_peer: int = 4
     exchanged_addresses: int = 64
     exchange_seconds: float = 30.0
+    courtesy_seconds: float = 2.0  # of two peers, one dials first
     redial_seconds: float = 0.5  # first back-off, doubled up to:
     redial_seconds_max: float = 15.0
     forget_after_failures: int = 8  # a hearsay address that never answered

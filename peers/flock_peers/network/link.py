@@ -9,7 +9,6 @@ from libp2p.host.exceptions import StreamFailure
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
-from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.utils import read_varint_prefixed_bytes_limited
 
@@ -21,17 +20,16 @@ from flock_peers.network.limits import Limits
 
 _LENGTH = struct.Struct(">I")
 _READ = 64 << 10
-_MAX_PROTOCOL_NAME = 256
+MAX_PROTOCOL_NAME = 126
 _RESET_SECONDS = 2.0
-_negotiator = MultiselectClient()
 
 
 class ProtocolNames(MultiselectCommunicator):
-    """Protocol names of at most 256 bytes of UTF-8; the stock reader believes any length and any bytes."""
+    """Protocol names of at most 126 bytes of UTF-8; the stock reader believes any length and any bytes."""
 
     async def read(self) -> str:
         try:
-            data = await read_varint_prefixed_bytes_limited(self.read_writer, _MAX_PROTOCOL_NAME)
+            data = await read_varint_prefixed_bytes_limited(self.read_writer, MAX_PROTOCOL_NAME)
             return data[:-1].decode() if data.endswith(b"\n") else ""
         except Exception as error:
             raise MultiselectCommunicatorError(f"no protocol name: {error}") from error
@@ -119,6 +117,22 @@ class Stream:
                 pass
 
 
+async def _negotiate(muxed: Any, protocol: str) -> None:
+    """multistream-select in one round trip instead of two; every implementation takes both lines at once.
+
+    Nothing more is read than the two lines: whoever answers a protocol of ours, or gossip, speaks second.
+    """
+    lines = [b"/multistream/1.0.0\n", protocol.encode() + b"\n"]
+    expected = b"".join(bytes([len(line)]) + line for line in lines)  # lengths below 128: one byte each
+    await muxed.write(expected)
+    received = b""
+    while len(received) < len(expected):
+        data = await muxed.read(len(expected) - len(received))
+        received += data
+        if not data or not expected.startswith(received):
+            raise InvalidRemote(f"it answered {received[-40:]!r}")
+
+
 def encode_frame(payload: bytes) -> bytes:
     return _LENGTH.pack(len(payload)) + payload
 
@@ -155,7 +169,7 @@ class Link:
         """Lets written bytes out for a second."""
         await self._below.close()
 
-    async def open_net_stream(self, protocols: list[str]) -> Any:
+    async def open_net_stream(self, protocol: str) -> Any:
         """A negotiated libp2p stream on this connection; raises SwarmException or StreamFailure as libp2p would."""
         if self.swarm_conn is None or self.closed.is_set():
             raise SwarmException("connection closed")
@@ -163,24 +177,24 @@ class Link:
             net_stream = await self.swarm_conn.new_stream()
         except Exception as error:
             raise SwarmException(f"no stream: {error}") from error
-        chosen = None
+        is_chosen = False
         try:
-            chosen = await _negotiator.select_one_of(
-                protocols, ProtocolNames(net_stream), max(1, round(self.limits.negotiate_seconds))
-            )
+            with trio.fail_after(self.limits.negotiate_seconds):
+                await _negotiate(net_stream.muxed_stream, protocol)
+            is_chosen = True
         except Exception as error:
-            raise StreamFailure(f"the peer does not speak {protocols}: {error}") from error
+            raise StreamFailure(f"the peer does not speak {protocol}: {error}") from error
         finally:
-            if chosen is None:
+            if not is_chosen:
                 with trio.CancelScope(deadline=trio.current_time() + _RESET_SECONDS, shield=True):
                     await net_stream.reset()
-        net_stream.set_protocol(chosen)
+        net_stream.set_protocol(protocol)
         return net_stream
 
     async def open(self, protocol: str) -> Stream:
         """Raises Unavailable when the connection is closed or the peer does not speak the protocol."""
         try:
             with trio.fail_after(self.limits.open_seconds):
-                return Stream(await self.open_net_stream([protocol]), self)
+                return Stream(await self.open_net_stream(protocol), self)
         except (SwarmException, StreamFailure, trio.TooSlowError) as error:
             raise Unavailable(f"no stream {protocol} to 0x{self.account.hex()}: {error}") from error

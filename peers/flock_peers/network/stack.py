@@ -35,11 +35,11 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from flock_chain.crypto import Key
-from flock_chain.errors import InvalidRemote, Unavailable
+from flock_chain.errors import InvalidRemote, Misuse, Unavailable
 from flock_peers.network.connection import BufferedConnection
 from flock_peers.network.identity import Address, key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits
-from flock_peers.network.link import Link, ProtocolNames, Stream
+from flock_peers.network.link import MAX_PROTOCOL_NAME, Link, ProtocolNames, Stream
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class _Libp2pHost(BasicHost):
         link = self.stack.newest_link(peer_id)
         if link is None:
             raise SwarmException(f"no admitted connection to {peer_id}")
-        return await link.open_net_stream(list(protocol_ids))
+        return await link.open_net_stream(str(protocol_ids[0]))
 
     async def _swarm_stream_handler(self, net_stream: Any) -> None:
         """Stock, an exception in here (four bytes of invalid UTF-8 will do) kills the whole host."""
@@ -205,6 +205,9 @@ class Stack:
             self.add_protocol(name, handler)
 
     def add_protocol(self, name: str, handler: StreamHandler) -> None:
+        if len(name) > MAX_PROTOCOL_NAME:
+            raise Misuse(f"protocol name {name!r}: longer than {MAX_PROTOCOL_NAME}")
+
         async def serve(net_stream: Any) -> None:
             stream = Stream(net_stream, net_stream.muxed_conn.link)
             try:
