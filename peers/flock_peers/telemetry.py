@@ -30,6 +30,8 @@ class RoundBytes:
 
     def by_round(self) -> dict[int, int]:
         numbers = sorted(self._at_start)
+        if not numbers:
+            return {}
         ends = [self._at_start[number] for number in numbers[1:]] + [self._read_total()]
         return {number: end - self._at_start[number] for number, end in zip(numbers, ends, strict=True)}
 
