@@ -5,11 +5,11 @@ from importlib import resources
 
 import pytest
 from contracts_support import TERMS
+
+from flock_chain.crypto import keccak256
 from flock_contracts.addresses import BEACON, BOARD, BY_NAME, FAUCET, STAKE, SYSTEM
 from flock_contracts.build_artifacts import compile_contract, render
 from flock_contracts.loader import load, load_all
-
-from flock_chain.crypto import keccak256
 
 
 @pytest.mark.parametrize("name", list(BY_NAME))
@@ -20,7 +20,12 @@ def test_a_committed_artifact_is_what_its_source_compiles_to(name: str) -> None:
 
 
 def test_addresses_are_fixed() -> None:
-    assert [address.hex()[-6:] for address in (BEACON, STAKE, FAUCET, BOARD)] == ["f10c01", "f10c02", "f10c03", "f10c04"]
+    assert [address.hex()[-6:] for address in (BEACON, STAKE, FAUCET, BOARD)] == [
+        "f10c01",
+        "f10c02",
+        "f10c03",
+        "f10c04",
+    ]
     assert all(len(address) == 20 for address in (*BY_NAME.values(), SYSTEM))
     assert {contract.address for contract in load_all().values()} == set(BY_NAME.values())
 
@@ -32,9 +37,9 @@ def test_no_contract_has_a_constructor_or_takes_plain_coins() -> None:
 
 def test_calldata_is_selector_and_words() -> None:
     data = load("TaskBoard").encode("commit", 3, 2, b"c" * 32)
-    assert data == keccak256(b"commit(uint256,uint256,bytes32)")[:4] + (3).to_bytes(32, "big") + (2).to_bytes(32, "big") + (
-        b"c" * 32
-    )
+    assert data == keccak256(b"commit(uint256,uint256,bytes32)")[:4] + (3).to_bytes(32, "big") + (2).to_bytes(
+        32, "big"
+    ) + (b"c" * 32)
 
 
 @pytest.mark.parametrize(

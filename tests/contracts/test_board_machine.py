@@ -23,13 +23,13 @@ from contracts_support import (
     account,
     new_world,
 )
-from flock_contracts.addresses import BOARD
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment
 from flock_chain.tally import compute_tally
+from flock_contracts.addresses import BOARD
 
 PEOPLE = 8
 EXAMPLES = int(os.environ.get("FLOCK_EXAMPLES", "15"))
@@ -123,7 +123,9 @@ class Board(RuleBasedStateMachine):
     ) -> None:
         """Any message of anybody: out of turn, twice, for a wrong round, with another's proposal."""
         me = account(index)
-        kind = data.draw(st.sampled_from(["commit", "commit ahead", "reveal", "attest", "commit scores", "scores", "adopt"]))
+        kind = data.draw(
+            st.sampled_from(["commit", "commit ahead", "reveal", "attest", "commit scores", "scores", "adopt"])
+        )
         if kind.startswith("commit "):
             self.commit(me, account(other), 1) if kind == "commit ahead" else self.commit_scores(me, self.inside(sheet))
         elif kind == "commit":
@@ -182,7 +184,11 @@ class Board(RuleBasedStateMachine):
             self.model.tally()
         self.blocks(1, 1, True)
 
-    @rule(turns=st.integers(1, 14), sheet=st.lists(sheets, min_size=PEOPLE, max_size=PEOPLE), liars=st.sets(who, max_size=1))
+    @rule(
+        turns=st.integers(1, 14),
+        sheet=st.lists(sheets, min_size=PEOPLE, max_size=PEOPLE),
+        liars=st.sets(who, max_size=1),
+    )
     def turns(self, turns: int, sheet: list[tuple[list[int], list[int]]], liars: set[int]) -> None:
         for _ in range(turns):
             self.turn(set(), sheet, liars, 31, False)

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-import flock_contracts
 import pytest
 from board_support import BOND, Game
 from contracts_support import COMMIT, GAS, REVEAL, account, new_world
 from eth.vm.message import Message
 from eth_abi import decode, encode
-from flock_contracts.draw import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vyper.compiler import compile_code
 from vyper.compiler.input_bundle import FilesystemInputBundle
 
+import flock_contracts
 from flock_chain.crypto import keccak256
+from flock_contracts.draw import draw
 
 HARNESS = """
 # pragma version 0.4.3
@@ -26,9 +26,9 @@ def draw(seed: bytes32, weights: DynArray[uint256, 64], count: uint256) -> DynAr
     return drawing._draw(seed, weights, count)
 """
 _sources = Path(flock_contracts.__file__).parent / "vyper"
-_compiled = compile_code(
-    HARNESS, input_bundle=FilesystemInputBundle([_sources]), output_formats=["bytecode_runtime"]
-)["bytecode_runtime"]
+_compiled = compile_code(HARNESS, input_bundle=FilesystemInputBundle([_sources]), output_formats=["bytecode_runtime"])[
+    "bytecode_runtime"
+]
 CODE = bytes.fromhex(_compiled.removeprefix("0x"))
 WORLD = new_world()
 

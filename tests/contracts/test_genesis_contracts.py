@@ -13,6 +13,7 @@ from contracts_support import (
     account,
     new_world,
 )
+
 from flock_contracts.addresses import BOARD, SYSTEM
 from flock_contracts.addresses import FAUCET as FAUCET_ADDRESS
 from flock_contracts.addresses import STAKE as STAKE_ADDRESS
@@ -105,7 +106,10 @@ def test_a_newcomer_is_served_once_and_the_submitter_gets_its_deposit_back_later
     world.must(ME, "Faucet", "drip", NEWCOMER, value=FAUCET["deposit"])
     assert world.balance(NEWCOMER) == FAUCET["amount"]
     assert world.act(OTHER, "Faucet", "drip", NEWCOMER, value=ETHER).reason == "faucet: the newcomer was served before"
-    assert world.act(ME, "Faucet", "drip", account(1_001), value=ETHER).reason == "faucet: the submitter has a live deposit"
+    assert (
+        world.act(ME, "Faucet", "drip", account(1_001), value=ETHER).reason
+        == "faucet: the submitter has a live deposit"
+    )
     assert world.act(OTHER, "Faucet", "drip", account(1_001), value=1).reason == "faucet: the value is not the deposit"
     assert world.act(ME, "Faucet", "refund").reason == "faucet: the deposit is still locked"
     assert world.act(OTHER, "Faucet", "refund").reason == "faucet: no live deposit"

@@ -19,9 +19,9 @@ from contracts_support import (
     TALLY,
     WAITING,
 )
-from flock_contracts.draw import draw
 
 from flock_chain.tally import FILTER_NO_SCORE, SEATS_MAX, Verdict, compute_tally, has_two_thirds
+from flock_contracts.draw import draw
 
 BPS = 10_000
 SECONDS = {

@@ -19,11 +19,11 @@ from contracts_support import (
     account,
     new_world,
 )
-from flock_contracts.addresses import BOARD
 
 from flock_chain.crypto import keccak256
 from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment
 from flock_chain.tally import SEATS_MAX, Tally, compute_tally
+from flock_contracts.addresses import BOARD
 
 CREATOR = account(0)
 POT = 900_001

@@ -16,10 +16,10 @@ from eth.vm.execution_context import ExecutionContext
 from eth.vm.forks.cancun.state import CancunState
 from eth.vm.message import Message
 from eth_abi import decode
-from flock_contracts.addresses import BY_NAME, SYSTEM
-from flock_contracts.loader import load, load_all
 
 from flock_chain.crypto import keccak256
+from flock_contracts.addresses import BY_NAME, SYSTEM
+from flock_contracts.loader import load, load_all
 
 CHAIN_ID = 77
 GENESIS_TIME = 1_000_000
@@ -113,9 +113,7 @@ class World:
         data = contract.encode(function, *args)
         self.state.lock_changes()
         self.state.clear_transient_storage()
-        message = Message(
-            gas=GAS, to=contract.address, sender=sender, value=value, data=data, code=self.codes[name]
-        )
+        message = Message(gas=GAS, to=contract.address, sender=sender, value=value, data=data, code=self.codes[name])
         context = self.state.get_transaction_context_class()(gas_price=1, origin=sender)
         computation = self.state.computation_class.apply_message(self.state, message, context)
         if computation.is_error:
@@ -176,7 +174,13 @@ def _genesis(rich: int) -> tuple[AtomicDB, bytes]:
     stakes = sum(stake for _, stake, _ in VALIDATORS)
     world.must(SYSTEM, "Beacon", "initialize", CHAIN_TIME_GAP)
     world.must(
-        SYSTEM, "Stake", "initialize", MIN_VALIDATOR_STAKE, PARAMETERS["unbonding_delay"], list(VALIDATORS), value=stakes
+        SYSTEM,
+        "Stake",
+        "initialize",
+        MIN_VALIDATOR_STAKE,
+        PARAMETERS["unbonding_delay"],
+        list(VALIDATORS),
+        value=stakes,
     )
     world.must(SYSTEM, "Faucet", "initialize", *FAUCET.values(), value=FAUCET_FUNDS)
     world.must(SYSTEM, "TaskBoard", "initialize", *PARAMETERS.values())

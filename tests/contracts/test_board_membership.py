@@ -1,0 +1,248 @@
+"""Who may join, leave, be drawn and be evicted; and when a bond comes back."""
+
+from board_support import ADAPTER, BOND, CREATOR, DOCUMENT, POT, Game
+from contracts_support import (
+    ADOPT,
+    AVAILABILITY,
+    COMMIT,
+    DRAW_PROPOSERS,
+    ENDED,
+    RICH,
+    SCORE_COMMIT,
+    TERMS,
+    WAITING,
+    account,
+    new_world,
+)
+
+from flock_contracts.addresses import BOARD
+
+MANY = 14  # more than the six seats of a round
+
+
+def outsiders(game: Game) -> list[bytes]:
+    seated = set(game.proposers) | set(game.voters)
+    return [row["account"] for row in game.world.board("participants", game.task) if row["account"] not in seated]
+
+
+def test_a_bond_below_the_minimum_joins_nothing() -> None:
+    game = Game(0)
+    join = ("join_task", game.task, b"d" * 32)
+    assert game.world.act(account(1), "TaskBoard", *join, value=99).reason == "board: below the minimum bond"
+    assert game.world.act(account(1), "TaskBoard", *join, value=0).reason == "board: bond more than nothing"
+    assert game.world.act(account(1), "TaskBoard", "join_task", 9, b"d" * 32, value=500).reason == "board: no such task"
+    game.join(account(1), 100)
+    other = game.world.act(account(1), "TaskBoard", "join_task", game.task, b"e" * 32, value=1)
+    assert other.reason == "board: the domain is frozen until it leaves"
+    assert game.bond_of(account(1)) == 100
+
+
+def test_a_task_takes_64_participants() -> None:
+    game = Game(64)
+    full = game.world.act(account(65), "TaskBoard", "join_task", game.task, b"d" * 32, value=500)
+    assert full.reason == "board: the task is full"
+
+
+def test_who_joins_or_adds_after_the_close_counts_from_the_next_round_on() -> None:
+    game = Game(4, proposers=16, voters=16)
+    game.until(DRAW_PROPOSERS)
+    game.world.next_block()
+    game.join(account(9), 10**9)
+    game.join(account(1), 10**9)
+    game.until(COMMIT)
+    assert game.view["candidate_count"] == 4 and account(9) not in game.proposers
+    assert game.send(account(9), "leave_task").ok  # never eligible, so free
+    for who in game.proposers:
+        game.commit(who)
+    game.world.blocks(3)
+    assert account(9) not in game.voters and len(game.voters) == 3
+
+
+def test_nobody_leaves_while_it_is_seated_or_may_yet_be_drawn() -> None:
+    game = Game(MANY)
+    game.until(COMMIT)
+    for who in (game.proposers[0], outsiders(game)[0]):
+        assert game.send(who, "leave_task").ok
+        assert game.world.board("participant", game.task, who)["leaving_at"] == game.world.height
+        assert game.send(who, "leave_task").reason == "board: leaving, but not free yet"
+        assert game.world.board("unbonding", game.task, who)["amount"] == 0
+
+
+def test_who_is_not_drawn_leaves_at_once_and_gets_its_bond_after_the_delay() -> None:
+    game = Game(MANY)
+    game.play_to_availability()
+    who = outsiders(game)[0]
+    game.must(who, "leave_task")
+    assert game.send(who, "leave_task").reason == "board: no participant"
+    assert game.send(who, "withdraw_bond").reason == "board: still unbonding"
+    game.world.blocks(7, 90)
+    game.must(who, "withdraw_bond")
+    assert game.world.balance(who) == RICH
+    assert game.send(who, "withdraw_bond").reason == "board: nothing is unbonding"
+    game.check_solvent()
+
+
+def test_a_request_to_leave_frees_a_seated_participant_in_the_next_round() -> None:
+    game = Game(8)
+    game.until(COMMIT)
+    absent = game.proposers[0]
+    game.must(absent, "leave_task")
+    adding = game.world.act(absent, "TaskBoard", "join_task", game.task, b"domain".ljust(32), value=1)
+    assert adding.reason == "board: leaving"
+    game.world.blocks(3, 10)  # nobody commits: the round passes
+    game.until(COMMIT)
+    assert game.round == 2 and absent not in game.proposers and game.view["candidate_count"] == 7
+    game.must(absent, "leave_task")
+    assert game.world.board("unbonding", game.task, absent)["amount"] == BOND
+    game.join(absent)  # it may come back, as somebody new
+    assert game.bond_of(absent) == BOND
+
+
+def test_a_bond_stays_for_two_rounds_after_an_acceptance() -> None:
+    game = Game(12, rounds=8, extra_rounds=0)
+    game.play_round()
+    accepted = game.result(1)["proposers"][0]
+    game.must(accepted, "leave_task")  # a request
+    for round in (2, 3):
+        game.until(COMMIT)
+        assert game.round == round
+        assert game.send(accepted, "leave_task").reason == "board: leaving, but not free yet"
+        game.world.blocks(3, 10)
+    game.until(COMMIT)
+    assert game.round == 4
+    game.must(accepted, "leave_task")
+    assert game.world.board("unbonding", game.task, accepted)["amount"] == BOND
+
+
+def test_a_slashed_participant_is_not_drawn_and_may_be_evicted_by_anybody() -> None:
+    game = Game(7)
+    game.play_to_availability()
+    guilty = game.proposers[0]
+    for who in game.voters:
+        game.attest(who, 0b110, 0b001)
+    assert game.send(CREATOR, "evict", guilty).reason == "board: its bond suffices"
+    game.until(SCORE_COMMIT)
+    assert game.bond_of(guilty) == 0
+    assert game.send(CREATOR, "evict", guilty).reason == "board: not free yet"
+    game.world.blocks(3, 20)
+    game.until(COMMIT)
+    assert game.round == 2 and guilty not in game.proposers and game.view["candidate_count"] == 6
+    game.must(CREATOR, "evict", guilty)
+    assert game.send(CREATOR, "evict", guilty).reason == "board: no participant"
+    assert len(game.world.board("participants", game.task)) == 6
+    game.check_solvent()
+
+
+def test_the_others_keep_their_order_when_somebody_leaves() -> None:
+    game = Game(3)
+    game.must(account(2), "leave_task")
+    game.join(account(2))
+    rows = game.world.board("participants", game.task)
+    assert [row["account"] for row in rows] == [account(1), account(3), account(2)]
+
+
+def test_too_few_participants_wait_and_the_task_ends_with_its_pot_returned() -> None:
+    game = Game(3)
+    assert game.world.board("wakeup") == game.view["deadline"]
+    game.world.blocks(3, 90)
+    assert game.phase == WAITING and game.send(account(1), "poke").reason == "board: nothing due"
+    game.world.blocks(1, 90)
+    assert game.phase == ENDED and game.view["deadline"] == 0
+    assert (
+        game.world.act(account(9), "TaskBoard", "join_task", 1, b"d" * 32, value=500).reason
+        == "board: the task has ended"
+    )
+    assert game.send(account(1), "poke").reason == "board: the task has ended"
+    assert game.send(account(1), "withdraw_pot").reason == "board: only the creator may withdraw"
+    game.must(CREATOR, "withdraw_pot")
+    for index in range(1, 4):
+        game.must(account(index), "leave_task")
+    game.world.blocks(7, 90)
+    for index in range(1, 4):
+        game.must(account(index), "withdraw_bond")
+    assert game.world.balance(BOARD) == 0 == game.world.board("liabilities")
+
+
+def test_a_task_that_loses_its_participants_waits_for_others() -> None:
+    game = Game(5)
+    game.until(COMMIT)
+    for index in range(1, 4):
+        game.must(account(index), "leave_task")
+    game.world.blocks(3, 10)
+    assert (game.round, game.phase) == (2, WAITING)
+    for index in range(6, 9):
+        game.join(account(index))
+    game.until(COMMIT)
+    assert game.round == 2 and game.view["candidate_count"] == 5
+
+
+def test_a_creator_stops_a_waiting_task_at_once_when_its_rounds_are_done() -> None:
+    game = Game(4, rounds=1)
+    game.until(COMMIT)
+    game.must(account(1), "leave_task")
+    game.world.blocks(3, 10)
+    assert (game.round, game.phase) == (2, WAITING)
+    game.must(CREATOR, "stop_task")
+    assert game.phase == ENDED
+    assert game.world.board("wakeup") == (1 << 256) - 1
+    game.must(CREATOR, "withdraw_pot")
+    assert game.world.balance(CREATOR) == RICH
+
+
+def test_terms_out_of_range_open_no_task() -> None:
+    world = new_world()
+    wrong = {
+        "rounds": 0,
+        "extra_rounds": 10**6,
+        "proposers": 17,
+        "voters": 2,
+        "min_participants": 65,
+        "min_bond": 0,
+        "proposer_share": 10_001,
+        "loss_limit": 10**9 + 1,
+        "mad_multiple": 10**6 + 1,
+    }
+    for name, value in wrong.items():
+        refused = world.act(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, name: value}, value=POT)
+        assert refused.reason == f"board: terms: {name}"
+    for name in (name for name in TERMS if name.endswith("_seconds")):
+        refused = world.act(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, name: 0})
+        assert refused.reason == "board: terms: seconds"
+    for digests in ((bytes(32), ADAPTER), (DOCUMENT, bytes(32))):
+        assert "board: a task needs a" in world.act(CREATOR, "TaskBoard", "open_task", *digests, TERMS).reason
+    assert world.board("task_count") == 0 == world.board("liabilities")
+
+
+def test_sixty_four_tasks_run_at_a_time_and_an_ended_one_makes_room() -> None:
+    world = new_world()
+    for index in range(64):
+        world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, "wait_seconds": 100 + index % 3})
+    full = world.act(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, TERMS)
+    assert full.reason == "board: as many tasks run as can"
+    world.next_block(90)
+    world.next_block(9)
+    assert world.board("due_tasks") == []
+    assert world.board("wakeup") == 1_000_101
+    world.next_block(90, pokes=False)
+    by_deadline = sorted(range(1, 65), key=lambda task: ((task - 1) % 3, task))
+    assert world.board("due_tasks") == by_deadline[:16]
+    assert world.next_block() == by_deadline[:16]
+    assert world.next_block() == by_deadline[16:32]
+    assert world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, TERMS).output[-1] == 65
+
+
+def test_a_participant_of_an_ended_task_is_free_whatever_was_accepted() -> None:
+    game = Game(rounds=1, extra_rounds=0)
+    game.play_round()
+    assert game.phase == ENDED
+    for who in game.result(1)["proposers"]:
+        game.must(who, "leave_task")
+
+
+def test_a_late_joiner_is_free_to_leave_a_running_round() -> None:
+    game = Game()
+    game.until(COMMIT)
+    game.join(account(20))
+    game.must(account(20), "leave_task")
+    game.play_to_availability()
+    assert game.phase == AVAILABILITY and game.phase < ADOPT
