@@ -1,4 +1,4 @@
-"""A bare EVM with the genesis contracts, for tests of the contracts alone: no signatures, no blocks, no trie at the end.
+"""A bare EVM with the genesis contracts, for tests of the contracts alone: no signatures, no blocks, no trie.
 
 Calls go through `apply_message`. Every world starts from one prebuilt genesis and never writes to it.
 """
