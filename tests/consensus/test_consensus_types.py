@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from flock_chain.codec import decode, encode
 from flock_chain.consensus.certificates import SignatureChecker, make_certificate, verify_certificate, verify_finality
-from flock_chain.consensus.core import Core, CoreConfig
+from flock_chain.consensus.core import Core
 from flock_chain.consensus.digest import DOMAIN as VOTE_DOMAIN
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.events import Received, StartHeight, Work
 from flock_chain.consensus.evidence import Tally, is_slashable
 from flock_chain.consensus.records import BodyRecord, decode_wal_record, encode_wal_record
+from flock_chain.consensus.rules import CoreConfig
 from flock_chain.consensus.signer import Signer
 from flock_chain.consensus.types import NO_BLOCK, Certificate, Kind, Message, Proposal, Status, Vote
 from flock_chain.consensus.validators import ValidatorSet

@@ -15,7 +15,7 @@ from typing import Any
 from consensus_support import DOMAIN, CheapKey, block_id, cheap_recover, cheap_set
 
 from flock_chain.consensus.certificates import verify_finality
-from flock_chain.consensus.core import Core, CoreConfig
+from flock_chain.consensus.core import Core
 from flock_chain.consensus.events import (
     BlockBuilt,
     BlockChecked,
@@ -42,6 +42,7 @@ from flock_chain.consensus.events import (
     Work,
 )
 from flock_chain.consensus.evidence import is_slashable
+from flock_chain.consensus.rules import CoreConfig
 from flock_chain.consensus.signer import Signer, SignerRecord, SignRecord
 from flock_chain.consensus.types import NO_BLOCK, Certificate, Kind, Message, Proposal, Status, Vote
 from flock_chain.crypto import Account

@@ -11,7 +11,7 @@ import trio.testing
 from consensus_support import DOMAIN, real_key
 
 from flock_chain.codec import decode, encode
-from flock_chain.consensus.core import CoreConfig
+from flock_chain.consensus.rules import CoreConfig
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import Account, keccak256
 from flock_chain.errors import InvalidBlock, InvalidEncoding, Unavailable

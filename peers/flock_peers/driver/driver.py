@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from flock_chain.consensus.core import Core, CoreConfig
+from flock_chain.consensus.core import Core
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.events import (
     BlockBuilt,
@@ -43,6 +43,7 @@ from flock_chain.consensus.events import (
     Work,
 )
 from flock_chain.consensus.records import BodyRecord
+from flock_chain.consensus.rules import CoreConfig
 from flock_chain.consensus.types import Proposal
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_message, encode_certificate, encode_message
