@@ -1,0 +1,162 @@
+"""One network of real processes, taken through its life: a round, a kill, a newcomer, bad input, verification.
+
+The tests share the network and run in order; each leaves it running for the next.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from process_support import (
+    ask_home,
+    kill,
+    make_test_plan,
+    open_task,
+    restart,
+    run_cli,
+    task_of,
+    wait_for_phase,
+    wait_for_round,
+    wait_until,
+)
+
+from flock_p2p.demo.network import Network, run_network
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    plan = make_test_plan(tmp_path_factory.mktemp("net"), peers=5, rounds=20)
+    with run_network(plan) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def newcomer(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A sixth peer's home, joined by hand with nothing but an address."""
+    home = tmp_path_factory.mktemp("newcomer") / "home"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flock_p2p", "join", "--home", str(home), "--port", "0", "--domain", "records",
+         "--domain-slice", "9", "--bootstrap", network.addresses[0]],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        yield home
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+        assert network.plan.genesis.hash.hex() in out
+        assert process.returncode in (0, 130)
+
+
+def heads(network: Network) -> set[tuple[int, str]]:
+    statuses = [network.ask(peer.number, "status") for peer in network.plan.peers]
+    return {(status["height"], status["state_root"]) for status in statuses}
+
+
+def test_a_chain_of_processes_agrees_and_is_silent_without_work(network: Network) -> None:
+    wait_until("one head everywhere", 30, lambda: len(heads(network)) == 1)
+    ((height, _),) = heads(network)
+    assert height <= 2  # nothing to do: no blocks but a heartbeat
+
+
+def test_a_round_trains_votes_adopts_and_pays(network: Network) -> None:
+    open_task(network)
+    first = wait_until("the task is seen", 60, lambda: task_of(network).get("adapter"))
+    wait_for_round(network, 2, 240)
+    task = wait_until("an adopted adapter", 240, lambda: (t := task_of(network)) and t["adapter"] != first and t)
+    assert task["round"] >= 2
+    paid = wait_until(
+        "rewards claimed by everybody", 60,
+        lambda: all(task_of(network, peer.number)["claimed_until"] >= 2 for peer in network.plan.peers),
+    )  # fmt: skip
+    assert paid
+
+
+def test_a_newcomer_gets_coins_bonds_and_is_drawn_within_three_rounds(network: Network, newcomer: Path) -> None:
+    bonded = wait_until(
+        "the newcomer is bonded", 120, lambda: (task := ask_home(newcomer)["task"]) and task["joined"] and task
+    )
+    account = ask_home(newcomer)["account"]
+    seen: set[int] = set()
+
+    def is_drawn() -> bool:
+        task = task_of(network)
+        seen.add(task["round"])
+        return account in task["proposers"] + task["voters"]
+
+    wait_until("the newcomer has a seat", 400, is_drawn)
+    assert max(seen) <= bonded["round"] + 3
+
+
+@pytest.mark.parametrize("phase", ["COMMIT", "AVAILABILITY"])
+def test_a_peer_killed_in_a_round_does_not_stop_it_and_resumes(network: Network, phase: str) -> None:
+    task = wait_for_phase(network, phase)
+    kill(network, 4)
+    wait_for_round(network, task["round"] + 1, 240)
+    restart(network, 4)
+    wait_until(
+        "the killed peer is level with the others", 60,
+        lambda: network.ask(4, "status")["height"] >= network.ask(0, "status")["height"] - 2,
+    )  # fmt: skip
+    assert wait_until("its task is back", 60, lambda: task_of(network, 4).get("joined"))
+
+
+def test_joining_with_a_wrong_genesis_hash_fails_at_once_and_leaves_nothing_running(
+    network: Network, tmp_path: Path
+) -> None:
+    done = run_cli(
+        "join", "--home", str(tmp_path), "--quiet", "--port", "0", "--bootstrap", network.addresses[0],
+        "--genesis", "ab" * 32, timeout=40,
+    )  # fmt: skip
+    assert done.returncode not in (0, 130)
+    assert "genesis" in done.stderr and "Traceback" not in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_bootstrap_that_does_not_answer_is_said_within_seconds(tmp_path: Path, network: Network) -> None:
+    dead = re.sub(r"/tcp/\d+/", "/tcp/9/", network.addresses[0])
+    done = run_cli("join", "--home", str(tmp_path), "--quiet", "--port", "0", "--bootstrap", dead, timeout=40)
+    assert done.returncode == 3
+    assert "bootstrap" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path, network: Network) -> None:
+    taken = re.search(r"/tcp/(\d+)/", network.addresses[1])
+    assert taken is not None
+    done = run_cli(
+        "join", "--home", str(tmp_path), "--quiet", "--port", taken[1], "--bootstrap", network.addresses[0],
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert taken[1] in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_home_is_not_used_twice(network: Network) -> None:
+    home = network.plan.peers[1].home
+    done = run_cli("join", "--home", str(home), "--quiet", "--port", "0", timeout=40)
+    assert done.returncode == 3 and "in use" in done.stderr
+    assert run_cli("verify", "--home", str(home)).returncode == 3
+
+
+def test_verify_passes_on_a_stopped_home_and_fails_when_a_byte_of_a_proposal_flips(network: Network) -> None:
+    """Last: it stops a peer for good."""
+    peer = network.plan.peers[3]
+    wait_until("proposals are kept", 60, lambda: task_of(network, 3)["kept_until"] >= 2)
+    network.ask(3, "stop")
+    network.processes[3].wait(30)
+    good = run_cli("verify", "--home", str(peer.home), timeout=300)
+    assert good.returncode == 0, good.stdout + good.stderr
+    delta = min((peer.home / "blobs" / "files").iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(delta.read_bytes())
+    data[len(data) // 2] ^= 1
+    os.chmod(delta, 0o600)
+    delta.write_bytes(data)
+    bad = run_cli("verify", "--home", str(peer.home), timeout=300)
+    assert bad.returncode == 1
+    assert delta.name[:12] in bad.stdout or "proposal" in bad.stdout
