@@ -237,9 +237,6 @@ class BoardModel:
             if not row.held >> index & 1:
                 continue
             verdict = tally.verdicts[index]
-            scored = sum(not filters[index] & FILTER_NO_SCORE for _, filters in rows)
-            if verdict in (Verdict.ACCEPTED, Verdict.REJECTED_LOSS) and 2 * scored <= len(rows):
-                verdict = Verdict.VOID
             row.verdicts[who] = verdict
             if verdict is Verdict.ACCEPTED:
                 self.members[who].last_accepted = self.number

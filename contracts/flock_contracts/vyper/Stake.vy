@@ -51,7 +51,9 @@ release_at: public(HashMap[address, uint256])  # chain time
 
 @external
 @payable
-def initialize(min_validator_stake: uint256, unbonding_delay: uint256, validators: DynArray[GenesisValidator, MAX_VALIDATORS]):
+def initialize(
+    min_validator_stake: uint256, unbonding_delay: uint256, validators: DynArray[GenesisValidator, MAX_VALIDATORS]
+):
     """
     @notice Called once at genesis by the system, with the sum of all stakes as value.
     """
@@ -83,7 +85,8 @@ def bond_validator(vrf_key: bytes32):
     """
     assert msg.value > 0, "stake: bond more than nothing"
     assert vrf_key != empty(bytes32), "stake: a VRF key is needed"
-    assert self.weight_of[msg.sender] == 0 or self.vrf_key[msg.sender] == vrf_key, "stake: the VRF key of a validator is frozen"
+    if self.weight_of[msg.sender] > 0:
+        assert self.vrf_key[msg.sender] == vrf_key, "stake: the VRF key of a validator is frozen"
     self.vrf_key[msg.sender] = vrf_key
     self.stake_of[msg.sender] += msg.value
     log Bonded(account=msg.sender, amount=msg.value, stake=self.stake_of[msg.sender])

@@ -1,0 +1,175 @@
+# pragma version 0.4.3
+"""
+@title The books of the board: what it stores, and whose money is where
+@notice Every change of a bond, and every verdict, goes through here. Knows nothing of the order of phases.
+"""
+
+import IBeacon
+import events
+import packing
+import types
+
+initialized: public(bool)
+seed_delay: public(uint256)
+phase_min_blocks: public(uint256)
+invalid_bytes_slash: public(uint256)
+norm_slash: public(uint256)
+missed_reveal_slash: public(uint256)
+bond_unlock_rounds: public(uint256)
+unbonding_delay: public(uint256)
+
+task_count: public(uint256)
+live: DynArray[uint256, types.MAX_TASKS]
+tasks: HashMap[uint256, types.Task]
+accounts: HashMap[uint256, DynArray[address, types.MAX_PARTICIPANTS]]
+members: HashMap[uint256, HashMap[address, types.Member]]
+leavers: HashMap[uint256, HashMap[address, types.Leaver]]
+rounds: HashMap[uint256, HashMap[uint256, types.Round]]
+proposals: HashMap[uint256, HashMap[uint256, types.Proposal[types.SEATS]]]
+ballots: HashMap[uint256, HashMap[uint256, types.Ballot[types.SEATS]]]
+owners: HashMap[uint256, HashMap[bytes32, types.Owner]]
+adoptions: HashMap[uint256, HashMap[uint256, HashMap[bytes32, uint256]]]
+
+total_bonds: public(uint256)
+total_unbonding: public(uint256)
+total_pots: public(uint256)
+total_rewards: public(uint256)
+burned: public(uint256)
+
+
+@view
+@internal
+def _is_free(task: uint256, account: address) -> bool:
+    """
+    @notice Whether nothing of this round, or of the last acceptance, can still concern its bond.
+    """
+    phase: uint256 = self.tasks[task].phase
+    if phase == types.ENDED:
+        return True
+    member: types.Member = self.members[task][account]
+    round: uint256 = self.tasks[task].round
+    if member.last_accepted > 0 and round <= member.last_accepted + self.bond_unlock_rounds:
+        return False
+    if phase == types.WAITING:
+        return True
+    if member.seat >> 5 == round:
+        return False
+    return phase > types.DRAW_VOTERS or self._weight(task, account) == 0
+
+
+@view
+@internal
+def _weight(task: uint256, account: address) -> uint256:
+    """
+    @notice The weight in this round's draws, 0 for who is not eligible. Only asked before the round's first slash.
+    """
+    close_height: uint256 = self.tasks[task].close_height
+    member: types.Member = self.members[task][account]
+    if member.joined_height > close_height or (member.leaving_at > 0 and member.leaving_at < close_height):
+        return 0
+    weight: uint256 = member.bond
+    if member.fresh_height > close_height:
+        weight -= member.fresh
+    return weight if weight >= self.tasks[task].terms.min_bond else 0
+
+
+@internal
+def _remove(task: uint256, account: address):
+    """
+    @notice Free its row, in the order of the others, and start to unbond.
+    """
+    member: types.Member = self.members[task][account]
+    if member.leaving_at == 0 and member.bond >= self.tasks[task].terms.min_bond:
+        self.tasks[task].able -= 1
+    count: uint256 = len(self.accounts[task])
+    found: bool = False
+    for index: uint256 in range(count, bound=types.MAX_PARTICIPANTS):
+        if found:
+            self.accounts[task][index - 1] = self.accounts[task][index]
+        elif self.accounts[task][index] == account:
+            found = True
+    self.accounts[task].pop()
+    self.members[task][account] = empty(types.Member)
+    release_at: uint256 = self._now() + self.unbonding_delay
+    self.leavers[task][account].amount += member.bond
+    self.leavers[task][account].release_at = release_at
+    self.total_bonds -= member.bond
+    self.total_unbonding += member.bond
+    log events.Left(task=task, account=account, amount=member.bond, release_at=release_at)
+
+
+@internal
+def _slash(task: uint256, round: uint256, account: address, bps: uint256) -> uint256:
+    """
+    @notice Burn a part of a seated participant's bond; nothing in a round that is too small to be judged.
+    """
+    if self.rounds[task][round].candidates < types.PAID_FROM:
+        return 0
+    bond: uint256 = self.members[task][account].bond
+    amount: uint256 = bond * bps // types.BPS
+    if amount == 0:
+        return 0
+    min_bond: uint256 = self.tasks[task].terms.min_bond
+    if bond >= min_bond and bond - amount < min_bond and self.members[task][account].leaving_at == 0:
+        self.tasks[task].able -= 1
+    self.members[task][account].bond = bond - amount
+    self.total_bonds -= amount
+    self.burned += amount
+    log events.Slashed(task=task, round=round, account=account, amount=amount)
+    return amount
+
+
+@view
+@internal
+def _seat(task: uint256, round: uint256, phase: uint256, role: uint256) -> uint256:
+    """
+    @notice The sender's index in its role; reverts where round, phase or role are not the ones asked for.
+    """
+    assert self.tasks[task].round == round, "board: not the running round"
+    assert self.tasks[task].phase == phase, "board: not the phase for this"
+    seat: uint256 = self.members[task][msg.sender].seat
+    assert seat >> 5 == round and round > 0, "board: not seated in this round"
+    assert (seat >> 4) & 1 == (1 if role == types.ROLE_VOTER else 0), "board: seated in the other role"
+    return seat & 15
+
+
+@internal
+def _judge(task: uint256, round: uint256, index: uint256, verdict: uint256, slash: uint256):
+    """
+    @notice Write down the one verdict of a proposal, and slash its proposer by so many bps.
+    """
+    account: address = self.rounds[task][round].proposers[index]
+    packed: uint256 = self.rounds[task][round].verdicts
+    self.rounds[task][round].verdicts = packing._with_nibble(packed, index, verdict)
+    slashed: uint256 = self._slash(task, round, account, slash) if slash > 0 else 0
+    log events.Verdict(task=task, round=round, account=account, verdict=verdict, slashed=slashed)
+
+
+@internal
+def _enter(task: uint256, phase: uint256):
+    self.tasks[task].phase = phase
+    self.tasks[task].phase_started = self._now()
+    self.tasks[task].phase_block = block.number
+    log events.PhaseChanged(task=task, round=self.tasks[task].round, phase=phase)
+
+
+@view
+@internal
+def _now() -> uint256:
+    return staticcall IBeacon(types.BEACON).chain_time()
+
+
+@view
+@internal
+def _check_running(task: uint256):
+    assert task > 0 and task <= self.task_count, "board: no such task"
+    assert self.tasks[task].phase != types.ENDED, "board: the task has ended"
+
+
+@view
+@internal
+def _has_enough(task: uint256) -> bool:
+    """
+    @notice Whether a round can start: enough participants, and never fewer than one to propose and one to vote.
+    """
+    return self.tasks[task].able >= max(self.tasks[task].terms.min_participants, 2)

@@ -1,0 +1,145 @@
+# pragma version 0.4.3
+"""
+@title Everything that the board logs
+"""
+
+import types
+
+event TaskOpened:
+    task: indexed(uint256)
+    creator: indexed(address)
+    document: bytes32
+    adapter: bytes32
+    pot: uint256
+
+event Joined:
+    task: indexed(uint256)
+    account: indexed(address)
+    domain: bytes32
+    amount: uint256
+    bond: uint256
+
+event LeaveRequested:
+    task: indexed(uint256)
+    account: indexed(address)
+
+event Left:
+    task: indexed(uint256)
+    account: indexed(address)
+    amount: uint256
+    release_at: uint256
+
+event BondWithdrawn:
+    task: indexed(uint256)
+    account: indexed(address)
+    amount: uint256
+
+event TaskStopped:
+    task: indexed(uint256)
+    round: uint256
+
+event TaskEnded:
+    task: indexed(uint256)
+    round: uint256
+    pot: uint256
+
+event PotWithdrawn:
+    task: indexed(uint256)
+    creator: indexed(address)
+    amount: uint256
+
+event PhaseChanged:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    phase: uint256
+
+event SeedHeight:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    height: uint256
+
+event Drawn:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    role: uint256  # 1 = proposers, 2 = voters
+    seed: bytes32
+    accounts: DynArray[address, types.SEATS]
+
+event Committed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    commitment: bytes32
+
+event Revealed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    manifest: bytes32
+
+event Availability:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    held: uint256
+    invalid: uint256
+
+event InputSet:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    held_set: uint256
+
+event ScoresCommitted:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    commitment: bytes32
+
+event ScoresRevealed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+
+event Tallied:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    center: int256
+    mad: int256
+    accepted: uint256
+
+event Verdict:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    verdict: uint256
+    slashed: uint256
+
+event AdoptionAttested:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    adapter: bytes32
+
+event Adopted:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    adapter: bytes32
+
+event Settled:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    share: uint256
+    per_proposer: uint256
+    per_voter: uint256
+
+event Claimed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    amount: uint256
+
+event Slashed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    amount: uint256

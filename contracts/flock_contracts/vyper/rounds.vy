@@ -1,0 +1,205 @@
+# pragma version 0.4.3
+"""
+@title How each phase closes, and how a round is settled
+@notice Nothing here needs a participant to act.
+"""
+
+import book
+import events
+import packing
+import seating
+import types
+
+uses: (book, seating)
+
+
+@internal
+def _close_commit(task: uint256):
+    if book.rounds[task][book.tasks[task].round].committed == 0:
+        self._finish_round(task)
+        return
+    seating._await_seed(task)
+    book._enter(task, types.DRAW_VOTERS)
+
+
+@internal
+def _close_reveal(task: uint256):
+    """
+    @notice An unopened commitment costs a part of the bond.
+    """
+    round: uint256 = book.tasks[task].round
+    unopened: uint256 = book.rounds[task][round].committed & ~book.rounds[task][round].revealed
+    for index: uint256 in range(types.SEATS):
+        if packing._has(unopened, index):
+            book._judge(task, round, index, types.UNOPENED, book.missed_reveal_slash)
+    if self._judged_later(task, round) == 0:
+        self._finish_round(task)
+    else:
+        book._enter(task, types.AVAILABILITY)
+
+
+@view
+@internal
+def _judged_later(task: uint256, round: uint256) -> uint256:
+    """
+    @notice Bitmap of the revealed proposals without a verdict.
+    """
+    revealed: uint256 = book.rounds[task][round].revealed
+    verdicts: uint256 = book.rounds[task][round].verdicts
+    open: uint256 = 0
+    for index: uint256 in range(types.SEATS):
+        if packing._has(revealed, index) and packing._nibble(verdicts, index) == types.UNJUDGED:
+            open |= 1 << index
+    return open
+
+
+@internal
+def _close_availability(task: uint256):
+    """
+    @notice Two thirds of all seats fix the input set, or agree on invalid bytes; anything else is void.
+    """
+    round: uint256 = book.tasks[task].round
+    open: uint256 = self._judged_later(task, round)
+    seats: uint256 = len(book.rounds[task][round].voters)
+    counts: uint256[32] = self._attestations(task, round, seats)
+    held_set: uint256 = 0
+    for index: uint256 in range(types.SEATS):
+        if not packing._has(open, index):
+            continue
+        if packing._has_two_thirds(counts[index], seats):
+            held_set |= 1 << index
+        elif packing._has_two_thirds(counts[index + types.SEATS], seats):
+            book._judge(task, round, index, types.INVALID, book.invalid_bytes_slash)
+        else:
+            book._judge(task, round, index, types.VOID, 0)
+    book.rounds[task][round].held_set = held_set
+    log events.InputSet(task=task, round=round, held_set=held_set)
+    if held_set == 0:
+        self._finish_round(task)
+    else:
+        book._enter(task, types.SCORE_COMMIT)
+
+
+@view
+@internal
+def _attestations(task: uint256, round: uint256, seats: uint256) -> uint256[32]:
+    """
+    @notice Votes for "held" by proposer, then votes for "invalid".
+    """
+    counts: uint256[32] = empty(uint256[32])
+    for voter: uint256 in range(seats, bound=types.SEATS):
+        attestation: uint256 = book.ballots[task][round][voter].attestation
+        if attestation == 0:
+            continue
+        for bit: uint256 in range(32):
+            counts[bit] += (attestation >> bit) & 1
+    return counts
+
+
+@internal
+def _close_score_commit(task: uint256):
+    if book.rounds[task][book.tasks[task].round].score_committed == 0:
+        self._void(task)
+    else:
+        book._enter(task, types.SCORE_REVEAL)
+
+
+@internal
+def _close_score_reveal(task: uint256):
+    round: uint256 = book.tasks[task].round
+    revealed: uint256 = book.rounds[task][round].score_revealed
+    unopened: uint256 = book.rounds[task][round].score_committed & ~revealed
+    for index: uint256 in range(types.SEATS):
+        if packing._has(unopened, index):
+            book._slash(task, round, book.rounds[task][round].voters[index], book.missed_reveal_slash)
+    if revealed == 0:
+        self._void(task)
+    else:
+        book._enter(task, types.TALLY)
+
+
+@internal
+def _void(task: uint256):
+    """
+    @notice Nobody measured, or nobody claimed the tally: no proposal is judged and nobody is paid.
+    """
+    round: uint256 = book.tasks[task].round
+    held_set: uint256 = book.rounds[task][round].held_set
+    for index: uint256 in range(types.SEATS):
+        if packing._has(held_set, index):
+            book._judge(task, round, index, types.VOID, 0)
+    self._finish_round(task)
+
+
+@internal
+def _close_adopt(task: uint256):
+    """
+    @notice One adapter needs two thirds of the revealed seats and half of all voters' seats.
+    """
+    round: uint256 = book.tasks[task].round
+    votes: uint256 = book.rounds[task][round].leading_votes
+    revealed: uint256 = packing._count(book.rounds[task][round].score_revealed)
+    if packing._has_two_thirds(votes, revealed) and 2 * votes >= len(book.rounds[task][round].voters):
+        adapter: bytes32 = book.rounds[task][round].leading
+        book.tasks[task].adapter = adapter
+        book.rounds[task][round].adapter_after = adapter
+        log events.Adopted(task=task, round=round, adapter=adapter)
+    self._finish_round(task)
+
+
+@internal
+def _finish_round(task: uint256):
+    """
+    @notice Settle, then start the next round, wait for participants, or end.
+    """
+    round: uint256 = book.tasks[task].round
+    last: uint256 = book.tasks[task].terms.rounds + book.tasks[task].terms.extra_rounds
+    self._settle(task, round, last - round + 1)
+    if book.tasks[task].stopped or round >= last:
+        self._end(task)
+        return
+    book.tasks[task].round = round + 1
+    if book._has_enough(task):
+        seating._start_round(task)
+    else:
+        book._enter(task, types.WAITING)
+
+
+@internal
+def _settle(task: uint256, round: uint256, rounds_left: uint256):
+    """
+    @notice Set the round's pay aside. What does not divide, and what nobody earned, stays in the pot.
+    """
+    book.rounds[task][round].settled = True
+    share: uint256 = 0
+    per_proposer: uint256 = 0
+    per_voter: uint256 = 0
+    if book.rounds[task][round].tallied and book.rounds[task][round].candidates >= types.PAID_FROM:
+        share = book.tasks[task].pot // rounds_left
+        proposers: uint256 = book.rounds[task][round].accepted_count
+        voters: uint256 = packing._count(book.rounds[task][round].earning)
+        proposers_part: uint256 = share * book.tasks[task].terms.proposer_share // types.BPS
+        if proposers > 0:
+            per_proposer = proposers_part // proposers
+        if voters > 0:
+            per_voter = (share - proposers_part) // voters
+        owed: uint256 = per_proposer * proposers + per_voter * voters
+        book.tasks[task].pot -= owed
+        book.total_pots -= owed
+        book.total_rewards += owed
+        book.rounds[task][round].share = share
+        book.rounds[task][round].per_proposer = per_proposer
+        book.rounds[task][round].per_voter = per_voter
+    log events.Settled(task=task, round=round, share=share, per_proposer=per_proposer, per_voter=per_voter)
+
+
+@internal
+def _end(task: uint256):
+    count: uint256 = len(book.live)
+    for index: uint256 in range(count, bound=types.MAX_TASKS):
+        if book.live[index] == task:
+            book.live[index] = book.live[count - 1]
+            book.live.pop()
+            break
+    book._enter(task, types.ENDED)
+    log events.TaskEnded(task=task, round=book.tasks[task].round, pot=book.tasks[task].pot)

@@ -1,0 +1,217 @@
+# pragma version 0.4.3
+"""
+@title The board's words: limits, phases, verdicts, and the shape of what it stores and shows
+"""
+
+SYSTEM: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE
+BEACON: constant(address) = 0x0000000000000000000000000000000000f10c01
+
+MAX_TASKS: constant(uint256) = 64  # running at one time: `due_tasks` walks over them in every block
+MAX_PARTICIPANTS: constant(uint256) = 64  # of a task: a draw walks over them
+SEATS: constant(uint256) = 16  # proposers, and voters, of a round at most
+MAX_POKES: constant(uint256) = 16  # in a block
+MAX_ROUNDS: constant(uint256) = 100_000
+MAX_SECONDS: constant(uint256) = 365 * 86_400
+BPS: constant(uint256) = 10_000
+PAID_FROM: constant(uint256) = 4  # eligible participants; with fewer, no pay and no slash
+MIN_VOTERS: constant(uint256) = 3
+MAD_NUMERATOR: constant(int256) = 7_413  # 1.4826 makes a median deviation comparable to a standard deviation
+MAD_DENOMINATOR: constant(int256) = 5_000
+
+WAITING: constant(uint256) = 0
+DRAW_PROPOSERS: constant(uint256) = 1
+COMMIT: constant(uint256) = 2
+DRAW_VOTERS: constant(uint256) = 3
+REVEAL: constant(uint256) = 4
+AVAILABILITY: constant(uint256) = 5
+SCORE_COMMIT: constant(uint256) = 6
+SCORE_REVEAL: constant(uint256) = 7
+TALLY: constant(uint256) = 8
+ADOPT: constant(uint256) = 9
+ENDED: constant(uint256) = 10
+
+UNJUDGED: constant(uint256) = 0
+ACCEPTED: constant(uint256) = 1
+REJECTED_LOSS: constant(uint256) = 2
+REJECTED_NORM: constant(uint256) = 3
+SLASHED_NORM: constant(uint256) = 4
+DUPLICATE: constant(uint256) = 5
+VOID: constant(uint256) = 6
+INVALID: constant(uint256) = 7
+UNOPENED: constant(uint256) = 8
+
+FILTER_NORM_REJECT: constant(uint256) = 1
+FILTER_NORM_SLASH: constant(uint256) = 2
+FILTER_NEAR_DUPLICATE: constant(uint256) = 4
+FILTER_NO_SCORE: constant(uint256) = 8
+
+ROLE_PROPOSER: constant(uint256) = 1
+ROLE_VOTER: constant(uint256) = 2
+
+struct Terms:
+    rounds: uint256  # guaranteed
+    extra_rounds: uint256  # more, unless the creator stops the task
+    proposers: uint256
+    voters: uint256
+    min_participants: uint256
+    min_bond: uint256  # wei
+    proposer_share: uint256  # bps of a round's share; the rest is the voters'
+    commit_seconds: uint256
+    reveal_seconds: uint256
+    availability_seconds: uint256
+    score_commit_seconds: uint256
+    score_reveal_seconds: uint256
+    tally_seconds: uint256
+    adopt_seconds: uint256
+    loss_limit: uint256  # millionths
+    mad_multiple: uint256
+    wait_seconds: uint256
+
+struct Task:
+    creator: address
+    document: bytes32
+    adapter0: bytes32
+    adapter: bytes32
+    terms: Terms
+    pot: uint256
+    round: uint256
+    phase: uint256
+    phase_started: uint256  # chain time
+    phase_block: uint256
+    close_height: uint256  # who bonded later takes no part in this round's draws
+    seed_height: uint256
+    able: uint256  # participants with a sufficient bond that did not ask to leave
+    stopped: bool
+
+struct Member:
+    bond: uint256
+    fresh: uint256  # the part of the bond that was added at fresh_height, or after the last close
+    fresh_height: uint256
+    joined_height: uint256  # 0 = no participant
+    joined_round: uint256
+    domain: bytes32
+    last_accepted: uint256  # round, 0 = none
+    leaving_at: uint256  # height of the request, 0 = stays
+    seat: uint256  # round << 5 | (16 for a voter) | index
+
+struct Leaver:
+    amount: uint256
+    release_at: uint256  # chain time
+
+struct Round:
+    candidates: uint256
+    proposers: DynArray[address, SEATS]
+    voters: DynArray[address, SEATS]
+    committed: uint256  # bitmaps by seat
+    revealed: uint256
+    attested: uint256
+    held_set: uint256
+    score_committed: uint256
+    score_revealed: uint256
+    earning: uint256
+    adoption_votes: uint256
+    claimed: uint256  # proposers in bits 0-15, voters in bits 16-31
+    verdicts: uint256  # 4 bits by proposer
+    tallied: bool
+    settled: bool
+    medians: uint256[2]
+    center: int256
+    mad: int256
+    leading: bytes32
+    leading_votes: uint256
+    adapter_before: bytes32
+    adapter_after: bytes32
+    share: uint256
+    accepted_count: uint256
+    per_proposer: uint256
+    per_voter: uint256
+
+struct Proposal:
+    commitment: bytes32
+    manifest: bytes32
+    order: uint256  # of its commitment in the round, from 1
+
+struct Ballot:
+    attestation: uint256  # held | invalid << 16
+    score_commitment: bytes32
+    scores: uint256[2]
+    filters: uint256
+
+struct Owner:
+    round: uint256  # 0 = nobody
+    index: uint256
+
+struct Claims:
+    medians: int256[SEATS]
+    center: int256
+    mad: int256
+
+struct Sheet:
+    counts: uint256[SEATS]  # scores of each proposal
+    filters: uint256[SEATS]  # filter verdict of each proposal
+    rejected: uint256  # bitmap: rejected by loss
+
+struct RoundView:
+    phase: uint256
+    round: uint256
+    phase_started: uint256
+    deadline: uint256
+    seed_height: uint256
+    adapter: bytes32
+    candidate_count: uint256
+    proposers: DynArray[address, SEATS]
+    voters: DynArray[address, SEATS]
+    committed: uint256
+    revealed: uint256
+    manifests: DynArray[bytes32, SEATS]
+    attested: uint256
+    held_set: uint256
+    score_committed: uint256
+    score_revealed: uint256
+    tallied: bool
+    verdicts: DynArray[uint256, SEATS]
+    adoption_votes: uint256
+    paid: bool
+
+struct RoundResult:
+    proposers: DynArray[address, SEATS]
+    voters: DynArray[address, SEATS]
+    manifests: DynArray[bytes32, SEATS]
+    held: DynArray[uint256, SEATS]
+    invalid: DynArray[uint256, SEATS]
+    held_set: uint256
+    verdicts: DynArray[uint256, SEATS]
+    medians: DynArray[int256, SEATS]
+    center: int256
+    mad: int256
+    scores_revealed: uint256
+    earning: uint256
+    adapter_before: bytes32
+    adapter_after: bytes32
+    share: uint256
+    accepted_count: uint256
+    per_proposer: uint256
+    per_voter: uint256
+    tallied: bool
+    settled: bool
+
+struct TaskView:
+    creator: address
+    document: bytes32
+    adapter0: bytes32
+    adapter: bytes32
+    terms: Terms
+    pot: uint256
+    round: uint256
+    phase: uint256
+    stopped: bool
+    ended: bool
+    participants: uint256
+
+struct ParticipantRow:
+    account: address
+    bond: uint256
+    domain: bytes32
+    joined_round: uint256
+    last_accepted: uint256
+    leaving_at: uint256
