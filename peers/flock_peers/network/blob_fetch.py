@@ -73,6 +73,7 @@ class Download:
 
     async def _pump(self, account: Account) -> None:
         stream = await self._open_stream(account)
+        stream.expect_bulk()
         asked: deque[Range] = deque()
         try:
             while self._left:

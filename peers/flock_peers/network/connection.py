@@ -13,6 +13,7 @@ from libp2p.io.exceptions import ConnectionClosedError
 from flock_peers.network.limits import Limits
 
 _GULP = 256 << 10  # one system call for several Noise messages
+_SLICE = 64 << 10  # that much must go out in `write_seconds`: 2 KB/s
 _CLOSE_SECONDS = 1.0  # to bring out what was written before close
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))  # a pulled cable shows after 30 s
 
@@ -26,7 +27,6 @@ class BufferedConnection(ReadWriteCloser):
         self._wake, self._room = trio.Event(), trio.Event()
         self._closing = trio.CancelScope()
         self._is_closing = False
-        self._read_lock = trio.Lock()
         self._budget: int | None = limits.handshake_bytes
         self.closed = trio.Event()
         self.remote = _socket_name(stream, remote=True)
@@ -48,13 +48,17 @@ class BufferedConnection(ReadWriteCloser):
                         await self._wake.wait()
                         continue
                     data, self._unsent = self._unsent, bytearray()
+                    await self._send(memoryview(data))
                     self._room.set()
-                    with trio.fail_after(self._limits.write_seconds):
-                        await self._stream.send_all(memoryview(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             pass
         finally:
             self.abort()
+
+    async def _send(self, data: memoryview) -> None:
+        for start in range(0, len(data), _SLICE):
+            with trio.fail_after(self._limits.write_seconds):
+                await self._stream.send_all(data[start : start + _SLICE])
 
     async def wait_room(self) -> None:
         while len(self._unsent) >= self._limits.unsent_bytes:
@@ -63,6 +67,10 @@ class BufferedConnection(ReadWriteCloser):
             await self._room.wait()
 
     async def write(self, data: bytes) -> None:
+        self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """Hand bytes to the writer. Raises ConnectionClosedError when it is closed, or when nobody reads acks."""
         self._check_open()
         if len(self._unsent) > 4 * self._limits.unsent_bytes:  # only frames that never wait (acks, pings) get here
             self.abort()
@@ -72,21 +80,32 @@ class BufferedConnection(ReadWriteCloser):
 
     async def read(self, n: int | None = None) -> bytes:
         """Exactly n bytes, or fewer at the end of the connection."""
-        async with self._read_lock:
-            if n is None:
-                n = max(1, len(self._unread))
-            self._spend(n)
-            while len(self._unread) < n:
-                try:
-                    data = await self._stream.receive_some(_GULP)
-                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                    raise ConnectionClosedError("connection lost", transport="tcp") from error
-                if not data:
-                    break
-                self._unread += data
-            taken = bytes(self._unread[:n])
-            del self._unread[:n]
-            return taken
+        if n is None:
+            return await self.read_some()
+        self._spend(n)
+        while len(self._unread) < n:
+            data = await self._receive()
+            if not data:
+                break
+            self._unread += data
+        taken = bytes(self._unread[:n])
+        del self._unread[:n]
+        return taken
+
+    async def read_some(self) -> bytes:
+        """Whatever is here, or the next that comes; empty at the end. One reader at a time."""
+        if self._unread:
+            taken, self._unread = bytes(self._unread), bytearray()
+        else:
+            taken = await self._receive()
+        self._spend(len(taken))
+        return taken
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(_GULP))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ConnectionClosedError("connection lost", transport="tcp") from error
 
     def _spend(self, n: int) -> None:
         if self._budget is None:
@@ -107,6 +126,11 @@ class BufferedConnection(ReadWriteCloser):
             self._closing.deadline = trio.current_time() + _CLOSE_SECONDS
             self._wake.set()
             self._room.set()
+
+    def abort_soon(self) -> None:
+        """Close the socket, unless a close that brings out what was written is under way."""
+        if not self._is_closing:
+            self.abort()
 
     def abort(self) -> None:
         """Close the socket now. Safe from anywhere, any number of times."""

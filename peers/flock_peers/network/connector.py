@@ -14,6 +14,7 @@ from flock_peers.network.addresses import AddressBook, Entry
 from flock_peers.network.hello import decode_addresses
 from flock_peers.network.identity import Address
 from flock_peers.network.limits import Limits
+from flock_peers.network.stack import contained
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,8 @@ class Connector:
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._save_often)
-            self._nursery.start_soon(self._ask_often)
+            self._nursery.start_soon(contained, self._save_often)
+            self._nursery.start_soon(contained, self._ask_often)
             while True:
                 wait = self._dial_due()
                 self._wake = trio.Event()
@@ -59,7 +60,7 @@ class Connector:
         for entry in wanted:
             if entry.due <= now and len(self._dialing) < self._limits.parallel_dials:
                 self._dialing.add(entry.account)
-                self._nursery.start_soon(self._try, entry)
+                self._nursery.start_soon(contained, self._try, entry)
         later = [entry.due - now for entry in wanted if entry.account not in self._dialing]
         return max(0.05, min(later, default=self._limits.redial_seconds_max))
 

@@ -28,7 +28,7 @@ from flock_peers.network.link import Link, Stream
 from flock_peers.network.listener import open_listener
 from flock_peers.network.messages import Outbox, receive
 from flock_peers.network.peer_table import Peer, PeerTable
-from flock_peers.network.stack import Stack, StreamHandler
+from flock_peers.network.stack import Stack, StreamHandler, contained
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ class Host:
         self.book.on_success(link.account)
         if self._table.add(link):
             log.info("connected to 0x%s at %s", link.account.hex(), link.remote)
-            self._nursery.start_soon(self._connector.learn_from, link.account)
+            self._nursery.start_soon(contained, self._connector.learn_from, link.account)
             self._tell(self._on_connected, link.account)
 
     def _forget(self, link: Link) -> None:
@@ -196,13 +196,7 @@ class Host:
 
     def _tell(self, handlers: Iterable[PeerHandler], account: Account) -> None:
         for handler in handlers:
-            self._nursery.start_soon(self._contain, handler, account)
-
-    async def _contain(self, handler: PeerHandler, account: Account) -> None:
-        try:
-            await handler(account)
-        except Exception:
-            log.exception("a handler of connections failed for 0x%s", account.hex())
+            self._nursery.start_soon(contained, handler, account)
 
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""
@@ -257,7 +251,7 @@ class Host:
         outbox = peer.outboxes.get(protocol)
         if outbox is None:
             outbox = peer.outboxes[protocol] = Outbox(protocol, self.limits, peer.newest_link, self._count_dropped)
-            self._nursery.start_soon(self._run_outbox, peer, outbox)
+            self._nursery.start_soon(contained, self._run_outbox, peer, outbox)
         outbox.put(payload)
         self.counters.messages_sent += 1
         return True
@@ -405,7 +399,7 @@ class Host:
             self._nursery.start_soon(self._supervise, listener)
             while self._stack is None:
                 await self._table.wait_changed()
-            self._nursery.start_soon(self._connector.run)
+            self._nursery.start_soon(contained, self._connector.run)
             task_status.started()
 
 

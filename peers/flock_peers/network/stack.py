@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import trio
-from libp2p.abc import ISecureConn
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.defaults import get_default_protocols
@@ -25,8 +24,6 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, Yamux
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.exceptions import MuxerUpgradeFailure
@@ -40,6 +37,8 @@ from flock_peers.network.connection import BufferedConnection
 from flock_peers.network.identity import Address, key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import MAX_PROTOCOL_NAME, Link, ProtocolNames, Stream
+from flock_peers.network.session import Noise, NoiseSession
+from flock_peers.network.yamux import Muxer
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +59,14 @@ class _Guard:
         self._manager = manager
 
     def run_task(self, task: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> None:
-        self._manager.run_task(partial(_contained, task), *args, name=name or getattr(task, "__name__", "task"))
+        self._manager.run_task(partial(contained, task), *args, name=name or getattr(task, "__name__", "task"))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._manager, name)
 
 
-async def _contained(task: Callable[..., Awaitable[Any]], *args: Any) -> None:
+async def contained(task: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """Run a task whose failure is worth a line in the log and nothing more."""
     try:
         await task(*args)
     except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
@@ -83,57 +83,23 @@ class GuardedService:
         return _Guard(self._manager)
 
 
-class GuardedYamux(Yamux):
-    """Stock yamux, but a frame is written whole or not at all, and its end is the end of the socket."""
-
-    def __init__(self, secured: ISecureConn, link: Link, below: BufferedConnection) -> None:
-        async def on_close() -> None:
-            return None
-
-        super().__init__(secured, link.peer_id, is_initiator=secured.is_initiator, on_close=on_close)
-        self.link, self._below = link, below
-
-    async def _write_frame(self, data: bytes) -> None:
-        if len(data) > HEADER_SIZE:  # acknowledgements and pings never wait: the read loop sends them
-            await self._below.wait_room()
-        async with self._write_lock:
-            with trio.CancelScope(shield=True):  # does not block: the bytes go to the writer's buffer
-                await self.secured_conn.write(data)
-        await trio.lowlevel.checkpoint()
-
-    async def start(self) -> None:
-        try:
-            await super().start()
-        finally:
-            self._below.abort()
-
-
 class _Upgrader(TransportUpgrader):
-    """Builds our muxer: the stock MuxerMultistream creates the stock Yamux whatever class it was given."""
+    """Noise only, and our muxer: the stock MuxerMultistream creates the stock Yamux whatever class it was given."""
 
     def __init__(self, key: Key, limits: Limits) -> None:
-        noise = NoiseTransport(key_pair_of(key), noise_privkey=create_x25519_key_pair().private_key)
-        super().__init__({NOISE: noise}, {YAMUX: Yamux})
+        noise = Noise(key_pair_of(key), noise_privkey=create_x25519_key_pair().private_key)
+        super().__init__({NOISE: noise}, {YAMUX: Muxer})
         self._limits = limits
 
-    async def upgrade_connection(self, conn: ISecureConn, peer_id: ID) -> GuardedYamux:
-        below = _below(conn)
-        below.set_authenticated()
+    async def upgrade_connection(self, conn: NoiseSession, peer_id: ID) -> Muxer:
+        conn.below.set_authenticated()
         try:
             await self.muxer_multistream._selector.select(
                 conn, conn.is_initiator, max(1, round(self._limits.negotiate_seconds))
             )
         except Exception as error:
             raise MuxerUpgradeFailure(f"no muxer agreed: {error}") from error
-        link = Link(peer_id, below, self._limits, outbound=conn.is_initiator)
-        return GuardedYamux(conn, link, below)
-
-
-def _below(secured: Any) -> BufferedConnection:
-    raw = secured.conn.read_writer.read_write_closer
-    below = raw.stream
-    assert isinstance(below, BufferedConnection)
-    return below
+        return Muxer(conn, peer_id, Link(peer_id, conn.below, self._limits, outbound=conn.is_initiator))
 
 
 class _NoAutoConnector(AutoConnector):
@@ -279,7 +245,7 @@ class Stack:
                 log.warning("network: cannot accept a connection: %s", error)
                 await trio.sleep(_ACCEPT_PAUSE)
                 continue
-            self._nursery.start_soon(_contained, self._serve_inbound, stream)
+            self._nursery.start_soon(contained, self._serve_inbound, stream)
 
     async def _serve_inbound(self, stream: trio.SocketStream) -> None:
         """Stock, the slot of an inbound connection is never given back, and there is no limit per address."""
@@ -317,7 +283,7 @@ class Stack:
     def _adopt(self, stream: trio.SocketStream) -> BufferedConnection:
         below = BufferedConnection(stream, self.limits)
         self._sockets.add(below)
-        self._nursery.start_soon(_contained, self._write_out, below)
+        self._nursery.start_soon(contained, self._write_out, below)
         return below
 
     async def _write_out(self, below: BufferedConnection) -> None:
@@ -339,13 +305,13 @@ class Stack:
         siblings.append(link)
         for extra in siblings[: -self.limits.max_links_per_peer]:
             extra.abort()
-        self._nursery.start_soon(_contained, self._watch, link)
+        self._nursery.start_soon(contained, self._watch, link)
         return link
 
     async def _watch(self, link: Link) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_contained, self._on_link, link)
+                nursery.start_soon(contained, self._on_link, link)
                 await link.closed.wait()
                 nursery.cancel_scope.cancel()
         finally:
