@@ -32,7 +32,7 @@ from flock_chain.tally import compute_tally
 from flock_contracts.addresses import BOARD
 
 PEOPLE = 8
-EXAMPLES = int(os.environ.get("FLOCK_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("FLOCK_EXAMPLES", "12"))
 who = st.integers(1, PEOPLE)
 amounts = st.sampled_from([0, 1, 99, 100, 101, 250, 1_000, 33_333, 10**18])
 score = st.one_of(st.integers(-400, 400), st.sampled_from([0, 19_999, 20_000, 20_001, 60_000, -(10**9), 10**9]))

@@ -133,6 +133,18 @@ def test_a_slashed_participant_is_not_drawn_and_may_be_evicted_by_anybody() -> N
     game.check_solvent()
 
 
+def test_a_participant_slashed_below_the_minimum_no_longer_counts_as_one() -> None:
+    game = Game(6, min_participants=6)
+    game.play_to_availability()
+    guilty = game.proposers[0]
+    for who in game.voters:
+        game.attest(who, 0, 0b001)
+    game.world.next_block()
+    assert (game.round, game.phase) == (2, WAITING) and game.world.board("due_tasks") == []
+    game.join(guilty, 100)
+    assert game.world.next_block() == [game.task]
+
+
 def test_the_others_keep_their_order_when_somebody_leaves() -> None:
     game = Game(3)
     game.must(account(2), "leave_task")

@@ -1,7 +1,7 @@
 """One round of a task on the compiled contract, from the draw to the pay, with each verdict."""
 
 import pytest
-from board_support import ADAPTER, BOND, CREATOR, NEW_ADAPTER, POT, Game, manifest_of
+from board_support import ADAPTER, BOND, CREATOR, NEW_ADAPTER, POT, Game, manifest_of, padded
 from contracts_support import ADOPT, AVAILABILITY, COMMIT, ENDED, REVEAL, SCORE_COMMIT, SCORE_REVEAL, TALLY, account
 
 from flock_chain.tally import Verdict
@@ -105,6 +105,26 @@ def test_a_round_that_rejects_most_by_loss_is_void_pays_voters_only_and_leaves_t
     assert result["per_proposer"] == 0 and result["per_voter"] > 0
     assert result["adapter_after"] == ADAPTER
     game.check_solvent()
+
+
+def test_half_of_the_input_set_rejected_by_loss_is_no_reason_to_void_the_round() -> None:
+    game = Game(8, proposers=4)
+    game.play_to_tally([[-300, -200, 25_000, 30_000]] * 3)
+    game.tally()
+    assert verdicts(game) == [Verdict.ACCEPTED] * 2 + [Verdict.REJECTED_LOSS] * 2
+
+
+def test_of_two_voters_the_lower_score_is_the_median() -> None:
+    game = Game()
+    game.play_to_scores()
+    rows = [[-3, -2, -1], [-30, -20, -10]]
+    for who, scores in zip(game.voters, rows):
+        game.commit_scores(who, scores)
+    game.until(SCORE_REVEAL, seconds=10)
+    for who, scores in zip(game.voters, rows):
+        game.reveal_scores(who, scores)
+    game.until(TALLY)
+    game.must(CREATOR, "tally", 1, padded([-30, -20, -10]), -20, 10)
 
 
 def test_norm_filters_reject_above_twice_and_slash_above_three_times_the_median() -> None:
@@ -265,6 +285,15 @@ def test_with_fewer_than_four_eligible_a_round_runs_unpaid_and_unslashed() -> No
     game.world.next_block()
     assert verdicts(game) == [Verdict.INVALID] and game.bond_of(game.result(1)["proposers"][0]) == BOND
     assert game.result(1)["share"] == 0
+
+
+def test_a_small_round_adopts_and_pays_nothing() -> None:
+    game = Game(3, min_participants=2, voters=3)
+    game.play_round()
+    result = game.result(1)
+    assert result["verdicts"] == [Verdict.ACCEPTED] and result["adapter_after"] == NEW_ADAPTER
+    assert result["share"] == result["per_proposer"] == result["per_voter"] == 0
+    assert game.world.board("task_view", game.task)["pot"] == POT
 
 
 def test_a_constant_or_empty_score_vector_earns_nothing() -> None:
