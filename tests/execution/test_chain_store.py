@@ -60,7 +60,7 @@ def test_a_kill_in_the_middle_leaves_head_state_and_certificate_in_agreement(tmp
     genesis, reached = make_genesis(), 0
     with ChainStore(tmp_path) as store:
         store.commit(Executor(genesis, store).genesis_writes())
-    for run in range(4):
+    for run in range(3):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")},

@@ -13,7 +13,7 @@ from flock_chain.errors import Unavailable
 from flock_peers.ledger.evm_thread import MAX_WAITING_VIEWS, EvmThread, Priority
 
 DEEPEST = """
-import sys, threading
+import resource, sys, threading
 import trio
 import flock_chain.execution
 from eth.constants import BLANK_ROOT_HASH
@@ -37,6 +37,7 @@ async def ours():
     print(await evm.run(lambda: recurse(State)))
     evm.close()
 
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the crash is meant: nobody needs its core file
 if sys.argv[1] == "stock":
     threading.stack_size(256 << 10)  # the default of some platforms
     thread = threading.Thread(target=recurse, args=(CancunState,))
@@ -92,6 +93,7 @@ def test_too_many_views_are_refused_but_consensus_never() -> None:
         evm, gate = EvmThread(), threading.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(evm.run, gate.wait)
+            await trio.testing.wait_all_tasks_blocked()
             for _ in range(MAX_WAITING_VIEWS):
                 nursery.start_soon(evm.run, lambda: None, Priority.VIEW)
             await trio.testing.wait_all_tasks_blocked()

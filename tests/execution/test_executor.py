@@ -18,9 +18,10 @@ from execution_support import (
 from flock_chain import ecvrf
 from flock_chain.errors import InvalidBlock, InvalidEncoding, InvalidRemote, Misuse
 from flock_chain.execution import records, schedule
-from flock_chain.execution.blocks import Block, Header, compute_ordered_root, decode_block
+from flock_chain.execution.blocks import Block, Header, decode_block
 from flock_chain.execution.executor import CallReverted, Executor, NotNow
 from flock_chain.execution.machine import SYSTEM, MemoryStore, decode_reason, encode_reason
+from flock_chain.execution.ordered_trie import compute_ordered_root
 from flock_chain.execution.transactions import decode_system_transaction, decode_transaction, sign_call
 from flock_contracts import loader
 from flock_contracts.addresses import BEACON, FAUCET
@@ -264,6 +265,14 @@ def test_contracts_that_the_document_does_not_pin_are_refused_by_name() -> None:
         Executor(dataclasses.replace(genesis, contracts=(("Casino", bytes(32)),)), MemoryStore())  # type: ignore[arg-type]
 
 
+def test_a_document_that_a_contract_refuses_is_refused_with_its_reason() -> None:
+    genesis = make_genesis()
+    rows = (dataclasses.replace(genesis.validators[0], vrf_key=bytes(32)), *genesis.validators[1:])
+    executor = Executor(dataclasses.replace(genesis, validators=rows), MemoryStore())
+    with pytest.raises(InvalidEncoding, match=r"Stake.initialize refused .* without a VRF key"):
+        executor.genesis_writes()
+
+
 def test_genesis_places_stakes_and_balances() -> None:
     chain = Chain()
     rows = chain.executor.view("Stake", "validators")
@@ -274,11 +283,11 @@ def test_genesis_places_stakes_and_balances() -> None:
         assert chain.executor.account(key.account).balance == 1_000 * 10**18
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 17, 130])
+@pytest.mark.parametrize("count", [0, 1, 2, 16, 17, 127, 128, 129, 130, 300])
 def test_an_ordered_root_is_pyevms(count: int) -> None:
     from eth.db.trie import _make_trie_root_and_nodes
 
-    items = tuple(bytes([index]) * (index + 1) for index in range(count))
+    items = tuple(bytes([index % 256]) * (index % 50 + 1) for index in range(count))
     assert compute_ordered_root(items) == _make_trie_root_and_nodes(items)[0]
 
 

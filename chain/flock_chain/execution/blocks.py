@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from eth.constants import BLANK_ROOT_HASH, EMPTY_UNCLE_HASH
-from trie import HexaryTrie
+from eth.constants import EMPTY_UNCLE_HASH
 
 from flock_chain.crypto import Digest, keccak256
 from flock_chain.errors import InvalidBlock, InvalidEncoding
 from flock_chain.execution import strict_rlp as rlp
 from flock_chain.execution.machine import Outcome
+from flock_chain.execution.ordered_trie import EMPTY_ROOT
 
-EMPTY_ROOT: bytes = BLANK_ROOT_HASH
 EMPTY_UNCLES: bytes = EMPTY_UNCLE_HASH
 ZERO_32 = bytes(32)
 HEADER_ROOM_BYTES = 1_024  # a header takes at most 650 bytes; the rest is for the lengths of lists
@@ -167,17 +166,6 @@ def _decode_header(item: rlp.Item) -> Header:
     if len(values["extra_data"]) > 32:  # type: ignore[arg-type] # bytes by its row in _FIELD_LENGTHS
         raise InvalidEncoding("header: extra_data above 32 bytes")
     return Header(**values)  # type: ignore[arg-type] # each value has its field's type by the rows above
-
-
-def compute_ordered_root(items: Sequence[bytes]) -> bytes:
-    """The root of the trie that maps each item's RLP-encoded position to it."""
-    if not items:
-        return EMPTY_ROOT
-    trie = HexaryTrie({})
-    with trie.squash_changes() as batch:
-        for index, item in enumerate(items):
-            batch[rlp.encode(index)] = item
-    return bytes(trie.root_hash)
 
 
 Log = tuple[bytes, tuple[int, ...], bytes]  # contract, topics, data

@@ -15,7 +15,6 @@ from flock_chain.execution.blocks import (
     Header,
     Receipt,
     compute_bloom,
-    compute_ordered_root,
     decode_block,
     encode_receipt,
     make_header,
@@ -34,6 +33,7 @@ from flock_chain.execution.machine import (
     run_transaction,
     run_view,
 )
+from flock_chain.execution.ordered_trie import compute_ordered_root
 from flock_chain.execution.transactions import (
     SYSTEM_TYPE,
     SystemTransaction,
@@ -148,8 +148,9 @@ class Executor:
         run = _BlockRun(self, parent, timestamp=timestamp, proposer=proposer, mix=mix)
         run.call_system("Beacon", "on_block", mix, vrf_proof, gas=schedule.ON_BLOCK_GAS)
         if "TaskBoard" in self._contracts:
+            floor = schedule.compute_poke_floor(self.genesis.parameters.block_gas_limit)
             for task in schedule.get_due_tasks(run.state, self._contracts["TaskBoard"]):
-                if run.gas_left >= schedule.POKE_GAS_MIN:
+                if run.gas_left >= floor:
                     run.call_system("TaskBoard", "poke", task, gas=min(schedule.POKE_GAS, run.gas_left))
         for transaction in transactions:
             try:

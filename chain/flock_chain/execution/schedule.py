@@ -18,8 +18,8 @@ from flock_contracts.loader import Contract
 
 MAX_POKES = 16  # the board returns no more
 ON_BLOCK_GAS = 500_000  # it takes about 100,000
-POKE_GAS = 10_000_000  # a draw of 16 + 16 seats or a settlement stays below
-POKE_GAS_MIN = 1_000_000  # with less left in the block the poke waits for the next one
+POKE_GAS = 10_000_000  # the dearest, a draw of 16 out of 64 participants, takes 2.4 M
+POKE_GAS_MIN = 5_000_000  # with less left in the block a poke waits for the next one, instead of failing in this
 VIEW_GAS = 20_000_000  # for what consensus itself asks; bounded like anything else
 _PROOF_OFFSET = 4 + 32 * 3  # selector, mix, offset and length of the proof
 
@@ -55,6 +55,11 @@ def get_due_tasks(state: State, board: Contract) -> list[int]:
     except ValueError:
         return []
     return tasks[:MAX_POKES]
+
+
+def compute_poke_floor(block_gas_limit: int) -> int:
+    """What must be left for a poke to be tried; half of a small block, so that one poke always is."""
+    return min(POKE_GAS_MIN, block_gas_limit // 2)
 
 
 def compute_certificate_commitment(parent_id: bytes, validators: Sequence[GenesisValidator]) -> Digest:

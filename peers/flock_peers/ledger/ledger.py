@@ -19,8 +19,9 @@ from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import Account, Digest, Key
 from flock_chain.errors import InvalidBlock, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution import records
-from flock_chain.execution.blocks import HEADER_ROOM_BYTES, Block, Receipt, compute_ordered_root, decode_block
+from flock_chain.execution.blocks import HEADER_ROOM_BYTES, Block, Receipt, decode_block
 from flock_chain.execution.executor import AccountView, Candidate, Executor
+from flock_chain.execution.ordered_trie import compute_ordered_root
 from flock_chain.execution.transactions import SYSTEM_TYPE, Transaction, decode_transaction
 from flock_chain.genesis import Genesis
 from flock_peers.driver.ports import BlockVerdict
