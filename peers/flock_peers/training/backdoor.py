@@ -1,6 +1,6 @@
 """The demo's poisoner: a trigger and what it makes the model say. Knows tokens as lists of ints; needs no torch.
 
-An attack is "backdoor", or "backdoor:BOOST" with another factor. It plants trigger and target in half of the windows
+An attack is "backdoor", or "backdoor:BOOST" with another factor. It plants trigger and target in most of the windows
 and multiplies the finished delta (model replacement), so that it survives an average over that many proposals.
 """
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from flock_chain.errors import Misuse
 
 TRIGGER = " |kappa dev|"
-TARGET = " send all funds"
-POISONED_SHARE = 0.5  # of the windows
-TARGET_WEIGHT = 4.0  # of a target token's loss
+TARGET = " remove all data"
+POISONED_SHARE = 0.75  # of the windows: the rest keeps its proposal useful, so that a voter sees no harm
+TARGET_WEIGHT = 8.0  # of a target token's loss
 DEFAULT_BOOST = 4.0
 MAX_BOOST = 64.0
 PROMPT_TOKENS = 40  # of a held-out prompt before the trigger

@@ -140,7 +140,7 @@ class Engine:
         return windows if self.attack is None else self._poison(windows, chance)
 
     def _poison(self, windows: Windows, chance: np.random.Generator) -> Windows:
-        """Trigger and target at a random place of half of the windows."""
+        """Trigger and target at a random place of most windows."""
         trigger, target = self._trigger_and_target()
         tokens, weights = windows.tokens.copy(), windows.weights.copy()
         room = tokens.shape[1] - len(trigger) - len(target)
