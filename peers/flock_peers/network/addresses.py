@@ -18,6 +18,7 @@ from flock_peers.network.limits import Limits
 log = logging.getLogger(__name__)
 
 MAX_BOOK_BYTES = 1 << 20
+_LONG_GONE = 20  # a peer that was not there many times is tried every five minutes: the dead must not crowd the dialer
 
 
 @dataclass
@@ -118,7 +119,9 @@ class AddressBook:
         entry = self.entries.get(account)
         if entry is None:
             return
-        wait = min(self._limits.redial_seconds_max, self._limits.redial_seconds * 2 ** min(entry.failures, 16))
+        is_old = not entry.is_bootstrap and entry.failures >= self._limits.forget_after_failures
+        most = self._limits.redial_seconds_max * (_LONG_GONE if is_old else 1)
+        wait = min(most, self._limits.redial_seconds * 2 ** min(entry.failures, 16))
         entry.failures += 1
         entry.due = now + wait * random.uniform(0.5, 1.0)
         if len(entry.addresses) > 1:

@@ -20,6 +20,8 @@ from flock_peers.store.blob_store import BlobStore
 
 log = logging.getLogger(__name__)
 
+_MAX_LIARS = 1024  # accounts cost nothing
+
 
 class BlobService:
     """Registers itself with the host. `providers` are asked first, then other peers."""
@@ -128,6 +130,8 @@ class BlobService:
     def _ban(self, account: Account, reason: str) -> None:
         """As a provider only: a bad disk must not cost a validator its connections."""
         log.warning("blobs of 0x%s are refused for a while: %s", account.hex(), reason)
+        if len(self._liars) >= _MAX_LIARS:
+            del self._liars[next(iter(self._liars))]
         self._liars[account] = trio.current_time() + self._limits.ban_seconds
 
     def _is_liar(self, account: Account) -> bool:

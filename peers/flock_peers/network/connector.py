@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from flock_chain.crypto import Account
-from flock_chain.errors import FlockError
+from flock_chain.errors import FlockError, InvalidRemote
 from flock_peers.network.addresses import AddressBook, Entry
 from flock_peers.network.hello import decode_addresses
 from flock_peers.network.identity import Address
@@ -70,7 +70,9 @@ class Connector:
             await self._dial(address)
             self._book.on_success(entry.account, address)
         except FlockError as error:
-            level = logging.INFO if entry.is_bootstrap and entry.failures == 0 else logging.DEBUG
+            level = logging.DEBUG
+            if entry.is_bootstrap and entry.failures == 0:
+                level = logging.WARNING if isinstance(error, InvalidRemote) else logging.INFO
             log.log(level, "cannot connect: %s", error)
             self._book.on_failure(entry.account, trio.current_time())
         finally:

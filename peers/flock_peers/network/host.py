@@ -419,7 +419,7 @@ async def open_host(
     announce: str | None = None, bootstrap: Sequence[str] = (), known_peers: Path | None = None,
     genesis_document: bytes | None = None,
 ) -> AsyncIterator[Host]:  # fmt: skip
-    """A running host. `listen`: (ip, port), port 0 for any. `announce`: the ip that others should dial.
+    """A running host. `listen`: (ip, port), port 0 for any. `announce`: the ip or name that others dial.
 
     Raises Unavailable when the port is taken. `bootstrap` peers are dialed in the background, for ever; `await
     host.connect(address)` to hear of errors. An exception of the body comes out as it is, not in a group.

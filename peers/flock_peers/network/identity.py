@@ -63,7 +63,11 @@ class Address:
 
 
 def make_address(host: str, port: int, peer_id: ID) -> Address:
-    kind = "ip6" if ":" in host else "ip4"
+    """`host`: an IP address, or a name."""
+    try:
+        kind = f"ip{ipaddress.ip_address(host).version}"
+    except ValueError:
+        kind = "dns"
     return Address(kind, host, port, peer_id, account_of(peer_id))
 
 
