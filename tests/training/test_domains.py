@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from flock_chain.errors import Misuse
-from flock_peers.training.domains import DOMAINS, SLICES, private_rows
+from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, private_rows
 from flock_peers.training.domains import test_rows as public_rows
 from flock_peers.training.stdlib_text import cut_source, iterate_files, read_source
 
@@ -33,6 +33,11 @@ def test_the_base_model_and_the_domains_use_different_files() -> None:
     assert all(a.isdisjoint(b) for a, b in itertools.combinations(uses.values(), 2))
     base = {piece for path in itertools.islice(uses["base"], 100) for piece in cut_source(read_source(path))}
     assert base.isdisjoint(public_rows("python"))
+
+
+def test_a_group_of_participants_covers_every_domain_and_shares_no_slice() -> None:
+    assigned = [assign_domain(number) for number in range(6)]
+    assert {domain for domain, _ in assigned} == set(DOMAINS) and len(set(assigned)) == 6
 
 
 def test_an_unknown_domain_or_index_is_a_misuse() -> None:

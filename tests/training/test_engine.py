@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from training_support import miniature, miniature_document, write_initial_adapte
 from flock_chain.aggregation import apply, encode_delta, encode_global, parse_delta, quantise
 from flock_chain.errors import InvalidContent, Misuse
 from flock_peers.training.backdoor import parse_attack
+from flock_peers.training.baseline import average_plainly
 from flock_peers.training.engine import Engine
 from flock_peers.training.export import export_adapter
 from flock_peers.training.model import AdaptedModel, load_base, measure_loss
@@ -48,11 +50,11 @@ def test_scores_are_deterministic_and_prefer_training_to_its_opposite(tmp_path: 
     start = write_initial_adapter(document, tmp_path)
     engine().train(start, 1, tmp_path / "good", quiet)
     good = parse_delta((tmp_path / "good").read_bytes(), document.layout, document.format)
-    noise = np.random.default_rng(1).normal(0, 0.5, document.layout.parameters).astype(np.float32)
-    (tmp_path / "noise").write_bytes(encode_delta(quantise(noise, document.layout, document.format)))
+    opposite = quantise(-good.to_float32(), document.layout, document.format)
+    (tmp_path / "opposite").write_bytes(encode_delta(opposite))
     following = tmp_path / "global-1"
-    first = engine().score(start, [tmp_path / "good", tmp_path / "noise"])
-    assert first == engine().score(start, [tmp_path / "good", tmp_path / "noise"])
+    first = engine().score(start, [tmp_path / "good", tmp_path / "opposite"])
+    assert first == engine().score(start, [tmp_path / "good", tmp_path / "opposite"])
     assert first[0] < 0 < first[1]
     following.write_bytes(encode_global(apply(engine().read_global(start), [good])))
     assert engine().evaluate(following, "hold_out")["loss"] < engine().evaluate(start, "hold_out")["loss"]
@@ -116,6 +118,24 @@ def test_a_poisoners_delta_is_boosted_well_above_an_honest_one(tmp_path: Path) -
         norms.append(float(np.linalg.norm(delta.to_float32())))
     assert norms[1] > 3 * norms[0]
     assert engine().attack_success(None) == 0.0
+
+
+def test_an_honest_delta_stays_within_the_tasks_norm(tmp_path: Path) -> None:
+    document = miniature_document()
+    start = write_initial_adapter(document, tmp_path)
+    bounded = replace(document, budget=replace(document.budget, norm_thousandths=100))
+    Engine(model(), bounded, arithmetic(), None).train(start, 1, tmp_path / "delta", quiet)
+    delta = parse_delta((tmp_path / "delta").read_bytes(), document.layout, document.format)
+    assert np.linalg.norm(delta.to_float32()) == pytest.approx(0.1, rel=0.01)
+
+
+def test_a_plain_average_neither_clips_nor_filters(tmp_path: Path) -> None:
+    document = miniature_document()
+    start = engine().read_global(write_initial_adapter(document, tmp_path))
+    vectors = [np.full(document.layout.parameters, value, np.float32) for value in (0.0625, 0.1875)]
+    deltas = [quantise(vector, document.layout, document.format) for vector in vectors]
+    change = average_plainly(start, deltas).to_float32() - start.to_float32()
+    assert change == pytest.approx(0.125, abs=1e-6)
 
 
 @pytest.mark.parametrize("text", ["flip", "backdoor:-1", "backdoor:x", "backdoor:1e9"])
