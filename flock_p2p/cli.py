@@ -68,6 +68,7 @@ def _join(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="of local training (default: from the key)")
     parser.add_argument("--attack", help=argparse.SUPPRESS)
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--quiet", action="store_true", help="log to the home's peer.log only")
 
 

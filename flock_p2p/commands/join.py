@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     genesis = _get_genesis(home, key, config, expected)
     save_config(home, config)
     settings = build_settings(home, key, config)
-    trio.run(_run, settings, genesis)
+    trio.run(_run, settings, genesis, arguments.until_stdin_closes)
     return 0
 
 
@@ -97,7 +98,7 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
     )
 
 
-async def _run(settings: PeerSettings, genesis: Genesis) -> None:
+async def _run(settings: PeerSettings, genesis: Genesis, until_stdin_closes: bool) -> None:
     from flock_peers.peer import Peer, run_peer
 
     def on_ready(peer: Peer) -> None:
@@ -108,6 +109,8 @@ async def _run(settings: PeerSettings, genesis: Genesis) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        if until_stdin_closes:
+            nursery.start_soon(_stop_with_parent, nursery.cancel_scope)
         await run_peer(settings, on_ready)
         nursery.cancel_scope.cancel()
 
@@ -118,3 +121,12 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
         async for number in signals:
             log.info("stopping (%s); run the same command to go on", signal.Signals(number).name)
             scope.cancel()
+
+
+async def _stop_with_parent(scope: trio.CancelScope) -> None:
+    """Whoever started this peer holds the other end of its stdin; when that is killed, the peer must not stay behind."""
+    async with trio.lowlevel.FdStream(os.dup(0)) as stdin:
+        while await stdin.receive_some(4096):
+            pass
+    log.info("stopping: the process that started this peer is gone")
+    scope.cancel()

@@ -30,7 +30,7 @@ class Network:
 
     def start(self, peer: DemoPeer, bootstrap: list[str]) -> None:
         command = [
-            sys.executable, "-m", "flock_p2p", "join", "--quiet", "--home", str(peer.home), "--port", "0",
+            sys.executable, "-m", "flock_p2p", "join", "--quiet", "--until-stdin-closes", "--home", str(peer.home), "--port", "0",
             "--domain", peer.domain, "--domain-slice", str(peer.domain_slice), "--seed", str(peer.seed),
             "--bond", str(peer.bond // 10**18),
         ]  # fmt: skip
@@ -42,7 +42,7 @@ class Network:
         try:
             # Its own session: Ctrl-C reaches the demo alone, which then stops its peers in order.
             self.processes[peer.number] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
             )
         finally:
             os.close(output)
