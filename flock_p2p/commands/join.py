@@ -124,7 +124,7 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
 
 
 async def _stop_with_parent(scope: trio.CancelScope) -> None:
-    """Whoever started this peer holds the other end of its stdin; when that is killed, the peer must not stay behind."""
+    """Whoever started this peer holds the other end of its stdin; the peer must not outlive it unseen."""
     async with trio.lowlevel.FdStream(os.dup(0)) as stdin:
         while await stdin.receive_some(4096):
             pass

@@ -30,7 +30,8 @@ class Network:
 
     def start(self, peer: DemoPeer, bootstrap: list[str]) -> None:
         command = [
-            sys.executable, "-m", "flock_p2p", "join", "--quiet", "--until-stdin-closes", "--home", str(peer.home), "--port", "0",
+            sys.executable, "-m", "flock_p2p", "join", "--quiet", "--until-stdin-closes",
+            "--home", str(peer.home), "--port", "0",
             "--domain", peer.domain, "--domain-slice", str(peer.domain_slice), "--seed", str(peer.seed),
             "--bond", str(peer.bond // 10**18),
         ]  # fmt: skip

@@ -73,7 +73,7 @@ def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Pat
         extra_rounds=EXTRA_ROUNDS if poisoners else 0,
         proposers=max(1, min(8, peers // 2)),
         voters=max(3, min(7, peers - peers // 2)),
-        min_participants=peers,
+        min_participants=peers - poisoners,  # a slashed poisoner may lose its seat; the others go on
         min_bond=HONEST_BOND,
     )
     return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms)
