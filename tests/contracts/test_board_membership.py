@@ -68,6 +68,20 @@ def test_nobody_leaves_while_it_is_seated_or_may_yet_be_drawn() -> None:
         assert game.world.board("unbonding", game.task, who)["amount"] == 0
 
 
+def test_the_seated_stay_to_the_end_of_the_round_so_that_no_slash_is_evaded() -> None:
+    game = Game(MANY)
+    game.play_to_availability()
+    for who in (*game.proposers, *game.voters):
+        game.must(who, "leave_task")  # a request
+        assert game.bond_of(who) == BOND and game.world.board("unbonding", game.task, who)["amount"] == 0
+    for who in game.voters:
+        game.attest(who, 0, 0b001)
+    guilty = game.proposers[0]
+    game.world.next_block()
+    game.must(guilty, "leave_task")
+    assert game.world.board("burned") == BOND
+
+
 def test_who_is_not_drawn_leaves_at_once_and_gets_its_bond_after_the_delay() -> None:
     game = Game(MANY)
     game.play_to_availability()
