@@ -198,7 +198,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10, help="how many (default 10)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default 1)")
     parser.add_argument("--base", type=Path, default=BASE_FOLDER, help="folder of the base model")
-    parser.add_argument("--poisoner", type=int, default=5, help="its number, -1 for none (default 5)")
+    parser.add_argument("--poisoner", type=int, default=3, help="its number, -1 for none (default 3: python)")
     parser.add_argument("--no-isolated", action="store_true", help="leave the isolated baseline out")
     parser.add_argument("--average", action="store_true", help="run the same rounds as a plain average, too")
     parser.add_argument("--out", type=Path, help="JSON file to write")
