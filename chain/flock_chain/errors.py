@@ -1,14 +1,14 @@
 """The error tree. A class says whose fault it is; a message names the check that failed.
 
-    FlockError
-      InvalidRemote      another peer's fault: drop it, name it, go on
-        InvalidEncoding    bytes that do not decode, or decode but are not canonical
-        InvalidSignature   a signature that does not belong to whom it claims
-        InvalidContent     bytes that do not match their content id, or an adapter that is not well formed
-        InvalidBlock       a block, certificate or transaction that breaks a consensus rule
-      Misuse             our own caller's fault: a bug here
-      Refused            this peer declines to act, to protect its stake or its disk
-      Unavailable        nobody's fault yet: not here, not now; try again or elsewhere
+FlockError
+  InvalidRemote      another peer's fault: drop it, name it, go on
+    InvalidEncoding    bytes that do not decode, or decode but are not canonical
+    InvalidSignature   a signature that does not belong to whom it claims
+    InvalidContent     bytes that do not match their content id, or an adapter that is not well formed
+    InvalidBlock       a block, certificate or transaction that breaks a consensus rule
+  Misuse             our own caller's fault: a bug here
+  Refused            this peer declines to act, to protect its stake or its disk
+  Unavailable        nobody's fault yet: not here, not now; try again or elsewhere
 """
 
 
