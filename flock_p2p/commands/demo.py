@@ -33,12 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"seed {seed}, homes in {folder}: starting {len(plan.peers)} peers")
     with run_network(plan) as network:
         say("all peers are up and connected")
-        watched = Watch(network, say).run()
+        watch = Watch(network, say)
+        watched = watch.run()
+        watch.run_baselines(watched)
         if arguments.keep_running:
             say(f"still running; join with --bootstrap {network.addresses[0]}; Ctrl-C ends it")
             _wait_for_interrupt()
-    say("peers stopped; judging the outcome from the chain, and training the baselines")
-    outcome = audit(plan, watched, say)
+    say("peers stopped; judging the outcome from their chain")
+    outcome = audit(plan, watched)
     print(format_outcome(outcome))
     report = to_report(outcome)
     if arguments.report:

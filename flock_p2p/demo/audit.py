@@ -5,7 +5,7 @@ unclipped, as a plain federated average does. "Isolated" is each honest peer alo
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,6 @@ from flock_peers.training.document import TaskDocument, compute_initial_adapter,
 from flock_peers.training.domains import DOMAINS
 
 TASK = 1
-TRAINERS = 2  # at once: one per core of a small machine
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -62,10 +59,10 @@ class Outcome:
     base: Losses
     global_: Losses
     averaged: Losses
-    isolated: dict[int, Losses] = field(default_factory=dict)  # by peer number, honest ones
-    attack_base: float = 0.0
-    attack_global: float = 0.0
-    attack_averaged: float = 0.0
+    isolated: dict[int, Losses]  # by peer number, honest ones
+    attack_base: float
+    attack_global: float
+    attack_averaged: float
 
 
 @dataclass(frozen=True)
@@ -76,14 +73,13 @@ class _Chain:
     standings: list[Standing]
     document: TaskDocument
     global_path: Path
-    start_path: Path
     averaged_path: Path
     digest: bytes
 
 
-def audit(plan: Plan, watched: Watched, say: Say) -> Outcome:
+def audit(plan: Plan, watched: Watched) -> Outcome:
     chain = _read_chain(plan, watched)
-    return trio.run(_evaluate, plan, watched, chain, say)
+    return trio.run(_evaluate, plan, watched, chain)
 
 
 # From the chain
@@ -110,10 +106,9 @@ def _read_chain(plan: Plan, watched: Watched) -> _Chain:
     initial = compute_initial_adapter(document)
     work = plan.folder / "audit"
     work.mkdir(exist_ok=True)
-    start, averaged = work / "round-0.safetensors", work / "averaged.safetensors"
-    start.write_bytes(encode_global(initial))
+    averaged = work / "averaged.safetensors"
     averaged.write_bytes(encode_global(_average_all(blobs, document, initial, results)))
-    return _Chain(results, standings, document, path, start, averaged, digest)
+    return _Chain(results, standings, document, path, averaged, digest)
 
 
 def _read_standings(plan: Plan, executor: Executor, rows: Sequence[Any]) -> list[Standing]:
@@ -143,20 +138,15 @@ def _average_all(
 # By evaluation
 
 
-async def _evaluate(plan: Plan, watched: Watched, chain: _Chain, say: Say) -> Outcome:
+async def _evaluate(plan: Plan, watched: Watched, chain: _Chain) -> Outcome:
     base, global_, averaged, attacks, adapter = await _evaluate_adapters(plan, chain)
-    say("evaluated the base, the global and the averaged adapter; training the isolated baselines")
-    outcome = Outcome(
-        plan, watched, chain.results, chain.standings, adapter, chain.digest, base, global_, averaged,
+    isolated = {
+        number: Losses(found["mean"], dict(found["domains"])) for number, found in sorted(watched.baselines.items())
+    }
+    return Outcome(
+        plan, watched, chain.results, chain.standings, adapter, chain.digest, base, global_, averaged, isolated,
         attack_base=attacks[0], attack_global=attacks[1], attack_averaged=attacks[2],
     )  # fmt: skip
-    limiter = trio.CapacityLimiter(TRAINERS)
-    async with trio.open_nursery() as nursery:
-        for peer in plan.peers:
-            if not peer.attack:
-                nursery.start_soon(_isolate, peer, watched.rounds, chain, outcome, limiter)
-    outcome.isolated = dict(sorted(outcome.isolated.items()))
-    return outcome
 
 
 async def _evaluate_adapters(plan: Plan, chain: _Chain) -> tuple[Losses, Losses, Losses, list[float], Path]:
@@ -174,20 +164,6 @@ async def _evaluate_adapters(plan: Plan, chain: _Chain) -> tuple[Losses, Losses,
 async def _losses(trainer: Trainer, path: Path | None) -> Losses:
     result = await trainer.evaluate(path, "test")
     return Losses(result.bits_per_byte, dict(result.domains))
-
-
-async def _isolate(peer: DemoPeer, rounds: int, chain: _Chain, outcome: Outcome, limiter: trio.CapacityLimiter) -> None:
-    """As many steps as the federation had rounds, the best by the own hold-out."""
-    async with limiter:
-        work = outcome.plan.folder / "audit" / f"isolated{peer.number}"
-        work.mkdir(parents=True, exist_ok=True)
-        config = TrainerConfig(
-            document=chain.document, home=work, domain=peer.domain, index=peer.domain_slice, seed=peer.seed
-        )
-        async with await Trainer.open(config) as trainer:
-            out = work / "adapter.safetensors"
-            await trainer.isolated(chain.start_path, rounds=rounds, seed=peer.seed, out_path=out)
-            outcome.isolated[peer.number] = await _losses(trainer, out)
 
 
 def is_honest(outcome: Outcome, account: bytes) -> bool:

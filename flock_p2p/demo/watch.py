@@ -11,6 +11,7 @@ from flock_p2p.demo.plan import POT, Plan
 
 POLL_SECONDS = 0.5
 STALL_SECONDS = 180.0  # without a new phase: the longest phase of the demo's terms is over by then
+BASELINE_SECONDS = 240.0  # every honest peer trains as many steps as the federation had rounds, on shared cores
 SETTLE_SECONDS = 60.0  # after the last round: equal heads, claims final, proposals kept
 
 Say = Callable[[str], None]
@@ -22,9 +23,9 @@ class Watched:
 
     statuses: list[dict[str, Any]] = field(default_factory=list)  # the last of each peer
     rounds: int = 0
-    extra_reason: str = ""
     seconds: float = 0.0
     are_heads_equal: bool = False
+    baselines: dict[int, dict[str, Any]] = field(default_factory=dict)  # by peer number, honest ones
 
 
 class Watch:
@@ -126,8 +127,25 @@ class Watch:
             is_kept = all(s["task"] and s["task"]["is_ended"] and s["task"]["kept_until"] > rounds for s in statuses)
             is_claimed = all(s["task"] and s["task"]["claimed_until"] > rounds for s in statuses)
             if (are_equal and is_kept and is_claimed) or time.monotonic() > deadline:
-                return Watched(statuses, rounds, "", time.monotonic() - self._started, are_equal)
+                return Watched(statuses, rounds, time.monotonic() - self._started, are_equal)
             time.sleep(POLL_SECONDS)
+
+    def run_baselines(self, watched: Watched) -> None:
+        """Each honest peer alone: same base, as many steps as the federation had rounds, the best by its hold-out."""
+        honest = [peer.number for peer in self._plan.peers if not peer.attack]
+        self._say(f"training the isolated baselines: {len(honest)} peers alone, {watched.rounds} rounds of steps each")
+        for number in honest:
+            self._network.ask(number, "baseline", rounds=watched.rounds)
+        deadline = time.monotonic() + BASELINE_SECONDS
+        while len(watched.baselines) < len(honest):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the baselines took longer than {BASELINE_SECONDS:.0f} s; see {self._plan.folder}")
+            time.sleep(POLL_SECONDS)
+            for number in honest:
+                found = self._network.ask(number, "status")["baseline"]
+                if found is not None and number not in watched.baselines:
+                    watched.baselines[number] = found
+                    self._say(f"isolated peer {number}: {found['mean']:.4f} bits per byte")
 
 
 def _name(plan: Plan, account: str) -> str:

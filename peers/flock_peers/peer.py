@@ -59,6 +59,8 @@ class Peer:
         self.progress = TrainingProgress()
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._baseline: dict[str, Any] | None = None
         host.subscribe(self.topic, self._is_plausible_transaction, self._on_transaction)
         faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
         host.on_request(FAUCET_PROTOCOL, faucet.on_request)
@@ -81,6 +83,7 @@ class Peer:
 
     async def run_roles(self) -> None:
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             await nursery.start(serve_control, self.home.control_path, self._methods())
             if self.settings.participate:
                 nursery.start_soon(self._participate)
@@ -163,6 +166,7 @@ class Peer:
             "open_task": self._open_task,
             "stop_task": self._stop_task,
             "connect": self._connect,
+            "baseline": self._start_baseline,
             "stop": self._stop,
         }
 
@@ -188,6 +192,7 @@ class Peer:
             "bytes_by_round": {str(k): v for k, v in self.round_bytes.by_round().items()},
             "training": self.progress.latest,
             "task": await self._task_status(),
+            "baseline": self._baseline,
         }
 
     async def _task_status(self) -> dict[str, Any] | None:
@@ -222,6 +227,22 @@ class Peer:
     async def _stop_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
         sent = await self.sender.call("stop task", "TaskBoard", "stop_task", int(params["task"]))
         return {"sent": sent}
+
+    async def _start_baseline(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What this peer would have got alone: trained beside the task's end, shown by `status` when it is there."""
+        if self._nursery is None or self.participant is None or self.participant.trainer is None:
+            raise Unavailable("baseline: this peer takes part in no task")
+        self._nursery.start_soon(self._run_baseline, self.participant, int(params["rounds"]))
+        return {}
+
+    async def _run_baseline(self, participant: Participant, rounds: int) -> None:
+        library, trainer = participant.library, participant.trainer
+        assert library is not None
+        out = self.home.folder("training") / "isolated.safetensors"
+        start = await library.global_path(library.initial_digest)
+        await trainer.isolated(start, rounds=rounds, seed=self.settings.seed, out_path=out)
+        result = await trainer.evaluate(out, "test")
+        self._baseline = {"mean": result.bits_per_byte, "domains": dict(result.domains)}
 
     async def _connect(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"account": "0x" + (await self.host.connect(str(params["address"]))).hex()}

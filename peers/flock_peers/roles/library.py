@@ -93,6 +93,7 @@ class Library:
     def __init__(self, task: int, document: TaskDocument, chain: bytes, store: Objects, fetcher: Fetcher) -> None:
         self.task, self.document, self._chain = task, document, chain
         self._store, self._fetcher = store, fetcher
+        self.initial_digest = b""  # of the round-0 adapter, once it was computed
 
     async def fetch_proposal(
         self, number: int, index: int, account: Account, manifest_digest: bytes, parent: bytes
@@ -133,14 +134,16 @@ class Library:
         """The file of a global adapter of this task: here, computable (round 0), or fetched."""
         path = self._store.file_path(digest)
         if path is None:
-            await trio.to_thread.run_sync(self._put_initial)
+            await trio.to_thread.run_sync(self.put_initial)
             path = self._store.file_path(digest)
         if path is not None:
             return path
         return await self._file(digest, compute_global_file_bytes(self.document.layout), [])
 
-    def _put_initial(self) -> bytes:
-        return self._store.put_bytes(encode_global(compute_initial_adapter(self.document)))
+    def put_initial(self) -> bytes:
+        """Compute and store the round-0 adapter; its content id."""
+        self.initial_digest = self._store.put_bytes(encode_global(compute_initial_adapter(self.document)))
+        return self.initial_digest
 
     async def read_global(self, digest: bytes) -> GlobalAdapter:
         path = await self.global_path(digest)
@@ -165,6 +168,6 @@ async def open_library(
     if data is None or len(data) > MAX_OBJECT_BYTES:
         raise Unavailable(f"task {task}: its document {document_digest.hex()[:12]} is at no connected peer")
     library = Library(task, decode_document(data), chain, store, fetcher)
-    if await trio.to_thread.run_sync(library._put_initial) != adapter:
+    if await trio.to_thread.run_sync(library.put_initial) != adapter:
         raise InvalidContent(f"task {task}: its round-0 adapter is not the one that its document describes")
     return library
