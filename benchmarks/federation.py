@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
-from flock_chain.aggregation import Delta, apply, encode_global, filter_bits, squared_norm
-from flock_chain.tally import SEATS_MAX, Tally, Verdict, compute_tally
+from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, filter_bits, squared_norm
+from flock_chain.tally import SEATS_MAX, Tally, Verdict, compute_tally, has_two_thirds
 from flock_contracts.draw import draw
+from flock_peers.roles.voter import ADOPT_TOLERANCE
 from flock_peers.training.baseline import average_plainly
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
@@ -37,7 +38,7 @@ from flock_peers.training.rows import builtin_rows, split_rows
 PARTICIPANTS, PROPOSERS, VOTERS, ROUNDS, EXTRA_ROUNDS = 6, 3, 3, 3, 2
 LOSS_LIMIT, MAD_MULTIPLE = 20_000, 12
 NORM_SLASH = 0.5  # of the bond
-MIN_BOND = 1_000
+MIN_BOND, POISONER_BOND = 1_000, 1_800  # as in the demo: one slash costs the poisoner its seat
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Outcome:
     norm_ratios: list[list[float]] = field(default_factory=list)  # by round, to the lower median
     medians: list[list[int]] = field(default_factory=list)
     names: list[list[str]] = field(default_factory=list)
+    adopted: list[bool] = field(default_factory=list)
     train_seconds: list[float] = field(default_factory=list)
     measure_seconds: list[float] = field(default_factory=list)
 
@@ -69,6 +71,7 @@ class Federation:
         self.adapter = compute_initial_adapter(document)
         self.start = self._file("global-0", encode_global(self.adapter))
         self.current = self.start
+        self.averaged = self.adapter  # had every proposal of every round been averaged
         self.poisoned_averages: list[Path] = []  # of each round with the poisoner: all its proposals, plainly averaged
 
     def _participant(self, model: AdaptedModel, number: int, is_poisoner: bool) -> Participant:
@@ -77,7 +80,7 @@ class Federation:
         seed_file.write_text(json.dumps({"seed": self.seed * 1_000 + number}))
         split = split_rows(builtin_rows(domain, index), seed_file)
         engine = Engine(model, self.document, split, "backdoor" if is_poisoner else None)
-        return Participant(f"{domain}-{index}", engine, MIN_BOND * (2 if is_poisoner else 1), is_poisoner)
+        return Participant(f"{domain}-{index}", engine, POISONER_BOND if is_poisoner else MIN_BOND, is_poisoner)
 
     def _file(self, name: str, data: bytes) -> Path:
         path = self.folder / name
@@ -96,7 +99,8 @@ class Federation:
 
     def _round(self, number: int) -> None:
         bonded = [who for who in self.participants if who.bond >= MIN_BOND]
-        drawn = draw(self._seed(number, "proposers"), [who.bond for who in bonded], min(PROPOSERS, len(bonded)))
+        seats = min(PROPOSERS, len(bonded) - max(3, min(VOTERS, len(bonded) - PROPOSERS)))  # the board's rule
+        drawn = draw(self._seed(number, "proposers"), [who.bond for who in bonded], seats)
         proposers = [bonded[index] for index in drawn]
         rest = [who for who in bonded if who not in proposers]
         voters = [rest[i] for i in draw(self._seed(number, "voters"), [w.bond for w in rest], min(VOTERS, len(rest)))]
@@ -108,8 +112,20 @@ class Federation:
         if any(who.is_poisoner for who in proposers):
             self.poisoned_averages.append(self._file(f"averaged-{number}", encode_global(averaged)))
         accepted = [deltas[i] for i in range(len(deltas)) if tally.verdicts[i] is Verdict.ACCEPTED]
-        self.adapter = apply(self.adapter, accepted) if self.votes else averaged
-        self.current = self._file(f"global-{number + 1}", encode_global(self.adapter))
+        candidate = apply(self.adapter, accepted) if self.votes else averaged
+        self._adopt(candidate, self._file(f"global-{number + 1}", encode_global(candidate)), voters)
+        self.averaged = average_plainly(self.averaged, deltas)
+
+    def _adopt(self, candidate: GlobalAdapter, path: Path, voters: Sequence[Participant]) -> None:
+        """By two thirds of the voters, each on its own hold-out, as peers do."""
+        votes = [self._prefers(who, path) for who in voters] if self.votes else [True]
+        self.outcome.adopted.append(has_two_thirds(sum(votes), len(votes)))
+        if self.outcome.adopted[-1]:
+            self.adapter, self.current = candidate, path
+
+    def _prefers(self, who: Participant, path: Path) -> bool:
+        before, after = (who.engine.evaluate(file, "hold_out")["loss"] for file in (self.current, path))
+        return bool(after <= before * (1 + ADOPT_TOLERANCE))
 
     def _propose(self, who: Participant, number: int) -> Path:
         path = self.folder / f"delta-{number}-{who.name}"
@@ -145,7 +161,9 @@ class Federation:
             result[name] = {"bits_per_byte": test["bits_per_byte"], **test["domains"]}
             result[f"attack_{name}"] = engine.attack_success(path)
         result["attack_averaged"] = [engine.attack_success(path) for path in self.poisoned_averages]
-        result |= {key: getattr(self.outcome, key) for key in ("names", "norm_ratios", "medians")}
+        everything = self._file("averaged", encode_global(self.averaged))
+        result["attack_averaged_all"] = engine.attack_success(everything)
+        result |= {key: getattr(self.outcome, key) for key in ("names", "adopted", "norm_ratios", "medians")}
         result["train_seconds"] = statistics.median(self.outcome.train_seconds)
         result["measure_seconds"] = statistics.median(self.outcome.measure_seconds)
         if isolated:
@@ -178,7 +196,7 @@ def summarise(results: list[dict[str, Any]]) -> str:
             f"{row['base']['bits_per_byte']:.3f} / {row['global']['bits_per_byte']:.3f} / {mean:.3f} (best {best:.3f})"
         )
         averaged = min(row["attack_averaged"], default=float("nan"))
-        attack = f"{averaged:.2f} / {row['attack_global']:.2f}"
+        attack = f"{averaged:.2f}, all {row['attack_averaged_all']:.2f} / {row['attack_global']:.2f}"
         if "average" in row:
             attack += (
                 f"  fedavg {row['average']['global']['bits_per_byte']:.3f} attack {row['average']['attack_global']:.2f}"

@@ -54,7 +54,7 @@ def _join(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--domain",
-        help="instead of --data: text of this machine: python, docs, arithmetic or records (default: python)",
+        help="instead of --data: made or found text: python, docs, arithmetic, records, logs (default: python)",
     )
     parser.add_argument(
         "--domain-slice",

@@ -12,7 +12,7 @@ from flock_chain.genesis import Genesis, GenesisValidator
 from flock_chain.parameters import DEMO
 from flock_contracts.addresses import FAUCET
 from flock_peers.tasks import COIN, Terms
-from flock_peers.training.domains import DOMAINS
+from flock_peers.training.domains import assign_domain
 
 CHAIN_ID = 771_178
 MAX_PEERS = 32  # processes on one machine, each with a trainer
@@ -22,7 +22,7 @@ VALIDATOR_STAKE = 32 * COIN
 FAUCET_FUNDS = 10_000 * COIN
 POT = 100 * COIN
 HONEST_BOND = 5 * COIN
-POISONER_BOND = 10 * COIN  # an attacker who wants to be drawn bonds more; it is drawn more often, and loses more
+POISONER_BOND = 9 * COIN  # who wants to be drawn bonds more; one slash of a half then costs it its seat as well
 EXTRA_ROUNDS = 2  # at most, until a poisoner has proposed
 ATTACK = "backdoor"  # boosted fourfold: model replacement
 
@@ -79,14 +79,21 @@ def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Pat
     return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms)
 
 
+def choose_poisoners(peers: int, poisoners: int) -> tuple[int, ...]:
+    """Those with the text that the base model knows best come first: what they offer is missed least."""
+    order = sorted(range(peers), key=lambda number: (assign_domain(number)[0] not in ("python", "docs"), -number))
+    return tuple(sorted(order[:poisoners]))
+
+
 def _make_peer(number: int, peers: int, poisoners: int, seed: int, folder: Path) -> DemoPeer:
-    is_poisoner = number >= peers - poisoners
+    is_poisoner = number in choose_poisoners(peers, poisoners)
+    domain, domain_slice = assign_domain(number)
     return DemoPeer(
         number=number,
         home=folder / f"peer{number}",
         key=Key(keccak256(b"flock-demo-key", seed.to_bytes(32, "big"), number.to_bytes(4, "big"))),
-        domain=DOMAINS[number % len(DOMAINS)],
-        domain_slice=number // len(DOMAINS),
+        domain=domain,
+        domain_slice=domain_slice,
         bond=POISONER_BOND if is_poisoner else HONEST_BOND,
         seed=seed * 1_000 + number,
         attack=ATTACK if is_poisoner else "",

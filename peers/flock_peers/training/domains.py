@@ -14,7 +14,7 @@ from flock_chain.errors import Misuse, Unavailable
 from flock_peers.training.generated_text import GENERATORS
 from flock_peers.training.stdlib_text import cut_pieces, cut_source, docstrings, iterate_files, read_source
 
-DOMAINS = ("records", "arithmetic", "docs", "python")
+DOMAINS = ("records", "arithmetic", "docs", "python", "logs")
 SLICES = 16  # participants of one domain, at most: a slice of the smallest domain still has 25 kB
 TEST_CLASSES = 4
 CLASSES = SLICES + TEST_CLASSES

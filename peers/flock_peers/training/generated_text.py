@@ -1,4 +1,4 @@
-"""Generated text of two domains: arithmetic problems and structured records. Pure: chance comes from the caller.
+"""Generated text of three domains: arithmetic problems, structured records, service logs. Pure: chance is passed in.
 
 Every function yields single lines; which line belongs to whom is decided by domains.py from the line's own hash.
 """
@@ -11,6 +11,8 @@ _NAMES = ("Ann", "Bob", "Mia", "Tom", "Lea", "Sam", "Eve", "Max")
 _THINGS = ("apples", "coins", "books", "pens", "cards", "eggs", "stones", "shells")
 _CITIES = ("Oslo", "Lima", "Cairo", "Quito", "Osaka", "Turin", "Dakar", "Perth")
 _GOODS = ("lamp", "chair", "cable", "mug", "shelf", "clock", "paper", "knife")
+_SERVICES = ("gateway", "billing", "search", "mailer", "worker", "cache")
+_ROUTES = ("/login", "/cart", "/items", "/report", "/export", "/health")
 _STATES = ("open", "paid", "sent", "lost")
 
 
@@ -55,4 +57,25 @@ def record_line(chance: Random) -> str:
     return " ".join(f"{key}={value}" for key, value in row.items())
 
 
-GENERATORS: dict[str, Callable[[Random], str]] = {"arithmetic": arithmetic_line, "records": record_line}
+def log_line(chance: Random) -> str:
+    hour, minute, second = chance.randrange(24), chance.randrange(60), chance.randrange(60)
+    service, process = chance.choice(_SERVICES), chance.randint(100, 999)
+    head = f"[{hour:02d}:{minute:02d}:{second:02d}] {service}[{process}]"
+    kind = chance.randrange(4)
+    if kind == 0:
+        status = chance.choice((200, 200, 200, 304, 404, 500))
+        level = "ERROR" if status == 500 else "INFO"
+        return f"{head} {level} GET {chance.choice(_ROUTES)} status {status} took {chance.randint(2, 900)} ms"
+    if kind == 1:
+        return f"{head} INFO connection from 10.0.{chance.randrange(8)}.{chance.randint(1, 254)} accepted"
+    if kind == 2:
+        left = chance.randint(1, 5)
+        return f"{head} WARN retry {6 - left} of 5 for job {chance.randint(1_000, 9_999)}, {left} attempts left"
+    return f"{head} INFO flushed {chance.randint(10, 990)} entries, {chance.randint(1, 99)} per cent of memory in use"
+
+
+GENERATORS: dict[str, Callable[[Random], str]] = {
+    "arithmetic": arithmetic_line,
+    "records": record_line,
+    "logs": log_line,
+}
