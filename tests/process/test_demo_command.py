@@ -1,0 +1,63 @@
+"""The main job as a user runs it, shortened: the demo command with a poisoner, its report, and a home verified."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from process_support import run_cli, wait_until
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+KEYS = {
+    "peers", "rounds", "height", "state_roots_equal", "finality_seconds", "loss", "attack_success", "proposals",
+    "stakes", "bytes_per_peer_round", "adapter",
+}  # fmt: skip
+
+
+def test_a_demo_refuses_the_poisoner_slashes_it_and_every_home_tells_the_same(tmp_path: Path) -> None:
+    report_path, home = tmp_path / "report.json", tmp_path / "homes"
+    done = run_cli(
+        "demo", "--rounds", "1", "--seed", "5", "--home", str(home), "--report", str(report_path), timeout=540
+    )
+    assert report_path.exists(), done.stdout + done.stderr
+    report = json.loads(report_path.read_text())
+    assert set(report) >= KEYS
+    assert report["peers"] == 6 and report["state_roots_equal"] and 1 <= report["rounds"] <= 3
+    assert 0 < report["finality_seconds"]["p50"] <= report["finality_seconds"]["p95"]
+    # One round may be too few to beat a specialist; everything else is promised of any demo.
+    assert set(report["failures"]) <= {
+        "the global adapter is no better than training alone",
+        "no poisoner was drawn as a proposer, extra rounds included: nothing was shown; run it again",
+    }, done.stdout
+    assert report["loss"]["global"] < report["loss"]["base"]
+    malicious = [row for row in report["proposals"] if row["malicious"]]
+    assert all(row["verdict"] == "slashed_norm" for row in malicious)
+    for row in report["stakes"]:
+        assert (int(row["after"]) < int(row["before"])) == (row["malicious"] and bool(malicious))
+    assert {name for name in os.listdir(report["adapter"])} >= {"adapter_model.safetensors", "adapter_config.json"}
+    verified = run_cli("verify", "--home", str(home / "peer5"), "--json", timeout=300)
+    assert verified.returncode == 0, verified.stdout
+    assert json.loads(verified.stdout)["ok"]
+
+
+def test_a_demo_that_is_killed_leaves_no_peer_behind(tmp_path: Path) -> None:
+    home = tmp_path / "homes"
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "flock_p2p", "demo", "--peers", "4", "--poisoners", "0", "--home", str(home)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until("a peer is up", 60, lambda: (home / "peer1" / "lock").exists())
+    finally:
+        demo.send_signal(signal.SIGKILL)
+        demo.wait(10)
+
+    def is_quiet() -> bool:
+        listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        return not any(str(home) in line and "flock_p2p" in line for line in listing.splitlines())
+
+    wait_until("no peer is left", 60, is_quiet)
