@@ -17,6 +17,7 @@ FILTER_NORM_REJECT = 1  # norm above twice the lower median
 FILTER_NORM_SLASH = 2  # norm above three times the lower median
 FILTER_NEAR_DUPLICATE = 4  # of an earlier proposal of the round
 FILTER_NO_SCORE = 8  # the voter could not score this proposal; its score is ignored
+MIN_SPREAD = 3  # medians; the lower median deviation of one or two is 0 by construction, and says nothing
 _MAD_NUMERATOR, _MAD_DENOMINATOR = 7413, 5000
 
 
@@ -52,9 +53,14 @@ def compute_mad(values: Sequence[int], center: int) -> int:
     return compute_lower_median([abs(value - center) for value in values])
 
 
-def is_rejected_by_loss(median: int, *, center: int, mad: int, loss_limit: int, mad_multiple: int) -> bool:
-    """Above max(0, center + mad_multiple x 1.4826 x mad), or above the limit. Millionths, positive is worse."""
-    outlier = _MAD_DENOMINATOR * (median - center) > mad_multiple * _MAD_NUMERATOR * mad
+def is_rejected_by_loss(
+    median: int, *, center: int, mad: int, loss_limit: int, mad_multiple: int, scored: int = MIN_SPREAD
+) -> bool:
+    """Above max(0, center + mad_multiple x 1.4826 x mad), or above the limit. Millionths, positive is worse.
+
+    `scored`: how many proposals have a median; below MIN_SPREAD the limit alone decides.
+    """
+    outlier = scored >= MIN_SPREAD and _MAD_DENOMINATOR * (median - center) > mad_multiple * _MAD_NUMERATOR * mad
     return (median > 0 and outlier) or median > loss_limit
 
 
@@ -94,7 +100,9 @@ def compute_tally(
     rejected = {
         index
         for index, median in scored.items()
-        if is_rejected_by_loss(median, center=center, mad=mad, loss_limit=loss_limit, mad_multiple=mad_multiple)
+        if is_rejected_by_loss(
+            median, center=center, mad=mad, loss_limit=loss_limit, mad_multiple=mad_multiple, scored=len(scored)
+        )
     }
     is_void = voters == 0 or not scored or 2 * len(rejected) > len(members)
     verdicts = [Verdict.NONE] * SEATS_MAX

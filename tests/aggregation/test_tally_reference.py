@@ -154,3 +154,13 @@ def test_rows_of_the_wrong_form_are_misuse():
             compute_tally(scores, filters, members, LIMIT, MULTIPLE)
     with pytest.raises(Misuse):
         compute_lower_median([])
+
+
+def test_two_medians_have_no_spread_so_the_limit_alone_decides():
+    """Their lower median deviation is 0: the worse of two honest proposals of other domains would be rejected."""
+    scores = [[4_432, -2_078, *[0] * 14]] * 3
+    result = compute_tally(scores, [[0] * 16] * 3, 0b11, 20_000, 12)
+    assert result.mad == 0
+    assert result.verdicts[:2] == (Verdict.ACCEPTED, Verdict.ACCEPTED)
+    over = compute_tally([[20_001, -2_078, *[0] * 14]] * 3, [[0] * 16] * 3, 0b11, 20_000, 12)
+    assert over.verdicts[:2] == (Verdict.REJECTED_LOSS, Verdict.ACCEPTED)

@@ -105,16 +105,22 @@ def _check_center(medians: DynArray[int256, types.SEATS], center: int256, mad: i
 @internal
 def _rejected_by_loss(task: uint256, counts: uint256[types.SEATS], claims: types.Claims) -> uint256:
     """
-    @notice Above max(0, center + mad_multiple * 1.4826 * mad), or above the limit.
+    @notice Above max(0, center + mad_multiple * 1.4826 * mad), or above the limit. Fewer than three medians have no
+            spread (their deviation is 0 by construction), so there the limit alone decides.
     """
     limit: int256 = convert(book.tasks[task].terms.loss_limit, int256)
     band: int256 = convert(book.tasks[task].terms.mad_multiple, int256) * types.MAD_NUMERATOR * claims.mad
+    scored: uint256 = 0
+    for count: uint256 in counts:
+        if count > 0:
+            scored += 1
     rejected: uint256 = 0
     for index: uint256 in range(types.SEATS):
         median: int256 = claims.medians[index]
         if counts[index] == 0:
             continue
-        if (median > 0 and types.MAD_DENOMINATOR * (median - claims.center) > band) or median > limit:
+        is_outlier: bool = scored >= types.MIN_SPREAD and types.MAD_DENOMINATOR * (median - claims.center) > band
+        if (median > 0 and is_outlier) or median > limit:
             rejected |= 1 << index
     return rejected
 

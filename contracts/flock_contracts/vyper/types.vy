@@ -15,6 +15,7 @@ MAX_SECONDS: constant(uint256) = 365 * 86_400
 BPS: constant(uint256) = 10_000
 PAID_FROM: constant(uint256) = 4  # eligible participants; with fewer, no pay and no slash
 MIN_VOTERS: constant(uint256) = 3
+MIN_SPREAD: constant(uint256) = 3  # medians; the deviation of one or two is 0 by construction
 MAD_NUMERATOR: constant(int256) = 7_413  # 1.4826 makes a median deviation comparable to a standard deviation
 MAD_DENOMINATOR: constant(int256) = 5_000
 
