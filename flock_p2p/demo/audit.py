@@ -14,6 +14,7 @@ import trio
 
 from flock_chain.aggregation import GlobalAdapter, add_contribution, encode_global, parse_delta
 from flock_chain.aggregation.measure import ONE
+from flock_chain.errors import Unavailable
 from flock_chain.execution.executor import Executor
 from flock_chain.proposal import decode_manifest
 from flock_chain.tally import Verdict
@@ -102,7 +103,8 @@ def _read_chain(plan: Plan, watched: Watched) -> _Chain:
     document = decode_document(blobs.get_object(bytes(row["document"])) or b"")
     digest = bytes(row["adapter"])
     path = blobs.file_path(digest)
-    assert path is not None, "a participant keeps the global adapter that it evaluated or trained from"
+    if path is None:
+        raise Unavailable(f"{home.path}: the global adapter {digest.hex()[:12]} is not here; see its peer.log")
     initial = compute_initial_adapter(document)
     work = plan.folder / "audit"
     work.mkdir(exist_ok=True)

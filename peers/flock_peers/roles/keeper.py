@@ -7,9 +7,10 @@ import logging
 
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Unavailable
+from flock_chain.tally import Verdict
 from flock_peers.roles.board import RoundResult, Views, read_result
 from flock_peers.roles.jobs import Jobs
-from flock_peers.roles.library import Library
+from flock_peers.roles.library import Library, Proposal
 from flock_peers.roles.sender import Sender
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,26 @@ class Keeper:
         if result is None:
             return False
         revealed = [index for index, manifest in enumerate(result.manifests) if any(manifest)]
-        return all([self._keep_one(result, index) for index in revealed])
+        if not all([self._keep_one(result, index) for index in revealed]):
+            return False
+        return (
+            self._jobs.ensure(("adapter", self._library.task, number), lambda: self._keep_adapter(result)) is not None
+        )
+
+    async def _keep_adapter(self, result: RoundResult) -> bool:
+        """The global adapter after the round: computed here if all accepted proposals are here, else fetched."""
+        accepted = [index for index, verdict in enumerate(result.verdicts) if verdict is Verdict.ACCEPTED]
+        try:
+            proposals = [await self._proposal(result, index) for index in accepted]
+            if result.adapter_after != result.adapter_before:
+                await self._library.compute_candidate(result.adapter_before, [row.delta for row in proposals])
+            await self._library.global_path(result.adapter_after)
+        except (InvalidRemote, Unavailable) as error:
+            self._attempts[result.round, -1] = self._attempts.get((result.round, -1), 0) + 1
+            if self._attempts[result.round, -1] < MAX_ATTEMPTS:
+                raise Unavailable(f"round {result.round}: global adapter not here yet: {error}") from error
+            log.warning("round %d: the global adapter could not be had: %s", result.round, error)
+        return True
 
     def _keep_one(self, result: RoundResult, index: int) -> bool:
         name = (result.round, index)
@@ -63,9 +83,7 @@ class Keeper:
         self._attempts[name] = self._attempts.get(name, 0) + 1
         account = result.proposers[index]
         try:
-            await self._library.fetch_proposal(
-                result.round, index, account, result.manifests[index], result.adapter_before
-            )
+            await self._proposal(result, index)
         except InvalidRemote as error:
             log.info("round %d: not keeping the proposal of 0x%s: %s", result.round, account.hex(), error)
         except Unavailable:
@@ -73,3 +91,8 @@ class Keeper:
                 log.warning("round %d: the proposal of 0x%s could not be had", result.round, account.hex())
             raise
         return True
+
+    async def _proposal(self, result: RoundResult, index: int) -> Proposal:
+        return await self._library.fetch_proposal(
+            result.round, index, result.proposers[index], result.manifests[index], result.adapter_before
+        )
