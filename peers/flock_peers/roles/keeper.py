@@ -6,7 +6,7 @@ A home that keeps the proposals can be verified later and can serve those who co
 import logging
 
 from flock_chain.crypto import Account
-from flock_chain.errors import InvalidRemote, Unavailable
+from flock_chain.errors import FlockError, InvalidRemote, Unavailable
 from flock_chain.tally import Verdict
 from flock_peers.roles.board import RoundResult, Views, read_result
 from flock_peers.roles.jobs import Jobs
@@ -65,7 +65,7 @@ class Keeper:
             if result.adapter_after != result.adapter_before:
                 await self._library.compute_candidate(result.adapter_before, [row.delta for row in proposals])
             await self._library.global_path(result.adapter_after)
-        except (InvalidRemote, Unavailable) as error:
+        except (FlockError, OSError) as error:  # a full disk or quota, too, must not hold up the rounds that follow
             self._attempts[result.round, -1] = self._attempts.get((result.round, -1), 0) + 1
             if self._attempts[result.round, -1] < MAX_ATTEMPTS:
                 raise Unavailable(f"round {result.round}: global adapter not here yet: {error}") from error
@@ -86,10 +86,10 @@ class Keeper:
             await self._proposal(result, index)
         except InvalidRemote as error:
             log.info("round %d: not keeping the proposal of 0x%s: %s", result.round, account.hex(), error)
-        except Unavailable:
+        except (FlockError, OSError) as error:
             if self._attempts[name] >= MAX_ATTEMPTS:
                 log.warning("round %d: the proposal of 0x%s could not be had", result.round, account.hex())
-            raise
+            raise Unavailable(f"round {result.round}: proposal of 0x{account.hex()}: {error}") from error
         return True
 
     async def _proposal(self, result: RoundResult, index: int) -> Proposal:

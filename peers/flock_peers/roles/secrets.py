@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flock_chain import codec
-from flock_chain.errors import Refused
+from flock_chain.errors import Refused, Unavailable
 
 MAX_SECRET_BYTES = 64 << 10  # a score vector of 16 and its filters take under 2 KB
 
@@ -24,11 +24,13 @@ class RoundSecrets:
         return self._folder / f"task{task}-round{number}-{kind}"
 
     def load(self, task: int, number: int, kind: str) -> dict[str, Any] | None:
-        path = self._path(task, number, kind)
-        if not path.exists():
+        try:
+            data = self._path(task, number, kind).read_bytes()
+        except FileNotFoundError:
             return None
-        record = codec.decode(path.read_bytes(), limit=MAX_SECRET_BYTES)
-        return dict(record)
+        except OSError as error:
+            raise Unavailable(f"round {number}: the record of its {kind} cannot be read: {error}") from error
+        return dict(codec.decode(data, limit=MAX_SECRET_BYTES))
 
     def save(self, task: int, number: int, kind: str, record: dict[str, Any]) -> None:
         known = self.load(task, number, kind)
@@ -36,11 +38,19 @@ class RoundSecrets:
             if known != record:
                 raise Refused(f"round {number}: a {kind} was committed already and is kept")
             return
-        path = self._path(task, number, kind)
+        try:
+            self._write(self._path(task, number, kind), codec.encode(record))
+        except OSError as error:
+            raise Unavailable(
+                f"round {number}: the record of its {kind} cannot be written, so nothing is committed: {error}"
+            ) from error
+
+    def _write(self, path: Path, data: bytes) -> None:
         part = path.with_suffix(".part")
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(handle, codec.encode(record))
+            if os.write(handle, data) != len(data):
+                raise OSError("the disk took a part of it only")
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -5,7 +5,7 @@ The board is the only memory of what was done; what was committed to is on disk 
 
 import logging
 import secrets as chance
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +13,21 @@ from typing import Any, Protocol
 import trio
 
 from flock_chain.aggregation import filter_bits
-from flock_chain.errors import InvalidRemote, Unavailable
+from flock_chain.errors import FlockError, InvalidRemote, Unavailable
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
-from flock_chain.tally import FILTER_NO_SCORE, SCORE_LIMIT, SEATS_MAX, Tally, compute_tally
+from flock_chain.tally import (
+    FILTER_NEAR_DUPLICATE,
+    FILTER_NO_SCORE,
+    FILTER_NORM_REJECT,
+    FILTER_NORM_SLASH,
+    SCORE_LIMIT,
+    SEATS_MAX,
+    Tally,
+    compute_tally,
+)
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView, Views, bits
+from flock_peers.roles.earlier import EarlierDeltas
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
 from flock_peers.roles.proposer import Identity
@@ -28,6 +38,8 @@ log = logging.getLogger(__name__)
 
 ADOPT_TOLERANCE = 0.05  # eps of the vote on the aggregate: a round of other domains costs one's own a few per cent
 AVAILABILITY_SECONDS = 8.0  # for what is not here yet, before attesting what is; its sender has served others by then
+SCORE_FETCH_SECONDS = 12.0  # for all proposals together: scoring them must still fit into the phase
+NORM_BITS = FILTER_NORM_REJECT | FILTER_NORM_SLASH
 
 
 class Measuring(Protocol):
@@ -39,9 +51,9 @@ class Measuring(Protocol):
 
 @dataclass(frozen=True)
 class Held:
-    """What a voter found when it looked for a round's proposals."""
+    """What a voter found when it looked for a round's proposals, by proposer index."""
 
-    proposals: dict[int, Proposal]
+    available: tuple[int, ...]
     invalid: tuple[int, ...]
 
 
@@ -54,6 +66,7 @@ class Voter:
     ) -> None:  # fmt: skip
         self._identity, self._library, self._views = identity, library, views
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
+        self._earlier = EarlierDeltas(library, views)
 
     async def step(self, view: RoundView) -> None:
         index = view.voter_index(self._identity.account)
@@ -80,42 +93,41 @@ class Voter:
         held: Held | None = self._jobs.ensure(("hold", view.task, view.round), lambda: self._hold(view))
         if held is None:
             return
-        bitmap = sum(1 << index for index in held.proposals)
+        bitmap = sum(1 << index for index in held.available)
         await self._call(view, "attest_available", bitmap, sum(1 << index for index in held.invalid))
 
     async def _hold(self, view: RoundView) -> Held:
-        proposals: dict[int, Proposal] = {}
+        """Indices alone: the files are in the store, and results of many rounds are remembered."""
+        found, invalid = await self._find(view, bits(view.revealed), AVAILABILITY_SECONDS)
+        return Held(tuple(sorted(found)), tuple(sorted(invalid)))
+
+    async def _find(
+        self, view: RoundView, indices: Sequence[int], seconds: float
+    ) -> tuple[dict[int, Proposal], list[int]]:
+        """Those of `indices` that can be had in time, and those whose bytes are here and no proposal.
+
+        All at once, so that one proposer that stalls delays none of the others.
+        """
+        found: dict[int, Proposal] = {}
         invalid: list[int] = []
 
         async def look(index: int) -> None:
             account = view.proposers[index]
             try:
-                proposals[index] = await self._library.fetch_proposal(
+                found[index] = await self._library.fetch_proposal(
                     view.round, index, account, view.manifests[index], view.adapter
                 )
             except InvalidRemote as error:
                 invalid.append(index)
                 log.warning("round %d: proposal of 0x%s is invalid: %s", view.round, account.hex(), error)
-            except Unavailable as error:
+            except (FlockError, OSError, MemoryError) as error:  # a full disk, too: here, not the proposer's fault
                 log.warning("round %d: proposal of 0x%s is unavailable: %s", view.round, account.hex(), error)
 
-        with trio.move_on_after(AVAILABILITY_SECONDS):
+        with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
-                for index in bits(view.revealed):
+                for index in indices:
                     nursery.start_soon(look, index)
-        return Held(dict(proposals), tuple(sorted(invalid)))
-
-    async def _proposals(self, view: RoundView, indices: Sequence[int]) -> dict[int, Proposal]:
-        """Those of `indices` that can be had now; what others attested may have arrived meanwhile."""
-        found: dict[int, Proposal] = {}
-        for index in indices:
-            try:
-                found[index] = await self._library.fetch_proposal(
-                    view.round, index, view.proposers[index], view.manifests[index], view.adapter
-                )
-            except (InvalidRemote, Unavailable) as error:
-                log.warning("round %d: cannot score proposal %d: %s", view.round, index, error)
-        return found
+        return found, invalid
 
     # Scores
 
@@ -139,22 +151,36 @@ class Voter:
 
     async def _score(self, view: RoundView) -> dict[str, Any]:
         members = bits(view.held_set)
-        found = await self._proposals(view, members)
-        scores, filters = [0] * SEATS_MAX, [0] * SEATS_MAX
-        for index in members:
-            filters[index] = 0 if index in found else FILTER_NO_SCORE
-        if found:
-            order = sorted(found)
-            results = await trio.to_thread.run_sync(filter_bits, [found[index].delta for index in order])
-            parent = await self._library.global_path(view.adapter)
-            measured = await self._trainer.measure(parent, [found[index].path for index in order])
-            for index, result, score in zip(order, results, measured, strict=True):
-                filters[index] |= result
-                scores[index] = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._earlier.learn, view.round, SCORE_FETCH_SECONDS)
+            found, _ = await self._find(view, members, SCORE_FETCH_SECONDS)
+        scores, filters = await self._measure(view, found), await self._filter(view, members, found)
         record = {"scores": scores, "filters": filters, "salt": chance.token_bytes(SALT_BYTES)}
         self._secrets.save(view.task, view.round, "scores", record)
         log.info("round %d: scored %s", view.round, {i: (scores[i], filters[i]) for i in members})
         return record
+
+    async def _measure(self, view: RoundView, found: Mapping[int, Proposal]) -> list[int]:
+        scores, order = [0] * SEATS_MAX, sorted(found)
+        if order:
+            parent = await self._library.global_path(view.adapter)
+            measured = await self._trainer.measure(parent, [found[index].path for index in order])
+            for index, score in zip(order, measured, strict=True):
+                scores[index] = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
+        return scores
+
+    async def _filter(self, view: RoundView, members: Sequence[int], found: Mapping[int, Proposal]) -> list[int]:
+        """The bits that anybody can recompute. Medians over a part would be other medians: none without all members."""
+        filters, order = [0] * SEATS_MAX, sorted(found)
+        for index in members:
+            filters[index] = 0 if index in found else FILTER_NO_SCORE
+        if order:
+            results = await trio.to_thread.run_sync(filter_bits, [found[index].delta for index in order])
+            for index, result in zip(order, results, strict=True):
+                filters[index] = result if len(found) == len(members) else result & ~NORM_BITS
+                if self._earlier.has(found[index].manifest.delta, view.round):
+                    filters[index] |= FILTER_NEAR_DUPLICATE
+        return filters
 
     async def _reveal_scores(self, view: RoundView) -> None:
         record = self._secrets.load(view.task, view.round, "scores")
@@ -177,7 +203,7 @@ class Voter:
     async def _judge_candidate(self, view: RoundView) -> bytes:
         """The candidate's content id, or the previous one's where it is worse on the own hold-out."""
         accepted = view.accepted()
-        found = await self._proposals(view, accepted)
+        found, _ = await self._find(view, accepted, SCORE_FETCH_SECONDS)
         if len(found) < len(accepted):
             raise Unavailable("an accepted proposal is not here yet, so the candidate cannot be computed")
         candidate = await self._library.compute_candidate(view.adapter, [found[index].delta for index in accepted])
