@@ -98,6 +98,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 def _verify(parser: argparse.ArgumentParser) -> None:
     _home(parser)
+    parser.add_argument("--genesis", metavar="HASH", help="the genesis hash that the home must have (64 hex digits)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from flock_chain.bounded_json import loads
 from flock_chain.crypto import Account, Digest, keccak256
 from flock_chain.errors import InvalidEncoding
 from flock_chain.parameters import Parameters, parse_parameters
@@ -17,6 +18,7 @@ from flock_chain.parameters import Parameters, parse_parameters
 MAX_GENESIS_BYTES = 512 << 10  # one message on the wire; 1,000 accounts take 100 KB
 _KEYS = {"format", "network", "chain_id", "timestamp", "parameters", "accounts", "validators", "contracts"}
 _FORMAT = 1
+MAX_DEPTH = 3  # the document, a list, a row
 MAX_WEI = 1 << 128
 
 
@@ -85,8 +87,8 @@ def decode_genesis(data: bytes) -> Genesis:
     if len(data) > MAX_GENESIS_BYTES:
         raise InvalidEncoding(f"genesis: larger than {MAX_GENESIS_BYTES} bytes")
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = loads(data, depth=MAX_DEPTH)
+    except ValueError as error:
         raise InvalidEncoding("genesis: not JSON") from error
     if not isinstance(document, dict) or set(document) != _KEYS or document["format"] != _FORMAT:
         raise InvalidEncoding("genesis: not a genesis document of format 1")

@@ -14,5 +14,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"\r{what} {done}/{total}   ", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     report = verify_home(arguments.home.expanduser(), progress)
+    if arguments.genesis is not None and report.genesis != arguments.genesis.removeprefix("0x").lower():
+        report.fail(f"genesis: this home belongs to {report.genesis or 'no network'}, not to {arguments.genesis}")
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else format_report(report))
     return 0 if report.ok else EXIT_CHECK_FAILED

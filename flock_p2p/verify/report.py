@@ -43,6 +43,11 @@ class VerifyReport:
     def ok(self) -> bool:
         return not self.failures
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that the chain names was here to be checked."""
+        return not self.could_not_check
+
     def fail(self, text: str) -> None:
         self.failures.append(text)
 
@@ -53,14 +58,15 @@ class VerifyReport:
         self.adapters.append(AdapterRow(task, number, format_cid(digest), origin))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"format": FORMAT, "ok": self.ok, **asdict(self)}
+        return {"format": FORMAT, "ok": self.ok, "complete": self.is_complete, **asdict(self)}
 
 
 def format_report(report: VerifyReport) -> str:
+    certified = "" if report.failures else ", every one with its certificate"
     lines = [
         f"home      {report.home}",
         f"network   {report.network}, genesis {report.genesis}",
-        f"chain     {report.blocks} blocks replayed, every one with its certificate; head {report.head}",
+        f"chain     {report.blocks} blocks replayed{certified}; head {report.head}",
         f"state     root {report.state_root}",
         f"rounds    {report.rounds} in {report.tasks} tasks; {report.proposals} proposals hashed and parsed again",
     ]

@@ -3,6 +3,7 @@
 Reads the replayed state and the stored blobs; decides what a missing or a wrong one means for the report.
 """
 
+from hashlib import sha256
 from typing import Any
 
 from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, parse_global
@@ -41,6 +42,7 @@ class _TaskCheck:
         self._document = self._read_document()
         self._digest: bytes = self._row["adapter0"]
         self._adapter: GlobalAdapter | None = None  # of _digest, where it could be had
+        self._seen: set[bytes] = set()  # the deltas of the rounds so far
 
     def _view(self, function: str, *arguments: int) -> Any:
         return self._executor.view("TaskBoard", function, *arguments)
@@ -90,7 +92,7 @@ class _TaskCheck:
         if result["adapter_before"] != self._digest:
             self._report.fail(f"{where}: begins with another adapter than the round before left")
         deltas = self._examine_proposals(number, result)
-        self._check_votes(where, number, result, deltas)
+        self._check_votes(where, number, result, deltas, self._find_repeated(deltas))
         if result["settled"]:
             self._check_adapter(number, result, deltas)
 
@@ -119,7 +121,17 @@ class _TaskCheck:
                     self._report.fail(f"{place}: slashed as invalid bytes, but it is well formed")
         return deltas
 
-    def _check_votes(self, where: str, number: int, result: Any, deltas: dict[int, Delta]) -> None:
+    def _find_repeated(self, deltas: dict[int, Delta]) -> set[int]:
+        """Whose delta was proposed in an earlier round already: canonical, so equal bytes are equal vectors."""
+        keys = {
+            index: sha256(delta.mantissas.tobytes() + delta.exponents.tobytes()).digest()
+            for index, delta in deltas.items()
+        }
+        repeated = {index for index, key in keys.items() if key in self._seen}
+        self._seen |= set(keys.values())
+        return repeated
+
+    def _check_votes(self, where: str, number: int, result: Any, deltas: dict[int, Delta], repeated: set[int]) -> None:
         if not result["tallied"]:
             if result["settled"]:
                 check_untallied(where, result, self._report)
@@ -130,7 +142,7 @@ class _TaskCheck:
             ballots.append(Ballot(as_account(result["voters"][seat]), scores, filters))
         check_tally(where, result, ballots, self._row["terms"], self._report)
         if all(index in deltas for index in members(result)):
-            check_filters(where, result, ballots, deltas, self._report)
+            check_filters(where, result, ballots, deltas, repeated, self._report)
         elif self._document is not None:
             self._report.skip(f"{where}: filters not recomputed: they compare all proposals of the input set")
 

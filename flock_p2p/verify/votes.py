@@ -1,6 +1,6 @@
 """A round's tally and filters, recomputed from what its voters revealed on chain and from the deltas themselves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,28 +65,35 @@ def check_filters(
     result: Mapping[str, Any],
     ballots: Sequence[Ballot],
     deltas: Mapping[int, Delta],
+    repeated: Collection[int],
     report: VerifyReport,
 ) -> None:
-    """The bits that two thirds reported against the exact ones. `deltas`: of the whole input set, for they compare."""
+    """The bits that two thirds reported against the exact ones.
+
+    `deltas`: of the whole input set, for they compare. `repeated`: whose delta is that of an earlier round. A voter
+    that lacks a member cannot compare: it reports nothing but that, and is not counted here.
+    """
     order = members(result)
     exact = dict(zip(order, filter_bits([deltas[index] for index in order]), strict=True)) if order else {}
     for index in order:
+        exact[index] |= FILTER_NEAR_DUPLICATE if index in repeated else 0
+    complete = [ballot for ballot in ballots if not any(ballot.filters[i] & FILTER_NO_SCORE for i in order)]
+    for index in order:
         name = f"{where}: filters of 0x{result['proposers'][index].hex()}"
         decided = _decide([ballot.filters[index] for ballot in ballots])
-        scored = sum(1 for ballot in ballots if not ballot.filters[index] & FILTER_NO_SCORE)
         if decided & ~exact[index]:
             report.fail(f"{name}: two thirds of the voters reported {_name(decided)}, exact is {_name(exact[index])}")
-        elif decided != exact[index] and has_two_thirds(scored, len(ballots)):
+        elif decided != exact[index] and has_two_thirds(len(complete), len(ballots)):
             report.fail(f"{name}: exact is {_name(exact[index])}, the voters decided {_name(decided)}")
         elif decided != exact[index]:
             report.remarks.append(f"{name}: exact is {_name(exact[index])}, but too few voters held it to say so")
-        _remark_outvoted(name, exact[index], index, ballots, report)
+        _remark_outvoted(name, exact[index], index, complete, report)
 
 
 def _remark_outvoted(name: str, exact: int, index: int, ballots: Sequence[Ballot], report: VerifyReport) -> None:
     for ballot in ballots:
         said = ballot.filters[index]
-        if not said & FILTER_NO_SCORE and said != exact:
+        if said != exact:
             report.remarks.append(f"{name}: voter 0x{ballot.voter.hex()} reported {_name(said)}, not {_name(exact)}")
 
 

@@ -191,6 +191,18 @@ def test_the_norm_filters_bind_strictly_above_two_and_three_times_the_lower_medi
     assert bits(10) == [0]
 
 
+def test_a_tiny_delta_among_two_gets_no_honest_one_slashed():
+    """The lower median of two is the lesser; a rejection costs no stake, a slash would."""
+
+    def bits(*norms: int) -> list[int]:
+        return compute_filter_bits([[n * n if i == j else 0 for j in range(len(norms))] for i, n in enumerate(norms)])
+
+    assert bits(1, 1_000) == [0, 1]
+    assert bits(1_000, 1) == [1, 0]
+    assert bits(1, 1_000, 1_000) == [0, 0, 0]
+    assert bits(1_000, 1_000, 4_000) == [0, 0, 3]
+
+
 def test_a_near_duplicate_is_the_later_one_and_an_opposite_is_none():
     one, other = make_vector(SMALL, 1), make_vector(SMALL, 2)
     near = one + other * np.float32(np.linalg.norm(one) / np.linalg.norm(other) * 0.02)

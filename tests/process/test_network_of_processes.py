@@ -159,4 +159,4 @@ def test_verify_passes_on_a_stopped_home_and_fails_when_a_byte_of_a_proposal_fli
     delta.write_bytes(data)
     bad = run_cli("verify", "--home", str(peer.home), timeout=300)
     assert bad.returncode == 1
-    assert delta.name[:12] in bad.stdout or "proposal" in bad.stdout
+    assert "FAILED" in bad.stdout and "chunk" in bad.stdout and "proposal of 0x" in bad.stdout.split("FAILED", 1)[1]

@@ -95,7 +95,7 @@ def slow_filter_bits(deltas: Sequence[Delta]) -> list[int]:
         ratio = Fraction(norm, median)
         earlier = [(gram[i][j], norms[j]) for j in range(i)]
         near = any(d > 0 and Fraction(d * d, norm * other) > Fraction(999, 1000) ** 2 for d, other in earlier)
-        results.append((ratio > 4) * 1 + (ratio > 9) * 2 + near * 4)
+        results.append((ratio > 4) * 1 + (ratio > 9 and len(norms) > 2) * 2 + near * 4)
     return results
 
 

@@ -19,6 +19,7 @@ from flock_chain.tally import FILTER_NEAR_DUPLICATE, FILTER_NORM_REJECT, FILTER_
 ONE = 1 << 30  # fixed point of clip factors and cosines
 MAX_DELTAS = 16  # the seats of proposers in a round
 NORM_REJECT, NORM_SLASH = 2, 3  # times the lower median norm
+MIN_NORMS_TO_SLASH = 3  # the lower median of two is the lesser: a tiny delta would get an honest one slashed
 NEAR_DUPLICATE_PER_MILLE = 999  # cosine; honest pairs reached 921 at most
 _CHUNK_BLOCKS = 1 << 11  # 16 deltas of 512 KiB as float64
 
@@ -90,7 +91,10 @@ def compute_clip_factors(squared_norms: Sequence[int]) -> list[int]:
 
 
 def compute_filter_bits(gram: Sequence[Sequence[int]]) -> list[int]:
-    """The filter results that anybody can recompute, by proposal, from the round's Gram matrix."""
+    """The filter results that anybody can recompute, by proposal, from the round's Gram matrix.
+
+    Among fewer than three proposals there is no majority of norms, so none is slashed; rejecting costs no stake.
+    """
     norms = [row[index] for index, row in enumerate(gram)]
     if min(norms) <= 0:
         raise Misuse("filters: zero norm")
@@ -98,7 +102,8 @@ def compute_filter_bits(gram: Sequence[Sequence[int]]) -> list[int]:
     results = []
     for later, norm in enumerate(norms):
         bits = FILTER_NORM_REJECT if norm > NORM_REJECT**2 * median else 0
-        bits |= FILTER_NORM_SLASH if norm > NORM_SLASH**2 * median else 0
+        is_slashable = len(norms) >= MIN_NORMS_TO_SLASH and norm > NORM_SLASH**2 * median
+        bits |= FILTER_NORM_SLASH if is_slashable else 0
         if any(_is_near_duplicate(gram[earlier][later], norms[earlier], norm) for earlier in range(later)):
             bits |= FILTER_NEAR_DUPLICATE
         results.append(bits)

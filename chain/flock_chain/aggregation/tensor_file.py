@@ -16,9 +16,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from flock_chain.bounded_json import loads
 from flock_chain.errors import InvalidContent, Misuse
 
 MAX_HEADER_BYTES = 4 << 20  # 4,096 tensors in two parts with the longest names take 2.5 MB
+MAX_HEADER_DEPTH = 3  # names, their fields, and the numbers of a shape
 _LENGTH = struct.Struct("<Q")
 _DTYPES: dict[str, np.dtype[Any]] = {"I8": np.dtype("i1"), "U8": np.dtype("u1"), "I64": np.dtype("<i8")}
 
@@ -124,8 +126,8 @@ def _read_header(data: bytes, what: str) -> dict[str, Any]:
     if _LENGTH.size + length > len(data):
         raise InvalidContent(f"{what}: header runs past the end of the file")
     try:
-        entries = json.loads(data[_LENGTH.size : _LENGTH.size + length], object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        entries = loads(data[_LENGTH.size : _LENGTH.size + length], depth=MAX_HEADER_DEPTH, pairs=_unique)
+    except ValueError as error:
         raise InvalidContent(f"{what}: header is no JSON, or names something twice") from error
     if not isinstance(entries, dict):
         raise InvalidContent(f"{what}: header is no JSON object")
