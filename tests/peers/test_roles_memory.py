@@ -97,3 +97,23 @@ def test_work_for_a_round_that_is_over_is_cancelled() -> None:
             assert jobs.is_running(("train", 1, 2))
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_job_that_fails_of_anything_is_tried_again_and_ends_nobody() -> None:
+    """A full disk, a quota, a stranger's bytes: none of them may reach the nursery of the peer."""
+    errors = [OSError(28, "No space left on device"), MemoryError(), ExceptionGroup("g", [Refused("quota")])]
+
+    async def main() -> None:
+        async def work() -> str:
+            if errors:
+                raise errors.pop()
+            return "done"
+
+        async with trio.open_nursery() as nursery:
+            jobs = Jobs(nursery)
+            for _ in range(4):
+                jobs.ensure(("a",), work)
+                await trio.sleep(RETRY_SECONDS)
+            assert jobs.ensure(("a",), work) == "done"
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -52,9 +52,13 @@ class Jobs:
         try:
             with scope:
                 self._results[key] = await work()
-        except FlockError as error:
+        except Exception as error:  # the edge of a task: a full disk or strange bytes must not end the peer
             self._failed_at[key] = trio.current_time()
-            log.warning("%s failed: %s; trying again in %.0f s", _name(key), error, RETRY_SECONDS)
+            expected = isinstance(error, FlockError)
+            log.warning(
+                "%s failed: %s; trying again in %.0f s", _name(key), error if expected else repr(error), RETRY_SECONDS,
+                exc_info=None if expected else error,
+            )  # fmt: skip
         finally:
             self._running.pop(key, None)
         while len(self._results) > MAX_FINISHED:
