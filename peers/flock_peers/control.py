@@ -45,26 +45,41 @@ def _handler(methods: Mapping[str, Method]) -> Callable[[trio.SocketStream], Awa
     async def handle(stream: trio.SocketStream) -> None:
         try:
             with trio.move_on_after(REQUEST_SECONDS):
-                request = json.loads(await _read_line(stream))
-                await stream.send_all(json.dumps(await _answer(methods, request)).encode() + b"\n")
+                answer = await _answer(methods, _parse(await _read_line(stream)))
+                await stream.send_all(json.dumps(answer).encode() + b"\n")
         except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
             log.debug("control: %s", error)
+        except Exception:
+            log.exception("control: a request failed")
         finally:
             await stream.aclose()
 
     return handle
 
 
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except RecursionError as error:
+        raise ValueError("control: nested too deeply") from error
+
+
 async def _answer(methods: Mapping[str, Method], request: Any) -> dict[str, Any]:
     name = request.get("method") if isinstance(request, dict) else None
     if not isinstance(name, str) or name not in methods:
         return {"error": f"no method {name!r}"}
+    parameters = request.get("params") or {}
+    if not isinstance(parameters, dict):
+        return {"error": f"{name}: bad parameters: not an object"}
     try:
-        return {"result": await methods[name](request.get("params") or {})}
+        return {"result": await methods[name](parameters)}
     except FlockError as error:
         return {"error": str(error)}
     except (KeyError, TypeError, ValueError) as error:
         return {"error": f"{name}: bad parameters: {error!r}"}
+    except Exception as error:
+        log.exception("control: %s failed", name)
+        return {"error": f"{name}: {error!r}; see the log"}
 
 
 async def _read_line(stream: trio.SocketStream) -> bytes:

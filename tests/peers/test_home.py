@@ -87,3 +87,40 @@ def test_control_answers_its_owner_and_refuses_what_it_does_not_know(tmp_path: P
             await _answers(path, "echo", value=1)
 
     trio.run(main)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"method": "echo", "params": [1]}\n',
+        b'{"method": "fails"}\n',
+        b"[" * 200_000 + b"\n",
+        b'{"method": "odd"}\n',
+        b"\xff\n",
+        b"no line",
+    ],
+)
+def test_no_request_ends_the_control_server(tmp_path: Path, line: bytes) -> None:
+    async def fails(_params: Any) -> Any:
+        raise AttributeError("a bug")
+
+    async def odd(_params: Any) -> Any:
+        return b"not JSON"
+
+    async def echo(params: Any) -> Any:
+        return params.get("value")
+
+    async def main() -> None:
+        path = tmp_path / "c.sock"
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_control, path, {"echo": echo, "fails": fails, "odd": odd})
+            async with await trio.open_unix_socket(path) as stream:
+                await stream.send_all(line)
+                await stream.send_eof()
+                with trio.fail_after(10):
+                    while await stream.receive_some():
+                        pass
+            assert await _answers(path, "echo", value=7) == 7
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
