@@ -26,10 +26,12 @@ from flock_chain.content import MAX_OBJECT_BYTES, ChunkList, compute_chunk_list,
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidContent, InvalidEncoding, Unavailable
 from flock_chain.proposal import Manifest, decode_manifest
-from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
+from flock_peers.training.client import BASE_FOLDER
+from flock_peers.training.document import TaskDocument, check_fit, compute_initial_adapter, decode_document
 
 log = logging.getLogger(__name__)
 
+DOCUMENT_SECONDS = 20.0  # for at most 1 MiB; other tasks wait meanwhile
 FETCH_SECONDS = 60.0  # for one file from all providers together; a phase's deadline usually comes first
 
 
@@ -158,16 +160,20 @@ class Library:
 
 
 async def open_library(
-    task: int, document_digest: bytes, adapter: bytes, chain: bytes, store: Objects, fetcher: Fetcher
-) -> Library:
-    """Fetch and check a task's document; raises InvalidContent where its round-0 adapter is not the one on chain."""
+    task: int, document_digest: bytes, adapter: bytes, chain: bytes, store: Objects, fetcher: Fetcher,
+    base: Path = BASE_FOLDER,
+) -> Library:  # fmt: skip
+    """Fetch and check a task's document; raises InvalidContent where it does not fit the base model that is here, or
+    where its round-0 adapter is not the one on chain, and Unavailable where nobody has it."""
     data = store.get_object(document_digest)
     if data is None:
-        with trio.move_on_after(FETCH_SECONDS):
+        with trio.move_on_after(DOCUMENT_SECONDS):
             data = await fetcher.fetch_object(document_digest, None)
     if data is None or len(data) > MAX_OBJECT_BYTES:
         raise Unavailable(f"task {task}: its document {document_digest.hex()[:12]} is at no connected peer")
-    library = Library(task, decode_document(data), chain, store, fetcher)
+    document = decode_document(data)
+    await trio.to_thread.run_sync(check_fit, base, document)  # before a stranger's layout is given any memory
+    library = Library(task, document, chain, store, fetcher)
     if await trio.to_thread.run_sync(library.put_initial) != adapter:
         raise InvalidContent(f"task {task}: its round-0 adapter is not the one that its document describes")
     return library

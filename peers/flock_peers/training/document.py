@@ -26,6 +26,8 @@ MAX_BASE_FILES = 256  # a 700B model has about 160 weight files
 MAX_NAME_CHARACTERS = 128
 MAX_TARGETS = 32  # kinds of linear layer in a model; Llama has 7
 MAX_RANK, MAX_ALPHA = 512, 4_096
+MAX_BATCH_TOKENS = 1 << 17  # batch x seq_len: one sequence of the longest context, or 32 of 4,096; bounds activations
+MAX_EVAL_TOKENS = 1 << 22  # eval_windows x seq_len: a hold-out in memory takes 64 MiB
 MAX_HEADER_BYTES = 64 << 20  # safetensors' own limit is 100 MB; the largest published headers have about 10
 _BASE_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja")  # never pickle, never code
 _IGNORED_NAMES = ("README.md", "LICENSE.txt")
@@ -166,6 +168,10 @@ def _parse_budget(value: Any) -> Budget:
     for name, (low, high) in _BOUNDS.items():
         if not _is_count(value[name], low, high):
             raise InvalidEncoding(f"task document: {name} is not between {low} and {high}")
+    if value["batch"] * value["seq_len"] > MAX_BATCH_TOKENS:
+        raise InvalidEncoding(f"task document: batch x seq_len above {MAX_BATCH_TOKENS} tokens")
+    if value["eval_windows"] * value["seq_len"] > MAX_EVAL_TOKENS:
+        raise InvalidEncoding(f"task document: eval_windows x seq_len above {MAX_EVAL_TOKENS} tokens")
     return Budget(**value)
 
 
@@ -206,6 +212,20 @@ def check_base(folder: Path, document: TaskDocument) -> None:
             raise InvalidContent(f"base model {folder}: {wanted.name} is missing; fetch the task's base model")
         if compute_base_file(path) != wanted:
             raise InvalidContent(f"base model {folder}: {wanted.name} is not the task's file (wrong model hash)")
+
+
+def check_fit(folder: Path, document: TaskDocument) -> None:
+    """Raises InvalidContent unless the task is on this base model and its layout is that of the base's projections.
+
+    Before anything is allocated by a stranger's layout: afterwards it is bounded by the model that is here.
+    """
+    check_base(folder, document)
+    try:
+        layout, _ = compute_layout(folder, document.lora.rank, document.lora.targets)
+    except Misuse as error:
+        raise InvalidContent(f"task document: {error}") from error
+    if layout != document.layout:
+        raise InvalidContent("task document: its layout is not that of its targets on the base model")
 
 
 def read_weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
