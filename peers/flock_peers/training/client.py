@@ -20,6 +20,7 @@ from flock_chain.errors import FlockError, Misuse, Unavailable
 from flock_peers.training.backdoor import parse_attack
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, SLICES
+from flock_peers.training.rows import read_rows
 from flock_peers.training.wire import HEAD, MAX_FRAME_BYTES, encode_frame
 
 BASE_FOLDER = Path(__file__).parent / "base"  # the model that the project ships
@@ -107,6 +108,10 @@ class Trainer:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process.returncode is None
+
     async def train(self, global_path: Path, *, round: int, seed: int, out_path: Path) -> TrainResult:
         """Train the task's budget from a global adapter file; writes the delta file. Same inputs, same delta."""
         values = {"global": str(global_path), "seed": _mix(self._config.seed, round, seed), "out": str(out_path)}
@@ -183,6 +188,7 @@ class Trainer:
         await self._fill(HEAD.size)
         (length,) = HEAD.unpack_from(self._buffer)
         if length > MAX_FRAME_BYTES:
+            self._process.kill()  # nothing after this could be read
             raise Unavailable(f"trainer: frame of {length} bytes, at most {MAX_FRAME_BYTES}; see {self._log()}")
         await self._fill(HEAD.size + length)
         data = bytes(self._buffer[HEAD.size : HEAD.size + length])
@@ -220,12 +226,23 @@ class Trainer:
         return self._config.home / LOG_NAME
 
 
+def check_data(domain: str | None, index: int, rows: Path | None, attack: str | None) -> None:
+    """What `open` would say against the data, without a process; raises Misuse or InvalidContent. Reads the file."""
+    _check_choice(domain, index, rows, attack)
+    if rows is not None:
+        read_rows(rows)
+
+
 def _check(config: TrainerConfig) -> None:
-    parse_attack(config.attack)
-    if (config.domain is None) == (config.rows is None):
+    _check_choice(config.domain, config.index, config.rows, config.attack)
+
+
+def _check_choice(domain: str | None, index: int, rows: Path | None, attack: str | None) -> None:
+    parse_attack(attack)
+    if (domain is None) == (rows is None):
         raise Misuse("trainer: give either a built-in domain or a file of rows")
-    if config.domain is not None and (config.domain not in DOMAINS or not 0 <= config.index < SLICES):
-        raise Misuse(f"trainer: domain {config.domain!r} index {config.index}: {', '.join(DOMAINS)}, 0 to {SLICES - 1}")
+    if domain is not None and (domain not in DOMAINS or not 0 <= index < SLICES):
+        raise Misuse(f"trainer: domain {domain!r} index {index}: {', '.join(DOMAINS)}, 0 to {SLICES - 1}")
 
 
 def _open_values(config: TrainerConfig) -> dict[str, Any]:
