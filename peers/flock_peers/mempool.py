@@ -2,6 +2,7 @@
 
 A transaction is executable where its nonce follows on from the final state and what waits before it. It may pass
 over three blocks that had room for it; then it is dropped, so that one bad transaction cannot keep a chain awake.
+Where the pool is full, what cannot be executed goes first, then the lowest tip. This peer's own stay.
 """
 
 import heapq
@@ -18,9 +19,12 @@ class Limits:
     per_sender: int = 64  # also how far ahead of the final nonce; twice what the roles of one peer send at once
     total: int = 4_096  # 40 full blocks of transfers
     bytes: int = 16 << 20  # of raw transactions: what the memory of a small machine can spare
+    sender_bytes: int = (
+        128 << 10
+    )  # twice the largest transaction, 30 calls of a role; filling the pool takes 128 accounts
     heights: int = 3  # that a transaction may pass over although the block had room
     waiting_heights: int = 64  # that one with a gap before it may stay: its predecessor does not come any more
-    bump_percent: int = 10  # more fee for a replacement, so that a sender cannot make everybody gossip for free
+    bump_percent: int = 10  # more fee (or tip) to take another's place: nobody makes everybody gossip for free
 
 
 @dataclass
@@ -44,9 +48,17 @@ class _Queue:
             nonce += 1
 
 
+def _cost(transaction: Transaction) -> int:
+    """What it may take from its sender at most."""
+    return transaction.gas * transaction.max_fee_per_gas + transaction.value
+
+
 class Mempool:
-    def __init__(self, limits: Limits, *, base_fee: int, max_gas: int, max_transaction_bytes: int) -> None:
-        self._limits = limits
+    def __init__(
+        self, limits: Limits, *, base_fee: int, max_gas: int, max_transaction_bytes: int, own: Account | None = None
+    ) -> None:
+        """`own`: this peer's account. Others' transactions never cost its own their place."""
+        self._limits, self._own = limits, own
         self._base_fee, self._max_gas, self._max_transaction_bytes = base_fee, max_gas, max_transaction_bytes
         self._queues: dict[Account, _Queue] = {}
         self._by_hash: dict[Digest, Transaction] = {}
@@ -71,17 +83,16 @@ class Mempool:
         """
         if transaction.hash in self._by_hash:
             return transaction.hash
-        self._check(transaction, nonce, balance)
+        self._check(transaction, nonce)
         queue = self._queues.get(transaction.sender) or _Queue(nonce)
         queue.nonce = max(queue.nonce, nonce)
         replaced = queue.entries.get(transaction.nonce)
         if replaced is not None:
             self._check_replacement(replaced.transaction, transaction)
+        self._check_sender(queue, replaced, transaction, balance)
+        self._make_room(queue, replaced, transaction)
+        if replaced is not None:
             self._remove(queue, replaced.transaction)
-        elif len(queue.entries) >= self._limits.per_sender:
-            raise Refused(f"mempool: {self._limits.per_sender} transactions of this sender wait already")
-        elif not self._has_room(transaction) and not self._make_room(transaction, queue):
-            raise Refused("mempool: full; try again after the next blocks")
         self._arrivals += 1
         queue.entries[transaction.nonce] = _Entry(transaction, self._arrivals, now)
         self._queues[transaction.sender] = queue
@@ -89,7 +100,7 @@ class Mempool:
         self._bytes += len(transaction.raw)
         return transaction.hash
 
-    def _check(self, transaction: Transaction, nonce: int, balance: int) -> None:
+    def _check(self, transaction: Transaction, nonce: int) -> None:
         if transaction.nonce < nonce:
             raise Refused(f"mempool: nonce {transaction.nonce} is used, the sender's next is {nonce}")
         if transaction.nonce >= nonce + self._limits.per_sender:
@@ -98,49 +109,112 @@ class Mempool:
             raise Refused(f"mempool: fee {transaction.max_fee_per_gas} below the base fee {self._base_fee}")
         if transaction.gas > self._max_gas or len(transaction.raw) > self._max_transaction_bytes:
             raise Refused(f"mempool: above {self._max_gas} gas or {self._max_transaction_bytes} bytes")
-        cost = transaction.gas * transaction.max_fee_per_gas + transaction.value
-        if balance < cost:
-            raise Refused(f"mempool: the sender has {balance} wei, gas and value may take {cost}")
 
     def _check_replacement(self, old: Transaction, new: Transaction) -> None:
         if new.max_fee_per_gas * 100 < old.max_fee_per_gas * (100 + self._limits.bump_percent):
             raise Refused(
                 f"mempool: nonce {new.nonce} is taken; to replace it offer {self._limits.bump_percent} % more fee"
             )
-        if self._bytes - len(old.raw) + len(new.raw) > self._limits.bytes:
-            raise Refused("mempool: full; try again after the next blocks")
 
-    def _has_room(self, transaction: Transaction) -> bool:
-        return len(self._by_hash) < self._limits.total and self._bytes + len(transaction.raw) <= self._limits.bytes
+    def _check_sender(self, queue: _Queue, replaced: _Entry | None, new: Transaction, balance: int) -> None:
+        """All that waits together: one balance pays it, so no tip is offered that cannot be paid."""
+        waiting = [entry.transaction for entry in queue.entries.values() if entry is not replaced]
+        if len(waiting) >= self._limits.per_sender:
+            raise Refused(f"mempool: {self._limits.per_sender} transactions of this sender wait already")
+        if sum(len(row.raw) for row in waiting) + len(new.raw) > self._limits.sender_bytes:
+            raise Refused(f"mempool: more than {self._limits.sender_bytes} bytes of this sender would wait")
+        cost, before = _cost(new), sum(_cost(row) for row in waiting if row.nonce >= queue.nonce)
+        if balance < before + cost:
+            raise Refused(
+                f"mempool: the sender has {balance} wei, gas and value may take {cost}, what waits already {before}"
+            )
 
-    def _make_room(self, transaction: Transaction, queue: _Queue) -> bool:
-        """Only for what can be executed, and only at the cost of what cannot: farthest nonces of others first."""
-        if transaction.nonce != queue.nonce:
-            return False
-        for other in list(self._queues.values()):
+    # ---- room
+    def _make_room(self, queue: _Queue, replaced: _Entry | None, new: Transaction) -> None:
+        """At the cost of others, or not at all; raises Refused. Own ones need no room: `_check_sender` limits them."""
+        count, size = (1, len(new.raw)) if replaced is None else (0, len(new.raw) - len(replaced.transaction.raw))
+        count += len(self._by_hash) - self._limits.total
+        size += self._bytes - self._limits.bytes
+        victims = []
+        candidates = self._list_victims(queue, new)
+        while count > 0 or size > 0:
+            victim = next(candidates, None)
+            if victim is None:
+                if new.sender == self._own:
+                    break
+                raise Refused("mempool: full; try again after the next blocks, or offer a higher tip")
+            victims.append(victim)
+            count, size = count - 1, size - len(victim.raw)
+        for victim in victims:
+            self._remove(self._queues[victim.sender], victim)
+
+    def _list_victims(self, queue: _Queue, new: Transaction) -> Iterator[Transaction]:
+        """Only for what can be executed: first what cannot, farthest nonces first, then the lowest tips."""
+        offer = self._rank(queue, new)
+        if offer is None:
+            return
+        others = {sender: other for sender, other in self._queues.items() if sender != self._own}
+        for other in others.values():
             ready = {entry.transaction.nonce for entry in other.executable()}
-            for nonce in sorted(set(other.entries) - ready, reverse=True):
-                self._remove(other, other.entries[nonce].transaction)
-                if self._has_room(transaction):
-                    return True
-        return False
+            yield from (other.entries[n].transaction for n in sorted(set(other.entries) - ready, reverse=True))
+        yield from self._list_cheapest([other for other in others.values() if other is not queue], offer)
+
+    def _list_cheapest(self, others: list[_Queue], offer: int) -> Iterator[Transaction]:
+        """The last executable one of whose sender has the lowest rank, again and again: so no gap is made."""
+        heap = []
+        for index, other in enumerate(others):
+            ranked = self._rank_all(other)
+            if ranked:
+                heap.append((ranked[-1][0], index, ranked))
+        heapq.heapify(heap)
+        while heap:
+            rank, index, ranked = heap[0]
+            if offer <= rank or offer * 100 < rank * (100 + self._limits.bump_percent):
+                return
+            yield ranked.pop()[1]
+            if ranked:
+                heapq.heapreplace(heap, (ranked[-1][0], index, ranked))
+            else:
+                heapq.heappop(heap)
+
+    def _rank_all(self, queue: _Queue) -> list[tuple[int, Transaction]]:
+        """In nonce order; one behind a lower tip has to wait for that, so it ranks no higher."""
+        ranked: list[tuple[int, Transaction]] = []
+        for entry in queue.executable():
+            tip = self._tip(entry.transaction)
+            ranked.append((min(tip, ranked[-1][0]) if ranked else tip, entry.transaction))
+        return ranked
+
+    def _rank(self, queue: _Queue, new: Transaction) -> int | None:
+        """The rank that a new one would have in its sender's queue; None where it has to wait for another nonce."""
+        before = [row for row in self._rank_all(queue) if row[1].nonce < new.nonce]
+        if len(before) != new.nonce - queue.nonce:
+            return None
+        return min([rank for rank, _ in before] + [self._tip(new)])
+
+    def _tip(self, transaction: Transaction) -> int:
+        """What is paid on top of the base fee; a higher promise above the maximum fee is not kept."""
+        return min(transaction.max_priority_fee_per_gas, transaction.max_fee_per_gas - self._base_fee)
 
     # ---- blocks
     def has_executable(self) -> bool:
         return any(queue.nonce in queue.entries for queue in self._queues.values())
 
     def take(self, *, max_count: int, max_bytes: int) -> list[Transaction]:
-        """The best executable ones: highest tip, then first come; a sender's in nonce order. They stay here."""
+        """The best executable ones: own, then highest tip, then first come; a sender's in nonce order. They stay here.
+
+        Own ones first, so that nobody outbids a validator's round work in its own blocks.
+        """
         waiting = []
-        for sender, queue in self._queues.items():
+        for queue in self._queues.values():
             entries = queue.executable()
             first = next(entries, None)
             if first is not None:
-                waiting.append((-first.transaction.max_priority_fee_per_gas, first.arrived, sender, first, entries))
+                waiting.append((self._place(first), first, entries))
         heapq.heapify(waiting)
         taken: list[Transaction] = []
         while waiting and len(taken) < max_count:
-            _, _, sender, entry, entries = waiting[0]
+            _, entry, entries = waiting[0]
             max_bytes -= len(entry.transaction.raw)
             if max_bytes < 0:
                 break
@@ -149,9 +223,12 @@ class Mempool:
             if following is None:
                 heapq.heappop(waiting)
             else:
-                tip = following.transaction.max_priority_fee_per_gas
-                heapq.heapreplace(waiting, (-tip, following.arrived, sender, following, entries))
+                heapq.heapreplace(waiting, (self._place(following), following, entries))
         return taken
+
+    def _place(self, entry: _Entry) -> tuple[bool, int, int]:
+        transaction = entry.transaction
+        return transaction.sender != self._own, -self._tip(transaction), entry.arrived
 
     def on_block(
         self, hashes: set[Digest], nonces: Mapping[Account, int], *, gas_left: int, bytes_left: int

@@ -1,22 +1,25 @@
 """The mempool: limits, future nonces, order, and how long a transaction may wait."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from execution_support import CHAIN_ID, ETHER, KEYS, USERS
+import trio
+from execution_support import CHAIN_ID, ETHER, KEYS, USERS, make_genesis
 
-from flock_chain.crypto import Key, keccak256
+from flock_chain.crypto import Account, Key, keccak256
 from flock_chain.errors import Refused
 from flock_chain.execution.transactions import Transaction, decode_transaction, sign_call
+from flock_peers.ledger import open_ledger
 from flock_peers.mempool import Limits, Mempool
 
 ALICE, BOB, CAROL, _ = USERS
 TO = KEYS[0].account
 
 
-def make_pool(**changes: int) -> Mempool:
+def make_pool(own: Account | None = None, **changes: int) -> Mempool:
     limits = replace(Limits(), **changes)
-    return Mempool(limits, base_fee=1, max_gas=30_000_000, max_transaction_bytes=32 << 10)
+    return Mempool(limits, base_fee=1, max_gas=30_000_000, max_transaction_bytes=32 << 10, own=own)
 
 
 def make(key: Key, nonce: int, *, fee: int = 10, tip: int = 0, data: bytes = b"", gas: int = 100_000) -> Transaction:
@@ -166,3 +169,85 @@ def test_all_counts_return_to_zero() -> None:
     for _ in range(Limits().waiting_heights + 3):
         pass_block(pool)
     assert len(pool) == 0 and pool._bytes == 0 and pool._queues == {} and pool._by_raw == {}
+
+
+def test_the_bytes_of_one_sender_are_limited() -> None:
+    pool = make_pool()
+    big = {"data": bytes(31 << 10), "gas": 2_000_000}
+    add(pool, *(make(ALICE, nonce, **big) for nonce in range(4)))  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="131072 bytes of this sender"):
+        add(pool, make(ALICE, 4, **big))  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="131072 bytes of this sender"):
+        add(pool, make(ALICE, 4, data=bytes(5 << 10), gas=2_000_000))
+    add(pool, make(ALICE, 4))
+    add(pool, make(BOB, 0, **big))  # type: ignore[arg-type]
+
+
+def test_a_full_pool_gives_up_the_lowest_tip_for_a_higher_one() -> None:
+    pool = make_pool(total=4)
+    low, lowest, behind, high = make(ALICE, 0, tip=2), make(BOB, 0, tip=1), make(BOB, 1, tip=9), make(CAROL, 0, tip=5)
+    add(pool, low, lowest, behind, high)
+    dave, erin = USERS[3], KEYS[0]
+    with pytest.raises(Refused, match="offer a higher tip"):
+        add(pool, make(dave, 0, tip=1))
+    add(pool, make(dave, 0, tip=2))  # what waits behind a low tip goes before it: no gap is left
+    assert behind.hash not in pool and lowest.hash in pool and len(pool) == 4
+    add(pool, make(erin, 0, tip=2))
+    assert lowest.hash not in pool and {low.hash, high.hash} <= set(pool._by_hash) and len(pool) == 4
+
+
+def test_a_large_one_that_finds_too_little_room_costs_nobody_anything() -> None:
+    pool = make_pool(bytes=12_000)
+    small, dear = make(ALICE, 0), make(BOB, 0, tip=9, data=bytes(9_000), gas=200_000)
+    add(pool, small, dear)
+    with pytest.raises(Refused, match="full"):
+        add(pool, make(CAROL, 0, tip=5, data=bytes(9_000), gas=200_000))
+    assert set(take(pool)) == {small, dear}
+    add(pool, make(CAROL, 0, tip=5, data=bytes(2_750), gas=200_000))
+    assert small.hash not in pool and dear.hash in pool
+
+
+def test_a_tip_above_the_fee_does_not_count_and_what_cannot_be_paid_together_is_refused() -> None:
+    pool = make_pool()
+    pretends, pays = make(ALICE, 0, fee=3, tip=3), make(BOB, 0, fee=10, tip=3)
+    add(pool, pretends, pays)
+    assert take(pool) == [pays, pretends]
+    add(pool, make(CAROL, 0), balance=1_500_000)
+    with pytest.raises(Refused, match="waits already 1000000"):
+        add(pool, make(CAROL, 1), balance=1_500_000)
+
+
+def test_own_transactions_are_admitted_kept_and_taken_first_whatever_others_offer() -> None:
+    pool = make_pool(own=CAROL.account, total=3)
+    add(pool, *(make(ALICE, nonce, tip=9) for nonce in range(3)))
+    own = [make(CAROL, 0), make(CAROL, 1, tip=9), make(CAROL, 3)]
+    add(pool, *own)
+    with pytest.raises(Refused, match="full"):
+        add(pool, make(BOB, 0, tip=9))
+    assert all(row.hash in pool for row in own) and take(pool)[:2] == own[:2]
+
+
+def test_a_ledger_admits_the_transactions_of_its_own_account_to_a_full_pool(tmp_path: Path) -> None:
+    async def main() -> None:
+        own = KEYS[0]
+        async with open_ledger(make_genesis(), tmp_path, key=own) as ledger:
+            ledger.mempool._limits = replace(Limits(), total=1)
+            await ledger.submit(make(ALICE, 0, tip=5).raw)
+            with pytest.raises(Refused, match="full"):
+                await ledger.submit(make(BOB, 0).raw)
+            assert await ledger.submit(make(own, 0).raw) in ledger.mempool
+
+    trio.run(main)
+
+
+def test_four_accounts_cannot_keep_a_reveal_out_of_a_pool() -> None:
+    limits = replace(Limits(), bytes=15 << 20)
+    pool = Mempool(limits, base_fee=1, max_gas=30_000_000, max_transaction_bytes=64 << 10)
+    for key in KEYS[:4]:
+        for nonce in range(64):
+            try:
+                add(pool, make(key, nonce, fee=2, tip=1, data=bytes(60 << 10), gas=3_000_000))
+            except Refused:
+                break
+    add(pool, make(ALICE, 0, fee=2, tip=1))
+    assert pool._bytes < 1 << 20

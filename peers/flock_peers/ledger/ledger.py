@@ -61,6 +61,7 @@ class Ledger:
             base_fee=parameters.base_fee,
             max_gas=parameters.block_gas_limit,
             max_transaction_bytes=parameters.max_block_bytes - HEADER_ROOM_BYTES - _SYSTEM_ROOM_BYTES,
+            own=None if key is None else key.account,
         )
         self._store, self._evm, self._clock = store, evm, clock
         self._key = key
