@@ -56,7 +56,7 @@ class Budget:
     batch: int = 8  # sequences
     seq_len: int = 96  # tokens
     lr_millionths: int = 1_000  # AdamW's rate
-    norm_thousandths: int = 1_000  # of the delta at most: training projects onto this ball, so honest norms are alike
+    norm_thousandths: int = 1_400  # of the delta at most: training projects onto this ball, so honest norms are alike
     eval_windows: int = 32  # sequences of seq_len tokens on which a hold-out is measured, at most
 
 
