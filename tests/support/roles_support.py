@@ -107,7 +107,7 @@ class Offer:
         return file_digest(self.delta)
 
 
-def make_offer(account: Account, parent: bytes, delta: bytes, *, number: int = 1, **changes: Any) -> Offer:
+def make_offer(account: Account, parent: bytes, delta: bytes, /, *, number: int = 1, **changes: Any) -> Offer:
     manifest = Manifest(
         chain=CHAIN, task=TASK, round=number, account=account, parent=parent,  # type: ignore[arg-type]
         delta=file_digest(delta), delta_bytes=len(delta), steps=3, tokens=300,  # type: ignore[arg-type]

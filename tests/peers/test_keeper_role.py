@@ -1,0 +1,164 @@
+"""What a participant keeps and claims of settled rounds, whatever its seat was."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from roles_support import ME, NO_MANIFEST, PROPOSERS, Desk, Offer, make_delta, on_stepped_clock
+
+from flock_chain.aggregation import apply, encode_global
+from flock_chain.errors import Refused, Unavailable
+from flock_chain.tally import Verdict
+from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.keeper import MAX_ATTEMPTS
+from flock_peers.roles.library import compute_file_digest
+from flock_peers.training.document import compute_initial_adapter
+
+
+def compute_candidate(desk: Desk, *seeds: int) -> bytes:
+    before = compute_initial_adapter(desk.library.document)
+    return encode_global(apply(before, [make_delta(seed) for seed in seeds]))
+
+
+async def keep(desk: Desk, current: int, *, is_ended: bool = False, steps: int = 30) -> None:
+    """A step a second, as by heads."""
+    for _ in range(steps):
+        await desk.keeper.step(current, is_ended)
+        await trio.sleep(1)
+
+
+def is_kept(desk: Desk, offer: Offer) -> bool:
+    return desk.store.has(offer.digest) and desk.store.file_path(offer.delta_digest) is not None
+
+
+@on_stepped_clock
+async def test_each_round_is_claimed_once_and_in_order(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.claimable = {1: 5, 3: 7}
+        await keep(desk, 4, steps=3)
+        assert desk.sender.calls == [("claim", 1, 1)]
+        desk.board.claimable[1] = 0  # final
+        await keep(desk, 4, steps=3)
+        desk.board.claimable[3] = 0
+        await keep(desk, 4, steps=3)
+        assert desk.sender.calls == [("claim", 1, 1), ("claim", 1, 3)]
+        assert desk.keeper.claimed_until == 4
+
+
+@on_stepped_clock
+async def test_the_last_round_is_claimed_and_kept_only_once_the_task_has_ended(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.claimable = {1: 5}
+        offers = [desk.offer(0)]
+        desk.settle(1, offers)
+        await keep(desk, 1)
+        assert desk.sender.calls == [] and not is_kept(desk, offers[0])
+        await keep(desk, 1, is_ended=True)
+        assert desk.sender.calls == [("claim", 1, 1)] and is_kept(desk, offers[0])
+
+
+@on_stepped_clock
+async def test_every_proposal_of_every_round_is_kept_whatever_its_verdict(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        rounds = [[desk.offer(seat, number=number) for seat in range(3)] for number in (1, 2)]
+        verdicts = [Verdict.REJECTED_LOSS, Verdict.SLASHED_NORM, Verdict.VOID]
+        for number, offers in enumerate(rounds, 1):
+            desk.settle(number, offers, verdicts=verdicts)
+        await keep(desk, 3)
+        assert all(is_kept(desk, offer) for offers in rounds for offer in offers)
+        assert desk.keeper.kept_until == 3
+
+
+@on_stepped_clock
+async def test_a_seat_without_a_proposal_is_not_waited_for(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offer = desk.offer(1)
+        desk.settle(
+            1, [], manifests=[NO_MANIFEST, offer.digest], held_set=0b10, verdicts=[Verdict.UNOPENED, Verdict.VOID]
+        )
+        await keep(desk, 2)
+        assert is_kept(desk, offer) and desk.keeper.kept_until == 2
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("trouble", [Unavailable("gone"), Refused("disk quota"), OSError("disk"), "lie"])
+async def test_a_proposal_that_is_gone_for_good_holds_up_nothing_for_ever(
+    tmp_path: Path, trouble: Exception | str
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        first, second = [desk.offer(0), desk.offer(1)], [desk.offer(0, number=2)]
+        desk.service.trouble[first[0].digest] = trouble
+        desk.settle(1, first, verdicts=[Verdict.VOID] * 2)
+        desk.settle(2, second, verdicts=[Verdict.VOID])
+        await keep(desk, 3, steps=60)
+        assert desk.keeper.kept_until == 3
+        assert is_kept(desk, first[1]) and is_kept(desk, second[0])
+        assert desk.service.asked.count(first[0].digest) <= 2 * MAX_ATTEMPTS  # the proposer, then everybody
+
+
+@on_stepped_clock
+async def test_a_proposal_that_is_late_is_kept_in_the_end(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0)]
+        desk.service.trouble[offers[0].delta_digest] = Unavailable("not yet")
+        desk.settle(1, offers, verdicts=[Verdict.VOID])
+        await keep(desk, 2, steps=5)
+        assert desk.keeper.kept_until == 1
+        del desk.service.trouble[offers[0].delta_digest]
+        await keep(desk, 2)
+        assert desk.keeper.kept_until == 2 and is_kept(desk, offers[0])
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("is_proposer", [True, False])
+async def test_the_adapter_after_a_round_is_computed_here_also_by_who_was_a_proposer(
+    tmp_path: Path, is_proposer: bool
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1), desk.offer(2)]
+        if is_proposer:
+            offers[0] = desk.offer(0, account=ME)
+        after = compute_file_digest(compute_candidate(desk, 100, 102))
+        desk.settle(
+            1, offers, adapter_after=after, proposers=(ME if is_proposer else PROPOSERS[0], *PROPOSERS[1:]),
+            verdicts=[Verdict.ACCEPTED, Verdict.REJECTED_NORM, Verdict.ACCEPTED],
+        )  # fmt: skip
+        await keep(desk, 1, is_ended=True)
+        assert desk.store.file_path(after) is not None
+        assert after not in desk.service.asked
+        assert desk.keeper.kept_until == 2
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("is_served", [True, False])
+async def test_an_adapter_that_cannot_be_computed_is_fetched_or_given_up(tmp_path: Path, is_served: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        data = compute_candidate(desk, 500)  # not what the accepted proposal gives
+        after = compute_file_digest(data)
+        if is_served:
+            desk.service.files[after] = data
+        desk.settle(1, [desk.offer(0)], adapter_after=after)
+        await keep(desk, 2, steps=60)
+        assert (desk.store.file_path(after) is not None) == is_served
+        assert desk.keeper.kept_until == 2
+
+
+@on_stepped_clock
+async def test_a_full_store_does_not_hold_up_the_rounds_for_ever(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0)]
+        after = compute_file_digest(compute_candidate(desk, 100))
+        await desk.library.fetch_proposal(1, 0, PROPOSERS[0], offers[0].digest, desk.adapter)
+        desk.store.quota = desk.store.used
+        desk.settle(1, offers, adapter_after=after)
+        await keep(desk, 2, steps=60)
+        assert desk.keeper.kept_until == 2

@@ -1,0 +1,96 @@
+"""What a library takes from strangers: only what its content id, its round and the task's format allow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from roles_support import DOCUMENT, PROPOSERS, Desk, Offer, make_delta, on_stepped_clock
+
+from flock_chain.aggregation import apply, encode_delta, encode_global
+from flock_chain.errors import InvalidContent, Unavailable
+from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.library import FETCH_SECONDS, Proposal, compute_file_digest
+from flock_peers.training.document import compute_initial_adapter
+
+
+async def fetch(desk: Desk, offer: Offer, seat: int = 0, number: int = 1) -> Proposal:
+    return await desk.library.fetch_proposal(number, seat, PROPOSERS[seat], offer.digest, desk.adapter)
+
+
+@on_stepped_clock
+async def test_a_proposal_is_fetched_once_and_read_from_disk_after_that(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offer = desk.offer(0)
+        first = await fetch(desk, offer)
+        assert first.path.read_bytes() == offer.delta == encode_delta(first.delta)
+        again = await fetch(desk, offer)
+        assert again.manifest == first.manifest
+        assert desk.service.asked == [offer.digest, offer.delta_digest]
+
+
+@on_stepped_clock
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [({"chain": bytes(32)}, "chain"), ({"task": 2}, "task"), ({"round": 2}, "round"),
+     ({"account": PROPOSERS[1]}, "account"), ({"parent": bytes(32)}, "parent"), ({"delta_bytes": 77}, "77 bytes")],
+)  # fmt: skip
+async def test_a_manifest_of_elsewhere_is_refused_by_name_and_its_delta_not_fetched(
+    tmp_path: Path, changes: dict[str, Any], what: str
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offer = desk.offer(0, **changes)
+        with pytest.raises(InvalidContent, match=what):
+            await fetch(desk, offer)
+        assert offer.delta_digest not in desk.service.asked
+
+
+@on_stepped_clock
+async def test_bytes_that_are_no_manifest_are_invalid_content(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        with pytest.raises(InvalidContent):
+            await fetch(desk, desk.service.serve(Offer(b"no manifest", b"delta")))
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("what", ["manifest", "delta"])
+@pytest.mark.parametrize("trouble", ["stall", "lie", Unavailable("gone")])
+async def test_what_cannot_be_had_is_unavailable_within_its_time(
+    tmp_path: Path, what: str, trouble: Exception | str
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offer = desk.offer(0)
+        desk.service.trouble[offer.digest if what == "manifest" else offer.delta_digest] = trouble
+        start = trio.current_time()
+        with pytest.raises(Unavailable):
+            await fetch(desk, offer)
+        assert trio.current_time() - start <= FETCH_SECONDS + 1
+
+
+@on_stepped_clock
+async def test_the_round_0_adapter_is_computed_and_a_later_one_fetched(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.store.drop(desk.adapter)
+        assert (await desk.library.global_path(desk.adapter)).is_file()
+        assert desk.service.asked == []
+        data = encode_global(apply(compute_initial_adapter(DOCUMENT), [make_delta(1)]))
+        later = compute_file_digest(data)
+        desk.service.files[later] = data
+        assert (await desk.library.global_path(later)).read_bytes() == data
+
+
+@on_stepped_clock
+async def test_a_candidate_is_what_the_reference_computes_in_any_order(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        deltas = [make_delta(1), make_delta(2), make_delta(3)]
+        candidate = await desk.library.compute_candidate(desk.adapter, deltas)
+        assert candidate == await desk.library.compute_candidate(desk.adapter, deltas[::-1])
+        path = desk.store.file_path(candidate)
+        assert path is not None
+        assert path.read_bytes() == encode_global(apply(compute_initial_adapter(DOCUMENT), deltas))

@@ -1,0 +1,174 @@
+"""A voter's score vector: in time whoever stalls, the same after a restart, and silent where it cannot compare."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import trio
+from roles_support import ACCOUNTS, CHAIN_ID, ME, TASK, Desk, Offer, do, make_delta, make_offer, on_stepped_clock
+
+from flock_chain.aggregation import encode_delta
+from flock_chain.errors import Refused, Unavailable
+from flock_chain.proposal import compute_score_commitment
+from flock_chain.tally import (
+    FILTER_NEAR_DUPLICATE,
+    FILTER_NO_SCORE,
+    FILTER_NORM_REJECT,
+    FILTER_NORM_SLASH,
+    SEATS_MAX,
+)
+from flock_contracts.addresses import BOARD
+from flock_peers.roles.board import Phase, RoundView
+from flock_peers.roles.earlier import LOOKUP_SECONDS
+from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.voter import SCORE_FETCH_SECONDS
+
+HUGE = 1.0  # a hundred times the others' scale
+
+
+def revealing(desk: Desk, offers: list[Offer]) -> RoundView:
+    return desk.view(Phase.SCORE_REVEAL, offers, score_committed=0b10)
+
+
+async def score(desk: Desk, offers: list[Offer], number: int = 1) -> tuple[list[int], list[int]]:
+    """Scores and filters as they are revealed; the commitment is checked on the way."""
+    await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers, round=number))
+    await desk.voter.step(desk.view(Phase.SCORE_REVEAL, offers, round=number, score_committed=0b10))
+    ((commitment,),), ((scores, filters, salt),) = desk.sender.sent("commit_scores"), desk.sender.sent("reveal_scores")
+    assert commitment == compute_score_commitment(CHAIN_ID, BOARD, TASK, number, ME, scores, filters, salt)
+    assert len(scores) == len(filters) == SEATS_MAX
+    return scores, filters
+
+
+@on_stepped_clock
+async def test_each_member_gets_the_trainers_score_and_others_get_nothing(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        scores, filters = await score(desk, [desk.offer(0), desk.offer(1), desk.offer(2)])
+        assert scores == [-1_000, -2_000, -3_000] + [0] * (SEATS_MAX - 3)
+        assert filters == [0] * SEATS_MAX
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_a_voter_killed_after_scoring_commits_to_the_same_and_opens_it(tmp_path: Path, is_sent: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        before = Desk(tmp_path, Jobs(nursery))
+        offers = [before.offer(0), before.offer(1)]
+        await before.voter.step(before.view(Phase.SCORE_COMMIT, offers))
+        await trio.sleep(30)
+        if is_sent:
+            await before.voter.step(before.view(Phase.SCORE_COMMIT, offers))
+        record = before.secrets.load(TASK, 1, "scores")
+        nursery.cancel_scope.cancel()
+    assert record is not None
+    expected = compute_score_commitment(
+        CHAIN_ID, BOARD, TASK, 1, ME, *(record[n] for n in ("scores", "filters", "salt"))
+    )
+    assert before.sender.sent("commit_scores") == ([(expected,)] if is_sent else [])
+
+    async with trio.open_nursery() as nursery:
+        after = Desk(tmp_path, Jobs(nursery))
+        await do(after.voter.step, after.view(Phase.SCORE_COMMIT, offers))
+        await after.voter.step(revealing(after, offers))
+    assert after.trainer.measured == []
+    assert after.sender.sent("commit_scores") == [(expected,)]
+    assert after.sender.sent("reveal_scores") == [(record["scores"], record["filters"], record["salt"])]
+
+
+@on_stepped_clock
+async def test_scores_without_a_record_are_not_revealed_and_it_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        with caplog.at_level(logging.ERROR):
+            await desk.voter.step(revealing(desk, [desk.offer(0)]))
+    assert desk.sender.calls == []
+    assert "the record is gone" in caplog.text
+
+
+@on_stepped_clock
+async def test_proposers_that_stall_delay_scoring_by_one_budget_in_all(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1), desk.offer(2)]
+        desk.service.trouble = {offers[0].delta_digest: "stall", offers[1].digest: "stall"}
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers), SCORE_FETCH_SECONDS + 1)
+        assert len(desk.sender.sent("commit_scores")) == 1
+        record = desk.secrets.load(TASK, 1, "scores")
+        assert record is not None
+        assert record["filters"][:3] == [FILTER_NO_SCORE, FILTER_NO_SCORE, 0]
+        assert record["scores"][:3] == [0, 0, -1_000]
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("trouble", [Unavailable("gone"), Refused("disk quota"), OSError("disk"), "lie"])
+async def test_a_member_that_cannot_be_had_gets_no_score(tmp_path: Path, trouble: Exception | str) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1), desk.offer(2)]
+        desk.service.trouble[offers[1].delta_digest] = trouble
+        scores, filters = await score(desk, offers)
+        assert (scores[:3], filters[:3]) == ([-1_000, 0, -2_000], [0, FILTER_NO_SCORE, 0])
+
+
+@on_stepped_clock
+async def test_nothing_to_score_is_committed_as_that(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0)]
+        desk.service.trouble[offers[0].digest] = "stall"
+        scores, filters = await score(desk, offers)
+        assert (scores[0], filters[0]) == (0, FILTER_NO_SCORE)
+        assert desk.trainer.measured == []
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("is_complete", [True, False])
+async def test_norms_are_judged_only_by_who_holds_every_member(tmp_path: Path, is_complete: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1), desk.offer(2, delta=encode_delta(make_delta(9, HUGE)))]
+        extra = desk.service.serve(make_offer(ACCOUNTS[4], desk.adapter, encode_delta(make_delta(10))))
+        if not is_complete:
+            desk.service.trouble[extra.digest] = Unavailable("gone")
+        offers.append(extra)
+        view = desk.view(Phase.SCORE_COMMIT, offers, proposers=(*ACCOUNTS[:3], ACCOUNTS[4]))
+        await do(desk.voter.step, view)
+        record = desk.secrets.load(TASK, 1, "scores")
+        assert record is not None
+        huge, last = (FILTER_NORM_REJECT | FILTER_NORM_SLASH, 0) if is_complete else (0, FILTER_NO_SCORE)
+        assert record["filters"][:4] == [0, 0, huge, last]
+
+
+@on_stepped_clock
+async def test_a_delta_of_an_earlier_round_is_flagged_as_a_duplicate(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        first = [desk.offer(0), desk.offer(1), desk.offer(2)]
+        desk.settle(1, first)
+        second = [desk.offer(0, number=2), desk.offer(1, number=2, delta=first[0].delta), desk.offer(2, number=2)]
+        _, filters = await score(desk, second, number=2)
+        assert filters[:3] == [0, FILTER_NEAR_DUPLICATE, 0]
+
+
+@on_stepped_clock
+async def test_a_delta_that_no_earlier_round_held_may_be_proposed_again(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        first = [desk.offer(0), desk.offer(1)]
+        desk.settle(1, first, held_set=0b10)
+        _, filters = await score(desk, [desk.offer(0, number=2, delta=first[0].delta)], number=2)
+        assert filters[0] == 0
+
+
+@on_stepped_clock
+async def test_earlier_rounds_that_cannot_be_had_or_read_delay_scoring_no_further(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        first = [desk.offer(0), desk.offer(1), desk.offer(2)]
+        desk.settle(2, first)  # and round 1 is unknown to the ledger
+        desk.service.trouble = {offer.digest: "stall" for offer in first}
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, [desk.offer(0, number=3)], round=3), LOOKUP_SECONDS + 1)
+        assert len(desk.sender.sent("commit_scores")) == 1
