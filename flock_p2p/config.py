@@ -11,6 +11,7 @@ from flock_peers.home import Home, write_private
 from flock_peers.settings import DEFAULT_PORT
 
 MAX_CONFIG_BYTES = 64 << 10
+NEVER_KEPT = ("attack",)  # an attacker is one only for as long as it is told to be
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def load_config(home: Home) -> JoinConfig:
         values = tomllib.loads(path.read_bytes()[:MAX_CONFIG_BYTES].decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misuse(f"{path}: {error}") from error
-    defaults = asdict(JoinConfig())
+    defaults = {name: value for name, value in asdict(JoinConfig()).items() if name not in NEVER_KEPT}
     for name, value in values.items():
         wanted = list if name == "bootstrap" else type(defaults.get(name))
         if name not in defaults or type(value) is not wanted:
@@ -60,6 +61,8 @@ def merge_arguments(config: JoinConfig, arguments: argparse.Namespace) -> JoinCo
 def save_config(home: Home, config: JoinConfig) -> None:
     lines = ["# What this peer was last told to do; arguments of `join` change it."]
     for name, value in asdict(config).items():
+        if name in NEVER_KEPT:
+            continue
         lines.append(f"{name} = {_toml(value)}")
     write_private(home.path / "peer.toml", ("\n".join(lines) + "\n").encode())
 

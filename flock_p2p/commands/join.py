@@ -24,15 +24,15 @@ GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
 
 def run(arguments: argparse.Namespace) -> int:
     home = Home(arguments.home)
-    key = home.load_key() if home.key_path.exists() else home.create_key()
-    start_logging(home, quiet=arguments.quiet)
-    config = merge_arguments(load_config(home), arguments)
-    expected = _parse_hash(arguments.genesis)
-    _check_data(config)
-    genesis = _get_genesis(home, key, config, expected)
-    save_config(home, config)
-    settings = build_settings(home, key, config)
-    trio.run(_run, settings, genesis, arguments.until_stdin_closes)
+    with home.lock():  # a running peer's home is left as it is; the peer itself takes the lock again for its life
+        key = home.load_key() if home.key_path.exists() else home.create_key()
+        start_logging(home, quiet=arguments.quiet)
+        config = merge_arguments(load_config(home), arguments)
+        expected = _parse_hash(arguments.genesis)
+        _check_data(config)
+        settings = build_settings(home, key, config)
+        genesis = _get_genesis(home, key, config, expected)
+    trio.run(_run, settings, genesis, config, arguments.until_stdin_closes)
     return 0
 
 
@@ -98,10 +98,11 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
     )
 
 
-async def _run(settings: PeerSettings, genesis: Genesis, until_stdin_closes: bool) -> None:
+async def _run(settings: PeerSettings, genesis: Genesis, config: JoinConfig, until_stdin_closes: bool) -> None:
     from flock_peers.peer import Peer, run_peer
 
     def on_ready(peer: Peer) -> None:
+        save_config(peer.home, config)  # under the peer's lock, and only what it could start with
         print(f"account  0x{peer.account.hex()}")
         print(f"genesis  {genesis.hash.hex()}")
         print(f"address  {peer.host.address}")

@@ -1,5 +1,6 @@
 """The command line without a network: help, configuration, exit codes, errors in one line."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,28 @@ def test_the_cause_is_found_inside_groups() -> None:
     assert isinstance(found, Unavailable)
     assert find_cause(ExceptionGroup("z", [ValueError()])) is None
     assert isinstance(find_cause(Refused("a")), Refused) and isinstance(find_cause(InvalidContent("b")), InvalidContent)
+
+
+def test_a_join_that_is_refused_leaves_the_running_peers_home_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "h")
+    with home.lock():
+        save_config(home, JoinConfig(domain="docs"))
+        before = {path.name: path.read_bytes() for path in home.path.iterdir()}
+        handlers = list(logging.getLogger().handlers)
+        code = main(["join", "--home", str(home.path), "--quiet", "--domain", "records", "--bootstrap", "/ip4/1.2.3.4"])
+        assert code == 3 and "in use" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in home.path.iterdir()} == before
+        assert logging.getLogger().handlers == handlers
+
+
+def test_what_a_failed_join_was_told_is_not_kept(tmp_path: Path) -> None:
+    assert main(["join", "--home", str(tmp_path), "--quiet", "--domain", "docs"]) == 2
+    assert load_config(Home(tmp_path)) == JoinConfig()
+
+
+def test_an_attack_is_never_kept_for_the_next_start(tmp_path: Path) -> None:
+    save_config(Home(tmp_path), JoinConfig(domain="docs", attack="backdoor"))
+    assert "backdoor" not in (tmp_path / "peer.toml").read_text()
+    assert load_config(Home(tmp_path)) == JoinConfig(domain="docs")
