@@ -2,16 +2,17 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from flock_chain.codec import decode, encode
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import FlockError, Misuse, Unavailable
-from flock_chain.execution.transactions import sign_call
+from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, decode_transaction, sign_call
 from flock_chain.genesis import Genesis
 from flock_peers.contents import Contents
 from flock_peers.control import serve_control
@@ -20,24 +21,27 @@ from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host, open_host
+from flock_peers.network.identity import parse_address
 from flock_peers.ports import SYNC_PROTOCOL, HostConsensus
-from flock_peers.roles.board import Phase, as_account, read_round
 from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
 from flock_peers.roles.participant import Participant, Surroundings
 from flock_peers.roles.proposer import Identity
 from flock_peers.roles.sender import Sender
+from flock_peers.roles.task_loop import Choice, TaskLoop, Ways, find_flock_error
 from flock_peers.settings import PeerSettings
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.tasks import Terms, open_task
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
-from flock_peers.training.client import Trainer, TrainerConfig
+from flock_peers.training.client import Trainer, TrainerConfig, check_data
+from flock_peers.training.supervised import supervise
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 1.0  # how often a newcomer looks for coins, or an idle peer for a task
 FAUCET_SECONDS = 10.0  # between two requests of a newcomer, each to another peer
-MAX_TRANSACTION_BYTES = 128 << 10  # gossip's share of what a mempool takes
+LEVEL_ANSWER_SECONDS = 5.0  # for a peer to say whether it knows a later block
+MAX_LEVEL_PEERS = 8  # asked for that: a few liars among them change nothing
+PARTICIPATE_AGAIN_SECONDS = 60.0  # after a failure on this side, such as a data file that is gone
 
 
 class Peer:
@@ -55,12 +59,16 @@ class Peer:
         self.sender = Sender(
             key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._gossip_transaction
         )
-        self.participant: Participant | None = None
+        self._tasks = self._make_task_loop()
+        self._faucet_turn = 0
+        self._told_level = False
+        self._faucet_asked_at = -FAUCET_SECONDS
         self.progress = TrainingProgress()
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._baseline: dict[str, Any] | None = None
+        self._baselines_running = 0
         host.subscribe(self.topic, self._is_plausible_transaction, self._on_transaction)
         faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
         host.on_request(FAUCET_PROTOCOL, faucet.on_request)
@@ -71,7 +79,7 @@ class Peer:
         self.host.publish(self.topic, raw)
 
     def _is_plausible_transaction(self, _author: Account, payload: bytes) -> bool:
-        return 0 < len(payload) <= MAX_TRANSACTION_BYTES
+        return is_transaction(payload, self.genesis.chain_id)
 
     async def _on_transaction(self, author: Account, payload: bytes) -> None:
         try:
@@ -80,6 +88,11 @@ class Peer:
             log.debug("transaction from 0x%s refused: %s", author.hex(), error)
 
     # Roles
+
+    @property
+    def participant(self) -> Participant | None:
+        """The part in the last task; it is served until the next one begins."""
+        return self._tasks.participant
 
     async def run_roles(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -91,12 +104,39 @@ class Peer:
             nursery.cancel_scope.cancel()
 
     async def _participate(self) -> None:
-        task = await self._wait_for_task()
-        terms = (await self.ledger.view("TaskBoard", "task_view", task))["terms"]
-        bond = self.settings.bond if self.settings.bond is not None else terms["min_bond"]
-        await self._wait_for_coins(task, bond)
-        self.participant = Participant(
-            task,
+        """A role's failure never ends the validator."""
+        data = self.settings.data
+        while True:
+            try:
+                domain = None if data.rows else data.domain
+                await trio.to_thread.run_sync(check_data, domain, data.index, data.rows, data.attack)
+                await self._tasks.run()
+            except Exception as error:  # a task's edge
+                known = find_flock_error(error)
+                log.error("not taking part: %s", known or repr(error), exc_info=None if known else error)
+            await trio.sleep(PARTICIPATE_AGAIN_SECONDS)
+
+    def _make_task_loop(self) -> TaskLoop:
+        parameters = self.genesis.parameters
+        return TaskLoop(
+            Ways(
+                account=self.account,
+                ledger=self.ledger,
+                sender=self.sender,
+                make=self._make_participant,
+                is_level=self._is_level,
+                ask_for_coins=self._ask_for_coins,
+                bond=self.settings.bond,
+                faucet_amount=parameters.faucet_amount,
+                fee=parameters.base_fee,
+                is_busy=lambda: self._baselines_running > 0,
+            )
+        )
+
+    def _make_participant(self, choice: Choice, bonds_early: bool) -> Participant:
+        log.info("task %d: %s", choice.task, "going on" if choice.is_bonded else "joining")
+        return Participant(
+            choice.task,
             Surroundings(
                 identity=Identity(self.account, self.genesis.chain_id, bytes(self.genesis.hash), self.settings.seed),
                 ledger=self.ledger,
@@ -105,46 +145,48 @@ class Peer:
                 sender=self.sender,
                 open_trainer=self._open_trainer,
                 folder=self.home.folder("rounds"),
-                bond=bond,
+                bond=choice.bond,
                 domain=self.settings.data.domain.encode()[:32].ljust(32, b"\0"),
                 on_round=self.round_bytes.on_round,
+                bonds_early=bonds_early,
             ),
         )
-        await self.participant.run()
 
-    async def _wait_for_task(self) -> int:
-        """The first task that has not ended: resumed if bonded there, joined otherwise."""
-        while True:
-            count = await self.ledger.view("TaskBoard", "task_count")
-            for task in range(1, count + 1):
-                if (await read_round(self.ledger, task)).phase is not Phase.ENDED:
-                    return task
-            await trio.sleep(POLL_SECONDS)
+    async def _is_level(self) -> bool:
+        """Whether most of the connected peers know no block beyond this peer's head."""
+        height = self.ledger.height()
+        asked = self.host.connected()[:MAX_LEVEL_PEERS]
+        answers = [await self._knows_more(account, height) for account in asked]
+        is_level = answers.count(False) > 0 and answers.count(False) >= answers.count(True)
+        if is_level:
+            log.info("connected to %d peers and level with them at height %d", len(asked), height)
+        elif not self._told_level:
+            self._told_level = True
+            log.info("connected to %d peers, at height %d; waiting for the chain", len(asked), height)
+        return is_level
 
-    async def _wait_for_coins(self, task: int, bond: int) -> None:
+    async def _knows_more(self, account: Account, height: int) -> bool | None:
+        try:
+            request = encode(["range", height + 1, 1, 0])
+            return bool(decode(await self.host.request(account, SYNC_PROTOCOL, request, timeout=LEVEL_ANSWER_SECONDS)))
+        except FlockError:
+            return None
+
+    async def _ask_for_coins(self) -> None:
         """A newcomer has no gas: it asks its peers, one after the other, to submit the faucet's drip for it."""
-        asked_at = -FAUCET_SECONDS
-        turn = 0
-        while await self.ledger.balance(self.account) < bond and not await self._is_bonded(task):
-            peers = self.host.connected()
-            if peers and trio.current_time() - asked_at >= FAUCET_SECONDS:
-                asked_at, turn = trio.current_time(), turn + 1
-                await self._ask_for_coins(peers[turn % len(peers)])
-            await trio.sleep(POLL_SECONDS)
-
-    async def _is_bonded(self, task: int) -> bool:
-        rows = await self.ledger.view("TaskBoard", "participants", task)
-        return any(as_account(row["account"]) == self.account for row in rows)
-
-    async def _ask_for_coins(self, helper: Account) -> None:
+        peers = self.host.connected()
+        if not peers or trio.current_time() - self._faucet_asked_at < FAUCET_SECONDS:
+            return
+        self._faucet_asked_at, self._faucet_turn = trio.current_time(), self._faucet_turn + 1
+        helper = peers[self._faucet_turn % len(peers)]
+        log.info("asking 0x%s for faucet coins", helper.hex())
         try:
             await self.host.request(helper, FAUCET_PROTOCOL, b"", timeout=10.0)
             log.info("faucet: 0x%s submits for this account", helper.hex())
         except FlockError as error:
             log.info("faucet: 0x%s does not: %s", helper.hex(), error)
 
-    @asynccontextmanager
-    async def _open_trainer(self, library: Library) -> AsyncIterator[Trainer]:
+    def _open_trainer(self, library: Library) -> AbstractAsyncContextManager[Any]:
         data = self.settings.data
         config = TrainerConfig(
             document=library.document,
@@ -155,8 +197,7 @@ class Peer:
             seed=self.settings.seed,
             attack=data.attack,
         )
-        async with await Trainer.open(config, self.progress.on_progress) as trainer:
-            yield trainer
+        return supervise(lambda: Trainer.open(config, self.progress.on_progress))
 
     # Local control
 
@@ -236,13 +277,19 @@ class Peer:
         return {}
 
     async def _run_baseline(self, participant: Participant, rounds: int) -> None:
-        library, trainer = participant.library, participant.trainer
-        assert library is not None
-        out = self.home.folder("training") / "isolated.safetensors"
-        start = await library.global_path(library.initial_digest)
-        await trainer.isolated(start, rounds=rounds, seed=self.settings.seed, out_path=out)
-        result = await trainer.evaluate(out, "test")
-        self._baseline = {"mean": result.bits_per_byte, "domains": dict(result.domains)}
+        self._baselines_running += 1
+        try:
+            library, trainer = participant.library, participant.trainer
+            assert library is not None
+            out = self.home.folder("training") / "isolated.safetensors"
+            start = await library.global_path(library.initial_digest)
+            await trainer.isolated(start, rounds=rounds, seed=self.settings.seed, out_path=out)
+            result = await trainer.evaluate(out, "test")
+            self._baseline = {"mean": result.bits_per_byte, "domains": dict(result.domains)}
+        except Exception:  # a request's edge: it answered long ago
+            log.exception("the baseline could not be trained")
+        finally:
+            self._baselines_running -= 1
 
     async def _connect(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"account": "0x" + (await self.host.connect(str(params["address"]))).hex()}
@@ -284,15 +331,39 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
                 yield Peer(settings, home, key, genesis, host, ledger, driver, Contents(store, service), service)
 
 
+async def connect_bootstrap(host: Host, addresses: Sequence[str], *, knows_others: bool) -> None:
+    """To the first address that can be had. Raises what is wrong with one where none is of use and no other peer is
+    known: an address may belong to another network now, but then somebody must notice."""
+    wrong: FlockError | None = None
+    for address in addresses:
+        try:
+            await host.connect(address)
+            return
+        except FlockError as error:
+            log.warning("bootstrap %s: %s", address, error)
+            if not isinstance(error, Unavailable):  # who does not answer may come back; the host goes on trying
+                wrong = wrong or error
+    if wrong is not None and not knows_others:
+        raise wrong
+
+
 async def run_peer(settings: PeerSettings, on_ready: Any = None) -> None:
     """Run until cancelled or told to stop over the control socket."""
     async with open_peer(settings) as peer:
-        for address in settings.bootstrap:
-            try:
-                await peer.host.connect(address)
-                break
-            except Unavailable as error:
-                log.warning("bootstrap %s: %s", address, error)
+        named = {parse_address(address).account for address in settings.bootstrap}
+        knows_others = any(account not in named for account in peer.host.book.entries)
+        await connect_bootstrap(peer.host, settings.bootstrap, knows_others=knows_others)
         if on_ready is not None:
             on_ready(peer)
         await peer.run_roles()
+
+
+def is_transaction(payload: bytes, chain_id: int) -> bool:
+    """What may be passed on: anything else would cost every peer of the network its upload."""
+    if not 0 < len(payload) <= MAX_TRANSACTION_BYTES:
+        return False
+    try:
+        decode_transaction(payload, chain_id)
+    except FlockError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from flock_chain.errors import FlockError
+from flock_chain.errors import FlockError, Unavailable
 from flock_peers.roles.board import Phase, RoundView, Views, as_account, read_round
 from flock_peers.roles.jobs import JobKey, Jobs
 from flock_peers.roles.keeper import Keeper
@@ -26,6 +26,11 @@ from flock_peers.roles.voter import Voter
 log = logging.getLogger(__name__)
 
 STEP_SECONDS = 1.0  # a step without a new head: finished jobs are picked up, lost transactions repeated
+MAX_BONDINGS = 3  # final and yet not joined: the task is full or has ended, and each one costs gas
+
+
+class _BondRefused(Unavailable):
+    """The board does not take the bond."""
 
 
 class Heads(Views, Protocol):
@@ -35,7 +40,7 @@ class Heads(Views, Protocol):
 
 
 class TrainerFactory(Protocol):
-    """Opens the one trainer of this peer for a task's document."""
+    """Opens the one trainer of this peer for a task's document: given at once, open a while later (see supervised)."""
 
     def __call__(self, library: Library) -> AbstractAsyncContextManager[Any]: ...
 
@@ -54,6 +59,7 @@ class Surroundings:
     bond: int  # wei
     domain: bytes  # 32 bytes, padded text
     on_round: Callable[[int], None]  # a round has begun
+    bonds_early: bool = True  # before the trainer is open; not where the last trainer could not be opened
 
 
 class Participant:
@@ -66,17 +72,37 @@ class Participant:
         self.trainer: Any = None
         self.is_ended = False
         self.keeper: Keeper | None = None
+        self.was_joined = False
+        self.is_leaving = False  # its trainer cannot be opened
+        self._leave_tried = -1  # round
+
+    @property
+    def is_settled(self) -> bool:
+        """The task has ended, everything due is claimed, and every proposal that could be had is kept."""
+        if not self.is_ended or self.view is None or self.keeper is None:
+            return False
+        return min(self.keeper.claimed_until, self.keeper.kept_until) > self.view.round
 
     async def run(self) -> None:
-        """Lives until cancelled: an ended task is still served from here."""
+        """Lives until cancelled: an ended task is still served from here.
+
+        Returns early where the task has ended without this account, or where this account has left it; raises
+        FlockError where the task cannot be joined. All that can be checked cheaply is checked before the bond is paid.
+        """
         around = self._around
+        if (await read_round(around.ledger, self.task)).phase is Phase.ENDED and not await self.is_joined():
+            return
         self.library = await self._open_library()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._bond_until_joined)
-            async with around.open_trainer(self.library) as trainer:
-                self.trainer = trainer
-                around.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        around.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        async with around.open_trainer(self.library) as trainer:
+            self.trainer = trainer
+            if not around.bonds_early and not await self.is_joined():
+                await trainer.wait_open()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._bond_until_joined)
+                nursery.start_soon(self._watch_trainer, trainer)
                 await self._take_part(self.library, trainer, Jobs(nursery))
+                nursery.cancel_scope.cancel()
 
     async def _take_part(self, library: Library, trainer: Any, jobs: Jobs) -> None:
         around = self._around
@@ -89,53 +115,79 @@ class Participant:
         await self._loop(jobs, proposer, voter, self.keeper)
 
     async def _open_library(self) -> Library:
-        """Until the task's document is here: its creator may be late, or behind a restart."""
         around = self._around
-        while True:
-            try:
-                row = await around.ledger.view("TaskBoard", "task_view", self.task)
-                return await open_library(
-                    self.task,
-                    bytes(row["document"]),
-                    bytes(row["adapter0"]),
-                    around.identity.genesis_hash,
-                    around.store,
-                    around.fetcher,
-                )
-            except FlockError as error:
-                log.warning("task %d cannot be joined yet: %s", self.task, error)
-                await trio.sleep(STEP_SECONDS)
+        row = await around.ledger.view("TaskBoard", "task_view", self.task)
+        return await open_library(
+            self.task,
+            bytes(row["document"]),
+            bytes(row["adapter0"]),
+            around.identity.genesis_hash,
+            around.store,
+            around.fetcher,
+        )
+
+    @property
+    def _join_label(self) -> str:
+        return f"join {self.task}"
 
     async def _bond_until_joined(self) -> None:
         """Until the bond is seen on chain: before that the account may not even have the coins."""
-        while not await self.is_joined():
+        sent = 0
+        while not self.is_leaving and not self.is_ended:
             try:
-                await self._around.sender.call(
-                    f"join {self.task}", "TaskBoard", "join_task", self.task, self._around.domain,
-                    value=self._around.bond,
-                )  # fmt: skip
+                is_under_way = self._around.sender.is_pending(self._join_label)  # asked first, or it might pay twice
+                if await self.is_joined():
+                    self.was_joined = True
+                    log.info("task %d: bonded", self.task)
+                    return
+                if not is_under_way and sent == MAX_BONDINGS:
+                    raise _BondRefused(f"task {self.task}: {sent} bonds were sent and none was taken")
+                if not is_under_way:
+                    sent += await self._send_bond()
+            except _BondRefused:
+                raise
             except FlockError as error:
                 log.info("task %d: cannot bond yet: %s", self.task, error)
             await trio.sleep(STEP_SECONDS)
-        log.info("task %d: bonded", self.task)
+
+    async def _send_bond(self) -> bool:
+        return await self._around.sender.call(
+            self._join_label, "TaskBoard", "join_task", self.task, self._around.domain, value=self._around.bond
+        )
 
     async def is_joined(self) -> bool:
+        return await self._row() is not None
+
+    async def _row(self) -> Any | None:
         rows = await self._around.ledger.view("TaskBoard", "participants", self.task)
-        return any(as_account(row["account"]) == self._around.identity.account for row in rows)
+        me = self._around.identity.account
+        return next((row for row in rows if as_account(row["account"]) == me), None)
+
+    async def _watch_trainer(self, trainer: Any) -> None:
+        """Without a trainer there is nothing to propose and nothing to measure: the bond is taken back."""
+        error = await trainer.wait_failed()
+        log.error("task %d: no trainer: %s; leaving the task", self.task, error)
+        self.is_leaving = True
 
     async def _loop(self, jobs: Jobs, proposer: Proposer, voter: Voter, keeper: Keeper) -> None:
+        """Until there is nothing left to do here, which for a task that was taken part in is never."""
         height = -1
         while True:
-            with trio.move_on_after(STEP_SECONDS):
-                height = await self._around.ledger.wait_new_head(height)
-            view = await read_round(self._around.ledger, self.task)
-            self._note(view)
-            self.view = view
-            jobs.cancel_all_but(partial(_still_matters, view))
             try:
+                with trio.move_on_after(STEP_SECONDS):
+                    height = await self._around.ledger.wait_new_head(height)
+                view = await read_round(self._around.ledger, self.task)
+                self._note(view)
+                self.view = view
+                jobs.cancel_all_but(partial(_still_matters, view))
                 await self._step(view, proposer, voter, keeper)
-            except FlockError as error:
-                log.warning("task %d, round %d, %s: %s", self.task, view.round, view.phase.name, error)
+                if await self._is_over(view, keeper):
+                    return
+            except Exception as error:  # a step's edge: a flood of views or a full disk must not end the peer
+                where = f"round {self.view.round}, {self.view.phase.name}" if self.view else "no round seen yet"
+                is_known = isinstance(error, FlockError)
+                log.warning("task %d, %s: %r", self.task, where, error, exc_info=None if is_known else error)
+                await trio.sleep(STEP_SECONDS)
 
     async def _step(self, view: RoundView, proposer: Proposer, voter: Voter, keeper: Keeper) -> None:
         self.is_ended = view.phase is Phase.ENDED
@@ -143,7 +195,27 @@ class Participant:
             await proposer.step(view)
             await voter.step(view)
         await keeper.step(view.round, self.is_ended)
+        if self.is_leaving:
+            await self._leave(view)
         await self._around.sender.resend()
+
+    async def _leave(self, view: RoundView) -> None:
+        """A request first, and from then on once a round: the board says when this account is free."""
+        row = await self._row()
+        is_first = row is not None and not row["leaving_at"]
+        is_due = view.phase in (Phase.WAITING, Phase.ENDED) or view.phase > Phase.DRAW_VOTERS
+        if row is None or not (is_first or (is_due and self._leave_tried < view.round)):
+            return
+        if await self._around.sender.call(f"leave {self.task}", "TaskBoard", "leave_task", self.task):
+            self._leave_tried = view.round
+
+    async def _is_over(self, view: RoundView, keeper: Keeper) -> bool:
+        """Left, with everything claimed; or ended before the bond was taken."""
+        if not self.is_leaving and (self.was_joined or not self.is_ended):
+            return False
+        if self._around.sender.is_pending(self._join_label) or await self.is_joined():
+            return False
+        return self.is_ended or keeper.claimed_until >= view.round
 
     def _note(self, view: RoundView) -> None:
         before = self.view
