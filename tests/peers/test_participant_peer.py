@@ -1,0 +1,106 @@
+"""What a peer decides at its edges: what it relays, and which bootstrap addresses it starts with."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from execution_support import CHAIN_ID, KEYS
+
+from flock_chain.codec import decode, encode
+from flock_chain.errors import FlockError, InvalidRemote, Unavailable
+from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
+from flock_peers.home import Home
+from flock_peers.peer import Peer, connect_bootstrap, is_transaction
+
+RAW = sign_call(KEYS[0], chain_id=CHAIN_ID, nonce=0, to=bytes(20), gas=21_000, fee=1)
+
+
+def test_only_signed_transactions_of_this_chain_are_relayed() -> None:
+    assert is_transaction(RAW, CHAIN_ID)
+    big = sign_call(
+        KEYS[0], chain_id=CHAIN_ID, nonce=0, to=bytes(20), data=bytes(MAX_TRANSACTION_BYTES), gas=10**7, fee=1
+    )
+    for junk in (b"", b"junk", bytes(50_000), RAW[:-1], RAW + b"\0", RAW[:-32] + b"\xff" * 32, big):
+        assert not is_transaction(junk, CHAIN_ID)
+    assert not is_transaction(RAW, CHAIN_ID + 1)
+
+
+class FakeHost:
+    def __init__(self, **answers: FlockError | None) -> None:
+        self.answers, self.asked = answers, list[str]()
+
+    async def connect(self, address: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(address)
+        error = self.answers[address]
+        if error is not None:
+            raise error
+
+
+def start(host: FakeHost, *, knows_others: bool = False) -> None:
+    async def main() -> None:
+        await connect_bootstrap(host, list(host.answers), knows_others=knows_others)  # type: ignore[arg-type]
+
+    trio.run(main)
+
+
+FOREIGN = InvalidRemote("peer is on another network: its genesis hash is another")
+
+
+def test_an_address_that_belongs_to_another_network_now_does_not_hide_the_next_one() -> None:
+    host = FakeHost(a=FOREIGN, b=Unavailable("no answer"), c=None)
+    start(host)
+    assert host.asked == ["a", "b", "c"]
+
+
+def test_only_foreign_addresses_and_no_other_peer_known_is_an_error_in_words() -> None:
+    with pytest.raises(InvalidRemote, match="another network"):
+        start(FakeHost(a=Unavailable("no answer"), b=FOREIGN))
+    start(FakeHost(a=FOREIGN), knows_others=True)
+
+
+def test_addresses_that_do_not_answer_are_waited_for() -> None:
+    start(FakeHost(a=Unavailable("no answer"), b=Unavailable("no answer")))
+
+
+def make_peer(**attributes: object) -> Peer:
+    """Without a home, a host or a ledger: only what the method under test looks at."""
+    peer = Peer.__new__(Peer)
+    peer.__dict__.update(attributes)
+    return peer
+
+
+def test_a_baseline_that_fails_ends_nothing(tmp_path: Path) -> None:
+    class Part:
+        library, trainer = None, None  # the task was left in between
+
+    peer = make_peer(home=Home(tmp_path), _baselines_running=0, _baseline=None)
+    trio.run(peer._run_baseline, Part(), 1)
+    assert peer._baselines_running == 0 and peer._baseline is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_level"),
+    [([[]], True), ([[b"block"]], False), ([[b"block"], [], []], True),
+     ([[b"block"], [b"block"], []], False), ([], False),
+     ([None, []], True), ([None], False)],
+)  # fmt: skip
+def test_most_of_the_connected_peers_say_whether_the_chain_goes_on(answers: list[Any], is_level: bool) -> None:
+    class Answering:
+        def connected(self) -> list[int]:
+            return list(range(len(answers)))
+
+        async def request(self, account: int, _protocol: str, payload: bytes, **_: Any) -> bytes:
+            await trio.lowlevel.checkpoint()
+            assert decode(payload) == ["range", 8, 1, 0]
+            if answers[account] is None:
+                raise Unavailable("no answer")
+            return encode(answers[account])
+
+    class Ledger:
+        def height(self) -> int:
+            return 7
+
+    peer = make_peer(host=Answering(), ledger=Ledger(), _told_level=False)
+    assert trio.run(peer._is_level) is is_level
