@@ -80,8 +80,9 @@ async def test_a_seat_without_a_proposal_is_not_waited_for(tmp_path: Path) -> No
         desk.settle(
             1, [], manifests=[NO_MANIFEST, offer.digest], held_set=0b10, verdicts=[Verdict.UNOPENED, Verdict.VOID]
         )
-        await keep(desk, 2)
+        await keep(desk, 2, steps=5)
         assert is_kept(desk, offer) and desk.keeper.kept_until == 2
+        assert NO_MANIFEST not in desk.service.asked
 
 
 @on_stepped_clock

@@ -7,6 +7,7 @@ import pytest
 import trio
 from roles_support import ACCOUNTS, CHAIN_ID, ME, TASK, Desk, FakeTrainer, do, on_stepped_clock
 
+from flock_chain.errors import Unavailable
 from flock_chain.proposal import compute_proposal_commitment
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView
@@ -90,6 +91,16 @@ async def test_a_commitment_whose_record_cannot_be_written_is_not_sent(tmp_path:
 
 
 @on_stepped_clock
+async def test_a_record_that_cannot_be_read_is_no_reason_to_train_anew(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        (tmp_path / "secrets" / f"task{TASK}-round1-proposal").mkdir()
+        with pytest.raises(Unavailable, match="cannot be read"):
+            await desk.proposer.step(drawn(desk, Phase.COMMIT))
+    assert desk.trainer.trained == 0
+
+
+@on_stepped_clock
 @pytest.mark.parametrize(
     ("phase", "committed", "revealed"),
     [(Phase.COMMIT, 2, 0), (Phase.REVEAL, 1, 0), (Phase.REVEAL, 3, 2), (Phase.TALLY, 0, 0)],
@@ -99,6 +110,7 @@ async def test_what_is_done_already_or_too_late_is_not_done(
 ) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
+        desk.secrets.save(TASK, 1, "proposal", {"manifest": bytes(32), "salt": bytes(32)})
         await do(desk.proposer.step, drawn(desk, phase, committed=committed, revealed=revealed))
     assert desk.sender.calls == [] and desk.trainer.trained == 0
 
