@@ -14,11 +14,13 @@ from typing import Any
 
 import trio
 
+from flock_chain.bounded_json import loads
 from flock_chain.errors import FlockError, Unavailable
 
 log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 1 << 20  # a status with the longest log of a demo takes a few hundred KB
+MAX_DEPTH = 8  # of a request: parameters, terms, and room to grow
 REQUEST_SECONDS = 30.0  # a view on a busy machine; longer work answers at once and is watched by status
 
 Method = Callable[[Mapping[str, Any]], Awaitable[Any]]
@@ -45,7 +47,7 @@ def _handler(methods: Mapping[str, Method]) -> Callable[[trio.SocketStream], Awa
     async def handle(stream: trio.SocketStream) -> None:
         try:
             with trio.move_on_after(REQUEST_SECONDS):
-                answer = await _answer(methods, _parse(await _read_line(stream)))
+                answer = await _answer(methods, loads(await _read_line(stream), depth=MAX_DEPTH))
                 await stream.send_all(json.dumps(answer).encode() + b"\n")
         except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
             log.debug("control: %s", error)
@@ -55,13 +57,6 @@ def _handler(methods: Mapping[str, Method]) -> Callable[[trio.SocketStream], Awa
             await stream.aclose()
 
     return handle
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except RecursionError as error:
-        raise ValueError("control: nested too deeply") from error
 
 
 async def _answer(methods: Mapping[str, Method], request: Any) -> dict[str, Any]:

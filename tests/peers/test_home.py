@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+import flock_chain.execution.executor  # noqa: F401 - raises the recursion limit, as in a running peer
 from flock_chain.errors import Misuse, Refused, Unavailable
 from flock_peers.control import request_control, serve_control
 from flock_peers.home import Home, write_private

@@ -11,10 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from flock_chain.bounded_json import loads
 from flock_chain.errors import InvalidContent, Misuse
 from flock_peers.training.domains import private_rows
 
 MAX_LINE_BYTES = 1 << 20  # a row longer than this fits no context
+MAX_DEPTH = 64  # of a row: three would do, but others may carry along what they like
 MAX_ROWS = 1_000_000  # rows are held in memory
 MIN_USABLE_ROWS = 4  # at least one for the hold-out and three to train on
 HOLD_OUT_PERCENT = 20
@@ -74,8 +76,8 @@ def _parse_row(line: bytes) -> Row:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = loads(line, depth=MAX_DEPTH)
+    except ValueError as error:
         raise ValueError("not JSON") from error
     if not isinstance(value, dict):
         raise ValueError("not an object")
