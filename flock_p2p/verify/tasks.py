@@ -19,6 +19,7 @@ from flock_peers.roles.library import compute_file_digest
 from flock_peers.store.blob_reader import BlobReader
 from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
 
+MAX_PARAMETERS = 1 << 27  # of an adapter that is recomputed: 1 GiB of grid, several of which are held
 NO_MANIFEST = bytes(32)  # on chain, where nothing was revealed
 
 
@@ -63,13 +64,25 @@ class _TaskCheck:
         digest = self._row["document"]
         try:
             data = self._blobs.read_object(digest)
-            if data is not None:
-                return decode_document(data)
         except InvalidRemote as error:
             self._report.fail(f"{self._name}: document {format_cid(digest)}: {error}")
             return None
+        if data is not None:
+            return self._parse_document(data)
         self._report.skip(f"{self._name}: its document is not stored here, so no proposal or adapter of it was checked")
         return None
+
+    def _parse_document(self, data: bytes) -> TaskDocument | None:
+        """A creator's bad document is no fault of this home: no honest peer takes part in such a task."""
+        try:
+            document = decode_document(data)
+        except InvalidRemote as error:
+            self._report.skip(f"{self._name}: its document cannot be read: {error}")
+            return None
+        if document.layout.parameters > MAX_PARAMETERS:
+            self._report.skip(f"{self._name}: an adapter of {document.layout.parameters} parameters is not recomputed")
+            return None
+        return document
 
     def _start(self) -> None:
         if self._document is None:
@@ -92,7 +105,7 @@ class _TaskCheck:
         if result["adapter_before"] != self._digest:
             self._report.fail(f"{where}: begins with another adapter than the round before left")
         deltas = self._examine_proposals(number, result)
-        self._check_votes(where, number, result, deltas, self._find_repeated(deltas))
+        self._check_votes(where, number, result, deltas, self._find_repeated(result, deltas))
         if result["settled"]:
             self._check_adapter(number, result, deltas)
 
@@ -121,14 +134,14 @@ class _TaskCheck:
                     self._report.fail(f"{place}: slashed as invalid bytes, but it is well formed")
         return deltas
 
-    def _find_repeated(self, deltas: dict[int, Delta]) -> set[int]:
-        """Whose delta was proposed in an earlier round already: canonical, so equal bytes are equal vectors."""
+    def _find_repeated(self, result: Any, deltas: dict[int, Delta]) -> set[int]:
+        """Whose delta an earlier round held already: canonical, so equal bytes are equal vectors."""
         keys = {
             index: sha256(delta.mantissas.tobytes() + delta.exponents.tobytes()).digest()
             for index, delta in deltas.items()
         }
         repeated = {index for index, key in keys.items() if key in self._seen}
-        self._seen |= set(keys.values())
+        self._seen |= {keys[index] for index in members(result) if index in keys}
         return repeated
 
     def _check_votes(self, where: str, number: int, result: Any, deltas: dict[int, Delta], repeated: set[int]) -> None:

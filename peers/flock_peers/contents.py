@@ -1,4 +1,4 @@
-"""What the roles see of content-addressed storage: one place that has a thing, or gets it, and keeps it for the task.
+"""What the roles see of content-addressed storage: one place that has a thing, or gets it.
 
 Joins the blob store and the blob service; knows no task and no libp2p.
 """
@@ -24,7 +24,7 @@ class BlobFetcher(Protocol):
 
 
 class Contents:
-    """Everything that passes through here is kept: a task's proposals stay until the task has ended."""
+    """What this peer puts is kept; what it fetches only once `keep` was called, for it may be anything."""
 
     def __init__(self, store: BlobStore, service: BlobFetcher) -> None:
         self._store, self._service = store, service
@@ -49,15 +49,14 @@ class Contents:
     def file_path(self, digest: bytes) -> Path | None:
         return self._store.file_path(digest)
 
-    async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes:
-        data = await _from_named_then_all(providers, lambda named: self._service.fetch_object(digest, named))
+    def keep(self, digest: bytes) -> None:
         self._store.keep(digest)
-        return data
+
+    async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes:
+        return await _from_named_then_all(providers, lambda named: self._service.fetch_object(digest, named))
 
     async def fetch_file(self, digest: bytes, providers: Sequence[Account] | None = None, *, max_bytes: int) -> Path:
-        path = await _from_named_then_all(providers, lambda named: self._service.fetch_file(digest, named, max_bytes))
-        self._store.keep(digest)
-        return path
+        return await _from_named_then_all(providers, lambda named: self._service.fetch_file(digest, named, max_bytes))
 
 
 async def _from_named_then_all(

@@ -72,6 +72,20 @@ async def test_what_cannot_be_had_is_unavailable_within_its_time(
 
 
 @on_stepped_clock
+async def test_what_is_fetched_is_kept_once_it_passed_the_checks_and_not_before(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        good, stray = desk.offer(0), desk.offer(1, parent=bytes(32))
+        bad = desk.offer(2, delta=good.delta[:-1] + b"\x80")
+        await fetch(desk, good)
+        for seat, offer in ((1, stray), (2, bad)):
+            with pytest.raises(InvalidContent):
+                await fetch(desk, offer, seat)
+        kept = {path.name for path in (tmp_path / "blobs" / "kept").iterdir()}
+        assert kept == {digest.hex() for digest in (desk.adapter, good.digest, good.delta_digest)}
+
+
+@on_stepped_clock
 async def test_the_round_0_adapter_is_computed_and_a_later_one_fetched(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))

@@ -42,6 +42,7 @@ class Objects(Protocol):
     def put_bytes(self, data: bytes) -> bytes: ...
     def get_object(self, digest: bytes) -> bytes | None: ...
     def file_path(self, digest: bytes) -> Path | None: ...
+    def keep(self, digest: bytes) -> None: ...
 
 
 class Fetcher(Protocol):
@@ -118,6 +119,8 @@ class Library:
         )
         path = await self._file(manifest.delta, manifest.delta_bytes, [account])
         delta = await trio.to_thread.run_sync(self._parse_delta, path)
+        for digest in (manifest_digest, manifest.delta):  # only now: what fails a check may be removed for room
+            self._store.keep(digest)
         return Proposal(index, manifest, delta, path)
 
     def _parse_delta(self, path: Path) -> Delta:
@@ -140,7 +143,9 @@ class Library:
             path = self._store.file_path(digest)
         if path is not None:
             return path
-        return await self._file(digest, compute_global_file_bytes(self.document.layout), [])
+        path = await self._file(digest, compute_global_file_bytes(self.document.layout), [])
+        self._store.keep(digest)
+        return path
 
     def put_initial(self) -> bytes:
         """Compute and store the round-0 adapter; its content id."""
@@ -176,4 +181,5 @@ async def open_library(
     library = Library(task, document, chain, store, fetcher)
     if await trio.to_thread.run_sync(library.put_initial) != adapter:
         raise InvalidContent(f"task {task}: its round-0 adapter is not the one that its document describes")
+    store.keep(document_digest)
     return library
