@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Refused, Unavailable
 from flock_p2p import __version__
+from flock_peers.store.disk import find_trouble
 
 EXIT_CHECK_FAILED, EXIT_MISUSE, EXIT_UNAVAILABLE, EXIT_REFUSED, EXIT_REMOTE = 1, 2, 3, 4, 5
 DEFAULT_HOME = Path("~/.flock")
@@ -138,9 +139,11 @@ def _exit_code(error: FlockError) -> int:
 
 
 def find_cause(error: BaseException) -> FlockError | None:
-    """The first error of ours in an error or in a group of them."""
+    """The first error of ours, or of the disk, in an error or in a group of them."""
     if isinstance(error, FlockError):
         return error
+    if isinstance(error, OSError):
+        return find_trouble(error)
     if isinstance(error, BaseExceptionGroup):
         return next((found for part in error.exceptions if (found := find_cause(part))), None)
     return None
@@ -158,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = import_module(f"flock_p2p.commands.{arguments.command}").run(arguments)
         return code
-    except (FlockError, KeyboardInterrupt, BaseExceptionGroup) as error:
+    except (FlockError, OSError, KeyboardInterrupt, BaseExceptionGroup) as error:
         if _is_interrupt(error):
             return 130
         cause = find_cause(error)

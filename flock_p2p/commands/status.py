@@ -37,6 +37,8 @@ def format_status(status: dict[str, Any]) -> str:
     if status["training"]:
         rows.append(("trainer", ", ".join(f"{key} {value}" for key, value in sorted(status["training"].items()))))
     text = "\n".join(f"{name:<9}{value}" for name, value in rows)
+    if status["not_signing"]:
+        text += f"\nwarning  this validator does not sign: {status['not_signing']}"
     if status["validators"] < HALT_BELOW:
         text += f"\nwarning  only {status['validators']} validators: the chain stops when one of them leaves"
     return text

@@ -12,6 +12,7 @@ from secrets import token_bytes
 from flock_chain.crypto import Key
 from flock_chain.errors import FlockError, Misuse, Refused, Unavailable
 from flock_chain.genesis import MAX_GENESIS_BYTES, Genesis, decode_genesis
+from flock_peers.store.disk import disk_trouble
 
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
 
@@ -24,7 +25,8 @@ class Home:
 
     def folder(self, name: str) -> Path:
         path = self.path / name
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with disk_trouble(path):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
 
     @property
@@ -107,8 +109,9 @@ class Home:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Only one process at a time: two with one key could sign against each other."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with disk_trouble(self.path):
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,26 +133,40 @@ class Home:
 
 
 def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Whole or not at all, mode 0600, on disk when it returns. `exclusive`: raises FileExistsError where it exists."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Whole or not at all, mode 0600, on disk when it returns. `exclusive`: raises FileExistsError where it exists.
+
+    Raises DiskTrouble where the disk does not take it; what was there before is untouched then.
+    """
     part = path.with_name(path.name + ".part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(handle, view) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with disk_trouble(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_synced(part, data)
     if exclusive:
         try:
             os.link(part, path)
         finally:
             part.unlink()
     else:
-        os.replace(part, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+        with disk_trouble(path):
+            os.replace(part, path)
+    with disk_trouble(path):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    """A half-written file is removed again: on a full disk its room is wanted."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.fsync(folder)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     finally:
-        os.close(folder)
+        os.close(handle)

@@ -208,6 +208,8 @@ class Peer:
             "stop_task": self._stop_task,
             "connect": self._connect,
             "baseline": self._start_baseline,
+            "submit": self._submit,
+            "receipt": self._receipt,
             "stop": self._stop,
         }
 
@@ -227,6 +229,7 @@ class Peer:
             "balance": str(await self.ledger.balance(self.account)),
             "is_validator": any(row.account == self.account for row in self.genesis.validators),
             "validators": len(self.genesis.validators),
+            "not_signing": self.driver.status.not_signing,
             "up_seconds": int(time.time() - self.started_at),
             "finality_seconds": {"p50": compute_percentile(samples, 0.5), "p95": compute_percentile(samples, 0.95)},
             "finality_samples": samples[-1000:],
@@ -293,6 +296,19 @@ class Peer:
 
     async def _connect(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"account": "0x" + (await self.host.connect(str(params["address"]))).hex()}
+
+    async def _submit(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A signed transaction, in hex, to this peer's mempool and to its neighbours. Final is what has a receipt."""
+        raw = bytes.fromhex(str(params["transaction"]))
+        digest = await self.ledger.submit(raw)
+        await self._gossip_transaction(raw)
+        return {"hash": digest.hex()}
+
+    async def _receipt(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        receipt = await self.ledger.receipt(bytes.fromhex(str(params["hash"])))
+        if receipt is None:
+            return {"height": None}
+        return {"height": receipt.height, "status": receipt.status, "reason": receipt.reason}
 
     async def _stop(self, _params: Mapping[str, Any]) -> dict[str, Any]:
         self.stop.set()

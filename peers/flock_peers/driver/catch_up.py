@@ -14,6 +14,7 @@ from flock_peers.driver.journal import Journal
 from flock_peers.driver.offences import Offences
 from flock_peers.driver.ports import LedgerPort, SyncPort
 from flock_peers.driver.sync import MAX_WAIT_MS, fetch_range
+from flock_peers.store.disk import DiskTrouble
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ class Follower:
             for block, certificate in rows:
                 await self._adopt(first + done, block, certificate)
                 done += 1
+        except DiskTrouble:
+            raise  # ours, and no other peer's answer mends it
         except Unavailable as error:
             log.debug("sync: 0x%s does not answer: %s", account.hex(), error)
         except InvalidRemote as error:

@@ -85,6 +85,7 @@ class DriverStatus:
     view: int
     is_validator: bool
     is_signing: bool
+    not_signing: str  # why a validator does not; empty while it signs, and for who is no validator
     validators: int
     evidence: int
 
@@ -127,6 +128,7 @@ class Driver:
         self._committer = Committer(ledger, self._on_final)
         self._follower = Follower(ledger, sync, domain, journal, self._committer, self._offences)
         self._server = SyncServer(ledger, self._bodies, self._wait_for_final)
+        self._refusal = ""  # of the signer, last time
         self.evidence: deque[Evidence] = deque(maxlen=MAX_EVIDENCE)
 
     # ---------------------------------------------------------------- what others may use
@@ -143,9 +145,19 @@ class Driver:
             view=self._core.view,
             is_validator=self._is_member(),
             is_signing=self._core.is_voting,
+            not_signing=self._explain_silence(),
             validators=len(members) if members else 0,
             evidence=len(self.evidence),
         )
+
+    def _explain_silence(self) -> str:
+        if not self._is_member() or self._core.is_voting:
+            return ""
+        if self._journal.signer is None:
+            return self._journal.reason or "not started yet"
+        if not self._journal.signer.may_sign(self._core.height):
+            return f"waits for height {self._journal.signer.mark}: its signer's file was new or old"
+        return self._refusal or "not started yet"
 
     def _is_member(self) -> bool:
         return self._validators is not None and self._me in self._validators
@@ -316,6 +328,7 @@ class Driver:
                 *(first.signer.hex(), first.height, first.view, first.kind.name, second.kind.name),
             )
         elif isinstance(effect, SignerRefused):
+            self._refusal = effect.reason
             log.error("not voting at height %d any more: %s", self._core.height, effect.reason)
         elif isinstance(effect, Dropped):
             self._offences.note(effect.sender, effect.reason)

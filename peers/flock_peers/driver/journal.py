@@ -26,9 +26,15 @@ class Journal:
     """Every call is made in trio's thread; only the waits for the disk are not."""
 
     def __init__(
-        self, wal: Wal | None = None, signer_file: SignerFile | None = None, run_blocking: RunBlocking | None = None
+        self,
+        wal: Wal | None = None,
+        signer_file: SignerFile | None = None,
+        run_blocking: RunBlocking | None = None,
+        *,
+        reason: str = "",
     ) -> None:
-        self._wal, self._file = wal, signer_file
+        """`reason`: why it has no signer, for people."""
+        self._wal, self._file, self.reason = wal, signer_file, reason
         self._run_blocking = run_blocking or trio.to_thread.run_sync
         self._signed: list[SignerRecord] = []
         self._turn = trio.Lock()
@@ -106,13 +112,17 @@ def open_journal(
     try:
         signer_file = open_signer_file(folder / "signer.log", key, domain, final_height=final_height)
     except CorruptLog as error:
-        log.error("%s: this validator only follows; restore %s from a copy", error, folder / "signer.log")
-        return Journal()
+        return _follow_only(f"{error}; import a protection export, or move {folder / 'signer.log'} away: it then waits")
     try:
         wal = open_wal(folder / "wal.log")
     except CorruptLog as error:
-        log.error("%s: this validator only follows; move %s away and start again", error, folder / "wal.log")
-        return Journal(None, signer_file)
+        signer_file.close()
+        return _follow_only(f"{error}; move {folder / 'wal.log'} away: the signer's file beside it remembers the votes")
     if signer_file.signer.mark > final_height + 1:
         log.warning("signing from height %d, when that is reached", signer_file.signer.mark)
     return Journal(wal, signer_file, run_blocking)
+
+
+def _follow_only(reason: str) -> Journal:
+    log.error("this validator only follows and signs nothing: %s; then start again", reason)
+    return Journal(reason=reason)

@@ -8,6 +8,7 @@ from types import TracebackType
 import lmdb
 
 from flock_chain.errors import Misuse, Unavailable
+from flock_peers.store.disk import DiskTrouble, disk_trouble
 
 MAP_BYTES = 64 << 30  # address space, not disk; a chain at a block a second grows by about 150 MB a day
 MAX_READERS = 64  # LMDB's slots for read transactions at one time; ours are short
@@ -17,21 +18,23 @@ MODE = 0o600
 class ChainStore:
     """Reads from any thread; writes from one. The only process that has this folder open.
 
-    Raises Unavailable where another process has, and where the disk is full.
+    Raises Unavailable where another process has, and DiskTrouble where the disk takes no more.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """`read_only`: for who looks at the home of a stopped peer; what is missing is not made."""
-        if not read_only:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        elif not (path / "chain.mdb").is_file():
+        if read_only and not (path / "chain.mdb").is_file():
             raise Unavailable(f"{path}: there is no chain here yet; let the peer run first")
-        self._lock = os.open(path / "chain.lock", os.O_RDWR | os.O_CREAT, MODE)
+        with disk_trouble(path):
+            if not read_only:
+                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(path / "chain.lock", os.O_RDWR | os.O_CREAT, MODE)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
             raise Unavailable(f"{path}: this home is in use by another process; stop that one first") from error
+        self._path = path
         try:
             self._env = lmdb.open(
                 os.fspath(path / "chain.mdb"),
@@ -63,10 +66,13 @@ class ChainStore:
                         transaction.delete(key)
                     else:
                         transaction.put(key, value)
-        except (lmdb.MapFullError, lmdb.DiskError, OSError) as error:
-            raise Unavailable(f"chain store: cannot write ({error}); free some disk space and start again") from error
-        except lmdb.Error as error:
+        except (lmdb.BadValsizeError, lmdb.BadTxnError, lmdb.BadDbiError, lmdb.ReadonlyError) as error:
             raise Misuse(f"chain store: {error}") from error
+        except (lmdb.Error, OSError) as error:
+            raise DiskTrouble(
+                f"{self._path}: the block cannot be written ({error}); free some space or mend the disk, and start "
+                "again: what was final stays final"
+            ) from error
 
     def close(self) -> None:
         if self._is_open:
