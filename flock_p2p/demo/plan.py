@@ -1,7 +1,8 @@
 """What a demonstration consists of: its peers, their keys, coins and data, and its genesis. Starts nothing."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flock_chain import ecvrf
@@ -77,6 +78,20 @@ def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Pat
         min_bond=HONEST_BOND,
     )
     return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms)
+
+
+def set_apart(plan: Plan, attacks: Sequence[str], bond: int) -> tuple[Plan, tuple[DemoPeer, ...]]:
+    """The last peers of a plan as outsiders, for trials: coins in the genesis, no validators, an attack and a bond in
+    wei each. The plan that is left starts without them."""
+    inside = plan.peers[: len(plan.peers) - len(attacks)]
+    outside = tuple(
+        replace(peer, attack=attack, bond=bond) for peer, attack in zip(plan.peers[len(inside) :], attacks, strict=True)
+    )
+    accounts = {peer.account for peer in inside}
+    validators = tuple(row for row in plan.genesis.validators if row.account in accounts)
+    genesis = replace(plan.genesis, validators=validators)
+    terms = replace(plan.terms, min_participants=len(inside))
+    return replace(plan, peers=inside, genesis=genesis, terms=terms), outside
 
 
 def choose_poisoners(peers: int, poisoners: int) -> tuple[int, ...]:

@@ -23,11 +23,13 @@ from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import parse_address
 from flock_peers.ports import SYNC_PROTOCOL, HostConsensus
+from flock_peers.roles.board import as_account
 from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
 from flock_peers.roles.participant import Participant, Surroundings
 from flock_peers.roles.proposer import Identity
 from flock_peers.roles.sender import Sender
+from flock_peers.roles.spoil import split_attack
 from flock_peers.roles.task_loop import Choice, TaskLoop, Ways, find_flock_error
 from flock_peers.settings import PeerSettings
 from flock_peers.store.blob_store import BlobStore
@@ -109,7 +111,7 @@ class Peer:
         while True:
             try:
                 domain = None if data.rows else data.domain
-                await trio.to_thread.run_sync(check_data, domain, data.index, data.rows, data.attack)
+                await trio.to_thread.run_sync(check_data, domain, data.index, data.rows, split_attack(data.attack)[0])
                 await self._tasks.run()
             except Exception as error:  # a task's edge
                 known = find_flock_error(error)
@@ -147,6 +149,7 @@ class Peer:
                 folder=self.home.folder("rounds"),
                 bond=choice.bond,
                 domain=self.settings.data.domain.encode()[:32].ljust(32, b"\0"),
+                spoil=split_attack(self.settings.data.attack)[1],
                 on_round=self.round_bytes.on_round,
                 bonds_early=bonds_early,
             ),
@@ -195,7 +198,7 @@ class Peer:
             index=data.index,
             rows=data.rows,
             seed=self.settings.seed,
-            attack=data.attack,
+            attack=split_attack(data.attack)[0],
         )
         return supervise(lambda: Trainer.open(config, self.progress.on_progress))
 
@@ -244,6 +247,7 @@ class Peer:
         if participant is None or participant.view is None:
             return None
         view = participant.view
+        bonds = {as_account(row["account"]): str(row["bond"]) for row in await participant.participants()}
         return {
             "task": view.task,
             "round": view.round,
@@ -254,7 +258,8 @@ class Peer:
             "committed": view.committed.bit_count(),
             "revealed": view.revealed.bit_count(),
             "verdicts": [verdict.name for verdict in view.verdicts],
-            "joined": await participant.is_joined(),
+            "joined": self.account in bonds,
+            "bonds": {"0x" + account.hex(): bond for account, bond in bonds.items()},
             "is_ended": participant.is_ended,
             "kept_until": participant.keeper.kept_until if participant.keeper else 0,
             "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,

@@ -13,7 +13,7 @@ class DataSettings:
     domain: str = "python"
     index: int = 0
     rows: Path | None = None
-    attack: str | None = None  # demonstrations only: "backdoor"
+    attack: str | None = None  # trials only: "backdoor", or "spoil:KIND"
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,14 @@ The tests share the network and run in order; each leaves it running for the nex
 
 import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from process_support import (
-    ask_home,
+    Joined,
     kill,
     make_test_plan,
     open_task,
@@ -25,34 +24,41 @@ from process_support import (
     wait_until,
 )
 
-from flock_p2p.demo.network import Network, run_network
+from flock_p2p.demo.network import Network, make_homes, run_network
+from flock_p2p.demo.plan import DemoPeer, set_apart
+from flock_peers.home import Home
+from flock_peers.tasks import COIN
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
+HOSTILE_BOND = 600 * COIN  # against 5 of each other: drawn first almost surely
+
+
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    plan = make_test_plan(tmp_path_factory.mktemp("net"), peers=5, rounds=20)
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Network, DemoPeer]]:
+    """Five honest peers, and one that is not started and told to publish what is no adapter."""
+    everybody = make_test_plan(tmp_path_factory.mktemp("net"), peers=6, rounds=20)
+    plan, (hostile,) = set_apart(everybody, ["spoil:truncated"], HOSTILE_BOND)
     with run_network(plan) as running:
-        yield running
+        yield running, hostile
 
 
 @pytest.fixture(scope="module")
-def newcomer(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A sixth peer's home, joined by hand with nothing but an address."""
+def network(trial: tuple[Network, DemoPeer]) -> Network:
+    return trial[0]
+
+
+@pytest.fixture(scope="module")
+def newcomer(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
     home = tmp_path_factory.mktemp("newcomer") / "home"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flock_p2p", "join", "--home", str(home), "--port", "0", "--domain", "records",
-         "--domain-slice", "9", "--bootstrap", network.addresses[0]],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    joined = Joined(
+        home, "--port", "0", "--domain", "records", "--domain-slice", "9", "--bootstrap", network.addresses[0]
+    )
     try:
-        yield home
+        yield joined
     finally:
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
-        assert network.plan.genesis.hash.hex() in out
-        assert process.returncode in (0, 130)
+        assert network.plan.genesis.hash.hex() in joined.interrupt()
 
 
 def heads(network: Network) -> set[tuple[int, str]]:
@@ -79,11 +85,11 @@ def test_a_round_trains_votes_adopts_and_pays(network: Network) -> None:
     assert paid
 
 
-def test_a_newcomer_gets_coins_bonds_and_is_drawn_within_three_rounds(network: Network, newcomer: Path) -> None:
+def test_a_newcomer_gets_coins_bonds_and_is_drawn_within_three_rounds(network: Network, newcomer: Joined) -> None:
     bonded = wait_until(
-        "the newcomer is bonded", 120, lambda: (task := ask_home(newcomer)["task"]) and task["joined"] and task
+        "the newcomer is bonded", 120, lambda: (task := newcomer.ask()["task"]) and task["joined"] and task
     )
-    account = ask_home(newcomer)["account"]
+    account = newcomer.ask()["account"]
     seen: set[int] = set()
 
     def is_drawn() -> bool:
@@ -93,6 +99,22 @@ def test_a_newcomer_gets_coins_bonds_and_is_drawn_within_three_rounds(network: N
 
     wait_until("the newcomer has a seat", 400, is_drawn)
     assert max(seen) <= bonded["round"] + 3
+
+
+def test_a_newcomer_stopped_with_ctrl_c_goes_on_by_the_same_command(network: Network, newcomer: Joined) -> None:
+    account, bond = newcomer.ask()["account"], task_of(network)["bonds"][newcomer.ask()["account"]]
+    newcomer.interrupt()
+    stopped_in = task_of(network)["round"]
+    newcomer.start()
+    task = wait_until("its part is back", 60, lambda: (t := newcomer.ask()["task"]) and t["joined"] and t)
+    assert newcomer.ask()["account"] == account and task["bonds"][account] == bond
+
+    def takes_part() -> bool:
+        seen = task_of(network)
+        seats, done = seen["proposers"] + seen["voters"], newcomer.ask()["task"]["claimed_until"]
+        return seen["round"] > stopped_in and (account in seats or done > stopped_in)
+
+    wait_until("it takes part again", 240, takes_part)
 
 
 @pytest.mark.parametrize("phase", ["COMMIT", "AVAILABILITY"])
@@ -106,6 +128,39 @@ def test_a_peer_killed_in_a_round_does_not_stop_it_and_resumes(network: Network,
         lambda: network.ask(4, "status")["height"] >= network.ask(0, "status")["height"] - 2,
     )  # fmt: skip
     assert wait_until("its task is back", 60, lambda: task_of(network, 4).get("joined"))
+
+
+def test_a_proposer_of_bytes_that_are_no_adapter_is_named_slashed_and_left_behind(
+    trial: tuple[Network, DemoPeer],
+) -> None:
+    network, hostile = trial
+    account = "0x" + hostile.account.hex()
+    make_homes(replace(network.plan, peers=(hostile,)))
+    network.start(hostile, [network.addresses[0]])
+    last: dict[str, Any] = {}
+
+    def is_over() -> bool:
+        """The last sight of the first round in which it proposes."""
+        task = task_of(network)
+        if last and task["round"] > last["round"]:
+            return True
+        if account in task["proposers"]:
+            last.update(task)
+        return False
+
+    wait_until("its round is over", 240, is_over)
+    verdicts = dict(zip(last["proposers"], last["verdicts"], strict=True))
+    assert verdicts.pop(account) == "INVALID"
+    assert verdicts and set(verdicts.values()) <= {
+        "ACCEPTED",
+        "REJECTED_LOSS",
+        "REJECTED_NORM",
+    }  # the others' were judged all the same
+    assert task_of(network)["bonds"][account] == "0"
+    logs = [Home(peer.home).log_path.read_text() for peer in network.plan.peers]
+    assert any(f"proposal of {account} is invalid: delta: " in text for text in logs)
+    network.processes[hostile.number].terminate()
+    network.processes.pop(hostile.number).wait(30)
 
 
 def test_joining_with_a_wrong_genesis_hash_fails_at_once_and_leaves_nothing_running(

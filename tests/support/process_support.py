@@ -34,6 +34,30 @@ def make_test_plan(folder: Path, *, peers: int = 6, rounds: int = 8, seed: int =
     return replace(plan, terms=replace(plan.terms, min_participants=peers, **short))
 
 
+class Joined:
+    """A peer joined by hand with nothing but an address, in its own process; Ctrl-C and the same command again."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.home, self._arguments = home, arguments
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flock_p2p", "join", "--home", str(self.home), *self._arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def interrupt(self) -> str:
+        """Ctrl-C; what it had printed. An interrupted peer ends in order."""
+        self.process.send_signal(signal.SIGINT)
+        out, _ = self.process.communicate(timeout=30)
+        assert self.process.returncode in (0, 130)
+        return out
+
+    def ask(self) -> dict[str, Any]:
+        return request_control(Home(self.home).control_path, "status")
+
+
 def open_task(network: Network) -> None:
     terms = network.plan.terms
     values = {name: getattr(terms, name) for name in terms.__dataclass_fields__}
@@ -89,7 +113,3 @@ def run_cli(*arguments: str, timeout: float = 120) -> subprocess.CompletedProces
     return subprocess.run(
         [sys.executable, "-m", "flock_p2p", *arguments], capture_output=True, text=True, timeout=timeout, check=False
     )
-
-
-def ask_home(home: Path, method: str = "status") -> Any:
-    return request_control(Home(home).control_path, method)

@@ -21,6 +21,7 @@ from flock_peers.roles.library import Fetcher, Library, Objects, open_library
 from flock_peers.roles.proposer import Identity, Proposer
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
+from flock_peers.roles.spoil import Spoil
 from flock_peers.roles.voter import Voter
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Surroundings:
     bond: int  # wei
     domain: bytes  # 32 bytes, padded text
     on_round: Callable[[int], None]  # a round has begun
+    spoil: Spoil | None = None  # trials of a network only: what to publish instead of the own delta
     bonds_early: bool = True  # before the trainer is open; not where the last trainer could not be opened
 
 
@@ -108,7 +110,7 @@ class Participant:
         around = self._around
         secrets = RoundSecrets(around.folder / "secrets")
         proposer = Proposer(
-            around.identity, library, around.store, trainer, around.sender, secrets, jobs, around.folder
+            around.identity, library, around.store, trainer, around.sender, secrets, jobs, around.folder, around.spoil
         )
         voter = Voter(around.identity, library, around.ledger, trainer, around.sender, secrets, jobs)
         self.keeper = Keeper(around.identity.account, library, around.ledger, around.sender, jobs)
@@ -158,10 +160,14 @@ class Participant:
     async def is_joined(self) -> bool:
         return await self._row() is not None
 
+    async def participants(self) -> list[Any]:
+        """The board's rows, in the order in which a draw walks over them."""
+        rows: list[Any] = await self._around.ledger.view("TaskBoard", "participants", self.task)
+        return rows
+
     async def _row(self) -> Any | None:
-        rows = await self._around.ledger.view("TaskBoard", "participants", self.task)
         me = self._around.identity.account
-        return next((row for row in rows if as_account(row["account"]) == me), None)
+        return next((row for row in await self.participants() if as_account(row["account"]) == me), None)
 
     async def _watch_trainer(self, trainer: Any) -> None:
         """Without a trainer there is nothing to propose and nothing to measure: the bond is taken back."""

@@ -14,9 +14,10 @@ from flock_chain.proposal import SALT_BYTES, Manifest, compute_proposal_commitme
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
-from flock_peers.roles.library import Library, Objects
+from flock_peers.roles.library import Library, Objects, compute_file_digest
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
+from flock_peers.roles.spoil import Spoil
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,11 @@ class Proposer:
 
     def __init__(
         self, identity: Identity, library: Library, store: Objects, trainer: Training, sender: Sender,
-        secrets: RoundSecrets, jobs: Jobs, folder: Path,
+        secrets: RoundSecrets, jobs: Jobs, folder: Path, spoil: Spoil | None = None,
     ) -> None:  # fmt: skip
         self._identity, self._library, self._store = identity, library, store
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
-        self._folder = folder
+        self._folder, self._spoil = folder, spoil
 
     async def step(self, view: RoundView) -> None:
         index = view.proposer_index(self._identity.account)
@@ -82,7 +83,7 @@ class Proposer:
         log.info("round %d: drawn as proposer, training from %s", view.round, view.adapter.hex()[:12])
         result = await self._trainer.train(parent, round=view.round, seed=self._identity.seed, out_path=out)
         data = await trio.to_thread.run_sync(out.read_bytes)
-        delta = await trio.to_thread.run_sync(self._store.put_bytes, data)
+        delta = await trio.to_thread.run_sync(self._publish, data)
         manifest = Manifest(
             chain=self._identity.genesis_hash,  # type: ignore[arg-type]
             task=view.task,
@@ -103,6 +104,14 @@ class Proposer:
             view.round, result.steps, result.loss_before, result.loss_after,
         )  # fmt: skip
         return record
+
+    def _publish(self, data: bytes) -> bytes:
+        """Into the store, from where others fetch it; the digest."""
+        if self._spoil is None:
+            return self._store.put_bytes(data)
+        log.warning("publishing a spoiled delta, as told by --attack")
+        spoiled = self._spoil(data)
+        return compute_file_digest(data) if spoiled is None else self._store.put_bytes(spoiled)
 
     async def _reveal(self, view: RoundView) -> None:
         record = self._secrets.load(view.task, view.round, "proposal")

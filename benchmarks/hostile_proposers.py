@@ -1,0 +1,153 @@
+"""A hostile proposer in a live network, one of each kind: does its round go on, what becomes of it, who says its name?
+
+    python benchmarks/hostile_proposers.py [--kinds oversized,nan] [--json]
+
+Five honest peers, which are the validators, over real sockets. For each kind a sixth peer joins with a bond that gets
+it drawn, publishes something that is no adapter, and leaves after its round. Printed: its proposal's verdict, those of
+the honest proposals of that round, what is left of its bond, and what an honest peer's log says of it. That a round
+ends without a new adapter is no failure here: two honest deltas of other domains may not help the three who vote.
+"""
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flock_chain.errors import Unavailable
+from flock_p2p.demo.network import Network, make_homes, run_network
+from flock_p2p.demo.plan import POT, DemoPeer, Plan, make_plan, set_apart
+from flock_peers.home import Home
+from flock_peers.roles.spoil import KINDS, PREFIX
+from flock_peers.tasks import COIN
+
+HONEST = 5
+BOND = 600  # coins, against 5 of each other: drawn first almost surely
+WAIT_SECONDS = 300.0
+POLL_SECONDS = 0.2
+WANTED = {kind: "INVALID" for kind in KINDS} | {"unavailable": "VOID"}
+
+
+def make_hostile_plan(folder: Path, kinds: list[str], seed: int = 78) -> tuple[Plan, tuple[DemoPeer, ...]]:
+    plan = make_plan(peers=HONEST + len(kinds), rounds=90, poisoners=0, seed=seed, folder=folder)
+    terms = replace(
+        plan.terms, proposers=3, voters=3, commit_seconds=60, reveal_seconds=8, availability_seconds=15,
+        score_commit_seconds=25, score_reveal_seconds=8, tally_seconds=8, adopt_seconds=20,
+    )  # fmt: skip
+    return set_apart(replace(plan, terms=terms), [PREFIX + kind for kind in kinds], BOND * COIN)
+
+
+def wait_until(what: str, check: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if value := check():
+                return value
+        except Unavailable:
+            pass
+        time.sleep(POLL_SECONDS)
+    raise Unavailable(f"not within {WAIT_SECONDS:.0f} s: {what}")
+
+
+def task_of(network: Network) -> dict[str, Any]:
+    return network.ask(0, "status")["task"] or {}
+
+
+def watch_round(network: Network, account: str) -> dict[str, Any]:
+    """The last sight of the first round in which the account proposes."""
+    wait_until("the hostile peer is drawn", lambda: account in task_of(network).get("proposers", []))
+    started, last = time.monotonic(), task_of(network)
+
+    def is_over() -> dict[str, Any] | None:
+        nonlocal last
+        task = task_of(network)
+        if task["round"] != last["round"]:
+            return task
+        last = task
+        return None
+
+    after = wait_until("its round is over", is_over)
+    verdicts = dict(zip(last["proposers"], last["verdicts"] or ["NONE"] * len(last["proposers"]), strict=True))
+    return {
+        "round": last["round"],
+        "verdict": verdicts.pop(account),
+        "honest_verdicts": sorted(verdicts.values()),
+        "new_adapter": after["adapter"] != last["adapter"],
+        "seconds": time.monotonic() - started,
+    }
+
+
+def find_names(plan: Plan, account: str) -> tuple[int, str]:
+    """How many honest peers' logs name the account with a reason; one such line."""
+    pattern = re.compile(rf".*proposal of {account} is (invalid|unavailable): .*")
+    lines = [
+        next((line for line in Home(peer.home).log_path.read_text().splitlines() if pattern.match(line)), None)
+        for peer in plan.peers
+    ]
+    found = [line for line in lines if line]
+    return len(found), found[0].split(" ", 2)[-1] if found else ""
+
+
+def try_kind(network: Network, peer: DemoPeer) -> dict[str, Any]:
+    account = "0x" + peer.account.hex()
+    make_homes(replace(network.plan, peers=(peer,)))
+    network.start(peer, [network.addresses[0]])
+    try:
+        seen = watch_round(network, account)
+        named_by, line = find_names(network.plan, account)
+        left = int(task_of(network)["bonds"][account]) // COIN
+        kind = peer.attack.removeprefix(PREFIX)
+        return {"kind": kind, **seen, "bond_left": left, "named_by": named_by, "log": line}
+    finally:
+        network.processes[peer.number].terminate()
+        network.processes.pop(peer.number).wait(30)
+
+
+def is_as_promised(row: dict[str, Any]) -> bool:
+    bond = 0 if row["verdict"] == "INVALID" else BOND
+    is_judged = (row["verdict"], row["bond_left"]) == (WANTED[row["kind"]], bond)
+    goes_on = row["honest_verdicts"] and set(row["honest_verdicts"]) <= {"ACCEPTED", "REJECTED_LOSS", "REJECTED_NORM"}
+    return bool(is_judged and goes_on and row["named_by"])
+
+
+def run_trials(kinds: list[str]) -> list[dict[str, Any]]:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        plan, hostile = make_hostile_plan(Path(folder), kinds)
+        with run_network(plan) as network:
+            values = {name: getattr(plan.terms, name) for name in plan.terms.__dataclass_fields__}
+            network.ask(0, "open_task", name="hostile", terms=values, pot=str(POT))
+            wait_until("a first round is over", lambda: task_of(network).get("round", 0) >= 2)
+            for peer in hostile:
+                rows.append(try_kind(network, peer))
+                print(format_row(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
+def format_row(row: dict[str, Any]) -> str:
+    return (
+        f"{row['kind']:<12} round {row['round']:>2} ({row['seconds']:5.1f} s) {row['verdict']:<8} "
+        f"others {', '.join(row['honest_verdicts']):<22} {'adopted' if row['new_adapter'] else 'kept':<7} "
+        f"bond {BOND} -> {row['bond_left']:<4} "
+        f"named by {row['named_by']}: {row['log']}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", default=",".join(KINDS), help="separated by commas (default: %(default)s)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows = run_trials(options.kinds.split(","))
+    wrong = [row["kind"] for row in rows if not is_as_promised(row)]
+    print(json.dumps({"trials": rows, "not_as_promised": wrong}) if options.json else f"not as promised: {wrong}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
