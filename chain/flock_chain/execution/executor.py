@@ -34,6 +34,7 @@ from flock_chain.execution.machine import (
     run_view,
 )
 from flock_chain.execution.ordered_trie import compute_ordered_root
+from flock_chain.execution.state_cache import StateCache
 from flock_chain.execution.transactions import (
     SYSTEM_TYPE,
     SystemTransaction,
@@ -83,6 +84,7 @@ class Executor:
     def __init__(self, genesis: Genesis, reader: KeyValues) -> None:
         self.genesis = genesis
         self._reader = reader
+        self._cache = StateCache()
         self._contracts = load_pinned(genesis)
         self._vrf_keys = {row.account: row.vrf_key for row in genesis.validators}
         self._head: Header | None = None
@@ -227,7 +229,7 @@ class Executor:
         head = self.head
         if self._view_state is None or self._view_state[0] != head.id:
             context = self._next_context(head, timestamp)
-            self._view_state = (head.id, open_state(Overlay(self._reader), head.state_root, context, ()))
+            self._view_state = (head.id, open_state(Overlay(self._reader, self._cache), head.state_root, context, ()))
         state = self._view_state[1]
         state.execution_context = make_context(self._next_context(head, timestamp), self._ancestors(head))
         return state
@@ -246,7 +248,7 @@ class Executor:
     def _state_of(self, header: Header) -> State:
         context = self._next_context(header, header.timestamp)
         context = replace(context, height=header.height, proposer=header.coinbase)
-        return open_state(Overlay(self._reader), header.state_root, context, ())
+        return open_state(Overlay(self._reader, self._cache), header.state_root, context, ())
 
     def _ancestors(self, header: Header) -> Iterator[bytes]:
         for _ in range(MAX_ANCESTORS):
@@ -267,7 +269,7 @@ class _BlockRun:
         self._executor = executor
         self._genesis = executor.genesis
         self._parent = parent
-        self._overlay = Overlay(executor._reader)
+        self._overlay = Overlay(executor._reader, executor._cache)
         self._context = executor._next_context(parent, timestamp, proposer, mix)
         self.state = open_state(self._overlay, parent.state_root, self._context, executor._ancestors(parent))
         self.rejected: list[tuple[Transaction, InvalidRemote]] = []

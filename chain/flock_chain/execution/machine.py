@@ -20,15 +20,18 @@ from eth.vm.forks.cancun.state import CancunState, CancunTransactionExecutor
 from eth.vm.forks.spurious_dragon._utils import collect_touched_accounts
 from eth.vm.interrupt import EVMMissingData
 from eth.vm.message import Message
-from trie.exceptions import MissingTrieNode
 
 from flock_chain.errors import InvalidBlock
+from flock_chain.execution.account_database import AccountDatabase
+from flock_chain.execution.state_cache import StateCache
+from flock_chain.execution.state_trie import DamagedNode
 from flock_chain.execution.transactions import Transaction
 
 SYSTEM: bytes = SYSTEM_ADDRESS
 MAX_REASON_BYTES = 256  # of a revert, kept for people; the contracts' are shorter
 # A fault of this peer's own store, never of a transaction: it must stop this peer, not shape a block.
-STORE_FAULTS = (EVMMissingData, MissingTrieNode, MemoryError, OSError)
+STORE_FAULTS = (EVMMissingData, DamagedNode, MemoryError, OSError)
+OPCODES: Mapping[int, Any] = CancunComputation.opcodes  # all of Cancun's
 _CREATE, _CREATE2 = 0xF0, 0xF5
 
 
@@ -44,8 +47,10 @@ Writes = dict[bytes, bytes | None]
 class Overlay(BaseAtomicDB):
     """The writes of one candidate block over final state: stored in one transaction, or dropped."""
 
-    def __init__(self, base: KeyValues) -> None:
+    def __init__(self, base: KeyValues, cache: StateCache | None = None) -> None:
+        """`cache`: of the base's state, kept by who opens overlays on it again and again."""
         self.base = base
+        self.cache = cache or StateCache()
         self.writes: Writes = {}
 
     def __getitem__(self, key: bytes) -> bytes:
@@ -72,7 +77,7 @@ class Overlay(BaseAtomicDB):
 class Computation(CancunComputation):
     """No deployment; precompiles whose Python cost is in line with their gas: no pairing, modexp, blake2, kzg."""
 
-    opcodes = {code: op for code, op in CancunComputation.opcodes.items() if code not in (_CREATE, _CREATE2)}
+    opcodes = {code: op for code, op in OPCODES.items() if code not in (_CREATE, _CREATE2)}
     _precompiles = {
         force_bytes_to_address(b"\x01"): precompiles.ecrecover,
         force_bytes_to_address(b"\x02"): precompiles.sha256,
@@ -102,11 +107,37 @@ class Executor(CancunTransactionExecutor):
 
 
 class State(CancunState):
+    """One undo log for accounts, storage, transient storage and access lists: a snapshot is a number."""
+
+    account_db_class = AccountDatabase
     computation_class = Computation
     transaction_executor_class = Executor
 
+    def __init__(self, db: Overlay, execution_context: ExecutionContext, state_root: bytes) -> None:
+        super().__init__(db, execution_context, state_root)
+        self._transient: dict[tuple[bytes, int], bytes] = {}
+
     def set_system_contracts(self) -> None:
         """None: what exists is in the genesis document (py-evm's would deploy nothing anyway)."""
+
+    def snapshot(self) -> tuple[bytes, int]:
+        return self._account_db.state_root, self._account_db.record()
+
+    def commit(self, snapshot: tuple[bytes, int]) -> None:
+        self._account_db.commit(snapshot[1])
+
+    def revert(self, snapshot: tuple[bytes, int]) -> None:
+        self._account_db.state_root = snapshot[0]
+        self._account_db.discard(snapshot[1])
+
+    def get_transient_storage(self, address: bytes, slot: int) -> bytes:
+        return self._transient.get((address, slot), b"")
+
+    def set_transient_storage(self, address: bytes, slot: int, value: bytes) -> None:
+        self._account_db.journal.write(self._transient, (address, slot), value)
+
+    def clear_transient_storage(self) -> None:
+        self._transient = {}  # a new one: what the journal may still undo belongs to the old
 
 
 @dataclass(frozen=True)
@@ -223,7 +254,7 @@ def _apply(state: State, to: bytes, data: bytes, *, gas: int, value: int, sender
     state.mark_address_warm(sender)
     state.mark_address_warm(to)
     context = state.get_transaction_context_class()(gas_price=state.base_fee, origin=sender)
-    return Computation.apply_message(state, message, context)
+    return state.computation_class.apply_message(state, message, context)
 
 
 @contextmanager

@@ -25,12 +25,12 @@ def compute_ordered_root(items: Sequence[bytes]) -> bytes:
 def _build(rows: _Rows, depth: int) -> _Node:
     first, last = rows[0][0], rows[-1][0]
     if len(rows) == 1:
-        return [_pack(first[depth:], is_leaf=True), rows[0][1]]
+        return [pack_path(first[depth:], is_leaf=True), rows[0][1]]
     shared = depth
     while first[shared] == last[shared]:  # sorted: what the ends share, all share
         shared += 1
     if shared > depth:
-        return [_pack(first[depth:shared], is_leaf=False), _refer(_build(rows, shared))]
+        return [pack_path(first[depth:shared], is_leaf=False), _refer(_build(rows, shared))]
     branch: _Node = [b""] * 17
     start = 0
     while start < len(rows):
@@ -48,7 +48,7 @@ def _refer(node: _Node) -> object:
     return node if len(encoded) < 32 else keccak256(encoded)
 
 
-def _pack(digits: str, *, is_leaf: bool) -> bytes:
+def pack_path(digits: str, *, is_leaf: bool) -> bytes:
     """Hex-prefix encoding: a first digit for kind and parity, padded to whole bytes."""
     flag = 2 if is_leaf else 0
     return bytes.fromhex(f"{flag + 1}{digits}" if len(digits) % 2 else f"{flag}0{digits}")

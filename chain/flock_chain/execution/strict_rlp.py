@@ -17,7 +17,12 @@ def encode(value: object) -> bytes:
         return value if len(value) == 1 and value[0] < 0x80 else _length(len(value), 0x80) + value
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise Misuse(f"rlp: {type(value).__name__} has no encoding")
-    payload = b"".join([encode(item) for item in value])
+    return encode_joined([encode(item) for item in value])
+
+
+def encode_joined(items: Sequence[bytes]) -> bytes:
+    """The list of items that are encoded already."""
+    payload = b"".join(items)
     return _length(len(payload), 0xC0) + payload
 
 

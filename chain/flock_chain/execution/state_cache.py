@@ -1,0 +1,44 @@
+"""What is kept of final state between blocks: decoded trie nodes and code, each under its hash, least used out first.
+
+Bounded in rows, so in memory. A row is true wherever its hash is referred to; the cache knows no roots and no store.
+"""
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from flock_chain.execution.state_trie import Node
+
+MAX_NODES = 32_768  # a full branch takes 1.6 KB, most nodes under 0.5 KB: at most 50 MB
+MAX_CODES = 256  # a contract has at most 24 KiB (EIP-170): at most 6 MB
+
+T = TypeVar("T")
+
+
+class Rows(Generic[T]):
+    """A dictionary of at most `limit` rows."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rows: OrderedDict[bytes, T] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: bytes) -> T | None:
+        row = self._rows.get(key)
+        if row is not None:
+            self._rows.move_to_end(key)
+        return row
+
+    def put(self, key: bytes, row: T) -> None:
+        self._rows[key] = row
+        if len(self._rows) > self._limit:
+            self._rows.popitem(last=False)
+
+
+class StateCache:
+    """One per executor: it is not made for several threads at a time."""
+
+    def __init__(self, *, max_nodes: int = MAX_NODES, max_codes: int = MAX_CODES) -> None:
+        self.nodes: Rows[Node] = Rows(max_nodes)
+        self.codes: Rows[bytes] = Rows(max_codes)
