@@ -100,6 +100,7 @@ class Peer:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(serve_control, self.home.control_path, self._methods())
+            nursery.start_soon(self.sender.run)
             if self.settings.participate:
                 nursery.start_soon(self._participate)
             await self.stop.wait()

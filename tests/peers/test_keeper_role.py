@@ -10,7 +10,7 @@ from flock_chain.aggregation import apply, encode_global
 from flock_chain.errors import Refused, Unavailable
 from flock_chain.tally import Verdict
 from flock_peers.roles.jobs import Jobs
-from flock_peers.roles.keeper import MAX_ATTEMPTS
+from flock_peers.roles.keeper import LOOKS_AT_ONCE, MAX_ATTEMPTS
 from flock_peers.roles.library import compute_file_digest
 from flock_peers.training.document import compute_initial_adapter
 
@@ -83,6 +83,27 @@ async def test_a_seat_without_a_proposal_is_not_waited_for(tmp_path: Path) -> No
         await keep(desk, 2, steps=5)
         assert is_kept(desk, offer) and desk.keeper.kept_until == 2
         assert NO_MANIFEST not in desk.service.asked
+
+
+@on_stepped_clock
+async def test_a_round_that_the_task_ended_before_holds_nothing_to_keep(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        never = bytes(32)
+        desk.settle(1, [], proposers=(), voters=(), held_set=0, adapter_before=never, adapter_after=never)
+        await keep(desk, 1, is_ended=True, steps=3)
+        assert desk.keeper.kept_until == 2 and never not in desk.service.asked
+
+
+@on_stepped_clock
+async def test_after_a_restart_in_a_long_task_no_step_looks_at_all_its_rounds(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.claimable = {3 * LOOKS_AT_ONCE: 5}
+        await desk.keeper.step(10 * LOOKS_AT_ONCE, False)
+        assert desk.keeper.claimed_until == 1 + LOOKS_AT_ONCE
+        await keep(desk, 10 * LOOKS_AT_ONCE, steps=3)
+        assert desk.sender.calls == [("claim", 1, 3 * LOOKS_AT_ONCE)]
 
 
 @on_stepped_clock

@@ -10,9 +10,12 @@ import trio
 import trio.testing
 
 from flock_chain.errors import FlockError, InvalidContent, Unavailable
+from flock_peers.roles.collector import LOOKS_AT_ONCE
 from flock_peers.roles.participant import Participant
 from flock_peers.roles.task_loop import (
     COIN,
+    COLLECT_SECONDS,
+    IDLE_SECONDS,
     LEVEL_SECONDS,
     RETRY_SECONDS,
     Choice,
@@ -30,6 +33,7 @@ class Row:
     pot: int = 0
     is_ended: bool = False
     participants: int = 0
+    rounds: int = 1
 
 
 @dataclass
@@ -43,9 +47,12 @@ class Board:
     dripped: bool = False
     error: FlockError | None = None
     now: int = 0
+    due: dict[tuple[int, int], int] = field(default_factory=dict)  # (task, round) -> wei
+    views: int = 0
 
     async def view(self, _contract: str, function: str, *args: Any, **_: Any) -> Any:
         await trio.lowlevel.checkpoint()
+        self.views += 1
         if self.error is not None:
             raise self.error
         match function:
@@ -55,12 +62,15 @@ class Board:
                 row = self.rows[args[0]]
                 return {
                     "terms": {"min_bond": row.bond}, "pot": row.pot, "participants": row.participants,
+                    "round": row.rounds,
                     "ended": row.is_ended, "phase": 10 if row.is_ended else 0,
                 }  # fmt: skip
             case "participant":
                 return {"bond": self.bonds.get(args[0], 0)}
             case "unbonding":
                 return self.unbonding.get(args[0], {"amount": 0, "release_at": 0})
+            case "claimable":
+                return self.due.get((args[0], args[1]), 0)
             case "chain_time":
                 return self.now
             case "dripped":
@@ -70,24 +80,25 @@ class Board:
     async def balance(self, _account: bytes) -> int:
         return self.coins
 
-    async def wait_new_head(self, _height: int) -> int:
-        await trio.sleep(1)
-        return 7
+    async def wait_new_head(self, height: int) -> int:
+        """A block every second."""
+        if height >= 0:
+            await trio.sleep(1)
+        return height + 1
 
 
 class FakeSender:
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
+        self.calls: list[tuple[Any, ...]] = []
 
     async def call(self, _label: str, _contract: str, function: str, *args: Any, **_: Any) -> bool:
         self.sent.append((function, args[0]))
+        self.calls.append((function, *args))
         return True
 
     def is_pending(self, _label: str) -> bool:
         return False
-
-    async def resend(self) -> None:
-        pass
 
 
 class FakePart:
@@ -181,6 +192,22 @@ def test_a_task_whose_document_nobody_had_is_tried_again_later() -> None:
     play(game, test)
 
 
+def test_a_few_tasks_that_nobody_serves_do_not_keep_a_peer_from_the_next_one() -> None:
+    game = Game(Board({1: Row(pot=9), 2: Row(pot=8), 3: Row(pot=7), 4: Row(pot=1)}))
+
+    async def look_for_the_document() -> None:
+        await trio.sleep(RETRY_SECONDS * 2 / 3)
+        raise Unavailable("at no connected peer")
+
+    game.work = dict.fromkeys((1, 2, 3), look_for_the_document)
+
+    async def test() -> None:
+        await trio.sleep(4 * RETRY_SECONDS)
+        assert game.tasks == [1, 2, 3, 4]
+
+    play(game, test)
+
+
 def test_the_richest_task_comes_first_and_one_bonded_to_before_all() -> None:
     board = Board({1: Row(), 2: Row(pot=9), 3: Row(pot=4)})
     game = Game(board)
@@ -258,17 +285,40 @@ def test_the_bond_of_an_ended_task_is_taken_back_for_the_next_one() -> None:
     game = Game(board)
 
     async def test() -> None:
-        await trio.sleep(2)
+        await trio.sleep(COLLECT_SECONDS + 2)
         assert ("leave_task", 1) in game.sender.sent and not game.parts
         board.bonds, board.unbonding = {}, {1: {"amount": 5 * COIN, "release_at": 600}}
-        await trio.sleep(2)
+        await trio.sleep(COLLECT_SECONDS)
         assert ("withdraw_bond", 1) not in game.sender.sent
         board.now = 600
-        await trio.sleep(2)
+        await trio.sleep(COLLECT_SECONDS)
         assert ("withdraw_bond", 1) in game.sender.sent
         board.unbonding, board.coins = {}, 6 * COIN
         await trio.sleep(2)
         assert game.tasks == [2]
+
+    play(game, test)
+
+
+@pytest.mark.parametrize("is_next_open", [True, False])
+def test_rewards_of_a_task_that_ended_while_the_peer_was_away_are_claimed_before_its_bond_moves(
+    is_next_open: bool,
+) -> None:
+    rounds = 2 * LOOKS_AT_ONCE
+    rows = {1: Row(is_ended=True, rounds=rounds), 2: Row(is_ended=not is_next_open), 3: Row(is_ended=True)}
+    board = Board(rows, bonds={1: 5 * COIN}, due={(1, 2): 7, (1, rounds): 8, (3, 1): 9})
+    game = Game(board)
+
+    async def test() -> None:
+        await trio.sleep(4 * COLLECT_SECONDS)
+        assert game.sender.calls[-1] == ("claim", 1, 2) and ("leave_task", 1) not in game.sender.sent
+        board.due[1, 2] = 0
+        await trio.sleep(4 * COLLECT_SECONDS)
+        assert game.sender.calls[-1] == ("claim", 1, rounds)
+        board.due[1, rounds] = 0
+        await trio.sleep(4 * COLLECT_SECONDS)
+        assert (("leave_task", 1) in game.sender.sent) == is_next_open
+        assert ("claim", 3) not in game.sender.sent, "this account had no part in it"
 
     play(game, test)
 
@@ -396,6 +446,24 @@ def test_after_a_trainer_that_never_opened_no_bond_is_paid_before_the_next_one_i
     async def test() -> None:
         await trio.sleep(5)
         assert [(part.task, part.bonds_early) for part in game.parts] == [(1, True), (2, False)]
+
+    play(game, test)
+
+
+def test_while_no_block_comes_an_idle_peer_reads_the_tasks_only_now_and_then() -> None:
+    board = Board({task: Row(bond=600 * COIN) for task in range(1, 65)})
+    game = Game(board)
+
+    async def stand_still(height: int) -> int:
+        if height >= 0:
+            await trio.sleep_forever()
+        return 1
+
+    board.wait_new_head = stand_still  # type: ignore[method-assign]
+
+    async def test() -> None:
+        await trio.sleep(10 * IDLE_SECONDS)
+        assert board.views <= 11 * (2 * len(board.rows) + 3)
 
     play(game, test)
 

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from flock_chain.errors import InvalidEncoding, Refused, Unavailable
-from flock_peers.roles.jobs import RETRY_SECONDS, Jobs
+from flock_peers.roles.jobs import MAX_FINISHED, RETRY_SECONDS, Jobs
 from flock_peers.roles.secrets import RoundSecrets
 
 
@@ -117,3 +117,19 @@ def test_a_job_that_fails_of_anything_is_tried_again_and_ends_nobody() -> None:
             assert jobs.ensure(("a",), work) == "done"
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_what_is_remembered_of_jobs_is_bounded() -> None:
+    async def main() -> None:
+        async def fail() -> None:
+            raise Unavailable("not here")
+
+        async with trio.open_nursery() as nursery:
+            jobs = Jobs(nursery)
+            for number in range(2 * MAX_FINISHED):
+                jobs.ensure(("ok", number), lambda: trio.sleep(0))
+                jobs.ensure(("bad", number), fail)
+                await trio.testing.wait_all_tasks_blocked()
+            assert len(jobs._results) == len(jobs._failed_at) == MAX_FINISHED
+
+    trio.run(main)

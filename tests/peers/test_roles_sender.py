@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from flock_chain.crypto import Account, Key
-from flock_chain.errors import Refused
+from flock_chain.errors import Refused, Unavailable
 from flock_chain.execution.transactions import decode_transaction, sign_call
 from flock_peers.mempool import Limits, Mempool
 from flock_peers.roles.sender import CALL_GAS, MAX_PENDING, MAX_REFUSED, RESEND_SECONDS, Sender
@@ -41,6 +41,7 @@ class FakePool:
         self.coins = 10 * COIN
         self.submitted: list[bytes] = []
         self.refuses = False
+        self.errors: list[Exception] = []  # of the next looks at the account
         self.refused_value = -1  # what cannot be executed: the calls with this value
 
     async def submit(self, raw: bytes) -> bytes:
@@ -50,12 +51,20 @@ class FakePool:
         return raw
 
     async def nonce(self, _account: Account) -> int:
+        if self.errors:
+            raise self.errors.pop()
         return self.final
 
     async def balance(self, _account: Account) -> int:
         return self.coins
 
     def height(self) -> int:
+        return self.blocks
+
+    async def wait_new_head(self, height: int) -> int:
+        """Blocks come in steps of a test; a standstill otherwise."""
+        while self.blocks <= height:
+            await trio.sleep(0.1)
         return self.blocks
 
 
@@ -128,6 +137,38 @@ def test_what_is_not_final_is_repeated_after_a_while_and_not_before() -> None:
         await trio.sleep(2 * RESEND_SECONDS)
         await sender.resend()
         assert len(gossiped) == 2
+
+    run(main)
+
+
+def test_a_peer_without_a_part_repeats_what_is_lost_and_forgets_what_is_final_by_itself() -> None:
+    async def main() -> None:
+        pool, gossiped = FakePool(), list[bytes]()
+        sender = make_sender(pool, gossiped)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sender.run)
+            await sender.call("open task", "TaskBoard", "poke", 1)
+            await trio.sleep(2.5 * RESEND_SECONDS)  # no block either
+            assert nonces(gossiped) in ([0, 0], [0, 0, 0])
+            pool.final, pool.blocks = 1, 5
+            await trio.sleep(1)
+            assert not sender.is_pending("open task")
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_an_account_that_cannot_be_read_now_is_looked_after_later() -> None:
+    async def main() -> None:
+        pool, gossiped = FakePool(), list[bytes]()
+        sender = make_sender(pool, gossiped)
+        await sender.call("a", "TaskBoard", "poke", 1)
+        pool.errors = [Unavailable("ledger: 256 views wait already"), OSError("disk")]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sender.run)
+            await trio.sleep(4 * RESEND_SECONDS)
+            nursery.cancel_scope.cancel()
+        assert not pool.errors and len(gossiped) > 1
 
     run(main)
 

@@ -42,7 +42,7 @@ class FaucetHelper:
     async def _serve(self, account: Account) -> None:
         if await self._views.view("Faucet", "dripped", account):
             raise Refused("faucet: this account was served before")
-        await self._sender.resend()  # forgets what is final; a peer without a role would repeat nothing
+        await self._sender.resend()  # what became final a moment ago may still count as pending
         if self._sender.is_pending(_DRIP):
             raise Unavailable("faucet: this peer's last drip is not final yet; ask another peer")
         await self._check_means()

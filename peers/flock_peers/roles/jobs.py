@@ -11,7 +11,7 @@ from flock_chain.errors import FlockError
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 3.0  # between a failure and the next attempt of the same job
-MAX_FINISHED = 256  # results of a few rounds; older ones are recomputed if asked for
+MAX_FINISHED = 256  # results, and failures, of a few rounds; older ones are recomputed if asked for
 
 JobKey = tuple[Any, ...]
 
@@ -52,6 +52,7 @@ class Jobs:
         try:
             with scope:
                 self._results[key] = await work()
+                self._failed_at.pop(key, None)
         except Exception as error:  # the edge of a task: a full disk or strange bytes must not end the peer
             self._failed_at[key] = trio.current_time()
             expected = isinstance(error, FlockError)
@@ -61,8 +62,9 @@ class Jobs:
             )  # fmt: skip
         finally:
             self._running.pop(key, None)
-        while len(self._results) > MAX_FINISHED:
-            self._results.pop(next(iter(self._results)))
+        for remembered in (self._results, self._failed_at):
+            while len(remembered) > MAX_FINISHED:
+                remembered.pop(next(iter(remembered)))
 
 
 def _name(key: JobKey) -> str:

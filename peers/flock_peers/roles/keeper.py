@@ -15,6 +15,7 @@ from flock_peers.roles.sender import Sender
 
 log = logging.getLogger(__name__)
 
+LOOKS_AT_ONCE = 32  # rounds in one step: after a restart in a long task the seats come first
 MAX_ATTEMPTS = 5  # per proposal of a finished round; who served it may be gone for good
 
 
@@ -34,9 +35,10 @@ class Keeper:
         await self._claim(settled)
         if self.kept_until < settled and self._keep_round(self.kept_until):
             self.kept_until += 1
+            self._attempts.clear()  # of this round: one is worked on at a time
 
     async def _claim(self, settled: int) -> None:
-        for number in range(self.claimed_until, settled):
+        for number in range(self.claimed_until, min(settled, self.claimed_until + LOOKS_AT_ONCE)):
             due = await self._views.view("TaskBoard", "claimable", self._library.task, number, self._account)
             if due > 0:
                 label = f"claim {self._library.task}/{number}"
@@ -50,6 +52,8 @@ class Keeper:
         result = self._jobs.ensure(key, lambda: read_result(self._views, self._library.task, number))
         if result is None:
             return False
+        if not result.proposers:
+            return True  # the task ended before this round began
         revealed = [index for index, manifest in enumerate(result.manifests) if any(manifest)]
         if not all([self._keep_one(result, index) for index in revealed]):
             return False

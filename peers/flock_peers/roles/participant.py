@@ -26,7 +26,7 @@ from flock_peers.roles.voter import Voter
 
 log = logging.getLogger(__name__)
 
-STEP_SECONDS = 1.0  # a step without a new head: finished jobs are picked up, lost transactions repeated
+STEP_SECONDS = 1.0  # a step without a new head: finished jobs are picked up
 MAX_BONDINGS = 3  # final and yet not joined: the task is full or has ended, and each one costs gas
 
 
@@ -76,6 +76,8 @@ class Participant:
         self.keeper: Keeper | None = None
         self.was_joined = False
         self.is_leaving = False  # its trainer cannot be opened
+        self._min_bond = 0  # wei
+        self._bond_looked_at = 0  # round
         self._leave_tried = -1  # round
 
     @property
@@ -119,6 +121,7 @@ class Participant:
     async def _open_library(self) -> Library:
         around = self._around
         row = await around.ledger.view("TaskBoard", "task_view", self.task)
+        self._min_bond = row["terms"]["min_bond"]
         return await open_library(
             self.task,
             bytes(row["document"]),
@@ -200,10 +203,22 @@ class Participant:
         if not self.is_ended:
             await proposer.step(view)
             await voter.step(view)
+            await self._look_at_bond(view)
         await keeper.step(view.round, self.is_ended)
         if self.is_leaving:
             await self._leave(view)
-        await self._around.sender.resend()
+
+    async def _look_at_bond(self, view: RoundView) -> None:
+        """Once a round: who was slashed below the minimum is drawn no more, and would wait without knowing why."""
+        if view.round == self._bond_looked_at:
+            return
+        row = await self._row()
+        if row is not None and row["bond"] < self._min_bond:
+            log.warning(
+                "task %d: this account's bond of %d wei is below the task's minimum of %d: it gets no seat any more",
+                self.task, row["bond"], self._min_bond,
+            )  # fmt: skip
+        self._bond_looked_at = view.round
 
     async def _leave(self, view: RoundView) -> None:
         """A request first, and from then on once a round: the board says when this account is free."""

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 MAX_PENDING = 32  # below the mempool's limit per sender, so that no own transaction is refused for room
 RESEND_SECONDS = 8.0  # several blocks of a busy chain; a lost gossip message costs this much
+LOOK_SECONDS = 0.5  # between two looks at the own account while blocks come
 CALL_GAS = 2_000_000  # the dearest call of a participant (tally) stays below; unused gas is not paid
 MAX_REFUSED = 3  # resends that the own mempool refuses, before the nonce is given up: one may be a race with a block
 _TIP_PARTS = 10  # the first tip is a tenth of the base fee: above those who offer nothing
@@ -34,6 +35,7 @@ class Pool(Protocol):
     async def nonce(self, account: Account) -> int: ...
     async def balance(self, account: Account) -> int: ...
     def height(self) -> int: ...
+    async def wait_new_head(self, height: int) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,19 @@ class Sender:
         await self._gossip(row.raw)
         return True
 
+    async def run(self) -> None:
+        """Looks after what is pending, at each new head and in a standstill; lives until cancelled."""
+        height = -1
+        while True:
+            try:
+                with trio.move_on_after(RESEND_SECONDS):
+                    height = await self._pool.wait_new_head(height)
+                await self.resend()
+            except Exception as error:  # a task's edge: what cannot be sent now can be sent later
+                known = isinstance(error, FlockError)
+                log.warning("sender: %s", error if known else repr(error), exc_info=None if known else error)
+            await trio.sleep(LOOK_SECONDS)
+
     async def resend(self) -> None:
         """Repeat what is overdue: to the own mempool, which may have dropped it, and to the others."""
         async with self._lock:
@@ -148,6 +163,8 @@ class Sender:
         return nonce
 
     async def _forget_final(self) -> None:
+        if not self._pending:
+            return
         final = await self._pool.nonce(self.account)
         for nonce in [n for n in self._pending if n < final]:
             del self._pending[nonce]

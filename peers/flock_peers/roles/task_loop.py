@@ -5,6 +5,7 @@ Nothing that a task or its document can do ends more than the part in that task.
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,12 +15,15 @@ import trio
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Misuse
 from flock_peers.roles.board import Phase
+from flock_peers.roles.collector import Collector
 from flock_peers.roles.participant import Heads, Participant
 from flock_peers.roles.sender import CALL_GAS, Sender
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 1.0  # how often a newcomer looks for coins, or an idle peer for a task
+POLL_SECONDS = 1.0  # how often a newcomer looks for coins, or an idle peer for a task, while blocks come
+IDLE_SECONDS = 10.0  # the same while none comes: all that can change then is what was put aside
+COLLECT_SECONDS = 5.0  # between two looks at what ended tasks still owe
 LEVEL_SECONDS = 30.0  # without a new block: then this peer takes its state for the network's
 RETRY_SECONDS = 30.0  # until a task whose document nobody had is tried again
 UNUSABLE_SECONDS = 3_600.0  # until a task that does not fit this peer is: its base model may have been fetched
@@ -67,14 +71,16 @@ class TaskLoop:
         self._scope = trio.CancelScope()
         self._over = trio.Event()  # of the current part
         self._aside: dict[int, float] = {}  # task -> when it may be tried again
+        self._failures: Counter[int] = Counter()  # by task
         self._ended: set[int] = set()
-        self._bonds: set[int] = set()  # ended tasks in which coins of this account may still lie
+        self._collector = Collector(ways.account, ways.ledger, ways.sender)
         self._said: dict[str, str] = {}
         self._bonds_early = True
 
     async def run(self) -> None:
         await self._wait_until_level()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._collect)
             while True:
                 choice = await self._next()
                 await self._retire()
@@ -122,6 +128,7 @@ class TaskLoop:
         except Exception as error:  # a part's edge: whatever a task does, the peer goes on
             known = find_flock_error(error)
             is_unusable = isinstance(known, InvalidRemote | Misuse)
+            self._failures[task] += 1
             self._put_aside(task, UNUSABLE_SECONDS if is_unusable else RETRY_SECONDS)
             what = "is not for this peer" if is_unusable else "cannot be joined now"
             log.warning("task %d %s: %s", task, what, known or repr(error), exc_info=None if known else error)
@@ -150,10 +157,21 @@ class TaskLoop:
     def _put_aside(self, task: int, seconds: float) -> None:
         self._aside[task] = trio.current_time() + seconds
 
+    async def _collect(self) -> None:
+        while True:
+            await trio.sleep(COLLECT_SECONDS)
+            try:
+                await self._collector.step()
+            except FlockError as error:
+                log.info("what ended tasks owe cannot be had now: %s", error)
+
     # The choice
 
     async def _next(self) -> Choice:
+        height = -1
         while True:
+            with trio.move_on_after(IDLE_SECONDS):
+                height = await self._ways.ledger.wait_new_head(height)
             try:
                 choice = await self._choose()
                 if choice is not None:
@@ -169,7 +187,7 @@ class TaskLoop:
             self._say("tasks", "no open task to join yet; waiting for one")
             return None
         self._said.pop("tasks", None)
-        await self._reclaim()
+        self._collector.wants_bonds = True
         balance = await self._ways.ledger.balance(self._ways.account)
         wanted: Choice | None = None
         for choice in candidates:
@@ -184,7 +202,8 @@ class TaskLoop:
         return None
 
     async def _candidates(self) -> list[Choice]:
-        rows: list[tuple[bool, int, Choice]] = []
+        """Tasks that failed here come last, or a few that nobody serves would be tried in turn for ever."""
+        rows: list[tuple[bool, int, int, Choice]] = []
         count = await self._ways.ledger.view("TaskBoard", "task_count")
         for task in range(1, count + 1):
             if task in self._ended:
@@ -196,16 +215,16 @@ class TaskLoop:
             mine = await self._ways.ledger.view("TaskBoard", "participant", task, self._ways.account)
             is_bonded = mine["bond"] > 0
             if is_ended:
-                self._forget(task, is_bonded)
+                self._forget(task, row["round"], is_bonded)
                 continue
             bond = row["terms"]["min_bond"] if is_bonded else self._bond_for(task, row)
             if bond is not None:
-                rows.append((not is_bonded, -row["pot"], Choice(task, bond, is_bonded)))
-        return [choice for _, _, choice in sorted(rows, key=lambda found: (*found[:2], found[2].task))]
+                rows.append((not is_bonded, self._failures[task], -row["pot"], Choice(task, bond, is_bonded)))
+        return [row[-1] for row in sorted(rows, key=lambda row: (*row[:3], row[3].task))]
 
-    def _forget(self, task: int, is_bonded: bool) -> None:
+    def _forget(self, task: int, rounds: int, is_bonded: bool) -> None:
         self._ended.add(task)
-        self._bonds.add(task)  # also what is unbonding already
+        self._collector.add(task, rounds)  # also for what is unbonding already
         self._aside.pop(task, None)
         self._said.pop(f"task {task}", None)
         if is_bonded:
@@ -255,21 +274,6 @@ class TaskLoop:
             self._say(f"task {choice.task}", f"{what}, and the faucet gives to each account once; {who}")
             return False
         return True
-
-    async def _reclaim(self) -> None:
-        """Bonds of tasks that have ended, wanted for the next one: leave, and withdraw when the lock is over."""
-        ledger, sender, me = self._ways.ledger, self._ways.sender, self._ways.account
-        for task in sorted(self._bonds):
-            if (await ledger.view("TaskBoard", "participant", task, me))["bond"] > 0:
-                await sender.call(f"leave {task}", "TaskBoard", "leave_task", task)
-                continue
-            leaver = await ledger.view("TaskBoard", "unbonding", task, me)
-            if leaver["amount"] == 0:
-                if not sender.is_pending(f"leave {task}"):
-                    self._bonds.discard(task)
-            elif leaver["release_at"] <= await ledger.view("Beacon", "chain_time"):
-                await sender.call(f"withdraw {task}", "TaskBoard", "withdraw_bond", task)
-        await sender.resend()
 
 
 def find_flock_error(error: BaseException) -> FlockError | None:
