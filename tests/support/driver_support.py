@@ -98,6 +98,15 @@ class FakeLedger:
         self.last = trio.current_time()
         self.pending = [transaction for transaction in self.pending if transaction not in transactions]
 
+    def base(self) -> int:
+        return 1
+
+    async def adopt(self, block: bytes, certificate: bytes) -> None:
+        await self.commit(block, certificate)
+
+    async def flush(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     async def block_and_certificate(self, height: int) -> tuple[bytes, bytes] | None:
         await trio.lowlevel.checkpoint()
         return self.chain[height - 1] if 0 < height <= len(self.chain) else None

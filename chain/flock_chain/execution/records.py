@@ -3,6 +3,7 @@
 H            id of the head                      h | id        block
 n | height   id of the block at that height      r | id        receipts of that block
 t | hash     height | index of a transaction     c | height    finalize certificate (written by who commits)
+B            height of the snapshot that this store began with; absent where it began with its genesis
 """
 
 import struct
@@ -12,6 +13,7 @@ from flock_chain.execution.blocks import Block, Receipt, decode_block, decode_re
 from flock_chain.execution.machine import KeyValues, Writes
 
 HEAD = b"H"
+BASE = b"B"
 _PLACE = struct.Struct(">QI")
 _NO_LIMIT = 1 << 62  # what we stored was checked before
 
@@ -66,6 +68,12 @@ def read_head(reader: KeyValues) -> Block | None:
     block_id = reader.get(HEAD)
     data = None if block_id is None else reader.get(block_key(block_id))
     return None if data is None else decode_block(data, max_bytes=_NO_LIMIT)
+
+
+def read_base(reader: KeyValues) -> int:
+    """The lowest height from which every block is stored: 1, or where the snapshot was taken."""
+    stored = reader.get(BASE)
+    return 1 if stored is None else int.from_bytes(stored, "big")
 
 
 def read_receipts(reader: KeyValues, height: int) -> tuple[Receipt, ...]:

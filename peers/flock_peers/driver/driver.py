@@ -56,6 +56,7 @@ from flock_peers.driver.catch_up import Committer, Follower
 from flock_peers.driver.journal import Journal, open_journal
 from flock_peers.driver.offences import Offences
 from flock_peers.driver.ports import BlockVerdict, ConsensusNetworkPort, LedgerPort, SyncPort
+from flock_peers.driver.progress import SyncStatus
 from flock_peers.driver.sync import SyncServer, fetch_body
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class DriverStatus:
     not_signing: str  # why a validator does not; empty while it signs, and for who is no validator
     validators: int
     evidence: int
+    sync: SyncStatus | None = None  # while catching up with the network
 
 
 def make_config(parameters: Parameters) -> CoreConfig:
@@ -126,7 +128,7 @@ class Driver:
         self._bodies_sent: set[tuple[int, int]] = set()
         self._nursery: trio.Nursery | None = None
         self._committer = Committer(ledger, self._on_final)
-        self._follower = Follower(ledger, sync, domain, journal, self._committer, self._offences)
+        self._follower = Follower(ledger, sync, domain, journal, self._committer)
         self._server = SyncServer(ledger, self._bodies, self._wait_for_final)
         self._refusal = ""  # of the signer, last time
         self.evidence: deque[Evidence] = deque(maxlen=MAX_EVIDENCE)
@@ -148,6 +150,7 @@ class Driver:
             not_signing=self._explain_silence(),
             validators=len(members) if members else 0,
             evidence=len(self.evidence),
+            sync=self._follower.status,
         )
 
     def _explain_silence(self) -> str:

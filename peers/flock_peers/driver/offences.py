@@ -16,6 +16,7 @@ BURST_MESSAGES = 800.0
 LOG_SECONDS = 10.0  # one line an account in this time
 MAX_OFFENCES = 20  # in LOG_SECONDS; then the account is ignored
 IGNORE_SECONDS = 60.0
+DROP_SECONDS = 600.0  # who served something provably wrong: no accident, but a disk can be mended
 
 
 @dataclass
@@ -51,6 +52,16 @@ class Offences:
             return False
         row.tokens -= 1
         return True
+
+    def is_ignored(self, account: Account) -> bool:
+        row = self._rows.get(account)
+        return row is not None and trio.current_time() < row.ignored_until
+
+    def drop(self, account: Account, reason: str) -> None:
+        """At once, for what is proved: nothing more is asked of this account for DROP_SECONDS."""
+        now = trio.current_time()
+        self._row(account, now).ignored_until = now + DROP_SECONDS
+        log.warning("0x%s is dropped for %.0f s: %s", account.hex(), DROP_SECONDS, reason)
 
     def note(self, account: Account, reason: str) -> None:
         now = trio.current_time()

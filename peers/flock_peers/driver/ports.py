@@ -20,6 +20,9 @@ class LedgerPort(Protocol):
     def height(self) -> int:
         """The last final height; 0 at genesis."""
 
+    def base(self) -> int:
+        """The lowest height from which every final block and certificate is here: 1, or where a snapshot began."""
+
     async def validators(self) -> ValidatorSet:
         """The set of `height() + 1`, read from the final state."""
 
@@ -34,6 +37,12 @@ class LedgerPort(Protocol):
 
     async def commit(self, block: bytes, certificate: bytes) -> None:
         """Execute the next block and store it, its state and its certificate in one durable transaction."""
+
+    async def adopt(self, block: bytes, certificate: bytes) -> None:
+        """`commit`, but durable only after `flush`: for blocks that others have, so that many share one wait."""
+
+    async def flush(self) -> None:
+        """Returns once every adopted block is durable."""
 
     async def block_and_certificate(self, height: int) -> tuple[bytes, bytes] | None: ...
 

@@ -21,6 +21,7 @@ from flock_chain.errors import InvalidBlock, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution import records
 from flock_chain.execution.blocks import HEADER_ROOM_BYTES, Block, Receipt, decode_block
 from flock_chain.execution.executor import AccountView, Candidate, Executor
+from flock_chain.execution.machine import Writes
 from flock_chain.execution.ordered_trie import compute_ordered_root
 from flock_chain.execution.transactions import SYSTEM_TYPE, Transaction, decode_transaction
 from flock_chain.genesis import Genesis
@@ -28,6 +29,7 @@ from flock_peers.driver.ports import BlockVerdict
 from flock_peers.ledger.candidates import Candidates
 from flock_peers.ledger.demand import NOTHING_DUE, Moment, compute_delay, estimate_chain_time
 from flock_peers.ledger.evm_thread import EvmThread, Priority
+from flock_peers.ledger.write_behind import WriteBehind
 from flock_peers.mempool import Limits, Mempool
 from flock_peers.store.chain_store import ChainStore
 
@@ -53,7 +55,8 @@ class Ledger:
         self, genesis: Genesis, store: ChainStore, evm: EvmThread, key: Key | None, clock: Callable[[], float]
     ) -> None:
         self.genesis = genesis
-        self.executor = Executor(genesis, store)
+        self._store = WriteBehind(store)
+        self.executor = Executor(genesis, self._store)
         self.finality: deque[float] = deque(maxlen=MAX_SAMPLES)  # seconds from accepting a transaction to its block
         parameters = genesis.parameters
         self.mempool = Mempool(
@@ -63,7 +66,7 @@ class Ledger:
             max_transaction_bytes=parameters.max_block_bytes - HEADER_ROOM_BYTES - _SYSTEM_ROOM_BYTES,
             own=None if key is None else key.account,
         )
-        self._store, self._evm, self._clock = store, evm, clock
+        self._evm, self._clock = evm, clock
         self._key = key
         self._vrf_seed = None if key is None else ecvrf.derive_seed(key)
         self._validators = ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))
@@ -75,6 +78,7 @@ class Ledger:
         self._arrived = trio.Event()
         self._ids: tuple[bytes, bytes] = (b"", b"")
         self._head: BlockInfo | None = None
+        self._base = 1
 
     async def start(self) -> None:
         """Write the genesis state into an empty store, or find the head of what is there."""
@@ -85,6 +89,7 @@ class Ledger:
         if self._store.get(records.HEAD) is None:
             self._store.commit(self.executor.genesis_writes())
         _ = self.executor.head
+        self._base = records.read_base(self._store)
 
     # ---- what final state says
     @property
@@ -111,8 +116,8 @@ class Ledger:
         return (await self.account(account)).balance
 
     async def receipt(self, transaction_hash: bytes) -> Receipt | None:
-        """None while the transaction is not final here."""
-        await trio.lowlevel.checkpoint()
+        """None while the transaction is not final here. What is reported is on disk."""
+        await self.flush()
         return records.read_receipt(self._store, transaction_hash)
 
     async def receipts(self, height: int) -> tuple[Receipt, ...]:
@@ -161,6 +166,9 @@ class Ledger:
     # ---- LedgerPort
     def height(self) -> int:
         return self.head.height
+
+    def base(self) -> int:
+        return self._base
 
     async def validators(self) -> ValidatorSet:
         """Those of the genesis document, with their weights: in this release the set does not change."""
@@ -246,16 +254,29 @@ class Ledger:
 
     async def commit(self, block: bytes, certificate: bytes) -> None:
         """Execute where needed, and store block, receipts, state and certificate in one synced transaction."""
+        await self._finalize(block, certificate, self._store.commit)
+
+    async def adopt(self, block: bytes, certificate: bytes) -> None:
+        """`commit`, but durable only after `flush` (or the next `commit`)."""
+        await self._finalize(block, certificate, self._store.put)
+
+    async def flush(self) -> None:
+        if self._store.is_durable:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._evm.run(self._store.flush)
+
+    async def _finalize(self, block: bytes, certificate: bytes, write: Callable[[Writes], None]) -> None:
         candidate = await self._execute(block)
-        await self._evm.run(lambda: self._store_final(candidate, certificate))
+        await self._evm.run(lambda: self._store_final(candidate, certificate, write))
         self._after_commit(candidate)
         async with self._new_head:
             self._new_head.notify_all()
 
-    def _store_final(self, candidate: Candidate, certificate: bytes) -> None:
+    def _store_final(self, candidate: Candidate, certificate: bytes, write: Callable[[Writes], None]) -> None:
         if candidate.block.parent_id != self.executor.head.id:
             raise Misuse("ledger: only a child of the head can become final")
-        self._store.commit({**candidate.writes, records.certificate_key(candidate.block.height): certificate})
+        write({**candidate.writes, records.certificate_key(candidate.block.height): certificate})
         self.executor.advance(candidate)
 
     def _after_commit(self, candidate: Candidate) -> None:
