@@ -30,6 +30,8 @@ def format_status(status: dict[str, Any]) -> str:
     ]
     if finality["p50"] is not None:
         rows.append(("finality", f"p50 {finality['p50']:.2f} s, p95 {finality['p95']:.2f} s"))
+    if status["sync"]:
+        rows.append(("sync", _format_sync(status["sync"])))
     task = status["task"]
     if task is not None:
         rows.append(("task", f"{task['task']}, round {task['round']}, {task['phase']}"))
@@ -42,3 +44,9 @@ def format_status(status: dict[str, Any]) -> str:
     if status["validators"] < HALT_BELOW:
         text += f"\nwarning  only {status['validators']} validators: the chain stops when one of them leaves"
     return text
+
+
+def _format_sync(sync: dict[str, Any]) -> str:
+    left = "" if sync["eta_seconds"] is None else f", {sync['eta_seconds']:.0f} s left"
+    speed = f"{sync['blocks_per_second']:.0f} blocks/s from {sync['providers']} peers"
+    return f"height {sync['height']} of {sync['target']}, {speed}{left}"

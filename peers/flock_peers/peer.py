@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,7 @@ class Peer:
             "balance": str(await self.ledger.balance(self.account)),
             "is_validator": any(row.account == self.account for row in self.genesis.validators),
             "validators": len(self.genesis.validators),
+            "sync": self._sync_status(),
             "not_signing": self.driver.status.not_signing,
             "up_seconds": int(time.time() - self.started_at),
             "finality_seconds": {"p50": compute_percentile(samples, 0.5), "p95": compute_percentile(samples, 0.95)},
@@ -242,6 +244,10 @@ class Peer:
             "task": await self._task_status(),
             "baseline": self._baseline,
         }
+
+    def _sync_status(self) -> dict[str, Any] | None:
+        sync = self.driver.status.sync
+        return None if sync is None else asdict(sync)
 
     async def _task_status(self) -> dict[str, Any] | None:
         participant = self.participant
