@@ -134,7 +134,7 @@ class Federation:
         return path
 
     def _vote(self, voters: Sequence[Participant], paths: list[Path], deltas: list[Delta]) -> Tally:
-        filters = [_seats(filter_bits(deltas))] * len(voters)
+        filters = [_seats(filter_bits(deltas, self.document.budget.norm_thousandths))] * len(voters)
         scores = []
         for who in voters:
             began = time.monotonic()

@@ -93,7 +93,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder for the PEFT adapter"
     )
-    parser.add_argument("--task", type=int, help="task number (default: the last one)")
+    parser.add_argument("--task", type=int, help="task number (default: the last one whose adapter is here)")
     parser.add_argument("--round", type=int, help="the global adapter after this round (default: the last one)")
 
 

@@ -64,7 +64,7 @@ class ExportResult:
 def export_adapter(
     home: Path, destination: Path, *, task: int | None = None, round: int | None = None, base: Path = BASE_FOLDER
 ) -> ExportResult:
-    """The global adapter after `round` (default: the last finished one) of `task` (default: the last one).
+    """The global adapter after `round` (default: the last finished one) of `task` (default: the last one known here).
 
     Raises Misuse for a destination that is not empty and for a task or round that is not, Unavailable where the peer
     runs or the adapter is not stored here, InvalidContent where the stored bytes are damaged. Not from within trio.
@@ -73,8 +73,8 @@ def export_adapter(
     _check_destination(destination)
     genesis = place.load_genesis()
     with place.lock(), ChainStore(place.path / "chain", read_only=True) as stored:
-        origin = _read_origin(Executor(genesis, stored), task, round)
-        blobs = BlobReader(place.path / "blobs")
+        executor, blobs = Executor(genesis, stored), BlobReader(place.path / "blobs")
+        origin = _read_origin(executor, choose_task(executor, blobs) if task is None else task, round)
         document = _read_document(blobs, origin)
         data = _read_adapter(blobs, origin, document)
     with _new_folder(destination) as folder:
@@ -92,14 +92,27 @@ def _check_destination(destination: Path) -> None:
 # ---- what the chain says
 
 
-def _read_origin(executor: Executor, task: int | None, number: int | None) -> Origin:
+def choose_task(executor: Executor, blobs: BlobReader) -> int:
+    """The last one that has an adapter to give and whose adapter is stored here; else the last one.
+
+    Anybody may open a task: nobody else's must hide one's own.
+    """
+    count: Any = executor.view("TaskBoard", "task_count")
+    for task in range(count, 0, -1):
+        row: Any = executor.view("TaskBoard", "task_view", task)
+        first: Any = executor.view("TaskBoard", "round_result", task, 1)
+        if first["settled"] and blobs.file_path(row["adapter"]).is_file():
+            return task
+    return int(count)
+
+
+def _read_origin(executor: Executor, task: int, number: int | None) -> Origin:
     def view(function: str, *arguments: int) -> Any:
         return executor.view("TaskBoard", function, *arguments)
 
     count = view("task_count")
     if count == 0:
         raise Misuse("no task was opened on this network yet, so there is no adapter")
-    task = count if task is None else task
     if not 1 <= task <= count:
         raise Misuse(f"there is no task {task}; this network has 1 to {count}")
     row = view("task_view", task)

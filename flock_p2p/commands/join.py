@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import signal
+from ipaddress import ip_address
 from pathlib import Path
 
 import trio
@@ -106,7 +107,7 @@ async def _run(settings: PeerSettings, genesis: Genesis, config: JoinConfig, unt
         print(f"account  0x{peer.account.hex()}")
         print(f"genesis  {genesis.hash.hex()}")
         print(f"address  {peer.host.address}")
-        print(f"to join  python -m flock_p2p join --home NEW --bootstrap {peer.host.address}", flush=True)
+        print(f"to join  {format_join(peer.host.address, settings.listen_host)}", flush=True)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
@@ -114,6 +115,12 @@ async def _run(settings: PeerSettings, genesis: Genesis, config: JoinConfig, unt
             nursery.start_soon(_stop_with_parent, nursery.cancel_scope)
         await run_peer(settings, on_ready)
         nursery.cancel_scope.cancel()
+
+
+def format_join(address: str, listen_host: str) -> str:
+    """Ready to paste: who can reach a loopback address is on this machine, where this peer's port is taken."""
+    port = " --port 0" if ip_address(listen_host).is_loopback else ""
+    return f"python -m flock_p2p join --home NEW{port} --bootstrap {address}"
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

@@ -100,7 +100,10 @@ def _read_chain(plan: Plan, watched: Watched) -> _Chain:
     finally:
         store.close()
     blobs = BlobStore(home.folder("blobs"))
-    document = decode_document(blobs.get_object(bytes(row["document"])) or b"")
+    data = blobs.get_object(bytes(row["document"]))
+    if data is None:
+        raise Unavailable(f"{home.path}: the task's document is not here; see its peer.log")
+    document = decode_document(data)
     digest = bytes(row["adapter"])
     path = blobs.file_path(digest)
     if path is None:
@@ -109,7 +112,7 @@ def _read_chain(plan: Plan, watched: Watched) -> _Chain:
     work = plan.folder / "audit"
     work.mkdir(exist_ok=True)
     averaged = work / "averaged.safetensors"
-    averaged.write_bytes(encode_global(_average_all(blobs, document, initial, results)))
+    averaged.write_bytes(encode_global(average_all(blobs, document, initial, results)))
     return _Chain(results, standings, document, path, averaged, digest)
 
 
@@ -121,15 +124,16 @@ def _read_standings(plan: Plan, executor: Executor, rows: Sequence[Any]) -> list
     ]
 
 
-def _average_all(
+def average_all(
     blobs: BlobStore, document: TaskDocument, adapter: GlobalAdapter, results: Sequence[RoundResult]
 ) -> GlobalAdapter:
-    """Every held proposal of every round, unclipped, in equal parts: no filter, no vote."""
+    """Every held proposal of every round, unclipped, in equal parts: no filter, no vote. What is not here is left out:
+    a peer may have been too late for one, which must not cost the whole outcome."""
     for result in results:
         deltas = []
         for index in bits(result.held_set):
-            manifest = decode_manifest(blobs.get_object(result.manifests[index]) or b"")
-            path = blobs.file_path(manifest.delta)
+            data = blobs.get_object(result.manifests[index])
+            path = None if data is None else blobs.file_path(decode_manifest(data).delta)
             if path is not None:
                 deltas.append(parse_delta(path.read_bytes(), document.layout, document.format))
         for delta in deltas:

@@ -93,10 +93,13 @@ class _TaskCheck:
             self._adapter = initial
             self._check_stored(self._digest)
             self._report.add_adapter(self._task, 0, self._digest, "computed from the document")
-        else:
-            self._report.fail(f"{self._name}: its round-0 adapter is not the one that its document describes")
-            self._report.add_adapter(self._task, 0, self._digest, "WRONG: not the document's")
-            self._adapter = self._read_adapter(self._digest)
+        else:  # both ids are on chain: no home can help it, and no honest peer takes part
+            self._document = None
+            self._report.skip(
+                f"{self._name}: its round-0 adapter is not the one that its document describes: its creator's fault; "
+                "no proposal or adapter of it was checked"
+            )
+            self._report.add_adapter(self._task, 0, self._digest, "not recomputed: not the document's")
 
     # ---- rounds
     def _check_round(self, number: int, result: Any) -> None:
@@ -154,9 +157,12 @@ class _TaskCheck:
             scores, filters = self._view("score_of", self._task, number, seat)
             ballots.append(Ballot(as_account(result["voters"][seat]), scores, filters))
         check_tally(where, result, ballots, self._row["terms"], self._report)
+        if self._document is None:
+            return
         if all(index in deltas for index in members(result)):
-            check_filters(where, result, ballots, deltas, repeated, self._report)
-        elif self._document is not None:
+            ball = self._document.budget.norm_thousandths
+            check_filters(where, result, ballots, deltas, repeated, ball, self._report)
+        else:
             self._report.skip(f"{where}: filters not recomputed: they compare all proposals of the input set")
 
     # ---- adapters

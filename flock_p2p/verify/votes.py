@@ -66,15 +66,18 @@ def check_filters(
     ballots: Sequence[Ballot],
     deltas: Mapping[int, Delta],
     repeated: Collection[int],
+    norm_thousandths: int,
     report: VerifyReport,
 ) -> None:
     """The bits that two thirds reported against the exact ones.
 
-    `deltas`: of the whole input set, for they compare. `repeated`: whose delta is that of an earlier round. A voter
-    that lacks a member cannot compare: it reports nothing but that, and is not counted here.
+    `deltas`: of the whole input set, for they compare. `repeated`: whose delta is that of an earlier round.
+    `norm_thousandths`: the task's ball. A voter that lacks a member cannot compare: it reports nothing but that, and is
+    not counted here.
     """
     order = members(result)
-    exact = dict(zip(order, filter_bits([deltas[index] for index in order]), strict=True)) if order else {}
+    found = filter_bits([deltas[index] for index in order], norm_thousandths) if order else []
+    exact = dict(zip(order, found, strict=True))
     for index in order:
         exact[index] |= FILTER_NEAR_DUPLICATE if index in repeated else 0
     complete = [ballot for ballot in ballots if not any(ballot.filters[i] & FILTER_NO_SCORE for i in order)]

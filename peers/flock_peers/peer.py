@@ -327,9 +327,10 @@ class Peer:
         return {}
 
 
-def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key) -> None:
-    """A peer that nobody can reach and that reaches nobody would wait for ever without a word."""
-    if not settings.bootstrap and all(row.account != key.account for row in genesis.validators):
+def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key, *, knows_others: bool) -> None:
+    """A peer that nobody knows and that knows nobody would wait for ever without a word."""
+    is_validator = any(row.account == key.account for row in genesis.validators)
+    if not settings.bootstrap and not knows_others and not is_validator:
         raise Misuse("no bootstrap address: a peer that is no validator needs one of a running peer (--bootstrap)")
 
 
@@ -380,6 +381,7 @@ async def run_peer(settings: PeerSettings, on_ready: Any = None) -> None:
     async with open_peer(settings) as peer:
         named = {parse_address(address).account for address in settings.bootstrap}
         knows_others = any(account not in named for account in peer.host.book.entries)
+        check_bootstrap(settings, peer.genesis, peer.key, knows_others=knows_others)
         await connect_bootstrap(peer.host, settings.bootstrap, knows_others=knows_others)
         if on_ready is not None:
             on_ready(peer)

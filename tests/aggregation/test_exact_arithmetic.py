@@ -34,6 +34,7 @@ from flock_chain.aggregation import (
     compute_cosine,
     compute_filter_bits,
     compute_gram,
+    compute_slash_floor,
     cosine,
     encode_delta,
     encode_global,
@@ -98,12 +99,15 @@ def test_a_vector_of_another_shape_or_dtype_is_misuse():
             from_floats(vector, SMALL, FORMAT)
 
 
-@given(st.lists(st.tuples(seeds, st.sampled_from([1e-6, 1e-3, 1e-2, 3e-2, 0.2, 10])), min_size=1, max_size=6))
+@given(
+    st.lists(st.tuples(seeds, st.sampled_from([1e-6, 1e-3, 1e-2, 3e-2, 0.2, 10])), min_size=1, max_size=6),
+    st.sampled_from([1, 100, 1_400, 100_000]),
+)
 @settings(max_examples=60, deadline=None)
-def test_dots_norms_and_filters_equal_their_slow_twins(parts):
+def test_dots_norms_and_filters_equal_their_slow_twins(parts, ball):
     deltas = [make_delta(SMALL, seed, scale) for seed, scale in parts]
     assert compute_gram(deltas) == slow_gram(deltas)
-    assert filter_bits(deltas) == slow_filter_bits(deltas)
+    assert filter_bits(deltas, ball) == slow_filter_bits(deltas, ball)
     assert [squared_norm(delta) for delta in deltas] == [row[i] for i, row in enumerate(slow_gram(deltas))]
 
 
@@ -182,9 +186,14 @@ def test_the_bits_do_not_depend_on_the_memory_layout_of_the_input():
     assert encode_delta(quantise(strided, SMALL, FORMAT)) == encode_delta(quantise(vector, SMALL, FORMAT))
 
 
+def make_gram(*norms: int) -> list[list[int]]:
+    """Of deltas at right angles."""
+    return [[n * n if i == j else 0 for j in range(len(norms))] for i, n in enumerate(norms)]
+
+
 def test_the_norm_filters_bind_strictly_above_two_and_three_times_the_lower_median():
     def bits(*norms: int) -> list[int]:
-        return compute_filter_bits([[n * n if i == j else 0 for j in range(len(norms))] for i, n in enumerate(norms)])
+        return compute_filter_bits(make_gram(*norms), slash_floor=0)
 
     assert bits(10, 10, 10, 10, 20, 21, 30, 31) == [0, 0, 0, 0, 0, 1, 1, 3]
     assert bits(10, 30) == [0, 1]  # the lower of two is the median
@@ -195,7 +204,7 @@ def test_a_tiny_delta_among_two_gets_no_honest_one_slashed():
     """The lower median of two is the lesser; a rejection costs no stake, a slash would."""
 
     def bits(*norms: int) -> list[int]:
-        return compute_filter_bits([[n * n if i == j else 0 for j in range(len(norms))] for i, n in enumerate(norms)])
+        return compute_filter_bits(make_gram(*norms), slash_floor=0)
 
     assert bits(1, 1_000) == [0, 1]
     assert bits(1_000, 1) == [1, 0]
@@ -203,17 +212,28 @@ def test_a_tiny_delta_among_two_gets_no_honest_one_slashed():
     assert bits(1_000, 1_000, 4_000) == [0, 0, 3]
 
 
+def test_not_even_a_majority_of_tiny_deltas_gets_one_inside_the_tasks_ball_slashed():
+    floor = compute_slash_floor(1_400, Format(elo=-24))
+    radius = math.isqrt(floor)
+    assert radius == math.isqrt(int((Fraction(14, 10) * Fraction(11, 10)) ** 2 * 4**24))
+    ball = int(Fraction(14, 10) * 2**24)
+    assert compute_filter_bits(make_gram(1, 1, ball), floor) == [0, 0, 1]
+    assert compute_filter_bits(make_gram(1, 1, radius), floor) == [0, 0, 1]
+    assert compute_filter_bits(make_gram(1, 1, radius + 1), floor) == [0, 0, 3]
+    assert compute_filter_bits(make_gram(ball, ball, 4 * ball), floor) == [0, 0, 3]
+
+
 def test_a_near_duplicate_is_the_later_one_and_an_opposite_is_none():
     one, other = make_vector(SMALL, 1), make_vector(SMALL, 2)
     near = one + other * np.float32(np.linalg.norm(one) / np.linalg.norm(other) * 0.02)
     vectors = [other, one, near.astype(np.float32), -one, one * np.float32(2)]
-    assert filter_bits([quantise(v, SMALL, FORMAT) for v in vectors]) == [0, 0, 4, 0, 4]
+    assert filter_bits([quantise(v, SMALL, FORMAT) for v in vectors], 1) == [0, 0, 4, 0, 4]
 
 
 def test_the_near_duplicate_rule_binds_strictly_above_its_cosine():
     square = 1_000_000
-    assert compute_filter_bits([[square, 999_000], [999_000, square]]) == [0, 0]
-    assert compute_filter_bits([[square, 999_001], [999_001, square]]) == [0, 4]
+    assert compute_filter_bits([[square, 999_000], [999_000, square]], 0) == [0, 0]
+    assert compute_filter_bits([[square, 999_001], [999_001, square]], 0) == [0, 4]
 
 
 def test_clip_factors_bring_the_norm_to_the_lower_median_from_below():
@@ -227,7 +247,7 @@ def test_a_zero_norm_is_caught_before_a_division():
     for call in (
         lambda: compute_cosine(0, 0, 1),
         lambda: compute_clip_factors([0, 1]),
-        lambda: compute_filter_bits([[0]]),
+        lambda: compute_filter_bits([[0]], 0),
     ):
         with pytest.raises(Misuse, match="zero norm"):
             call()

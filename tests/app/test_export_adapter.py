@@ -7,9 +7,13 @@ from app_support import CHAIN_ID, Game, Played, Script, play
 
 from flock_chain.aggregation import parse_global
 from flock_chain.content import format_cid
+from flock_chain.crypto import keccak256
 from flock_chain.errors import InvalidContent, Misuse, Unavailable
-from flock_p2p.export import export_adapter
+from flock_chain.execution.executor import Executor
+from flock_p2p.export import choose_task, export_adapter
 from flock_peers.home import Home
+from flock_peers.store.blob_reader import BlobReader
+from flock_peers.store.chain_store import ChainStore
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import Budget, TaskDocument, create_document
 
@@ -126,3 +130,13 @@ def test_a_network_without_a_task_has_nothing_to_export(tmp_path: Path) -> None:
     assert game.genesis.chain_id == CHAIN_ID
     with pytest.raises(Misuse, match="no task was opened"):
         export_adapter(tmp_path / "home", tmp_path / "out")
+
+
+def test_a_strangers_later_task_does_not_hide_the_one_whose_adapter_is_here(tmp_path: Path) -> None:
+    """Neither one that nobody serves, nor one that was opened on a document and an adapter that are here."""
+    junk = keccak256(b"served by nobody")
+    home = play(tmp_path / "home", Script(rounds=1, later=((junk, junk), (None, small().adapters[0])))).home
+    with ChainStore(home / "chain", read_only=True) as stored:
+        assert choose_task(Executor(Home(home).load_genesis(), stored), BlobReader(home / "blobs")) == 1
+    with pytest.raises(Unavailable, match="task 2: its document is not stored here"):
+        export_adapter(home, tmp_path / "out", task=2)

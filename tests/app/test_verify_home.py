@@ -267,6 +267,18 @@ def test_another_head_or_another_genesis_document_fails(tmp_path: Path) -> None:
     assert "genesis.json" in report.failures[0] and not report.blocks and "FAILED" in format_report(report)
 
 
+# ---- creators who lie
+
+
+def test_a_creators_wrong_first_adapter_is_no_fault_of_the_home(tmp_path: Path) -> None:
+    played = play(tmp_path / "home", Script(rounds=1, later=((None, keccak256(b"not the document's")),)))
+    report = verify_home(played.home)
+    assert report.ok and not report.is_complete, report.failures
+    assert "task 2: its round-0 adapter is not the one that its document describes: its creator's fault" in (
+        "\n".join(report.could_not_check)
+    )
+
+
 # ---- voters who lie
 
 

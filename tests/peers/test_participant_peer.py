@@ -1,17 +1,20 @@
 """What a peer decides at its edges: what it relays, and which bootstrap addresses it starts with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from execution_support import CHAIN_ID, KEYS
+from execution_support import CHAIN_ID, KEYS, make_genesis
 
 from flock_chain.codec import decode, encode
-from flock_chain.errors import FlockError, InvalidRemote, Unavailable
+from flock_chain.crypto import Key
+from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_peers.home import Home
-from flock_peers.peer import Peer, connect_bootstrap, is_transaction
+from flock_peers.peer import Peer, check_bootstrap, connect_bootstrap, is_transaction
+from flock_peers.settings import PeerSettings
 
 RAW = sign_call(KEYS[0], chain_id=CHAIN_ID, nonce=0, to=bytes(20), gas=21_000, fee=1)
 
@@ -62,6 +65,16 @@ def test_only_foreign_addresses_and_no_other_peer_known_is_an_error_in_words() -
 
 def test_addresses_that_do_not_answer_are_waited_for() -> None:
     start(FakeHost(a=Unavailable("no answer"), b=Unavailable("no answer")))
+
+
+def test_a_peer_that_knows_nobody_and_that_nobody_looks_for_is_told_what_is_missing(tmp_path: Path) -> None:
+    settings, genesis = PeerSettings(tmp_path), make_genesis()
+    stranger = Key(b"\x55" * 32)
+    with pytest.raises(Misuse, match="--bootstrap"):
+        check_bootstrap(settings, genesis, stranger, knows_others=False)
+    check_bootstrap(settings, genesis, stranger, knows_others=True)
+    check_bootstrap(replace(settings, bootstrap=("/ip4/...",)), genesis, stranger, knows_others=False)
+    check_bootstrap(settings, genesis, KEYS[0], knows_others=False)  # the first validator of a new network
 
 
 def make_peer(**attributes: object) -> Peer:

@@ -86,7 +86,8 @@ def slow_gram(deltas: Sequence[Delta]) -> list[list[int]]:
     return [[sum(a * b for a, b in zip(x, y, strict=True)) for y in units] for x in units]
 
 
-def slow_filter_bits(deltas: Sequence[Delta]) -> list[int]:
+def slow_filter_bits(deltas: Sequence[Delta], norm_thousandths: int) -> list[int]:
+    floor = (Fraction(norm_thousandths, 1000) * Fraction(11, 10)) ** 2 * 4 ** -deltas[0].format.elo
     gram = slow_gram(deltas)
     norms = [gram[i][i] for i in range(len(gram))]
     median = sorted(norms)[(len(norms) - 1) // 2]
@@ -95,7 +96,7 @@ def slow_filter_bits(deltas: Sequence[Delta]) -> list[int]:
         ratio = Fraction(norm, median)
         earlier = [(gram[i][j], norms[j]) for j in range(i)]
         near = any(d > 0 and Fraction(d * d, norm * other) > Fraction(999, 1000) ** 2 for d, other in earlier)
-        results.append((ratio > 4) * 1 + (ratio > 9 and len(norms) > 2) * 2 + near * 4)
+        results.append((ratio > 4) * 1 + (ratio > 9 and len(norms) > 2 and norm > floor) * 2 + near * 4)
     return results
 
 

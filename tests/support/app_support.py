@@ -45,7 +45,7 @@ from flock_peers.roles.board import Phase, bits
 from flock_peers.roles.library import compute_file_digest
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.chain_store import ChainStore
-from flock_peers.training.document import BaseFile, LoraSettings, TaskDocument, compute_initial_adapter
+from flock_peers.training.document import BaseFile, Budget, LoraSettings, TaskDocument, compute_initial_adapter
 
 CHAIN_ID = 424242
 GENESIS_TIME = 1_700_000_000
@@ -71,6 +71,7 @@ def small_document() -> TaskDocument:
         layout=Layout.of({f"{prefix}.lora_A.weight": (4, 24), f"{prefix}.lora_B.weight": (24, 4)}),
         seed=bytes(32),
         lora=LoraSettings(4, 8, ("q_proj",)),
+        budget=Budget(norm_thousandths=200),  # the scripted proposals have norms of 0.14, or 0.7 to be slashed
     )
 
 
@@ -97,6 +98,7 @@ class Script:
     adopt: Callable[[int, bytes, bytes], bytes] = lambda _round, _before, candidate: candidate
     filters: Callable[[int, list[int]], list[int]] = lambda _round, exact: exact
     invalid: Callable[[int], int] = lambda _round: 0  # bitmap that every voter attests as invalid bytes
+    later: tuple[tuple[bytes | None, bytes], ...] = ()  # (document, adapter) of tasks that are opened at the end
 
 
 @dataclass
@@ -191,6 +193,8 @@ class Game:
             if row["phase"] == Phase.ENDED:
                 break
             self.add(*self._act(row))
+        for other, first in self.script.later:
+            self.add((KEYS[5], "open_task", (other or document, first, terms)))
         self.played.adapters += [
             self.view("round_result", 1, n)["adapter_after"] for n in range(1, self.script.rounds + 1)
         ]
@@ -249,7 +253,7 @@ class Game:
     def _sheet(self, row: Any) -> tuple[list[int], list[int]]:
         scores, filters = [0] * SEATS_MAX, [0] * SEATS_MAX
         members = bits(row["held_set"])
-        exact = filter_bits([self.parsed[seat] for seat in members])
+        exact = filter_bits([self.parsed[seat] for seat in members], self.document.budget.norm_thousandths)
         reported = self.script.filters(row["round"], exact)
         for seat, result in zip(members, reported, strict=True):
             scores[seat], filters[seat] = self.script.score(row["round"], seat), result

@@ -20,6 +20,7 @@ ONE = 1 << 30  # fixed point of clip factors and cosines
 MAX_DELTAS = 16  # the seats of proposers in a round
 NORM_REJECT, NORM_SLASH = 2, 3  # times the lower median norm
 MIN_NORMS_TO_SLASH = 3  # the lower median of two is the lesser: a tiny delta would get an honest one slashed
+SLACK_PERCENT = 10  # of the ball's radius: what rounding to the grid may add to an honest norm, many times over
 NEAR_DUPLICATE_PER_MILLE = 999  # cosine; honest pairs reached 921 at most
 _CHUNK_BLOCKS = 1 << 11  # 16 deltas of 512 KiB as float64
 
@@ -90,7 +91,16 @@ def compute_clip_factors(squared_norms: Sequence[int]) -> list[int]:
     return [ONE if norm <= median else math.isqrt((median << 60) // norm) for norm in squared_norms]
 
 
-def compute_filter_bits(gram: Sequence[Sequence[int]]) -> list[int]:
+def compute_slash_floor(norm_thousandths: int, format: Format) -> int:
+    """The squared norm, in units of 4^elo, up to which nobody is slashed: the ball of local training and its slack.
+
+    Whoever trains as the task says stays inside it, so not even a majority of tiny deltas gets an honest one slashed.
+    """
+    radius = norm_thousandths * (100 + SLACK_PERCENT)
+    return (radius * radius << -2 * format.elo) // 100_000**2
+
+
+def compute_filter_bits(gram: Sequence[Sequence[int]], slash_floor: int) -> list[int]:
     """The filter results that anybody can recompute, by proposal, from the round's Gram matrix.
 
     Among fewer than three proposals there is no majority of norms, so none is slashed; rejecting costs no stake.
@@ -102,16 +112,17 @@ def compute_filter_bits(gram: Sequence[Sequence[int]]) -> list[int]:
     results = []
     for later, norm in enumerate(norms):
         bits = FILTER_NORM_REJECT if norm > NORM_REJECT**2 * median else 0
-        is_slashable = len(norms) >= MIN_NORMS_TO_SLASH and norm > NORM_SLASH**2 * median
-        bits |= FILTER_NORM_SLASH if is_slashable else 0
+        is_slashable = len(norms) >= MIN_NORMS_TO_SLASH and norm > slash_floor
+        bits |= FILTER_NORM_SLASH if is_slashable and norm > NORM_SLASH**2 * median else 0
         if any(_is_near_duplicate(gram[earlier][later], norms[earlier], norm) for earlier in range(later)):
             bits |= FILTER_NEAR_DUPLICATE
         results.append(bits)
     return results
 
 
-def filter_bits(deltas: Sequence[Delta]) -> list[int]:
-    return compute_filter_bits(compute_gram(deltas))
+def filter_bits(deltas: Sequence[Delta], norm_thousandths: int) -> list[int]:
+    """`norm_thousandths`: the radius of the task's ball."""
+    return compute_filter_bits(compute_gram(deltas), compute_slash_floor(norm_thousandths, deltas[0].format))
 
 
 def _is_near_duplicate(dot: int, squared_a: int, squared_b: int) -> bool:

@@ -175,7 +175,8 @@ class Voter:
         for index in members:
             filters[index] = 0 if index in found else FILTER_NO_SCORE
         if order:
-            results = await trio.to_thread.run_sync(filter_bits, [found[index].delta for index in order])
+            deltas, ball = [found[index].delta for index in order], self._library.document.budget.norm_thousandths
+            results = await trio.to_thread.run_sync(filter_bits, deltas, ball)
             for index, result in zip(order, results, strict=True):
                 filters[index] = result if len(found) == len(members) else result & ~NORM_BITS
                 if self._earlier.has(found[index].manifest.delta, view.round):
