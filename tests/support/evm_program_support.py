@@ -33,6 +33,29 @@ _READING = (
     0x59,
     0x5A,
 )
+_COMPUTING = (*range(0x01, 0x08), *range(0x0A, 0x0C), *range(0x10, 0x15), *range(0x16, 0x19), *range(0x1A, 0x1E))
+NUMBERS = (0, 1, 2, 3, 31, 32, 255, 256, 1 << 64, (1 << 255) - 1, 1 << 255, (1 << 256) - 2, (1 << 256) - 1)
+# The stack's limit by push and by dup, its bottom, a push cut short, jumps into a push, beyond the end and to it.
+EDGES = [
+    bytes.fromhex(code)
+    for code in (
+        "5b5f5f56",
+        "5f5b80600156",
+        "5b5f505050",
+        "60",
+        "7f01",
+        "60035660",
+        "6003565b",
+        "61ffff56",
+        "7f" + "ff" * 32 + "56",
+        "6004565b5b00",
+        "600456615b5b5b00",
+        "5f5f90915b00",
+        "60016007575f5b5b005b",
+        "600160005260205ff3",
+        "3660006000373660002000",
+    )
+]
 SLOTS = (0, 1, 2, 3, (1 << 255) + 7)
 VALUES = (0, 0, 1, 2, 0xFFFF, (1 << 256) - 1)
 
@@ -47,6 +70,8 @@ class Program:
     def write(self) -> bytes:
         if self._random.random() < 0.03:
             return self._random.randbytes(self._random.randrange(1, 60))
+        if self._random.random() < 0.04:
+            return self._random.choice(EDGES)
         for _ in range(self._random.randrange(MAX_STATEMENTS)):
             self._statement()
         self._end()
@@ -66,7 +91,7 @@ class Program:
         self.code.append(opcode)
 
     def _statement(self) -> None:
-        kind = self._random.randrange(16)
+        kind = self._random.randrange(18)
         if kind <= 3:
             self._do(_SSTORE, self._random.choice(SLOTS), self._random.choice(VALUES))
         elif kind == 4:
@@ -83,8 +108,10 @@ class Program:
             self._keep(self._random.choice(_ASKING), self._random.choice(self._addresses))
         elif kind == 14:
             self._keep(self._random.choice(_READING))
-        else:
+        elif kind == 15:
             self._skip_if()
+        else:
+            self._compute()
 
     def _keep(self, opcode: int, *arguments: int | bytes) -> None:
         """What the opcode says goes into storage, where the root tells."""
@@ -103,6 +130,26 @@ class Program:
             self._do(_TSTORE, slot, self._random.choice(VALUES))
         else:
             self._keep(_TLOAD, slot)
+
+    def _compute(self) -> None:
+        """Numbers, memory and the stack's own opcodes; three items at least are always there."""
+        for _ in range(3):
+            self._push(self._random.choice(NUMBERS))
+        for _ in range(self._random.randrange(6)):
+            kind = self._random.randrange(5)
+            if kind == 0:
+                self._do(_MSTORE, self._random.choice((0, 1, 32, 60)), self._random.choice(NUMBERS))
+            elif kind == 1:
+                self._do(self._random.choice((0x51, 0x35)), self._random.choice((0, 1, 33, 70)))
+            elif kind == 2:
+                self._do(0x20, self._random.choice((0, 5)), self._random.choice((0, 31, 64)))
+            elif kind == 3:
+                self.code.append(self._random.choice((0x80, 0x81, 0x82, 0x90, 0x91, 0x15, 0x19)))
+                continue
+            self._push(self._random.choice(NUMBERS))
+            self.code.append(self._random.choice(_COMPUTING))
+        self._do(_SSTORE, self._random.choice(SLOTS))
+        self.code += bytes((_POP, _POP))
 
     def _call(self) -> None:
         opcode = self._random.choice((_CALL, _CALL, _CALL, _CALLCODE, _DELEGATECALL, _STATICCALL))

@@ -23,6 +23,7 @@ from eth.vm.message import Message
 
 from flock_chain.errors import InvalidBlock
 from flock_chain.execution.account_database import AccountDatabase
+from flock_chain.execution.opcodes import FAST_OPCODES, compute_memory_gas
 from flock_chain.execution.state_cache import StateCache
 from flock_chain.execution.state_trie import DamagedNode
 from flock_chain.execution.transactions import Transaction
@@ -31,7 +32,7 @@ SYSTEM: bytes = SYSTEM_ADDRESS
 MAX_REASON_BYTES = 256  # of a revert, kept for people; the contracts' are shorter
 # A fault of this peer's own store, never of a transaction: it must stop this peer, not shape a block.
 STORE_FAULTS = (EVMMissingData, DamagedNode, MemoryError, OSError)
-OPCODES: Mapping[int, Any] = CancunComputation.opcodes  # all of Cancun's
+OPCODES: Mapping[int, Any] = {**CancunComputation.opcodes, **FAST_OPCODES}  # all of Cancun's
 _CREATE, _CREATE2 = 0xF0, 0xF5
 
 
@@ -84,6 +85,14 @@ class Computation(CancunComputation):
         force_bytes_to_address(b"\x03"): precompiles.ripemd160,
         force_bytes_to_address(b"\x04"): precompiles.identity,
     }
+
+    def extend_memory(self, start_position: int, size: int) -> None:
+        """As py-evm's, less its debug text; most calls find the memory there already."""
+        end = start_position + size
+        before = len(self._memory)
+        if size and end > before:
+            self._gas_meter.consume_gas(compute_memory_gas(end) - compute_memory_gas(before), "memory")
+            self._memory.extend(start_position, size)
 
 
 class Executor(CancunTransactionExecutor):
