@@ -17,7 +17,7 @@ from flock_chain.parameters import Parameters, parse_parameters
 
 MAX_GENESIS_BYTES = 512 << 10  # one message on the wire; 1,000 accounts take 100 KB
 _KEYS = {"format", "network", "chain_id", "timestamp", "parameters", "accounts", "validators", "contracts"}
-_FORMAT = 1
+_FORMAT = 2  # 1: without rules and the numbers of validator sets
 MAX_DEPTH = 3  # the document, a list, a row
 MAX_WEI = 1 << 128
 
@@ -90,8 +90,11 @@ def decode_genesis(data: bytes) -> Genesis:
         document = loads(data, depth=MAX_DEPTH)
     except ValueError as error:
         raise InvalidEncoding("genesis: not JSON") from error
-    if not isinstance(document, dict) or set(document) != _KEYS or document["format"] != _FORMAT:
-        raise InvalidEncoding("genesis: not a genesis document of format 1")
+    number = document.get("format") if isinstance(document, dict) else None
+    if isinstance(number, int) and not isinstance(number, bool) and number != _FORMAT:
+        raise InvalidEncoding(f"genesis: a document of format {number}, this release reads format {_FORMAT}")
+    if not isinstance(document, dict) or set(document) != _KEYS or number != _FORMAT:
+        raise InvalidEncoding(f"genesis: not a genesis document of format {_FORMAT}")
     genesis = _parse(document)
     if genesis.encode() != data:
         raise InvalidEncoding("genesis: not the canonical form (order, spaces, duplicates)")

@@ -22,6 +22,7 @@ class Parameter:
 
 
 TABLE: tuple[Parameter, ...] = (
+    Parameter("rules", "version", 1, 1, 1, 1 << 31, "the rules of execution at the start; upgrades change them later"),
     Parameter("block_gas_limit", "gas", 30_000_000, 30_000_000, 1_000_000, 60_000_000,
               "Ethereum's own; about a second of Python at worst for the genesis contracts"),
     Parameter("base_fee", "wei", 1, 1, 1, 10**12, "constant: 0 drifts upward in py-evm and pushes wallets to legacy"),
@@ -54,6 +55,7 @@ TABLE: tuple[Parameter, ...] = (
 class Parameters:
     """Values by name; the units are in TABLE."""
 
+    rules: int
     block_gas_limit: int
     base_fee: int
     max_block_bytes: int

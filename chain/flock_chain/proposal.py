@@ -61,8 +61,9 @@ _NAMES = tuple(field.name for field in fields(Manifest))
 def decode_manifest(data: bytes) -> Manifest:
     """Parse a stranger's manifest; raises InvalidEncoding naming the check."""
     document: Any = codec.decode(data, limit=MAX_MANIFEST_BYTES)
-    if not isinstance(document, dict) or document.get("format") != MANIFEST_FORMAT or document["format"] is True:
-        raise InvalidEncoding(f"manifest: not a manifest of format {MANIFEST_FORMAT}")
+    number = document.get("format") if isinstance(document, dict) else None
+    if type(number) is not int or number != MANIFEST_FORMAT:
+        raise InvalidEncoding(f"manifest: format {number!r:.20}, this release reads format {MANIFEST_FORMAT}")
     if set(document) != {"format", *_NAMES}:
         raise InvalidEncoding(f"manifest: fields differ: {str(sorted(set(document) ^ {'format', *_NAMES}))[:80]}")
     return Manifest(**{name: document[name] for name in _NAMES})

@@ -26,6 +26,7 @@ GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
 def run(arguments: argparse.Namespace) -> int:
     home = Home(arguments.home)
     with home.lock():  # a running peer's home is left as it is; the peer itself takes the lock again for its life
+        home.bring_up_to_date()
         key = home.load_key() if home.key_path.exists() else home.create_key()
         start_logging(home, quiet=arguments.quiet)
         config = merge_arguments(load_config(home), arguments)

@@ -160,11 +160,15 @@ def _finality(outcome: Outcome) -> tuple[float, float]:
 # For a program
 
 
+REPORT_FORMAT = 1
+
+
 def to_report(outcome: Outcome) -> dict[str, Any]:
     p50, p95 = _finality(outcome)
     best = _best_isolated(outcome)[1]
     isolated = _mean_losses(list(outcome.isolated.values()))
     return {
+        "format": REPORT_FORMAT,
         "peers": len(outcome.plan.peers),
         "rounds": outcome.watched.rounds,
         "seed": outcome.plan.seed,

@@ -19,6 +19,7 @@ from flock_chain.errors import FlockError, Unavailable
 
 log = logging.getLogger(__name__)
 
+CONTROL_VERSION = 1
 MAX_LINE_BYTES = 1 << 20  # a status with the longest log of a demo takes a few hundred KB
 MAX_DEPTH = 8  # of a request: parameters, terms, and room to grow
 REQUEST_SECONDS = 30.0  # a view on a busy machine; longer work answers at once and is watched by status
@@ -60,7 +61,10 @@ def _handler(methods: Mapping[str, Method]) -> Callable[[trio.SocketStream], Awa
 
 
 async def _answer(methods: Mapping[str, Method], request: Any) -> dict[str, Any]:
-    name = request.get("method") if isinstance(request, dict) else None
+    request = request if isinstance(request, dict) else {}
+    if request.get("version") != CONTROL_VERSION:
+        return {"error": f"control version {request.get('version')!r:.20}, the running peer speaks {CONTROL_VERSION}"}
+    name = request.get("method")
     if not isinstance(name, str) or name not in methods:
         return {"error": f"no method {name!r}"}
     parameters = request.get("params") or {}
@@ -95,7 +99,9 @@ def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, *
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(timeout)
             client.connect(str(path))
-            client.sendall(json.dumps({"method": method, "params": params}).encode() + b"\n")
+            client.sendall(
+                json.dumps({"version": CONTROL_VERSION, "method": method, "params": params}).encode() + b"\n"
+            )
             with client.makefile("rb") as reader:
                 answer = json.loads(reader.readline(MAX_LINE_BYTES))
     except (OSError, ValueError) as error:

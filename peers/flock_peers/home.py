@@ -12,6 +12,7 @@ from secrets import token_bytes
 from flock_chain.crypto import Key
 from flock_chain.errors import FlockError, Misuse, Refused, Unavailable
 from flock_chain.genesis import MAX_GENESIS_BYTES, Genesis, decode_genesis
+from flock_peers.home_format import HOME_FORMAT, MIGRATIONS, VERSION_FILE, bring_up_to_date, encode_version, read_format
 from flock_peers.store.disk import disk_trouble
 
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
@@ -52,11 +53,22 @@ class Home:
             return path
         return Path(tempfile.gettempdir()) / f"flock-{sha256(os.fsencode(self.path)).hexdigest()[:16]}.sock"
 
+    # Format
+
+    def bring_up_to_date(self) -> int:
+        """Make it a home of this release's format; returns the one that it had. Call it under the lock.
+
+        Raises Refused, naming the reason, for a newer home and for one that cannot be migrated.
+        """
+        return bring_up_to_date(self.path, write_private, MIGRATIONS)
+
     # Key
 
     def create_key(self) -> Key:
         """Make and store a new key; raises Misuse where there is one."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if read_format(self.path) == 0 and not self.key_path.exists() and not self.genesis_path.exists():
+            write_private(self.path / VERSION_FILE, encode_version(HOME_FORMAT))
         key = Key(token_bytes(32))
         try:
             write_private(self.key_path, key.secret.hex().encode() + b"\n", exclusive=True)
@@ -67,6 +79,7 @@ class Home:
         return key
 
     def load_key(self) -> Key:
+        read_format(self.path)
         try:
             mode = self.key_path.stat().st_mode
             text = self.key_path.read_text()
@@ -82,6 +95,7 @@ class Home:
     # Genesis
 
     def load_genesis(self) -> Genesis:
+        read_format(self.path)
         try:
             data = self.genesis_path.read_bytes()
         except FileNotFoundError as error:

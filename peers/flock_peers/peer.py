@@ -58,7 +58,7 @@ class Peer:
         self.host, self.ledger, self.driver, self.contents, self._blobs = host, ledger, driver, contents, blobs
         self.account: Account = key.account
         self.started_at = time.time()
-        self.topic = f"/flock/transactions/{genesis.hash.hex()[:16]}"
+        self.topic = f"/flock/transactions/1/{genesis.hash.hex()[:16]}"
         self.sender = Sender(
             key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._gossip_transaction
         )
@@ -339,6 +339,7 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
     """Everything of a peer, opened in the order of dependence and closed in reverse; raises what is wrong in words."""
     home = Home(settings.home)
     with home.lock():
+        home.bring_up_to_date()
         key, genesis = home.load_key(), home.load_genesis()
         blobs_path: Path = home.folder("blobs")
         store = await trio.to_thread.run_sync(BlobStore, blobs_path, settings.quota_bytes)

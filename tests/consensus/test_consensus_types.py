@@ -179,7 +179,7 @@ def test_a_changed_message_is_refused_or_another_message(message: tuple[Message,
     )
 )
 def test_arbitrary_values_raise_only_what_a_remote_is_blamed_for(value: object) -> None:
-    for prefix in ([], [1], [2], [3], [4]):
+    for prefix in ([], [1], [1, 1], [1, 2], [1, 3], [1, 4], [2]):
         try:
             decode_message(encode([*prefix, *(value if isinstance(value, list) else [value])]), KEYS[0].account)
         except InvalidEncoding:
@@ -189,11 +189,14 @@ def test_arbitrary_values_raise_only_what_a_remote_is_blamed_for(value: object) 
 def test_bounds_of_the_wire_are_refused() -> None:
     vote = sign_vote(KEYS[0], Kind.NOTARIZE, 9, 1, X)
     fields = decode(encode_message(vote))
-    for position, wrong in [(1, 5), (1, True), (2, 0), (2, 1 << 53), (3, 0), (3, 1 << 31), (4, b"x"), (5, b"x")]:
+    wrongs = [(0, 2), (0, True), (1, 5), (1, True), (2, 5), (2, True), (3, 0), (3, 1 << 53), (4, 0), (4, 1 << 31)]
+    for position, wrong in [*wrongs, (5, b"x"), (6, b"x")]:
         changed = [*fields]
         changed[position] = wrong
         with pytest.raises(InvalidEncoding):
             decode_message(encode(changed), KEYS[0].account)
+    with pytest.raises(InvalidEncoding, match="version 2, this peer speaks 1"):
+        decode_message(encode([2, *fields[1:]]), KEYS[0].account)
     with pytest.raises(InvalidEncoding):
         decode_message(bytes(2 << 20), KEYS[0].account)
 

@@ -203,6 +203,7 @@ async def test_bad_messages_are_named_dropped_and_do_not_stop_the_loop(
             b"\xff" * 100,
             encode([9, 1]),
             encode([1, 1, 2]),
+            encode([2, 4, height, 1]),
             encode_message(stolen),
             encode_message(certificate),
             encode_message(proposal, encode([1, 2, 3])),

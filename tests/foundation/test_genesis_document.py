@@ -59,10 +59,11 @@ ROW = ["01" * 20, "5", "03" * 32]
 @pytest.mark.parametrize(
     ("change", "check"),
     [
-        ({"format": 2}, "format 1"),
-        ({"extra": 1}, "format 1"),
-        ({"format": True}, "canonical"),
-        ({"format": 1.0}, "canonical"),
+        ({"format": 1}, "format 1, this release reads format 2"),
+        ({"format": 3}, "format 3, this release reads format 2"),
+        ({"extra": 1}, "format 2"),
+        ({"format": True}, "format 2"),
+        ({"format": 2.0}, "canonical"),
         ({"network": ""}, "network"),
         ({"network": "x" * 65}, "network"),
         ({"network": 5}, "network"),

@@ -71,7 +71,7 @@ async def test_a_stock_libp2p_peer_understands_us_and_we_it() -> None:
         a.on_request("/ask/1", double)
         async with _open_stock_host(50, a) as stock:
             hello = await stock.new_stream(peer_id_of(key(1)), [HELLO])
-            await hello.write(encode_frame(Hello(VERSION, GENESIS_HASH, ()).encode()))
+            await hello.write(encode_frame(Hello(VERSION, GENESIS_HASH, bytes(32), ()).encode()))
             (length,) = struct.unpack(">I", await _read(hello, 4))
             assert decode_hello(await _read(hello, length)).genesis_hash == GENESIS_HASH
             stream = await stock.new_stream(peer_id_of(key(1)), [PROTOCOL])

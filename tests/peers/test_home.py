@@ -93,11 +93,12 @@ def test_control_answers_its_owner_and_refuses_what_it_does_not_know(tmp_path: P
 @pytest.mark.parametrize(
     "line",
     [
-        b'{"method": "echo", "params": [1]}\n',
-        b'{"method": "fails"}\n',
+        b'{"version": 1, "method": "echo", "params": [1]}\n',
+        b'{"version": 1, "method": "fails"}\n',
         b"[" * 200_000 + b"\n",
-        b'{"method": "odd"}\n',
+        b'{"version": 1, "method": "odd"}\n',
         b"\xff\n",
+        b'{"version": 2, "method": "echo"}\n',
         b"no line",
     ],
 )

@@ -90,7 +90,7 @@ async def open_attacker(number: int, victim: Host, *, hello: bool = True) -> Asy
         link = await stack.dial(parse_address(victim.address))
         if hello:
             stream = await link.open(HELLO)
-            await stream.write_frame(Hello(VERSION, victim.genesis_hash, ()).encode())
+            await stream.write_frame(Hello(VERSION, victim.genesis_hash, bytes(32), ()).encode())
             assert await stream.read_frame(4096, 5) is not None
             link.admitted.set()
         yield link

@@ -55,7 +55,7 @@ def changed(**values: Any) -> bytes:
     ("values", "message"),
     [
         ({"seed": b"short"}, "seed is 32 bytes"),
-        ({"format": 2}, "format 1"),
+        ({"format": 2}, "format 2, this release reads format 1"),
         ({"budget__steps": 0}, "steps"),
         ({"budget__steps": True}, "steps"),
         ({"budget__lr_millionths": 10**7}, "lr_millionths"),

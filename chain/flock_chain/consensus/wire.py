@@ -1,6 +1,6 @@
 """The bytes of consensus messages: bounded, canonical, strict. Parses; checks no signature.
 
-A vote and a proposal carry no signer: it is whoever the transport says sent them.
+A vote and a proposal carry no signer: it is whoever the transport says sent them. Every message begins with a version.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from flock_chain.crypto import SIGNATURE_BYTES, Account
 from flock_chain.errors import InvalidEncoding
 
 MAX_CERTIFICATE_BYTES = 128 + MAX_VALIDATORS * SIGNATURE_BYTES
+MESSAGE_VERSION = 1
 _VOTE, _PROPOSAL, _CERTIFICATE, _STATUS = 1, 2, 3, 4
 
 
@@ -84,15 +85,16 @@ def encode_message(message: Message, body: bytes = b"") -> bytes:
     match message:
         case Vote():
             v = message
-            return encode([_VOTE, int(v.kind), v.height, v.view, v.block_id, v.signature])
+            return encode([MESSAGE_VERSION, _VOTE, int(v.kind), v.height, v.view, v.block_id, v.signature])
         case Proposal():
             v = message.vote
             certificates = [_certificate_fields(certificate) for certificate in message.certificates]
-            return encode([_PROPOSAL, v.height, v.view, v.parent_view, v.block_id, v.signature, certificates, body])
+            fields = [v.height, v.view, v.parent_view, v.block_id, v.signature, certificates, body]
+            return encode([MESSAGE_VERSION, _PROPOSAL, *fields])
         case Certificate():
-            return encode([_CERTIFICATE, _certificate_fields(message)])
+            return encode([MESSAGE_VERSION, _CERTIFICATE, _certificate_fields(message)])
         case Status():
-            return encode([_STATUS, message.height, message.view])
+            return encode([MESSAGE_VERSION, _STATUS, message.height, message.view])
 
 
 def _parse_vote(fields: list[Any], sender: Account) -> Vote:
@@ -135,15 +137,17 @@ def _parse_status(fields: list[Any]) -> Status:
 def decode_message(data: bytes, sender: Account, *, limit: int = MAX_DECODED_BYTES) -> tuple[Message, bytes]:
     """The message and the body beside it (empty if none); raises InvalidEncoding for anything else."""
     value = decode(data, limit=limit)
-    if not isinstance(value, list) or not value or not isinstance(value[0], int):
-        raise InvalidEncoding("consensus message: not a list that starts with its type")
+    if not isinstance(value, list) or len(value) < 2 or type(value[0]) is not int or type(value[1]) is not int:
+        raise InvalidEncoding("consensus message: not a list that starts with its version and its type")
+    if value[0] != MESSAGE_VERSION:
+        raise InvalidEncoding(f"consensus message: version {value[0]}, this peer speaks {MESSAGE_VERSION}")
     parsers: dict[int, Callable[[list[Any]], tuple[Message, bytes]]] = {
         _VOTE: lambda fields: (_parse_vote(fields, sender), b""),
         _PROPOSAL: lambda fields: _parse_proposal(fields, sender),
         _CERTIFICATE: lambda fields: (_parse_certificate(_rows(fields, 1, "certificate message")[0]), b""),
         _STATUS: lambda fields: (_parse_status(fields), b""),
     }
-    parse = parsers.get(value[0])
+    parse = parsers.get(value[1])
     if parse is None:
-        raise InvalidEncoding(f"consensus message: unknown type {value[0]}")
-    return parse(value[1:])
+        raise InvalidEncoding(f"consensus message: unknown type {value[1]}")
+    return parse(value[2:])

@@ -7,7 +7,15 @@ import trio
 
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network import requests
-from flock_peers.network.hello import HELLO, MAX_HELLO_BYTES, VERSION, Hello, check_hello, decode_hello
+from flock_peers.network.hello import (
+    HELLO,
+    MAX_HELLO_BYTES,
+    VERSION,
+    Hello,
+    check_hello,
+    decode_hello,
+    explain_upgrades,
+)
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
 
@@ -18,14 +26,21 @@ class Handshake:
     """`admit(link, theirs)` is called once both sides are known to be on the same chain."""
 
     def __init__(
-        self, genesis_hash: bytes, genesis_document: bytes | None, limits: Limits,
+        self, genesis_hash: bytes, genesis_document: bytes | None, upgrades_hash: bytes, limits: Limits,
         listen: Callable[[Link], str], admit: Callable[[Link, Hello], None],
     ) -> None:  # fmt: skip
         self._genesis_hash, self._document, self._limits = genesis_hash, genesis_document, limits
-        self._listen, self._admit = listen, admit
+        self._upgrades_hash = upgrades_hash
+        self._listen, self._tell_host = listen, admit
 
     def _ours(self, link: Link) -> bytes:
-        return Hello(VERSION, self._genesis_hash, (self._listen(link),)).encode()
+        return Hello(VERSION, self._genesis_hash, self._upgrades_hash, (self._listen(link),)).encode()
+
+    def _admit(self, link: Link, theirs: Hello) -> None:
+        difference = explain_upgrades(theirs, self._upgrades_hash, link.account, link.remote)
+        if difference:
+            log.warning(difference)
+        self._tell_host(link, theirs)
 
     async def say(self, link: Link) -> None:
         """The dialer's side. Raises InvalidRemote (another network, another version) or Unavailable."""

@@ -1,4 +1,7 @@
-"""The handshake after the handshake: both sides say which chain they are on and where they listen. Pure encoding."""
+"""The handshake after the handshake: both sides say which chain and upgrades they follow, and where they listen.
+
+Pure encoding. The version is read before any other field, so that who speaks another one is told so.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +13,7 @@ from flock_peers.network.identity import MAX_ADDRESS_CHARACTERS, Address, parse_
 HELLO = "/flock/hello/1"
 GENESIS = "/flock/genesis/1"  # answered before hello: a joiner does not know the genesis yet
 PEERS = "/flock/peers/1"
-VERSION = 1
+VERSION = 2  # 1: without the upgrade schedule
 MAX_HELLO_BYTES = 4096
 MAX_LISTEN = 4
 
@@ -19,22 +22,36 @@ MAX_LISTEN = 4
 class Hello:
     version: int
     genesis_hash: bytes
+    upgrades_hash: bytes  # of the upgrade schedule that is installed
     listen: tuple[str, ...]
 
     def encode(self) -> bytes:
-        return encode({"genesis": self.genesis_hash, "listen": list(self.listen), "version": self.version})
+        return encode(
+            {
+                "genesis": self.genesis_hash,
+                "listen": list(self.listen),
+                "upgrades": self.upgrades_hash,
+                "version": self.version,
+            }
+        )
 
 
 def decode_hello(data: bytes) -> Hello:
+    """Of another version nothing but the number is read; `check_hello` refuses it."""
     value = decode(data, limit=MAX_HELLO_BYTES)
-    if not isinstance(value, dict) or set(value) != {"genesis", "listen", "version"}:
+    version = value.get("version") if isinstance(value, dict) else None
+    if type(version) is not int:
+        raise InvalidEncoding("hello: without a version")
+    if version != VERSION:
+        return Hello(version, bytes(32), bytes(32), ())
+    if set(value) != {"genesis", "listen", "upgrades", "version"}:
         raise InvalidEncoding("hello: wrong fields")
-    genesis, listen, version = value["genesis"], value["listen"], value["version"]
-    if not isinstance(genesis, bytes) or len(genesis) != 32 or type(version) is not int:
-        raise InvalidEncoding("hello: wrong genesis hash or version")
+    genesis, upgrades, listen = value["genesis"], value["upgrades"], value["listen"]
+    if any(not isinstance(digest, bytes) or len(digest) != 32 for digest in (genesis, upgrades)):
+        raise InvalidEncoding("hello: wrong genesis hash or hash of the upgrade schedule")
     if not isinstance(listen, list) or len(listen) > MAX_LISTEN or not all(isinstance(x, str) for x in listen):
         raise InvalidEncoding(f"hello: listen addresses are no list of at most {MAX_LISTEN} texts")
-    return Hello(version, genesis, tuple(listen))
+    return Hello(version, genesis, upgrades, tuple(listen))
 
 
 def check_hello(theirs: Hello, genesis_hash: bytes, account: Account, remote: str) -> None:
@@ -47,6 +64,18 @@ def check_hello(theirs: Hello, genesis_hash: bytes, account: Account, remote: st
             f"{who} is on another network: its genesis hash is 0x{theirs.genesis_hash.hex()}, "
             f"this peer's is 0x{genesis_hash.hex()}; check the bootstrap address and the genesis file"
         )
+
+
+def explain_upgrades(theirs: Hello, upgrades_hash: bytes, account: Account, remote: str) -> str:
+    """What both operators should know; empty where the same schedule is installed. No reason to part: not everybody
+    installs it in the same minute."""
+    if theirs.upgrades_hash == upgrades_hash:
+        return ""
+    return (
+        f"peer 0x{account.hex()} at {remote} has another upgrade schedule (0x{theirs.upgrades_hash.hex()}, this peer's "
+        f"is 0x{upgrades_hash.hex()}): from the first epoch in which they differ one of the two cannot follow the "
+        "chain; compare them with `flock_p2p upgrade`"
+    )
 
 
 def listen_addresses(theirs: Hello, account: Account) -> list[Address]:

@@ -55,6 +55,7 @@ class Host:
     def __init__(
         self, key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits, *, announce: str | None,
         bootstrap: Sequence[str], known_peers: Path | None, genesis_document: bytes | None,
+        upgrades_hash: bytes = bytes(32),
     ) -> None:  # fmt: skip
         if len(genesis_hash) != 32:
             raise Misuse("host: a genesis hash is 32 bytes")
@@ -66,7 +67,12 @@ class Host:
         self._announce = announce
         self._table = PeerTable(limits, trio.current_time)
         self._handshake = Handshake(
-            genesis_hash, genesis_document, limits, lambda link: str(self._address_for(link)), self._admit
+            genesis_hash,
+            genesis_document,
+            upgrades_hash,
+            limits,
+            lambda link: str(self._address_for(link)),
+            self._admit,
         )
         self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer}
         if genesis_document is not None:
@@ -417,7 +423,7 @@ def _check_listen(listen: tuple[str, int]) -> None:
 async def open_host(
     key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits | None = None, *,
     announce: str | None = None, bootstrap: Sequence[str] = (), known_peers: Path | None = None,
-    genesis_document: bytes | None = None,
+    genesis_document: bytes | None = None, upgrades_hash: bytes = bytes(32),
 ) -> AsyncIterator[Host]:  # fmt: skip
     """A running host. `listen`: (ip, port), port 0 for any. `announce`: the ip or name that others dial.
 
@@ -426,7 +432,7 @@ async def open_host(
     """
     host = Host(
         key, listen, genesis_hash, limits or Limits(), announce=announce, bootstrap=bootstrap,
-        known_peers=known_peers, genesis_document=genesis_document,
+        known_peers=known_peers, genesis_document=genesis_document, upgrades_hash=upgrades_hash,
     )  # fmt: skip
     listener = await open_listener(*listen)
     failure: BaseException | None = None

@@ -102,8 +102,11 @@ def decode_document(data: bytes) -> TaskDocument:
     """Parse a stranger's document; raises InvalidEncoding naming the check."""
     value = decode(data)
     keys = {"format", "name", "base", "lora", "budget", "numbers", "layout", "seed"}
-    if not isinstance(value, dict) or set(value) != keys or value["format"] != DOCUMENT_FORMAT:
-        raise InvalidEncoding(f"task document: not of format {DOCUMENT_FORMAT}")
+    number = value.get("format") if isinstance(value, dict) else None
+    if type(number) is not int or number != DOCUMENT_FORMAT:
+        raise InvalidEncoding(f"task document: format {number!r:.20}, this release reads format {DOCUMENT_FORMAT}")
+    if set(value) != keys:
+        raise InvalidEncoding(f"task document: fields differ: {str(sorted(set(value) ^ keys))[:80]}")
     if not isinstance(value["name"], str) or not 0 < len(value["name"]) <= MAX_NAME_CHARACTERS:
         raise InvalidEncoding(f"task document: a name has 1 to {MAX_NAME_CHARACTERS} characters")
     if not isinstance(value["seed"], bytes) or len(value["seed"]) != 32:
