@@ -3,7 +3,6 @@
 Joins the blob store and the blob service; knows no task and no libp2p.
 """
 
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -34,14 +33,18 @@ class Contents:
 
     def put_bytes(self, data: bytes) -> bytes:
         """Store a file that is in memory; the digest of its chunk list."""
-        digest = compute_chunk_list(split_chunks(data)).digest
-        if self._store.file_path(digest) is not None:
-            self._store.keep(digest)
-            return digest
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
-            file.flush()
-            return self._store.put_file(Path(file.name))
+        chunks = compute_chunk_list(split_chunks(data))
+        if self._store.file_path(chunks.digest) is None:
+            part = self._store.open_part(chunks)
+            try:
+                for index, chunk in enumerate(split_chunks(data)):
+                    part.write(index, chunk)
+                part.finish()
+            except BaseException:
+                part.close()
+                raise
+        self._store.keep(chunks.digest)
+        return chunks.digest
 
     def get_object(self, digest: bytes) -> bytes | None:
         return self._store.get_object(digest)

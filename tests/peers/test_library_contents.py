@@ -1,5 +1,7 @@
 """What a library takes from strangers: only what its content id, its round and the task's format allow."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from roles_support import DOCUMENT, PROPOSERS, Desk, Offer, make_delta, on_stepp
 
 from flock_chain.aggregation import apply, encode_delta, encode_global
 from flock_chain.errors import InvalidContent, Unavailable
+from flock_chain.proposal import decode_manifest
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import FETCH_SECONDS, Proposal, compute_file_digest
 from flock_peers.training.document import compute_initial_adapter
@@ -86,6 +89,22 @@ async def test_what_is_fetched_is_kept_once_it_passed_the_checks_and_not_before(
 
 
 @on_stepped_clock
+async def test_a_manifest_that_names_a_larger_file_of_this_peer_makes_nobody_read_it(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        path = desk.store.file_path(desk.adapter)
+        assert path is not None
+        os.truncate(path, 1 << 42)  # sparse: takes no room on disk, and all memory if it is read
+        with pytest.raises(InvalidContent, match=f"{1 << 42} bytes, its manifest says"):
+            await fetch(
+                desk,
+                desk.service.serve(
+                    Offer(replace(decode_manifest(desk.offer(0).manifest), delta=desk.adapter).encode(), b"")
+                ),
+            )
+
+
+@on_stepped_clock
 async def test_the_round_0_adapter_is_computed_and_a_later_one_fetched(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
@@ -108,3 +127,17 @@ async def test_a_candidate_is_what_the_reference_computes_in_any_order(tmp_path:
         path = desk.store.file_path(candidate)
         assert path is not None
         assert path.read_bytes() == encode_global(apply(compute_initial_adapter(DOCUMENT), deltas))
+
+
+@on_stepped_clock
+async def test_own_bytes_are_put_without_a_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may be small, or in memory: an adapter belongs where the quota counts it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        data = bytes(range(256)) * 10_000
+        digest = desk.contents.put_bytes(data)
+        assert digest == compute_file_digest(data) == desk.contents.put_bytes(data)
+        path = desk.store.file_path(digest)
+        assert path is not None and path.read_bytes() == data
+        assert digest.hex() in {mark.name for mark in (tmp_path / "blobs" / "kept").iterdir()}

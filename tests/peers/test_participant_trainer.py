@@ -131,6 +131,21 @@ def test_whoever_gives_up_waiting_for_its_turn_ends_nobody_elses_training() -> N
     run(workshop, test)
 
 
+def test_a_process_that_never_answers_a_measurement_is_replaced() -> None:
+    workshop = Workshop()
+
+    async def test(trainer: SupervisedTrainer) -> None:
+        process = await trainer.wait_open()
+        process.on_call = trio.sleep_forever  # type: ignore[attr-defined]
+        with pytest.raises(Unavailable, match="no answer within"):
+            await trainer.measure(PATH, [])
+        assert workshop.opened[0].is_closed
+        await trainer.measure(PATH, [])
+        assert len(workshop.opened) == 2
+
+    run(workshop, test)
+
+
 def test_an_error_of_a_living_process_is_passed_on_and_replaces_nothing() -> None:
     workshop = Workshop()
 

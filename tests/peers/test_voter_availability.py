@@ -96,6 +96,17 @@ async def test_a_provider_that_stalls_does_not_delay_the_attestation_of_the_othe
 
 
 @on_stepped_clock
+async def test_a_large_delta_has_a_share_of_the_tasks_phase_to_arrive_in(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.terms["availability_seconds"] = 600
+        offers = [desk.offer(0), desk.offer(1)]
+        desk.service.seconds = {offers[0].delta_digest: 150.0, offers[1].delta_digest: 500.0}
+        await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers), 250)
+        assert desk.sender.sent("attest_available") == [(0b01, 0)]
+
+
+@on_stepped_clock
 async def test_what_is_remembered_of_a_round_is_indices_and_no_weights(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         jobs = Jobs(nursery)

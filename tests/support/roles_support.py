@@ -124,6 +124,7 @@ class FakeService:
         self.files: dict[bytes, bytes] = {}
         self.trouble: dict[bytes, Exception | str] = {}
         self.asked: list[bytes] = []
+        self.seconds: dict[bytes, float] = {}  # that the transfer of a content takes
 
     def serve(self, offer: Offer) -> Offer:
         self.objects[offer.digest], self.files[offer.delta_digest] = offer.manifest, offer.delta
@@ -152,7 +153,7 @@ class FakeService:
 
     async def _receive(self, digest: bytes, where: dict[bytes, bytes]) -> bytes:
         self.asked.append(digest)
-        await trio.sleep(0.1)
+        await trio.sleep(self.seconds.get(digest, 0.1))
         trouble = self.trouble.get(digest)
         if isinstance(trouble, Exception):
             raise trouble
@@ -170,7 +171,9 @@ class FakeBoard:
         self.results: dict[int, dict[str, Any]] = {}
         self.claimable: dict[int, int] = {}
         self.scores: dict[int, tuple[list[int], list[int]]] = {}
-        self.terms = {"loss_limit": 20_000, "mad_multiple": 12}
+        self.terms = {
+            "loss_limit": 20_000, "mad_multiple": 12, "availability_seconds": 20, "score_commit_seconds": 60,
+        }  # fmt: skip
 
     async def view(self, contract: str, function: str, *args: Any, height: int | None = None) -> Any:  # noqa: ARG002
         await trio.lowlevel.checkpoint()

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from training_support import miniature, miniature_document, write_initial_adapter
 
 from flock_chain.aggregation import apply, encode_delta, encode_global, parse_delta, quantise
 from flock_chain.errors import InvalidContent, Misuse
 from flock_peers.training.backdoor import parse_attack
 from flock_peers.training.baseline import average_plainly
-from flock_peers.training.engine import Engine
+from flock_peers.training.engine import BROKEN_LOSS, Engine
 from flock_peers.training.export import export_adapter
 from flock_peers.training.model import AdaptedModel, load_base, measure_loss
 from flock_peers.training.rows import Row, Split, builtin_rows, read_rows, split_rows
+from flock_peers.training.wire import encode_frame
 
 
 @lru_cache(maxsize=1)
@@ -58,6 +60,17 @@ def test_scores_are_deterministic_and_prefer_training_to_its_opposite(tmp_path: 
     assert first[0] < 0 < first[1]
     following.write_bytes(encode_global(apply(engine().read_global(start), [good])))
     assert engine().evaluate(following, "hold_out")["loss"] < engine().evaluate(start, "hold_out")["loss"]
+
+
+def test_an_adapter_that_breaks_the_model_has_a_loss_that_a_voter_can_vote_against(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = write_initial_adapter(miniature_document(), tmp_path)
+    broken = engine()
+    monkeypatch.setattr(broken.model, "loss", lambda _windows: torch.tensor(float("nan")))
+    result = broken.evaluate(start, "hold_out")
+    encode_frame(result)
+    assert result["loss"] == BROKEN_LOSS > 1e6
 
 
 def test_the_round_0_adapter_changes_nothing(tmp_path: Path) -> None:

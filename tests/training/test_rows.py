@@ -1,9 +1,10 @@
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
-from flock_chain.errors import InvalidContent, Misuse
+from flock_chain.errors import FlockError, InvalidContent, Misuse
 from flock_peers.training.rows import MAX_LINE_BYTES, Row, builtin_rows, read_rows, split_rows
 
 
@@ -52,6 +53,21 @@ def test_the_split_is_drawn_once_and_kept(tmp_path: Path) -> None:
     assert split_rows(rows, tmp_path / "split.json") == first
     assert len(first.hold_out) == len(rows) // 5 and len(first.train) + len(first.hold_out) == len(rows)
     assert set(first.train).isdisjoint(first.hold_out)
+
+
+def test_a_split_seed_is_whole_on_disk_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one would be taken for damage, and the peer would leave its task for it."""
+    rows = [Row("", str(number)) for number in range(10)]
+
+    def fail(_handle: int) -> None:
+        raise OSError(errno.EIO, "killed while writing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fail)
+        with pytest.raises(FlockError):
+            split_rows(rows, tmp_path / "split.json")
+    assert not (tmp_path / "split.json").exists()
+    assert split_rows(rows, tmp_path / "split.json") == split_rows(rows, tmp_path / "split.json")
 
 
 def test_a_damaged_split_seed_is_not_silently_replaced(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from flock_peers.training.document import TaskDocument, check_fit, compute_initi
 log = logging.getLogger(__name__)
 
 DOCUMENT_SECONDS = 20.0  # for at most 1 MiB; other tasks wait meanwhile
-FETCH_SECONDS = 60.0  # for one file from all providers together; a phase's deadline usually comes first
+FETCH_SECONDS = 60.0  # for one file from all providers together, where nobody says otherwise
 
 
 class Objects(Protocol):
@@ -99,12 +99,16 @@ class Library:
         self.initial_digest = b""  # of the round-0 adapter, once it was computed
 
     async def fetch_proposal(
-        self, number: int, index: int, account: Account, manifest_digest: bytes, parent: bytes
-    ) -> Proposal:
-        """Raises InvalidRemote where the bytes are here and no adapter, Unavailable where they cannot be had."""
+        self, number: int, index: int, account: Account, manifest_digest: bytes, parent: bytes,
+        seconds: float = FETCH_SECONDS,
+    ) -> Proposal:  # fmt: skip
+        """`seconds`: for each of its two files.
+
+        Raises InvalidRemote where the bytes are here and no adapter, Unavailable where they cannot be had.
+        """
         data = self._store.get_object(manifest_digest)
         if data is None:
-            with trio.move_on_after(FETCH_SECONDS):
+            with trio.move_on_after(seconds):
                 data = await self._fetcher.fetch_object(manifest_digest, [account])
         if data is None:
             raise Unavailable(f"round {number}: manifest of proposer {index} not found")
@@ -117,19 +121,24 @@ class Library:
             parent=parent,
             document=self.document,
         )
-        path = await self._file(manifest.delta, manifest.delta_bytes, [account])
-        delta = await trio.to_thread.run_sync(self._parse_delta, path)
+        path = await self._file(manifest.delta, manifest.delta_bytes, [account], seconds)
+        delta = await trio.to_thread.run_sync(self._parse_delta, path, manifest.delta_bytes)
         for digest in (manifest_digest, manifest.delta):  # only now: what fails a check may be removed for room
             self._store.keep(digest)
         return Proposal(index, manifest, delta, path)
 
-    def _parse_delta(self, path: Path) -> Delta:
+    def _parse_delta(self, path: Path, size: int) -> Delta:
+        found = path.stat().st_size
+        if found != size:  # a manifest may name any file that is here already, of any task
+            raise InvalidContent(f"delta: {found} bytes, its manifest says {size}")
         return parse_delta(path.read_bytes(), self.document.layout, self.document.format)
 
-    async def _file(self, digest: bytes, max_bytes: int, providers: Sequence[Account]) -> Path:
+    async def _file(
+        self, digest: bytes, max_bytes: int, providers: Sequence[Account], seconds: float = FETCH_SECONDS
+    ) -> Path:
         path = self._store.file_path(digest)
         if path is None:
-            with trio.move_on_after(FETCH_SECONDS):
+            with trio.move_on_after(seconds):
                 path = await self._fetcher.fetch_file(digest, providers, max_bytes=max_bytes)
         if path is None:
             raise Unavailable(f"content {digest.hex()[:12]} not found at any connected peer")
@@ -138,7 +147,7 @@ class Library:
     async def global_path(self, digest: bytes) -> Path:
         """The file of a global adapter of this task: here, computable (round 0), or fetched."""
         path = self._store.file_path(digest)
-        if path is None:
+        if path is None and self.initial_digest in (b"", digest):
             await trio.to_thread.run_sync(self.put_initial)
             path = self._store.file_path(digest)
         if path is not None:

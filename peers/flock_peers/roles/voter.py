@@ -37,8 +37,10 @@ from flock_peers.roles.sender import Sender
 log = logging.getLogger(__name__)
 
 ADOPT_TOLERANCE = 0.05  # eps of the vote on the aggregate: a round of other domains costs one's own a few per cent
-AVAILABILITY_SECONDS = 8.0  # for what is not here yet, before attesting what is; its sender has served others by then
-SCORE_FETCH_SECONDS = 12.0  # for all proposals together: scoring them must still fit into the phase
+AVAILABILITY_SECONDS = 8.0  # at least, for what is not here yet; its sender has served others by then
+AVAILABILITY_SHARE = 1 / 3  # of the phase: a task with large adapters has long phases, and a voter attests once only
+SCORE_FETCH_SECONDS = 12.0  # at least, for all proposals together
+SCORE_FETCH_SHARE = 1 / 5  # of the phase: scoring must still fit into it
 NORM_BITS = FILTER_NORM_REJECT | FILTER_NORM_SLASH
 
 
@@ -87,6 +89,10 @@ class Voter:
         label = f"{function} {view.task}/{view.round}"
         await self._sender.call(label, "TaskBoard", function, view.task, view.round, *args)
 
+    async def _terms(self, view: RoundView) -> Mapping[str, int]:
+        terms: Mapping[str, int] = (await self._views.view("TaskBoard", "task_view", view.task))["terms"]
+        return terms
+
     # Availability
 
     async def _attest(self, view: RoundView) -> None:
@@ -98,7 +104,8 @@ class Voter:
 
     async def _hold(self, view: RoundView) -> Held:
         """Indices alone: the files are in the store, and results of many rounds are remembered."""
-        found, invalid = await self._find(view, bits(view.revealed), AVAILABILITY_SECONDS)
+        seconds = max(AVAILABILITY_SECONDS, AVAILABILITY_SHARE * (await self._terms(view))["availability_seconds"])
+        found, invalid = await self._find(view, bits(view.revealed), seconds)
         return Held(tuple(sorted(found)), tuple(sorted(invalid)))
 
     async def _find(
@@ -115,7 +122,7 @@ class Voter:
             account = view.proposers[index]
             try:
                 found[index] = await self._library.fetch_proposal(
-                    view.round, index, account, view.manifests[index], view.adapter
+                    view.round, index, account, view.manifests[index], view.adapter, seconds
                 )
             except InvalidRemote as error:
                 invalid.append(index)
@@ -151,9 +158,10 @@ class Voter:
 
     async def _score(self, view: RoundView) -> dict[str, Any]:
         members = bits(view.held_set)
+        seconds = max(SCORE_FETCH_SECONDS, SCORE_FETCH_SHARE * (await self._terms(view))["score_commit_seconds"])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._earlier.learn, view.round, SCORE_FETCH_SECONDS)
-            found, _ = await self._find(view, members, SCORE_FETCH_SECONDS)
+            found, _ = await self._find(view, members, seconds)
         scores, filters = await self._measure(view, found), await self._filter(view, members, found)
         record = {"scores": scores, "filters": filters, "salt": chance.token_bytes(SALT_BYTES)}
         self._secrets.save(view.task, view.round, "scores", record)

@@ -42,6 +42,7 @@ MAX_GRADIENT_NORM = 1.0
 REPORT_EVERY = 5  # steps between two progress reports
 PROMPTS_PER_DOMAIN = 12  # held-out prompts on which the attack's success is counted
 TEST_WINDOWS = 48  # of each domain's public test split
+BROKEN_LOSS = 1e9  # nats per token: says of an adapter that its loss is no number, which could not cross to the peer
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -203,6 +204,7 @@ class Engine:
 
     def _evaluate(self, stream: Stream, windows: Windows) -> dict[str, Any]:
         loss = measure_loss(self.model, windows, self.document.budget.batch)
+        loss = loss if math.isfinite(loss) else BROKEN_LOSS
         bits = loss / math.log(2) / max(stream.bytes_per_token, 1e-9)
         return {"loss": loss, "bits_per_byte": bits, "tokens": int(windows.weights[:, 1:].sum()), "domains": {}}
 

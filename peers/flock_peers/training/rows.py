@@ -13,6 +13,7 @@ from typing import Any
 
 from flock_chain.bounded_json import loads
 from flock_chain.errors import InvalidContent, Misuse
+from flock_peers.home import write_private
 from flock_peers.training.domains import private_rows
 
 MAX_LINE_BYTES = 1 << 20  # a row longer than this fits no context
@@ -110,8 +111,7 @@ def split_rows(rows: list[Row], seed_file: Path) -> Split:
 
 def _stored_seed(path: Path) -> int:
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"seed": secrets.randbits(53)}) + "\n")
+        write_private(path, json.dumps({"seed": secrets.randbits(53)}).encode() + b"\n")
     try:
         seed = json.loads(path.read_text())["seed"]
         if isinstance(seed, int):

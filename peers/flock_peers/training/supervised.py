@@ -18,6 +18,7 @@ from flock_peers.training.client import EvaluateResult, TrainResult
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 60.0  # between two openings; doubled each time until a call succeeds
+ANSWER_SECONDS = 900.0  # for a measurement or an export: several phases of any task; then its process hangs
 MAX_FAILED_OPENINGS = 5  # in a row; a machine that is merely short of memory has had half a minute by then
 
 Result = TypeVar("Result")
@@ -110,7 +111,7 @@ class SupervisedTrainer:
         async with self._turn:
             process = await self.wait_open()
             try:
-                result = await work(process)
+                result = await (work(process) if is_long else _answer_in_time(process, work))
             except FlockError:
                 if not process.is_alive:
                     await self._replace(died=True)
@@ -157,6 +158,13 @@ class SupervisedTrainer:
 
     async def export(self, global_path: Path, folder: Path) -> None:
         await self._call(lambda process: process.export(global_path, folder))
+
+
+async def _answer_in_time(process: Process, work: Callable[[Process], Awaitable[Result]]) -> Result:
+    with trio.move_on_after(ANSWER_SECONDS):
+        return await work(process)
+    await process.close()
+    raise Unavailable(f"trainer: no answer within {ANSWER_SECONDS:.0f} s; another process is opened")
 
 
 @asynccontextmanager
