@@ -8,16 +8,15 @@ import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from flock_chain.crypto import Account, Key
-from flock_chain.errors import FlockError, InvalidRemote, InvalidSignature, Misuse, Unavailable
-from flock_peers.network import requests
+from flock_chain.errors import Misuse, Unavailable
 from flock_peers.network.addresses import AddressBook
+from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
 from flock_peers.network.gossip import Gossip, GossipHandler, Topic, Validator
 from flock_peers.network.handshake import Handshake
@@ -26,27 +25,16 @@ from flock_peers.network.identity import Address, make_address, parse_address, p
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
 from flock_peers.network.listener import open_listener
-from flock_peers.network.messages import Outbox, receive
-from flock_peers.network.peer_table import Peer, PeerTable
+from flock_peers.network.messenger import MessageHandler, Messenger, RequestHandler
+from flock_peers.network.peer_table import PeerTable
 from flock_peers.network.stack import Stack, StreamHandler, contained
 
 log = logging.getLogger(__name__)
 
-MessageHandler = Callable[[Account, bytes], Awaitable[None]]
-RequestHandler = Callable[[Account, bytes], Awaitable[bytes]]
 PeerHandler = Callable[[Account], Awaitable[None]]
 
 _RESTART_SECONDS, _RESTART_SECONDS_MAX = 0.2, 10.0
 _OPEN_PROTOCOLS = frozenset({HELLO, GENESIS, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"})
-
-
-@dataclass
-class Counters:
-    messages_sent: int = 0
-    messages_received: int = 0
-    messages_dropped: int = 0  # ours, because a queue was full or the peer was gone
-    peers_misbehaved: int = 0
-    restarts: int = 0
 
 
 class Host:
@@ -66,6 +54,11 @@ class Host:
         self._listen_host, self._port = listen
         self._announce = announce
         self._table = PeerTable(limits, trio.current_time)
+        self._conduct = Conduct(self._table, limits, self.counters)
+        self._messenger = Messenger(
+            self._table, limits, self.counters, self._conduct,
+            lambda task, peer, outbox: self._nursery.start_soon(contained, task, peer, outbox),
+        )  # fmt: skip
         self._handshake = Handshake(
             genesis_hash,
             genesis_document,
@@ -112,11 +105,6 @@ class Host:
     def is_connected(self, account: Account) -> bool:
         return self._table.is_connected(account)
 
-    def remote_of(self, account: Account) -> str | None:
-        """ip:port of the connection to a peer, for people to read."""
-        link = self._table.newest_link(account)
-        return link.remote if link else None
-
     def on_connected(self, handler: PeerHandler) -> None:
         self._on_connected.append(handler)
 
@@ -125,10 +113,6 @@ class Host:
 
     async def wait_for_peers(self, count: int) -> None:
         while len(self.connected()) < count:
-            await self._table.wait_changed()
-
-    async def wait_disconnected(self, account: Account) -> None:
-        while self.is_connected(account):
             await self._table.wait_changed()
 
     # --- connections
@@ -206,15 +190,11 @@ class Host:
 
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""
-        peer = self._table.get(account)
-        for link in list(peer.links) if peer else ():
-            link.abort()
+        self._conduct.disconnect(account)
 
     def ban(self, account: Account, reason: str, seconds: float | None = None) -> None:
         """Disconnect and refuse for a while."""
-        log.warning("banned 0x%s: %s", account.hex(), reason)
-        self._table.ban(account, self.limits.ban_seconds if seconds is None else seconds)
-        self.disconnect(account)
+        self._conduct.ban(account, reason, seconds)
 
     async def _answer_peers(self, asker: Account, _payload: bytes) -> bytes:
         known = [
@@ -223,106 +203,38 @@ class Host:
         ]  # fmt: skip
         return encode_addresses(known[: self.limits.exchanged_addresses])
 
-    # --- messages
+    # --- messages, requests and streams
 
     def on_message(self, protocol: str, handler: MessageHandler) -> None:
         """`handler` gets one message of a peer at a time; while it runs, that peer's next ones wait at the sender.
 
         A handler that raises InvalidRemote disconnects the peer, InvalidSignature also bans it.
         """
-
-        async def serve(stream: Stream) -> None:
-            async def hand_over(payload: bytes) -> None:
-                self.counters.messages_received += 1
-                try:
-                    await handler(stream.account, payload)
-                except InvalidRemote:
-                    raise
-                except Exception:
-                    log.exception("the handler of %s failed on a message of 0x%s", protocol, stream.account.hex())
-
-            async with self._blamed(stream.account, protocol):
-                await receive(stream, self.limits, self._table.buckets_of(stream.account).charge_message, hand_over)
-
-        self._add_protocol(protocol, serve)
+        self._add_protocol(protocol, self._messenger.serve_messages(protocol, handler))
 
     def send(self, account: Account, protocol: str, payload: bytes) -> bool:
         """Queue a message; False (and counted) when the peer is not connected."""
-        if len(payload) > self.limits.frame_bytes:
-            raise Misuse(f"message of {len(payload)} bytes, at most {self.limits.frame_bytes}")
-        peer = self._table.get(account)
-        if peer is None:
-            self.counters.messages_dropped += 1
-            return False
-        outbox = peer.outboxes.get(protocol)
-        if outbox is None:
-            outbox = peer.outboxes[protocol] = Outbox(protocol, self.limits, peer.newest_link, self._count_dropped)
-            self._nursery.start_soon(contained, self._run_outbox, peer, outbox)
-        outbox.put(payload)
-        self.counters.messages_sent += 1
-        return True
+        return self._messenger.send(account, protocol, payload)
 
     def broadcast(self, protocol: str, payload: bytes, accounts: Iterable[Account] | None = None) -> int:
         """Send to these accounts, or to all that are connected; returns to how many."""
         targets = self.connected() if accounts is None else accounts
-        return sum(self.send(account, protocol, payload) for account in targets if account != self.account)
-
-    async def _run_outbox(self, peer: Peer, outbox: Outbox) -> None:
-        with peer.scope:
-            await outbox.run()
-
-    def _count_dropped(self, count: int) -> None:
-        self.counters.messages_dropped += count
-
-    # --- requests
+        return self._messenger.broadcast(protocol, payload, [row for row in targets if row != self.account])
 
     def on_request(self, protocol: str, handler: RequestHandler) -> None:
         """What `handler` returns is the answer; a FlockError that it raises is told to the asker in one line."""
-
-        async def serve(stream: Stream) -> None:
-            async with self._blamed(stream.account, protocol):
-                payload = await requests.read_request(stream, self.limits)
-            wait = self._table.buckets_of(stream.account).requests.debit()
-            if wait > 0:
-                await trio.sleep(wait)
-            try:
-                answer = await requests.while_asked(stream, lambda: handler(stream.account, payload))
-            except FlockError as error:
-                await requests.decline(stream, error)
-                if isinstance(error, InvalidRemote):
-                    self._blame(stream.account, protocol, error)
-                return
-            await requests.answer(stream, self.limits, answer)
-
-        self._add_protocol(protocol, serve)
+        self._add_protocol(protocol, self._messenger.serve_requests(protocol, handler))
 
     async def request(self, account: Account, protocol: str, payload: bytes, timeout: float = 10.0) -> bytes:
         """Raises Unavailable when the peer is not connected, declines, or does not answer in time."""
-        peer = self._table.get(account)
-        link = peer.newest_link() if peer else None
-        if peer is None or link is None:
-            raise Unavailable(f"request {protocol}: 0x{account.hex()} is not connected")
-        deadline = trio.current_time() + timeout
-        with trio.move_on_at(deadline):
-            await peer.requests.acquire_on_behalf_of(token := object())
-            try:
-                left = max(0.001, deadline - trio.current_time())
-                return await requests.ask(link, protocol, payload, left)
-            finally:
-                peer.requests.release_on_behalf_of(token)
-        raise Unavailable(f"request {protocol}: 0x{account.hex()} did not answer within {timeout} s")
-
-    # --- streams, for bulk protocols
+        return await self._messenger.request(account, protocol, payload, timeout)
 
     def on_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Raw streams of admitted peers; the stream is closed when the handler returns, reset when it raises."""
         self._add_protocol(protocol, handler)
 
     async def open_stream(self, account: Account, protocol: str) -> Stream:
-        link = self._table.newest_link(account)
-        if link is None:
-            raise Unavailable(f"stream {protocol}: 0x{account.hex()} is not connected")
-        return await link.open(protocol)
+        return await self._messenger.open_stream(account, protocol)
 
     def _add_protocol(self, protocol: str, handler: StreamHandler) -> None:
         if protocol in self._handlers:
@@ -349,26 +261,6 @@ class Host:
 
     def topic_peers(self, topic: str) -> list[Account]:
         return self._gossip.peers_of(topic) if self._gossip else []
-
-    # --- blame
-
-    @asynccontextmanager
-    async def _blamed(self, account: Account, protocol: str) -> AsyncIterator[None]:
-        try:
-            yield
-        except Unavailable:
-            raise  # a broken stream is nobody's fault
-        except InvalidRemote as error:
-            self._blame(account, protocol, error)
-            raise
-
-    def _blame(self, account: Account, protocol: str, error: InvalidRemote) -> None:
-        self.counters.peers_misbehaved += 1
-        if isinstance(error, InvalidSignature):
-            self.ban(account, f"{protocol}: {error}")
-            return
-        log.warning("disconnecting 0x%s: %s: %s", account.hex(), protocol, error)
-        self.disconnect(account)
 
     # --- life
 

@@ -1,0 +1,61 @@
+"""What a peer that misbehaves gets: disconnected, or banned for a while, and counted. Judges nothing itself."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from flock_chain.crypto import Account
+from flock_chain.errors import InvalidRemote, InvalidSignature, Unavailable
+from flock_peers.network.limits import Limits
+from flock_peers.network.peer_table import PeerTable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Counters:
+    messages_sent: int = 0
+    messages_received: int = 0
+    messages_dropped: int = 0  # ours, because a queue was full or the peer was gone
+    peers_misbehaved: int = 0
+    restarts: int = 0
+
+    def count_dropped(self, count: int) -> None:
+        self.messages_dropped += count
+
+
+class Conduct:
+    def __init__(self, table: PeerTable, limits: Limits, counters: Counters) -> None:
+        self._table, self._limits, self._counters = table, limits, counters
+
+    def disconnect(self, account: Account) -> None:
+        """Close every connection to a peer; it may come back."""
+        peer = self._table.get(account)
+        for link in list(peer.links) if peer else ():
+            link.abort()
+
+    def ban(self, account: Account, reason: str, seconds: float | None = None) -> None:
+        """Disconnect and refuse for a while."""
+        log.warning("banned 0x%s: %s", account.hex(), reason)
+        self._table.ban(account, self._limits.ban_seconds if seconds is None else seconds)
+        self.disconnect(account)
+
+    def blame(self, account: Account, protocol: str, error: InvalidRemote) -> None:
+        self._counters.peers_misbehaved += 1
+        if isinstance(error, InvalidSignature):
+            self.ban(account, f"{protocol}: {error}")
+            return
+        log.warning("disconnecting 0x%s: %s: %s", account.hex(), protocol, error)
+        self.disconnect(account)
+
+    @asynccontextmanager
+    async def blamed(self, account: Account, protocol: str) -> AsyncIterator[None]:
+        """Blames the peer for an InvalidRemote of the body, and raises it."""
+        try:
+            yield
+        except Unavailable:
+            raise  # a broken stream is nobody's fault
+        except InvalidRemote as error:
+            self.blame(account, protocol, error)
+            raise
