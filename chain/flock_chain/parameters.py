@@ -41,6 +41,13 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("phase_min_blocks", "blocks", 3, 3, 1, 64, "a phase stays open for this many blocks at least"),
     Parameter("min_validator_stake", "wei", 32 * 10**18, 32 * 10**18, 1, 10**30, "a seat in consensus costs something"),
     Parameter("unbonding_delay", "s", 7 * 86_400, 600, 1, 10**9, "longer than the evidence window"),
+    Parameter("evidence_window", "s", 5 * 86_400, 300, 1, 10**9, "shorter than unbonding: the stake is still there"),
+    Parameter("open_staking", "0 or 1", 0, 0, 0, 1,
+              "1: stake buys weight; 0: genesis and admissions by two thirds grant it, as where a faucet gives coins"),
+    Parameter("epoch_blocks", "blocks", 64, 64, 1, 10**6, "a set serves for this long at least"),
+    Parameter("epoch_seconds", "s", 600, 600, 0, 10**9, "and for so much chain time: a busy chain changes no faster"),
+    Parameter("absence_limit", "heights", 50, 50, 1, 100, "missed out of 100: jailed; a third that lies cannot do it"),
+    Parameter("jail_delay", "s", 3_600, 60, 1, 10**9, "then whoever was absent may ask to come back"),
     Parameter("faucet_amount", "wei", 10 * 10**18, 10 * 10**18, 0, 10**30, "bonds to one task and pays its gas"),
     Parameter("faucet_deposit", "wei", 10**18, 10**18, 0, 10**30, "whoever submits for a newcomer has this locked"),
     Parameter("faucet_deposit_lock", "s", 3_600, 60, 1, 10**9, "limits the rate: one faucet call per deposit and lock"),
@@ -71,6 +78,12 @@ class Parameters:
     phase_min_blocks: int
     min_validator_stake: int
     unbonding_delay: int
+    evidence_window: int
+    open_staking: int
+    epoch_blocks: int
+    epoch_seconds: int
+    absence_limit: int
+    jail_delay: int
     faucet_amount: int
     faucet_deposit: int
     faucet_deposit_lock: int

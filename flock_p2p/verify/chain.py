@@ -3,27 +3,39 @@
 Knows blocks, certificates and state rows; knows no task.
 """
 
+from collections.abc import Sequence
+
+from flock_chain.consensus.attendance import AttendanceRule
 from flock_chain.consensus.certificates import verify_finality
-from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.digest import ChainDomain, make_domain
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_certificate
 from flock_chain.errors import InvalidRemote
 from flock_chain.execution import records
 from flock_chain.execution.executor import Candidate, Executor
 from flock_chain.execution.machine import KeyValues, MemoryStore
+from flock_chain.execution.validators import Served
 from flock_chain.genesis import Genesis
+from flock_chain.restart import Restart
 from flock_p2p.verify.report import Progress, VerifyReport
 
 MAX_ROWS_NAMED = 3  # of state rows that differ: one damaged page of the disk may hold hundreds
 
 
-def replay(genesis: Genesis, stored: KeyValues, report: VerifyReport, progress: Progress) -> Executor:
+def replay(
+    genesis: Genesis,
+    stored: KeyValues,
+    report: VerifyReport,
+    progress: Progress,
+    restarts: Sequence[Restart] = (),
+) -> Executor:
     """The executor on the replayed head: the last one up to which every block is valid.
 
     Raises FlockError where not even the genesis block can be made or compared.
     """
     memory = MemoryStore()
-    executor = Executor(genesis, memory)
+    domain = make_domain(genesis, restarts)
+    executor = Executor(genesis, memory, attendance=AttendanceRule(domain), restarts=restarts)
     memory.commit(executor.genesis_writes())
     first, head = records.read_block(stored, 0), records.read_head(stored)
     if first.header.extra_data != genesis.hash:
@@ -36,12 +48,13 @@ def replay(genesis: Genesis, stored: KeyValues, report: VerifyReport, progress: 
     if head is None:
         report.fail("chain: the home names a head that it does not store")
         return executor
-    certifier = _Certifier(genesis, stored)
+    certifier = _Certifier(domain, stored)
     for height in range(1, head.height + 1):
+        served = executor.served()
         candidate = _replay_block(executor, stored, height, report)
         if candidate is None:
             return executor
-        certifier.check(candidate, report)
+        certifier.check(candidate, served, report)
         memory.commit(candidate.writes)
         executor.advance(candidate)
         progress("blocks", height, head.height)
@@ -68,14 +81,12 @@ def _replay_block(executor: Executor, stored: KeyValues, height: int, report: Ve
 
 
 class _Certifier:
-    """Checks that a quorum of the genesis validators made each block final."""
+    """Checks that a quorum of the set of its height made each block final."""
 
-    def __init__(self, genesis: Genesis, stored: KeyValues) -> None:
-        self._stored = stored
-        self._validators = ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))
-        self._domain = ChainDomain(genesis.chain_id, genesis.hash)
+    def __init__(self, domain: ChainDomain, stored: KeyValues) -> None:
+        self._stored, self._domain = stored, domain
 
-    def check(self, candidate: Candidate, report: VerifyReport) -> None:
+    def check(self, candidate: Candidate, served: Served, report: VerifyReport) -> None:
         height = candidate.block.height
         data = self._stored.get(records.certificate_key(height))
         if data is None:
@@ -86,7 +97,7 @@ class _Certifier:
                 decode_certificate(data),
                 height=height,
                 block_id=candidate.block.id,
-                validators=self._validators,
+                validators=ValidatorSet(tuple((row.account, row.weight) for row in served.rows)),
                 domain=self._domain,
             )
         except InvalidRemote as error:

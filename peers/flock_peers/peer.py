@@ -220,7 +220,7 @@ class Peer:
 
     async def _status(self, _params: Mapping[str, Any]) -> dict[str, Any]:
         head = self.ledger.head
-        samples = list(self.ledger.finality)
+        samples, consensus = list(self.ledger.finality), self.driver.status
         return {
             "account": "0x" + self.account.hex(),
             "address": self.host.address,
@@ -232,8 +232,8 @@ class Peer:
             "head_timestamp": head.timestamp,
             "peers": ["0x" + account.hex() for account in self.host.connected()],
             "balance": str(await self.ledger.balance(self.account)),
-            "is_validator": any(row.account == self.account for row in self.genesis.validators),
-            "validators": len(self.genesis.validators),
+            "is_validator": consensus.is_validator,
+            "validators": consensus.validators,
             "sync": self._sync_status(),
             "not_signing": self.driver.status.not_signing,
             "up_seconds": int(time.time() - self.started_at),

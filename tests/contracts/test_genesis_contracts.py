@@ -1,4 +1,4 @@
-"""Beacon, stake and faucet on their compiled code."""
+"""Beacon and faucet on their compiled code."""
 
 from contracts_support import (
     CHAIN_TIME_GAP,
@@ -6,17 +6,15 @@ from contracts_support import (
     FAUCET,
     FAUCET_FUNDS,
     GENESIS_TIME,
-    MIN_VALIDATOR_STAKE,
     PARAMETERS,
     RICH,
-    VALIDATORS,
+    STAKING,
     account,
     new_world,
 )
 
 from flock_contracts.addresses import BOARD, SYSTEM
 from flock_contracts.addresses import FAUCET as FAUCET_ADDRESS
-from flock_contracts.addresses import STAKE as STAKE_ADDRESS
 
 ME, OTHER, NEWCOMER = account(1), account(2), account(1_000)
 
@@ -25,7 +23,7 @@ def test_everything_is_initialized_once_and_by_the_system_only() -> None:
     world = new_world()
     calls = {
         "Beacon": (90,),
-        "Stake": (1, 1, []),
+        "Stake": (*STAKING.values(), []),
         "Faucet": (1, 1, 1),
         "TaskBoard": tuple(PARAMETERS.values()),
     }
@@ -63,42 +61,6 @@ def test_a_mix_that_left_the_ring_is_unknown() -> None:
     world.height += 8_191
     world.next_block()
     assert world.view("Beacon", "has_mix", world.height) and not world.view("Beacon", "has_mix", old)
-
-
-def test_the_validators_are_those_of_genesis_with_their_stake_as_weight() -> None:
-    world = new_world()
-    rows = world.view("Stake", "validators")
-    assert [(row["account"], row["weight"], row["vrf_key"]) for row in rows] == list(VALIDATORS)
-    world.must(ME, "Stake", "bond_validator", b"k" * 32, value=ETHER)
-    assert world.view("Stake", "validators") == rows  # coins buy no weight
-    assert world.view("Stake", "stake_of", ME) == ETHER and world.view("Stake", "vrf_key", ME) == b"k" * 32
-
-
-def test_a_validator_keeps_the_minimum_and_its_key() -> None:
-    world = new_world()
-    validator, stake, key = VALIDATORS[0]
-    spare = stake - MIN_VALIDATOR_STAKE
-    assert world.act(validator, "Stake", "unbond", spare + 1).reason == "stake: a validator keeps the minimum"
-    world.must(validator, "Stake", "unbond", spare)
-    assert world.view("Stake", "validators")[0]["weight"] == stake
-    world.state.set_balance(validator, ETHER)
-    reason = "stake: the VRF key of a validator is frozen"
-    assert world.act(validator, "Stake", "bond_validator", b"x" * 32, value=1).reason == reason
-    world.must(validator, "Stake", "bond_validator", key, value=1)
-
-
-def test_stake_returns_after_the_delay_and_not_before() -> None:
-    world = new_world()
-    world.must(ME, "Stake", "bond_validator", b"k" * 32, value=5)
-    assert world.act(ME, "Stake", "unbond", 6).reason == "stake: more than is bonded"
-    assert world.act(ME, "Stake", "unbond", 0).reason == "stake: unbond more than nothing"
-    world.must(ME, "Stake", "unbond", 5)
-    assert world.act(ME, "Stake", "withdraw").reason == "stake: still unbonding"
-    world.blocks(7, 90)
-    world.must(ME, "Stake", "withdraw")
-    assert world.act(ME, "Stake", "withdraw").reason == "stake: nothing is unbonding"
-    assert world.balance(ME) == RICH
-    assert world.balance(STAKE_ADDRESS) == sum(stake for _, stake, _ in VALIDATORS)
 
 
 def test_a_newcomer_is_served_once_and_the_submitter_gets_its_deposit_back_later() -> None:

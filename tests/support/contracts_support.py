@@ -7,6 +7,7 @@ import os
 
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -39,6 +40,18 @@ FAUCET_FUNDS = 25 * ETHER
 CHAIN_TIME_GAP = 90
 VALIDATORS = tuple((bytes([0xA0 + i]) * 20, 40 * ETHER, bytes([0xB0 + i]) * 32) for i in range(3))
 MIN_VALIDATOR_STAKE = 32 * ETHER
+GENESIS_HASH = keccak256(b"genesis of the contract tests")
+STAKING = {  # in the order of `initialize`
+    "min_validator_stake": MIN_VALIDATOR_STAKE,
+    "unbonding_delay": PARAMETERS["unbonding_delay"],
+    "evidence_window": 300,
+    "epoch_blocks": 64,
+    "epoch_seconds": 600,
+    "absence_limit": 50,
+    "jail_delay": 60,
+    "open_staking": False,
+    "genesis_hash": GENESIS_HASH,
+}
 RICH = 1_000_000 * ETHER  # what each test account starts with
 
 # A changed board, for checking that these tests would notice the change.
@@ -102,6 +115,7 @@ class World:
 
     def __init__(self, base: AtomicDB, root: bytes, board_runtime: bytes | None = None) -> None:
         self.height, self.timestamp = 0, GENESIS_TIME
+        self.epoch_gas: list[int] = []  # what the end of each epoch took
         self.state = CancunState(base, _context(0, GENESIS_TIME), root)
         self.contracts = load_all()
         self.codes = {name: contract.runtime for name, contract in self.contracts.items()}
@@ -143,6 +157,8 @@ class World:
         self.state.execution_context = _context(self.height, self.timestamp)
         mix = keccak256(b"mix", self.height.to_bytes(8, "big")) if mix is None else mix
         self.must(SYSTEM, "Beacon", "on_block", mix, b"")
+        if self.view("Stake", "is_epoch_over"):
+            self.epoch_gas.append(self.must(SYSTEM, "Stake", "end_epoch").gas)
         due: list[int] = self.board("due_tasks") if pokes else []
         for task in due:
             self.must(SYSTEM, "TaskBoard", "poke", task)
@@ -161,6 +177,13 @@ def _reason(output: bytes) -> str:
 
 @cache
 def _genesis(rich: int) -> tuple[AtomicDB, bytes]:
+    return build_genesis(rich)
+
+
+def build_genesis(
+    rich: int, validators: Sequence[tuple[bytes, int, bytes]] | None = None, **staking: Any
+) -> tuple[AtomicDB, bytes]:
+    """The first state; `staking` changes rows of STAKING."""
     base = AtomicDB()
     state = CancunState(base, _context(0, GENESIS_TIME), keccak256(b"\x80"))
     for name, address in BY_NAME.items():
@@ -171,15 +194,14 @@ def _genesis(rich: int) -> tuple[AtomicDB, bytes]:
     state.set_balance(SYSTEM, RICH)
     state.persist()
     world = World(base, state.state_root)
-    stakes = sum(stake for _, stake, _ in VALIDATORS)
+    stakes = sum(stake for _, stake, _ in (VALIDATORS if validators is None else validators))
     world.must(SYSTEM, "Beacon", "initialize", CHAIN_TIME_GAP)
     world.must(
         SYSTEM,
         "Stake",
         "initialize",
-        MIN_VALIDATOR_STAKE,
-        PARAMETERS["unbonding_delay"],
-        list(VALIDATORS),
+        *(STAKING | staking).values(),
+        list(VALIDATORS if validators is None else validators),
         value=stakes,
     )
     world.must(SYSTEM, "Faucet", "initialize", *FAUCET.values(), value=FAUCET_FUNDS)

@@ -66,10 +66,13 @@ class FakeLedger:
         await trio.lowlevel.checkpoint()
         return self.set
 
+    async def next_validators(self) -> ValidatorSet:
+        return await self.validators()
+
     def _head_id(self) -> bytes:
         return keccak256(self.chain[-1][0]) if self.chain else bytes(32)
 
-    async def build(self, height: int, view: int) -> bytes:
+    async def build(self, height: int, view: int, _votes: Callable[[], Any] = lambda: ()) -> bytes:
         await trio.sleep(0.005)
         if height != self.height() + 1:
             raise Unavailable("ledger: the head moved on")

@@ -100,6 +100,10 @@ class Rules:
             and self._signer.may_sign(self.height)
         )
 
+    def use_signer(self, signer: Signer | None) -> None:
+        """For a listener that has become a validator, before the first height of a set that it is in."""
+        self._signer = signer
+
     def status(self) -> Status:
         return Status(self._s.height, self._s.first_open_view())
 

@@ -49,12 +49,13 @@ def _kind(value: Any) -> Kind:
     return Kind(_number(value, Kind.NOTARIZE, Kind.PROPOSE, "kind"))
 
 
-def _certificate_fields(certificate: Certificate) -> list[Any]:
+def certificate_fields(certificate: Certificate) -> list[Any]:
     c = certificate
     return [int(c.kind), c.height, c.view, c.block_id, c.bitmap, b"".join(c.signatures)]
 
 
-def _parse_certificate(value: Any) -> Certificate:
+def parse_certificate(value: Any) -> Certificate:
+    """Also what has no quorum: a group of votes for one statement."""
     kind, height, view, block_id, bitmap, joined = _rows(value, 6, "certificate")
     if not isinstance(bitmap, bytes) or not 0 < len(bitmap) <= (MAX_VALIDATORS + 7) // 8:
         raise InvalidEncoding("certificate: no bitmap of validators")
@@ -72,12 +73,12 @@ def _parse_certificate(value: Any) -> Certificate:
 
 
 def encode_certificate(certificate: Certificate) -> bytes:
-    return encode(_certificate_fields(certificate))
+    return encode(certificate_fields(certificate))
 
 
 def decode_certificate(data: bytes) -> Certificate:
     """Raises InvalidEncoding; the signatures are still to be verified."""
-    return _parse_certificate(decode(data, limit=MAX_CERTIFICATE_BYTES))
+    return parse_certificate(decode(data, limit=MAX_CERTIFICATE_BYTES))
 
 
 def encode_message(message: Message, body: bytes = b"") -> bytes:
@@ -88,11 +89,11 @@ def encode_message(message: Message, body: bytes = b"") -> bytes:
             return encode([MESSAGE_VERSION, _VOTE, int(v.kind), v.height, v.view, v.block_id, v.signature])
         case Proposal():
             v = message.vote
-            certificates = [_certificate_fields(certificate) for certificate in message.certificates]
+            certificates = [certificate_fields(certificate) for certificate in message.certificates]
             fields = [v.height, v.view, v.parent_view, v.block_id, v.signature, certificates, body]
             return encode([MESSAGE_VERSION, _PROPOSAL, *fields])
         case Certificate():
-            return encode([MESSAGE_VERSION, _CERTIFICATE, _certificate_fields(message)])
+            return encode([MESSAGE_VERSION, _CERTIFICATE, certificate_fields(message)])
         case Status():
             return encode([MESSAGE_VERSION, _STATUS, message.height, message.view])
 
@@ -126,7 +127,7 @@ def _parse_proposal(fields: list[Any], sender: Account) -> tuple[Proposal, bytes
         sender,
         _bytes(signature, SIGNATURE_BYTES, "signature"),
     )
-    return Proposal(vote, tuple(_parse_certificate(row) for row in certificates)), body
+    return Proposal(vote, tuple(parse_certificate(row) for row in certificates)), body
 
 
 def _parse_status(fields: list[Any]) -> Status:
@@ -144,7 +145,7 @@ def decode_message(data: bytes, sender: Account, *, limit: int = MAX_DECODED_BYT
     parsers: dict[int, Callable[[list[Any]], tuple[Message, bytes]]] = {
         _VOTE: lambda fields: (_parse_vote(fields, sender), b""),
         _PROPOSAL: lambda fields: _parse_proposal(fields, sender),
-        _CERTIFICATE: lambda fields: (_parse_certificate(_rows(fields, 1, "certificate message")[0]), b""),
+        _CERTIFICATE: lambda fields: (parse_certificate(_rows(fields, 1, "certificate message")[0]), b""),
         _STATUS: lambda fields: (_parse_status(fields), b""),
     }
     parse = parsers.get(value[1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from flock_chain.crypto import Account, Digest
 from flock_chain.errors import FlockError, InvalidBlock, InvalidEncoding, InvalidRemote, Misuse
-from flock_chain.execution import records, schedule
+from flock_chain.execution import records, schedule, validators
 from flock_chain.execution.blocks import (
     HEADER_ROOM_BYTES,
     Block,
@@ -42,7 +42,9 @@ from flock_chain.execution.transactions import (
     decode_system_transaction,
     decode_transaction,
 )
+from flock_chain.execution.validators import AttendanceRule, Served, refuse_attendance
 from flock_chain.genesis import Genesis
+from flock_chain.restart import Restart
 
 MAX_ANCESTORS = 256  # how far back the EVM can ask for block hashes
 CALL_GAS = 50_000_000  # of a read-only call; who asks is this peer itself
@@ -70,6 +72,7 @@ class Candidate:
     rejected: tuple[tuple[Transaction, InvalidRemote], ...]  # left out while building; NotNow: try again
     nonces: Mapping[Account, int]  # the next nonce of every account that sent a transaction in it
     writes: Writes  # everything to store in one transaction, less the certificate
+    changes_set: bool  # another set may serve the next height
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,22 @@ class AccountView:
 class Executor:
     """The chain's state machine. One thread at a time."""
 
-    def __init__(self, genesis: Genesis, reader: KeyValues) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        reader: KeyValues,
+        *,
+        attendance: AttendanceRule = refuse_attendance,
+        restarts: Sequence[Restart] = (),
+    ) -> None:
+        """`attendance`: how the votes that a block shows are judged. `restarts`: the documents agreed on, if any."""
         self.genesis = genesis
         self._reader = reader
         self._cache = StateCache()
         self._contracts = load_pinned(genesis)
-        self._vrf_keys = {row.account: row.vrf_key for row in genesis.validators}
+        self._attendance = attendance
+        self._restarts = {restart.height: restart for restart in restarts}
+        self._served: tuple[Digest, Served] | None = None  # by the id of the parent
         self._head: Header | None = None
         self._view_state: tuple[Digest, State] | None = None
 
@@ -118,8 +131,35 @@ class Executor:
         """The candidate's writes are stored: it is the head now."""
         if candidate.block.parent_id != self.head.id:
             raise Misuse("executor: only a child of the head can become the head")
+        known = self._served
         self._head = candidate.block.header
         self._view_state = None
+        self._served = None
+        if known is not None and known[0] == candidate.block.parent_id and not candidate.changes_set:
+            self._served = (self._head.id, replace(known[1], before=known[1].rows))
+
+    # ---- validators
+    def served(self, parent: Header | None = None) -> Served:
+        """Who decides about the child of a final block, the head by default. In the state, or in a restart document."""
+        parent = parent or self.head
+        if self._served is not None and self._served[0] == parent.id:
+            return self._served[1]
+        served = validators.read_served(self._state_of(parent), self._contracts["Stake"], parent.height)
+        restart = self.find_restart(parent)
+        if restart is not None:
+            served = validators.restarted(served, restart)
+        self._served = (parent.id, served)
+        return served
+
+    def find_restart(self, parent: Header) -> Restart | None:
+        """The document that the child of this block begins anew with; raises Misuse where it names another block."""
+        restart = self._restarts.get(parent.height)
+        if restart is not None and restart.block_id != parent.id:
+            raise Misuse(
+                f"restart document {restart.hash.hex()}: block {parent.height} is {restart.block_id.hex()} there and "
+                f"{parent.id.hex()} here"
+            )
+        return restart
 
     # ---- blocks
     def vrf_alpha(self, parent: Header) -> bytes:
@@ -135,20 +175,23 @@ class Executor:
         proposer: bytes,
         vrf_proof: bytes,
         strict: bool,
+        attendance: bytes = b"",
     ) -> Candidate:
         """The block that follows from these inputs, and no other.
 
         `strict`: a transaction that cannot be included makes the block invalid; else it is left out and reported.
-        Raises InvalidBlock naming the rule.
+        `attendance`: votes of the parent's height, where somebody's are missing. Raises InvalidBlock naming the rule.
         """
         if timestamp < parent.timestamp:
             raise InvalidBlock(f"block: timestamp {timestamp} before its parent's {parent.timestamp}")
-        vrf_key = self._vrf_keys.get(Account(proposer))
-        if vrf_key is None:
+        served = self.served(parent)
+        validator = served.find(proposer)
+        if validator is None:
             raise InvalidBlock(f"block: the proposer 0x{proposer.hex()} is no validator")
-        mix = schedule.verify_randomness(vrf_key, self.vrf_alpha(parent), parent.mix_hash, vrf_proof)
-        run = _BlockRun(self, parent, timestamp=timestamp, proposer=proposer, mix=mix)
+        mix = schedule.verify_randomness(validator.vrf_key, self.vrf_alpha(parent), parent.mix_hash, vrf_proof)
+        run = _BlockRun(self, parent, served, timestamp=timestamp, proposer=proposer, mix=mix)
         run.call_system("Beacon", "on_block", mix, vrf_proof, gas=schedule.ON_BLOCK_GAS)
+        run.serve(attendance)
         if "TaskBoard" in self._contracts:
             floor = schedule.compute_poke_floor(self.genesis.parameters.block_gas_limit)
             for task in schedule.get_due_tasks(run.state, self._contracts["TaskBoard"]):
@@ -176,11 +219,21 @@ class Executor:
         if not system:
             raise InvalidBlock("block: transactions: without the beacon's call")
         proof = schedule.extract_proof(decode_system_transaction(system[0]).data)
+        attendance = b""
+        if len(system) > 1:
+            second = decode_system_transaction(system[1])
+            attendance = validators.extract_attendance(self._contracts["Stake"], second.to, second.data)
         transactions = [
             known(raw) or decode_transaction(raw, self.genesis.chain_id) for raw in block.transactions[len(system) :]
         ]
         rebuilt = self.execute(
-            parent, transactions, timestamp=header.timestamp, proposer=header.coinbase, vrf_proof=proof, strict=True
+            parent,
+            transactions,
+            timestamp=header.timestamp,
+            proposer=header.coinbase,
+            vrf_proof=proof,
+            strict=True,
+            attendance=attendance,
         )
         _compare(block, rebuilt.block)
         return rebuilt
@@ -265,10 +318,14 @@ class Executor:
 class _BlockRun:
     """One block while it is being executed."""
 
-    def __init__(self, executor: Executor, parent: Header, *, timestamp: int, proposer: bytes, mix: bytes) -> None:
+    def __init__(
+        self, executor: Executor, parent: Header, served: Served, *, timestamp: int, proposer: bytes, mix: bytes
+    ) -> None:
         self._executor = executor
         self._genesis = executor.genesis
         self._parent = parent
+        self._served = served
+        self._changes_set = False
         self._overlay = Overlay(executor._reader, executor._cache)
         self._context = executor._next_context(parent, timestamp, proposer, mix)
         self.state = open_state(self._overlay, parent.state_root, self._context, executor._ancestors(parent))
@@ -285,7 +342,22 @@ class _BlockRun:
     def gas_left(self) -> int:
         return self._context.gas_limit - self._gas_used
 
-    def call_system(self, contract: str, function: str, *arguments: object, gas: int) -> None:
+    def serve(self, attendance: bytes) -> None:
+        """The calls that the validator set needs: a restart, or who was absent, and the end of the epoch."""
+        restart = self._executor.find_restart(self._parent)
+        if restart is not None:
+            if attendance:
+                raise InvalidBlock("block: attendance: the first block after a restart shows none")
+            arguments = (bytes(restart.hash), [row.account for row in self._served.rows])
+            self._changes_set |= self.call_system("Stake", "on_restart", *arguments, gas=validators.RESTART_GAS)
+        elif attendance:
+            absent = self._executor._attendance(attendance, self._parent.height, self._served.before)
+            self.call_system("Stake", "on_attendance", absent, attendance, gas=validators.ATTENDANCE_GAS)
+        stake, blocks = self._executor._contracts["Stake"], self._genesis.parameters.epoch_blocks
+        if validators.is_epoch_over(self.state, stake, self._served, self._context.height, blocks):
+            self._changes_set |= self.call_system("Stake", "end_epoch", gas=validators.END_EPOCH_GAS)
+
+    def call_system(self, contract: str, function: str, *arguments: object, gas: int) -> bool:
         """Always included; where it fails, its receipt says so and the chain goes on."""
         entry = self._executor._contracts[contract]
         transaction = SystemTransaction(
@@ -298,6 +370,7 @@ class _BlockRun:
         )
         outcome = run_system(self.state, transaction.to, transaction.data, gas=gas)
         self._add(transaction.raw, transaction.hash, SYSTEM_TYPE, outcome)
+        return outcome.status
 
     def include(self, transaction: Transaction) -> None:
         """Raises InvalidBlock and changes nothing where it cannot be included."""
@@ -339,7 +412,7 @@ class _BlockRun:
             mix_hash=self._context.mix,
             gas_limit=self._context.gas_limit,
             base_fee=self._context.base_fee,
-            certificate_commitment=schedule.compute_certificate_commitment(self._parent.id, self._genesis.validators),
+            certificate_commitment=schedule.compute_certificate_commitment(self._parent.id, self._served.before),
             state_root=self.state.state_root,
             transaction_root=compute_ordered_root(self._raws),
             receipt_root=compute_ordered_root(self._encoded_receipts),
@@ -348,7 +421,7 @@ class _BlockRun:
         )
         block, receipts = Block(header, tuple(self._raws)), tuple(self._receipts)
         writes = self._overlay.writes | records.make_rows(block, receipts)
-        return Candidate(block, receipts, tuple(self.rejected), self._nonces, writes)
+        return Candidate(block, receipts, tuple(self.rejected), self._nonces, writes, self._changes_set)
 
 
 def _compare(claimed: Block, rebuilt: Block) -> None:

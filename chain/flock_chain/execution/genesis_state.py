@@ -114,8 +114,7 @@ def _arguments(genesis: Genesis, contract: loader.Contract) -> tuple[list[Any], 
     if contract.name == "Beacon":
         return [p.chain_time_gap], 0
     if contract.name == "Stake":
-        rows = [(row.account, row.stake, row.vrf_key) for row in genesis.validators]
-        return [p.min_validator_stake, p.unbonding_delay, rows], sum(row.stake for row in genesis.validators)
+        return _stake_arguments(genesis), sum(row.stake for row in genesis.validators)
     if contract.name == "Faucet":
         return [p.faucet_amount, p.faucet_deposit, p.faucet_deposit_lock], 0
     # The board names its arguments as the table of parameters does.
@@ -125,6 +124,13 @@ def _arguments(genesis: Genesis, contract: loader.Contract) -> tuple[list[Any], 
     if missing:
         raise InvalidEncoding(f"genesis: {contract.name}.initialize asks for {missing}, which is no parameter")
     return [values[argument["name"]] for argument in entry["inputs"]], 0
+
+
+def _stake_arguments(genesis: Genesis) -> list[Any]:
+    p = genesis.parameters
+    numbers = [p.min_validator_stake, p.unbonding_delay, p.evidence_window, p.epoch_blocks, p.epoch_seconds]
+    rows = [(row.account, row.stake, row.vrf_key) for row in genesis.validators]
+    return [*numbers, p.absence_limit, p.jail_delay, bool(p.open_staking), bytes(genesis.hash), rows]
 
 
 class _Nothing(KeyValues):

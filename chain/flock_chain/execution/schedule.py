@@ -1,10 +1,14 @@
 """What consensus prescribes for each block: its randomness, and the system's calls in their order.
 
     mix(h)   = keccak(mix(h-1) | VRF output of the proposer)        alpha = chain id | height | mix(h-1), 32 bytes each
-    calls    = Beacon.on_block(mix, proof), then TaskBoard.poke(task) for each due task, at most 16
+    calls    = Beacon.on_block(mix, proof)
+               Stake.on_attendance(absent, votes), where votes of the parent's height are missing, or
+               Stake.on_restart(document, members), in the first block after an agreed restart
+               Stake.end_epoch(), in the last block of an epoch
+               TaskBoard.poke(task) for each due task, at most 16
 
-The VRF keys are those of the genesis set, whose validators decide in this release; a key that its owner could change
-before its slot would let it choose among outputs.
+The VRF key is the one registered for the proposer's place in the set; a key that its owner could change before its
+slot would let it choose among outputs.
 """
 
 from collections.abc import Sequence
@@ -13,7 +17,7 @@ from flock_chain import ecvrf
 from flock_chain.crypto import Digest, keccak256
 from flock_chain.errors import InvalidBlock
 from flock_chain.execution.machine import State, run_view
-from flock_chain.genesis import GenesisValidator
+from flock_chain.execution.validators import Validator
 from flock_contracts.loader import Contract
 
 MAX_POKES = 16  # the board returns no more
@@ -62,10 +66,10 @@ def compute_poke_floor(block_gas_limit: int) -> int:
     return min(POKE_GAS_MIN, block_gas_limit // 2)
 
 
-def compute_certificate_commitment(parent_id: bytes, validators: Sequence[GenesisValidator]) -> Digest:
+def compute_certificate_commitment(parent_id: bytes, validators: Sequence[Validator]) -> Digest:
     """What every finalize certificate of the parent says: its id, and the set and weights that it is counted by.
 
     Not which votes a node happens to hold: those differ, and a certificate travels beside its block.
     """
-    rows = b"".join(row.account + row.stake.to_bytes(32, "big") for row in validators)
+    rows = b"".join(row.account + row.weight.to_bytes(32, "big") for row in validators)
     return keccak256(b"flock-certificate", parent_id, rows)

@@ -7,7 +7,7 @@ so nothing signed leaves before it is durable. Bodies are fetched, built, checke
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from flock_chain.consensus.core import Core
-from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.digest import ChainDomain, make_domain
 from flock_chain.consensus.events import (
     BlockBuilt,
     BlockChecked,
@@ -44,13 +44,15 @@ from flock_chain.consensus.events import (
 )
 from flock_chain.consensus.records import BodyRecord
 from flock_chain.consensus.rules import CoreConfig
-from flock_chain.consensus.types import Proposal
+from flock_chain.consensus.types import Message, Proposal, Status, Vote
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_message, encode_certificate, encode_message
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import InvalidContent, InvalidRemote, Unavailable
 from flock_chain.genesis import Genesis
 from flock_chain.parameters import Parameters
+from flock_chain.restart import Restart
+from flock_peers.driver.attendance import VoteBook
 from flock_peers.driver.bodies import Bodies
 from flock_peers.driver.catch_up import Committer, Follower
 from flock_peers.driver.journal import Journal, open_journal
@@ -114,11 +116,15 @@ class Driver:
         journal: Journal,
         *,
         clock: Callable[[], float] = time.time,
+        enlist: Callable[[int], Journal] | None = None,
     ) -> None:
+        """`enlist`: opens the logs, at a final height, of who is no validator yet, once it is in a set."""
         self._me, self._ledger, self._network, self._sync, self._journal = me, ledger, network, sync, journal
         self._clock = clock
         self._core = Core(config, domain, me, journal.signer)
         self._bodies = Bodies()
+        self._votes = VoteBook()
+        self._enlist = enlist
         self._offences = Offences()
         self._inputs, self._inbox = trio.open_memory_channel[Input | Packet | Advanced](INBOX_INPUTS)
         self._timers: dict[Timer, tuple[float, TimerFired]] = {}
@@ -214,12 +220,31 @@ class Driver:
             return []
         try:
             message, body = decode_message(packet.payload, packet.account)
+            if self._is_of_another_set(packet.account, message):
+                self._handle_outsider(packet.account, message)
+                return []
             if body:
                 self._keep_body(packet.account, message, body)
+            if isinstance(message, Vote):
+                self._votes.note(message, self._core.height, self._validators)
             return self._core.handle(Received(packet.account, message))
         except InvalidRemote as error:
             self._offences.note(packet.account, str(error))
             return []
+
+    def _is_of_another_set(self, account: Account, message: Message) -> bool:
+        """Not in this height's set and not speaking of this height: before a change of the set, or after it."""
+        is_outside = self._validators is not None and account not in self._validators
+        return is_outside and message.height != self._core.height
+
+    def _handle_outsider(self, account: Account, message: Message) -> None:
+        """Whoever left the set while it was away still takes itself for a member, and must be told where the chain is;
+        and this peer may be the one that was away. What it says is trusted no further."""
+        if isinstance(message, Status):
+            if message.height < self._core.height:
+                self._network.send(account, encode_message(self._core.status()))
+            else:
+                self._start(self._follower.catch_up, account, message.height)
 
     def _keep_body(self, account: Account, message: object, body: bytes) -> None:
         if not isinstance(message, Proposal) or not 0 <= message.height - self._core.height <= 1:
@@ -247,9 +272,12 @@ class Driver:
         height = self._ledger.height() + 1
         if height <= self._core.height:
             return []
+        if self._enlist is not None and (self._is_member() or self._me in await self._ledger.next_validators()):
+            self._become_validator(self._enlist, height)
         self._timers.clear()
         self._bodies_sent.clear()
         self._bodies.start_height(height)
+        self._votes.start_height(height)
         for record in journal.bodies(height) if journal else ():
             self._bodies.pin(height, record.block_id, record.body)
         certificates = journal.certificates(height) if journal else ()
@@ -258,6 +286,13 @@ class Driver:
         self._height_changed.set()
         self._height_changed = trio.Event()
         return self._core.handle(StartHeight(height, self._validators, certificates))
+
+    def _become_validator(self, enlist: Callable[[int], Journal], height: int) -> None:
+        """An epoch ahead: new logs do not sign at once, and the set may need this vote in its first height."""
+        self._enlist = None
+        self._journal.take_over(enlist(height - 1))
+        self._core.use_signer(self._journal.signer)
+        log.info("height %d: this peer is a validator now, or will be in the next epoch", height)
 
     async def _wait_for_final(self, height: int) -> None:
         while self._ledger.height() < height:
@@ -316,6 +351,8 @@ class Driver:
         """A proposal carries its body the first time; who missed it asks by id."""
         assert self._validators is not None
         body, message = b"", effect.message
+        if isinstance(message, Vote):
+            self._votes.note(message, self._core.height, self._validators)
         if isinstance(message, Proposal) and (message.height, message.view) not in self._bodies_sent:
             self._bodies_sent.add((message.height, message.view))
             body = self._bodies.get(message.height, message.block_id) or b""
@@ -341,7 +378,9 @@ class Driver:
     async def _build(self, effect: BuildBlock) -> None:
         while self._is_open(effect.height) and self._core.view == effect.view:
             try:
-                body = await self._ledger.build(effect.height, effect.view)
+                body = await self._ledger.build(
+                    effect.height, effect.view, lambda: self._votes.votes(effect.height - 1)
+                )
             except Unavailable as error:
                 log.debug("no block for height %d, view %d yet: %s", effect.height, effect.view, error)
                 await trio.sleep(RETRY_SECONDS)
@@ -437,19 +476,32 @@ class Driver:
 
 @asynccontextmanager
 async def open_driver(
-    genesis: Genesis, key: Key, ledger: LedgerPort, network: ConsensusNetworkPort, sync: SyncPort, folder: Path
+    genesis: Genesis,
+    key: Key,
+    ledger: LedgerPort,
+    network: ConsensusNetworkPort,
+    sync: SyncPort,
+    folder: Path,
+    *,
+    restarts: Sequence[Restart] = (),
 ) -> AsyncIterator[Driver]:
     """Run a driver for as long as the block lasts. `folder`: of the logs; nothing is written for a non-validator.
 
     Raises Refused while another process signs with this folder.
     """
-    domain = ChainDomain(genesis.chain_id, genesis.hash)
-    journal = Journal()
-    if key.account in await ledger.validators():
+    domain = make_domain(genesis, restarts)
+
+    def enlist(final_height: int) -> Journal:
         folder.mkdir(parents=True, exist_ok=True)
-        journal = open_journal(folder, key, domain, final_height=ledger.height())
+        return open_journal(folder, key, domain, final_height=final_height)
+
+    is_member = key.account in await ledger.validators()
+    journal = enlist(ledger.height()) if is_member else Journal()
     try:
-        driver = Driver(make_config(genesis.parameters), domain, key.account, ledger, network, sync, journal)
+        driver = Driver(
+            make_config(genesis.parameters), domain, key.account, ledger, network, sync, journal,
+            enlist=None if is_member else enlist,
+        )  # fmt: skip
         async with trio.open_nursery() as nursery:
             await nursery.start(driver.run)
             yield driver

@@ -39,6 +39,10 @@ class Journal:
         self._signed: list[SignerRecord] = []
         self._turn = trio.Lock()
 
+    def take_over(self, other: "Journal") -> None:
+        """The logs of a peer that was a listener so far and has become a validator."""
+        self._wal, self._file, self._run_blocking = other._wal, other._file, other._run_blocking
+
     @property
     def signer(self) -> Signer | None:
         return self._file.signer if self._file and self._wal else None

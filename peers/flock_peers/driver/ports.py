@@ -1,9 +1,10 @@
 """What the driver needs of the rest of a peer, as protocols. Imports no implementation."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from enum import Enum
 from typing import Protocol
 
+from flock_chain.consensus.types import Vote
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import Account
 
@@ -26,8 +27,14 @@ class LedgerPort(Protocol):
     async def validators(self) -> ValidatorSet:
         """The set of `height() + 1`, read from the final state."""
 
-    async def build(self, height: int, view: int) -> bytes:
-        """A fresh block on the head; raises Unavailable where none can be built now."""
+    async def next_validators(self) -> ValidatorSet:
+        """The set of the next epoch: whoever enters has its logs ready before it serves."""
+
+    async def build(self, height: int, view: int, votes: Callable[[], Sequence[Vote]]) -> bytes:
+        """A fresh block on the head; raises Unavailable where none can be built now.
+
+        `votes`: those of the parent's height that are here, unverified; asked as late as can be.
+        """
 
     async def check(self, block: bytes, *, proposer: Account | None = None) -> BlockVerdict:
         """`proposer`: who must have made it."""

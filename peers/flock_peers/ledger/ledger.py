@@ -15,7 +15,12 @@ from typing import Any
 import trio
 
 from flock_chain import ecvrf
+from flock_chain.consensus.attendance import AttendanceRule, make_attendance
+from flock_chain.consensus.certificates import votes_of
+from flock_chain.consensus.digest import make_domain
+from flock_chain.consensus.types import Vote
 from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.consensus.wire import decode_certificate
 from flock_chain.crypto import Account, Digest, Key
 from flock_chain.errors import InvalidBlock, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution import records
@@ -23,8 +28,11 @@ from flock_chain.execution.blocks import HEADER_ROOM_BYTES, Block, Receipt, deco
 from flock_chain.execution.executor import AccountView, Candidate, Executor
 from flock_chain.execution.machine import Writes
 from flock_chain.execution.ordered_trie import compute_ordered_root
-from flock_chain.execution.transactions import SYSTEM_TYPE, Transaction, decode_transaction
+from flock_chain.execution.transactions import SYSTEM_TYPE, Transaction, decode_system_transaction, decode_transaction
+from flock_chain.execution.validators import Served, Validator
 from flock_chain.genesis import Genesis
+from flock_chain.restart import Restart
+from flock_contracts.addresses import BOARD
 from flock_peers.driver.ports import BlockVerdict
 from flock_peers.ledger.candidates import Candidates
 from flock_peers.ledger.demand import NOTHING_DUE, Moment, compute_delay, estimate_chain_time
@@ -52,11 +60,13 @@ class Ledger:
     """Made by `open_ledger`. One trio run; the EVM works in its own thread."""
 
     def __init__(
-        self, genesis: Genesis, store: ChainStore, evm: EvmThread, key: Key | None, clock: Callable[[], float]
-    ) -> None:
+        self, genesis: Genesis, store: ChainStore, evm: EvmThread, key: Key | None, clock: Callable[[], float],
+        restarts: Sequence[Restart] = (),
+    ) -> None:  # fmt: skip
         self.genesis = genesis
         self._store = WriteBehind(store)
-        self.executor = Executor(genesis, self._store)
+        self._domain = make_domain(genesis, restarts)
+        self.executor = Executor(genesis, self._store, attendance=AttendanceRule(self._domain), restarts=restarts)
         self.finality: deque[float] = deque(maxlen=MAX_SAMPLES)  # seconds from accepting a transaction to its block
         parameters = genesis.parameters
         self.mempool = Mempool(
@@ -69,7 +79,8 @@ class Ledger:
         self._evm, self._clock = evm, clock
         self._key = key
         self._vrf_seed = None if key is None else ecvrf.derive_seed(key)
-        self._validators = ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))
+        self._served: Served | None = None
+        self._validators: ValidatorSet | None = None
         self._candidates = Candidates()
         self._moment: Moment | None = None
         self._failed_pokes = 0
@@ -82,14 +93,19 @@ class Ledger:
 
     async def start(self) -> None:
         """Write the genesis state into an empty store, or find the head of what is there."""
-        await self._evm.run(self._start)
+        self._set_served(await self._evm.run(self._start))
         self._set_head()
 
-    def _start(self) -> None:
+    def _start(self) -> Served:
         if self._store.get(records.HEAD) is None:
             self._store.commit(self.executor.genesis_writes())
-        _ = self.executor.head
         self._base = records.read_base(self._store)
+        return self.executor.served()
+
+    def _set_served(self, served: Served) -> None:
+        if self._served is None or served.rows != self._served.rows:
+            self._validators = _make_set(served.rows)
+        self._served = served
 
     # ---- what final state says
     @property
@@ -171,9 +187,17 @@ class Ledger:
         return self._base
 
     async def validators(self) -> ValidatorSet:
-        """Those of the genesis document, with their weights: in this release the set does not change."""
+        """The set of the next height, of the epoch that the final state is in."""
         await trio.lowlevel.checkpoint()
+        if self._validators is None:
+            raise Misuse("ledger: not started")
         return self._validators
+
+    async def next_validators(self) -> ValidatorSet:
+        await trio.lowlevel.checkpoint()
+        if self._served is None:
+            raise Misuse("ledger: not started")
+        return _make_set(self._served.following)
 
     def block_id(self, block: bytes) -> bytes:
         """Raises InvalidBlock or InvalidEncoding, also for transactions that are not those of the header."""
@@ -185,22 +209,26 @@ class Ledger:
         self._ids = (block, decoded.id)
         return decoded.id
 
-    async def build(self, height: int, view: int) -> bytes:
-        """A fresh block on the head, not before its time; raises Unavailable where this peer cannot make it."""
+    async def build(self, height: int, view: int, votes: Callable[[], Sequence[Vote]] = tuple) -> bytes:
+        """A fresh block on the head, not before its time; raises Unavailable where this peer cannot make it.
+
+        `votes`: of the head's height, asked when the block is made; where some are missing, the block shows the others.
+        """
         if height != self.head.height + 1:
             raise Unavailable(f"ledger: block {height} cannot be built on the head at {self.head.height}")
-        if self._key is None or self._key.account not in self._validators:
+        if self._key is None or self._key.account not in await self.validators():
             raise Unavailable("ledger: this peer is no validator")
         await trio.sleep(max(0.0, self._interval() - self._waited()))
         # Taken here, not in the EVM's thread: the mempool belongs to this one.
         taken = self.mempool.take(max_count=MAX_TAKEN, max_bytes=2 * self.genesis.parameters.max_block_bytes)
-        candidate = await self._evm.run(lambda: self._build(taken))
+        shown = tuple(votes())
+        candidate = await self._evm.run(lambda: self._build(taken, shown))
         self._candidates.add(candidate)
         for transaction, error in candidate.rejected:
             log.debug("block %d, view %d: left out %s: %s", height, view, transaction.hash.hex(), error)
         return candidate.block.encoded
 
-    def _build(self, transactions: Sequence[Transaction]) -> Candidate:
+    def _build(self, transactions: Sequence[Transaction], votes: Sequence[Vote]) -> Candidate:
         assert self._key is not None and self._vrf_seed is not None
         parent = self.executor.head
         return self.executor.execute(
@@ -210,7 +238,24 @@ class Ledger:
             proposer=self._key.account,
             vrf_proof=ecvrf.prove(self._vrf_seed, self.executor.vrf_alpha(parent)),
             strict=False,
+            attendance=self._make_attendance(votes),
         )
+
+    def _make_attendance(self, votes: Sequence[Vote]) -> bytes:
+        """Of the head's height; nothing where everybody voted, or for genesis and a restart, which had no votes."""
+        head = self.executor.head
+        if head.height == 0 or self.executor.find_restart(head) is not None:
+            return b""
+        validators = _make_set(self.executor.served().before)
+        certified = self._certified_votes(head.height, validators)
+        return make_attendance(head.height, [*votes, *certified], validators, self._domain)
+
+    def _certified_votes(self, height: int, validators: ValidatorSet) -> tuple[Vote, ...]:
+        data = self.certificate_bytes(height)
+        try:
+            return () if data is None else votes_of(decode_certificate(data), validators)
+        except InvalidRemote:  # tools and tests commit blocks without a real one
+            return ()
 
     async def check(self, block: bytes, *, fresh: bool = True, proposer: Account | None = None) -> BlockVerdict:
         """`fresh`: its timestamp must fit this peer's clock; a block that is proposed again was judged before.
@@ -268,16 +313,17 @@ class Ledger:
 
     async def _finalize(self, block: bytes, certificate: bytes, write: Callable[[Writes], None]) -> None:
         candidate = await self._execute(block)
-        await self._evm.run(lambda: self._store_final(candidate, certificate, write))
+        self._set_served(await self._evm.run(lambda: self._store_final(candidate, certificate, write)))
         self._after_commit(candidate)
         async with self._new_head:
             self._new_head.notify_all()
 
-    def _store_final(self, candidate: Candidate, certificate: bytes, write: Callable[[Writes], None]) -> None:
+    def _store_final(self, candidate: Candidate, certificate: bytes, write: Callable[[Writes], None]) -> Served:
         if candidate.block.parent_id != self.executor.head.id:
             raise Misuse("ledger: only a child of the head can become final")
         write({**candidate.writes, records.certificate_key(candidate.block.height): certificate})
         self.executor.advance(candidate)
+        return self.executor.served()
 
     def _after_commit(self, candidate: Candidate) -> None:
         header, limit = candidate.block.header, self.genesis.parameters.max_block_bytes
@@ -285,7 +331,7 @@ class Ledger:
         self._committed_at = trio.current_time()
         self._candidates.clear()
         self._moment = None
-        pokes = [row for row, raw in zip(candidate.receipts, candidate.block.transactions) if _is_system(raw)][1:]
+        pokes = [row for row, raw in zip(candidate.receipts, candidate.block.transactions) if _is_poke(raw)]
         self._failed_pokes = self._failed_pokes + 1 if pokes and not any(row.status for row in pokes) else 0
         accepted = self.mempool.on_block(
             {receipt.hash for receipt in candidate.receipts},
@@ -348,13 +394,22 @@ class Ledger:
         return Moment(head.timestamp, chain_time, wakeup, self._failed_pokes)
 
 
-def _is_system(raw: bytes) -> bool:
-    return raw[:1] == bytes((SYSTEM_TYPE,))
+def _is_poke(raw: bytes) -> bool:
+    return raw[:1] == bytes((SYSTEM_TYPE,)) and decode_system_transaction(raw).to == BOARD
+
+
+def _make_set(rows: Sequence[Validator]) -> ValidatorSet:
+    return ValidatorSet(tuple((row.account, row.weight) for row in rows))
 
 
 @asynccontextmanager
 async def open_ledger(
-    genesis: Genesis, path: Path, *, key: Key | None = None, clock: Callable[[], float] = time.time
+    genesis: Genesis,
+    path: Path,
+    *,
+    key: Key | None = None,
+    clock: Callable[[], float] = time.time,
+    restarts: Sequence[Restart] = (),
 ) -> AsyncIterator[Ledger]:
     """`path`: the folder of the chain. `key`: of a peer that may propose. `clock`: seconds since 1970.
 
@@ -364,7 +419,7 @@ async def open_ledger(
     try:
         evm = EvmThread()
         try:
-            ledger = Ledger(genesis, store, evm, key, clock)
+            ledger = Ledger(genesis, store, evm, key, clock, restarts)
             await ledger.start()
             yield ledger
         finally:

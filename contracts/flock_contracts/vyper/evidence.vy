@@ -1,0 +1,178 @@
+# pragma version 0.4.3
+"""
+@title Evidence: two signed statements that convict their signer, and what that costs
+@notice The slashable pairs are those of flock_chain.consensus.evidence: two different NOTARIZE, FINALIZE or PROPOSE of
+        one height and view, or a NULLIFY and a FINALIZE. The signer's whole stake starts to unbond and its key is
+        tombstoned. What it loses is known when the unbonding ends: a twentieth, or three times the share of the weight
+        that was convicted within one delay before or after it, so the order of the evidence does not matter.
+"""
+
+import epochs
+import stakes
+
+uses: stakes
+uses: epochs
+
+DOMAIN: constant(bytes32) = keccak256(b"flock-p2p consensus vote 1")
+NOTARIZE: constant(uint256) = 1
+NULLIFY: constant(uint256) = 2
+FINALIZE: constant(uint256) = 3
+PROPOSE: constant(uint256) = 4
+HALF_ORDER: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168  # secp256k1
+ONE: constant(uint256) = 10**18  # shares are fractions of it
+LEAST_SLASH: constant(uint256) = 20  # a twentieth
+REWARD: constant(uint256) = 20  # the reporter's part of what is slashed: a twentieth; reporting oneself must lose
+MAX_OFFENCES: constant(uint256) = 512  # in two delays; every one of them cost a validator's seat
+MAX_RESTARTS: constant(uint256) = 16
+
+struct Statement:
+    kind: uint256
+    height: uint256
+    view: uint256
+    block_id: bytes32
+    parent_view: uint256
+    v: uint256
+    r: uint256
+    s: uint256
+
+struct Offence:
+    at: uint256  # chain time of the report
+    share: uint256  # of the weight of the set, in parts of ONE
+
+event Convicted:
+    account: indexed(address)
+    reporter: indexed(address)
+    height: uint256
+
+event Slashed:
+    account: indexed(address)
+    amount: uint256
+    reward: uint256
+
+evidence_window: public(uint256)
+genesis_hash: public(bytes32)
+restarts: DynArray[uint256, MAX_RESTARTS]  # the last height of the old rules of each
+restart_hashes: DynArray[bytes32, MAX_RESTARTS]
+offence_count: public(uint256)
+offences: HashMap[uint256, Offence]
+reporter_of: public(HashMap[address, address])
+is_settled: public(HashMap[address, bool])
+reward_of: public(HashMap[address, uint256])
+
+
+@view
+@internal
+def _network(height: uint256) -> bytes32:
+    """
+    @notice What the votes of a height are signed for: the genesis document, or that of the last restart before it.
+    """
+    found: bytes32 = self.genesis_hash
+    for index: uint256 in range(len(self.restarts), bound=MAX_RESTARTS):
+        if self.restarts[index] < height:
+            found = self.restart_hashes[index]
+    return found
+
+
+@view
+@internal
+def _signer(one: Statement) -> address:
+    """
+    @notice Whoever signed it; reverts for a signature in any but its one canonical form.
+    """
+    assert one.v == 27 or one.v == 28, "stake: v is neither 27 nor 28"
+    assert one.s > 0 and one.s <= HALF_ORDER and one.r > 0, "stake: not the canonical signature"
+    digest: bytes32 = keccak256(
+        abi_encode(
+            DOMAIN,
+            chain.id,
+            self._network(one.height),
+            one.height,
+            one.view,
+            one.kind,
+            one.block_id,
+            one.parent_view,
+        )
+    )
+    signer: address = ecrecover(digest, one.v, one.r, one.s)
+    assert signer != empty(address), "stake: nobody's signature"
+    return signer
+
+
+@pure
+@internal
+def _check_pair(a: Statement, b: Statement):
+    assert a.height == b.height and a.view == b.view, "stake: statements of two views"
+    assert a.kind >= NOTARIZE and a.kind <= PROPOSE and b.kind >= NOTARIZE and b.kind <= PROPOSE, "stake: no such kind"
+    if a.kind == b.kind:
+        differ: bool = a.block_id != b.block_id or a.parent_view != b.parent_view
+        assert differ and a.kind != NULLIFY, "stake: the same statement twice"
+    else:
+        opposite: bool = (a.kind == NULLIFY and b.kind == FINALIZE) or (a.kind == FINALIZE and b.kind == NULLIFY)
+        assert opposite, "stake: these two may both be signed"
+
+
+@internal
+def _convict(reporter: address, a: Statement, b: Statement, epoch: uint256):
+    """
+    @param epoch Of the height, which must lie in it.
+    """
+    self._check_pair(a, b)
+    signer: address = self._signer(a)
+    assert signer == self._signer(b), "stake: two signers"
+    now: uint256 = stakes._now()
+    current: uint256 = epochs.epoch
+    assert epoch <= current and a.height >= epochs.first_height_of[epoch], "stake: the height is not of this epoch"
+    if epoch < current:
+        assert a.height < epochs.first_height_of[epoch + 1], "stake: the height is not of this epoch"
+        assert now <= epochs.ended_at[epoch] + self.evidence_window, "stake: the evidence is too old"
+    assert a.height <= block.number, "stake: a height to come"
+    assert stakes.tombstoned_at[signer] == 0, "stake: convicted before"
+    stake: uint256 = stakes.stake_of[signer]
+    at_risk: uint256 = stake + stakes.unbonding_of[signer]
+    assert at_risk > 0, "stake: the signer has no stake"
+    total: uint256 = 0
+    for row: uint256 in epochs.sets[current % epochs.RING]:
+        total += row >> 160
+    stakes.tombstoned_at[signer] = now
+    stakes._start_unbonding(signer, stake)
+    self.offences[self.offence_count] = Offence(at=now, share=at_risk * ONE // total)
+    self.offence_count += 1
+    self.reporter_of[signer] = reporter
+    log Convicted(account=signer, reporter=reporter, height=a.height)
+
+
+@view
+@internal
+def _convicted_share(at: uint256) -> uint256:
+    """
+    @notice The share of the weight that was convicted within one delay before or after.
+    """
+    delay: uint256 = stakes.unbonding_delay
+    share: uint256 = 0
+    for back: uint256 in range(MAX_OFFENCES):
+        if back >= self.offence_count:
+            break
+        offence: Offence = self.offences[self.offence_count - 1 - back]
+        if offence.at + delay < at:
+            break
+        if offence.at <= at + delay:
+            share += offence.share
+    return share
+
+
+@internal
+def _settle(account: address):
+    """
+    @notice Take the penalty, once, from what has been unbonding for long enough.
+    """
+    self.is_settled[account] = True
+    amount: uint256 = stakes.unbonding_of[account]
+    share: uint256 = max(ONE // LEAST_SLASH, 3 * self._convicted_share(stakes.tombstoned_at[account]))
+    slashed: uint256 = amount * min(share, ONE) // ONE
+    reward: uint256 = slashed // REWARD
+    stakes.unbonding_of[account] = amount - slashed
+    stakes.total_unbonding -= slashed
+    stakes.total_rewards += reward
+    stakes.burned += slashed - reward
+    self.reward_of[self.reporter_of[account]] += reward
+    log Slashed(account=account, amount=slashed, reward=reward)

@@ -1,0 +1,26 @@
+"""The votes that validators sent for the running height and the one before, for the next leader to show. Unverified."""
+
+from flock_chain.consensus.types import Kind, Vote
+from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.crypto import Account
+
+KEPT_HEIGHTS = 2  # one vote of each validator in each: slow ones are still heard while the next block is made
+
+
+class VoteBook:
+    """One vote of each validator and height, the last: whoever sends a bad one spoils its own."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, dict[Account, Vote]] = {}
+
+    def note(self, vote: Vote, running: int, validators: ValidatorSet | None) -> None:
+        """`running`: the height that is being decided, and its set."""
+        is_near = running - KEPT_HEIGHTS < vote.height <= running
+        if vote.kind != Kind.PROPOSE and is_near and validators is not None and vote.signer in validators:
+            self._rows.setdefault(vote.height, {})[vote.signer] = vote
+
+    def start_height(self, height: int) -> None:
+        self._rows = {at: rows for at, rows in self._rows.items() if at > height - KEPT_HEIGHTS}
+
+    def votes(self, height: int) -> tuple[Vote, ...]:
+        return tuple(self._rows.get(height, {}).values())
