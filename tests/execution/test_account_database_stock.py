@@ -50,6 +50,31 @@ def test_the_random_blocks_reach_what_they_are_made_for() -> None:
     assert all(count >= 3 for count in found.values()), found
 
 
+# WRITER, run by delegation, writes transient slot 0 and reverts; the caller keeps what it finds there afterwards.
+FORGET = bytes.fromhex("60025f5d5f5ffd")
+KEEP = bytes.fromhex("60015f5d5f5f5f5f73") + WRITER + bytes.fromhex("5af4505f5c5f55")
+
+
+def test_transient_storage_is_undone_and_cleared_as_pyevm_does() -> None:
+    found = []
+    for state_class in (OurState, StockState):
+        engine = Engine(state_class, {CALLER: Row(0, 1, KEEP), WRITER: Row(0, 1, FORGET)})
+        state = engine._open()
+        assert run_system(state, CALLER, b"", gas=200_000).status
+        found.append((state.get_storage(CALLER, 0), state.get_transient_storage(CALLER, 0), state.make_state_root()))
+    assert found[0] == found[1] and found[0][:2] == (1, b"")
+
+
+def test_transient_storage_that_was_cleared_stays_so_when_the_transaction_is_undone() -> None:
+    state = Engine(OurState, {})._open()
+    state.set_transient_storage(CALLER, 0, b"\1")
+    snapshot = state.snapshot()
+    state.set_transient_storage(CALLER, 0, b"\2")
+    state.clear_transient_storage()
+    state.revert(snapshot)
+    assert state.get_transient_storage(CALLER, 0) == b""
+
+
 def count_function_calls(work: Callable[[], object]) -> int:
     """Work, not time: Python's own count of the functions that it entered."""
     count = 0

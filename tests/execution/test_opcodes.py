@@ -14,7 +14,7 @@ from flock_chain.execution.opcodes import FAST_OPCODES, find_destinations
 
 # Positions: 0 to 3 pushes, 4 a destination, 5 to 7 a push with 0x5b in it, 8 a destination, then a push cut short.
 CODE = bytes.fromhex("5f5f5f5f5b615b5b5b7f010203")
-EDGES = [0, 1, 2, 3, 4, 6, 7, 8, 12, 13, 31, 32, 33, 64, 255, 256, 1 << 64, 1 << 255, (1 << 256) - 1]
+EDGES = [0, 1, 2, 3, 4, 6, 7, 8, 12, 13, 31, 32, 33, 64, 255, 256, 5_000, 1 << 64, 1 << 255, (1 << 256) - 1]
 numbers = st.sampled_from(EDGES) | st.integers(0, (1 << 256) - 1)
 items = numbers | st.binary(max_size=32)
 STATE = Engine(OurState, {})._open()

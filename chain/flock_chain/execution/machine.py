@@ -20,6 +20,7 @@ from eth.vm.forks.cancun.state import CancunState, CancunTransactionExecutor
 from eth.vm.forks.spurious_dragon._utils import collect_touched_accounts
 from eth.vm.interrupt import EVMMissingData
 from eth.vm.message import Message
+from eth_utils import get_extended_debug_logger
 
 from flock_chain.errors import InvalidBlock
 from flock_chain.execution.account_database import AccountDatabase
@@ -121,6 +122,7 @@ class State(CancunState):
     account_db_class = AccountDatabase
     computation_class = Computation
     transaction_executor_class = Executor
+    logger = get_extended_debug_logger("eth.vm.state.State")  # py-evm's property looks it up at each use
 
     def __init__(self, db: Overlay, execution_context: ExecutionContext, state_root: bytes) -> None:
         super().__init__(db, execution_context, state_root)

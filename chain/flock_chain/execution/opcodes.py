@@ -144,10 +144,6 @@ def _shift_left(shift: int, value: int) -> int:
     return value << shift & _WORD if shift < 256 else 0
 
 
-def _shift_right(shift: int, value: int) -> int:
-    return value >> shift if shift < 256 else 0
-
-
 # ---- memory and call data
 def _mstore(computation: Any) -> None:
     values = _take(computation, _VERYLOW, 2)
@@ -213,7 +209,7 @@ FAST_OPCODES: Mapping[int, Opcode] = {
     opcode_values.OR: _make_binary(_VERYLOW, lambda top, below: top | below),
     opcode_values.XOR: _make_binary(_VERYLOW, lambda top, below: top ^ below),
     opcode_values.SHL: _make_binary(_VERYLOW, _shift_left),
-    opcode_values.SHR: _make_binary(_VERYLOW, _shift_right),
+    opcode_values.SHR: _make_binary(_VERYLOW, lambda shift, value: value >> shift),
     opcode_values.ISZERO: _make_unary(_VERYLOW, lambda value: int(value == 0)),
     opcode_values.NOT: _make_unary(_VERYLOW, lambda value: value ^ _WORD),
     opcode_values.SHA3: _keccak,

@@ -95,14 +95,9 @@ class StateTrie:
         """Hash what changed, add its encodings to `writes`, return the root."""
         if self._root is None:
             return EMPTY_ROOT
-        if isinstance(self._root, bytes):
-            return self._root
-        reference = self._refer(self._root, writes)
-        if len(reference) < _HASH_BYTES:  # the root has a hash, however short it is
-            encoded, reference = reference, keccak256(reference)
-            writes[reference] = encoded
-        self._root = reference
-        return reference
+        if not isinstance(self._root, bytes):
+            self._root = self._refer(self._root, writes)  # a hash: with keys this long no root is short
+        return self._root
 
     # ---- changing
     def _insert(self, link: Link | None, path: str, value: bytes) -> Node:
