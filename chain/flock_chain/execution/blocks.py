@@ -154,6 +154,11 @@ def decode_block(data: bytes, *, max_bytes: int) -> Block:
     return Block(_decode_header(header), tuple(rlp.to_bytes(raw, "block: transaction") for raw in transactions))
 
 
+def decode_header(data: bytes) -> Header:
+    """The form alone: raises InvalidEncoding for anything not canonical."""
+    return _decode_header(rlp.decode(data))
+
+
 def _decode_header(item: rlp.Item) -> Header:
     if not isinstance(item, list) or len(item) != len(_FIELD_NAMES):
         raise InvalidEncoding(f"header: not a list of {len(_FIELD_NAMES)} fields")

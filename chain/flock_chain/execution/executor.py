@@ -125,7 +125,7 @@ class Executor:
         """Raises Unavailable for a height that is not final here."""
         if height == self.head.height:
             return self.head
-        return records.read_block(self._reader, height).header
+        return records.read_header(self._reader, height)
 
     def advance(self, candidate: Candidate) -> None:
         """The candidate's writes are stored: it is the head now."""

@@ -3,13 +3,22 @@
 H            id of the head                      h | id        block
 n | height   id of the block at that height      r | id        receipts of that block
 t | hash     height | index of a transaction     c | height    finalize certificate (written by who commits)
+a | id       header of a block before the snapshot that this store began with: its body is not here
 B            height of the snapshot that this store began with; absent where it began with its genesis
 """
 
 import struct
 
 from flock_chain.errors import Unavailable
-from flock_chain.execution.blocks import Block, Receipt, decode_block, decode_receipts, encode_receipts
+from flock_chain.execution.blocks import (
+    Block,
+    Header,
+    Receipt,
+    decode_block,
+    decode_header,
+    decode_receipts,
+    encode_receipts,
+)
 from flock_chain.execution.machine import KeyValues, Writes
 
 HEAD = b"H"
@@ -24,6 +33,10 @@ def height_key(height: int) -> bytes:
 
 def block_key(block_id: bytes) -> bytes:
     return b"h" + block_id
+
+
+def header_key(block_id: bytes) -> bytes:
+    return b"a" + block_id
 
 
 def receipts_key(block_id: bytes) -> bytes:
@@ -60,8 +73,27 @@ def read_block(reader: KeyValues, height: int) -> Block:
     """Raises Unavailable where the block is not final here."""
     data = read_block_bytes(reader, height)
     if data is None:
-        raise Unavailable(f"block {height} is not here")
+        raise Unavailable(_explain_missing(reader, height))
     return decode_block(data, max_bytes=_NO_LIMIT)
+
+
+def read_header(reader: KeyValues, height: int) -> Header:
+    """Of a final block, or of one not long before the snapshot that this store began with; raises Unavailable."""
+    block_id = reader.get(height_key(height))
+    data = None if block_id is None else reader.get(block_key(block_id))
+    if data is not None:
+        return decode_block(data, max_bytes=_NO_LIMIT).header
+    encoded = None if block_id is None else reader.get(header_key(block_id))
+    if encoded is None:
+        raise Unavailable(_explain_missing(reader, height))
+    return decode_header(encoded)
+
+
+def _explain_missing(reader: KeyValues, height: int) -> str:
+    base = read_base(reader)
+    if height < base:
+        return f"block {height} is not here: this home began with a snapshot at {base}"
+    return f"block {height} is not here"
 
 
 def read_head(reader: KeyValues) -> Block | None:
