@@ -48,6 +48,11 @@ def _join(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--genesis", metavar="HASH", help="refuse any network but the one with this genesis hash (64 hex digits)"
     )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="HEIGHT:HASH",
+        help="a block that you trust, as `status` prints it: start from a snapshot before it, not from the genesis",
+    )
     parser.add_argument("--listen", metavar="IP", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="TCP port to listen on, 0 for any (default: 4200)")
     parser.add_argument(

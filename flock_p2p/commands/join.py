@@ -6,6 +6,7 @@ import os
 import signal
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -17,6 +18,9 @@ from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_conf
 from flock_p2p.logs import start_logging
 from flock_peers.home import Home
 from flock_peers.settings import DataSettings, PeerSettings
+
+if TYPE_CHECKING:
+    from flock_chain.execution.records import Pin
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
         start_logging(home, quiet=arguments.quiet)
         config = merge_arguments(load_config(home), arguments)
         expected = _parse_hash(arguments.genesis)
+        checkpoint = _parse_checkpoint(home, arguments.checkpoint)
         _check_data(config)
         settings = build_settings(home, key, config)
         genesis = _get_genesis(home, key, config, expected)
-    trio.run(_run, settings, genesis, config, arguments.until_stdin_closes)
+    trio.run(_run, settings, genesis, config, checkpoint, arguments.until_stdin_closes)
     return 0
 
 
@@ -48,6 +53,15 @@ def _parse_hash(text: str | None) -> bytes | None:
     if len(value) != 32:
         raise Misuse(f"--genesis {text}: a genesis hash is 64 hex digits")
     return value
+
+
+def _parse_checkpoint(home: Home, text: str | None) -> "Pin | None":
+    from flock_peers.staging import discard_staging, parse_checkpoint
+
+    if text is None:
+        discard_staging(home.path)  # of an import that ended in the middle, and is not asked for any more
+        return None
+    return parse_checkpoint(text)
 
 
 def _check_data(config: JoinConfig) -> None:
@@ -100,8 +114,10 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
     )
 
 
-async def _run(settings: PeerSettings, genesis: Genesis, config: JoinConfig, until_stdin_closes: bool) -> None:
-    from flock_peers.peer import Peer, run_peer
+async def _run(
+    settings: PeerSettings, genesis: Genesis, config: JoinConfig, checkpoint: "Pin | None", until_stdin_closes: bool
+) -> None:
+    from flock_peers.peer import Peer, run_peer, start_from_checkpoint
 
     def on_ready(peer: Peer) -> None:
         save_config(peer.home, config)  # under the peer's lock, and only what it could start with
@@ -114,6 +130,8 @@ async def _run(settings: PeerSettings, genesis: Genesis, config: JoinConfig, unt
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
         if until_stdin_closes:
             nursery.start_soon(_stop_with_parent, nursery.cancel_scope)
+        if checkpoint is not None:
+            await start_from_checkpoint(settings, checkpoint)
         await run_peer(settings, on_ready)
         nursery.cancel_scope.cancel()
 

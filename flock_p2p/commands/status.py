@@ -24,6 +24,7 @@ def format_status(status: dict[str, Any]) -> str:
         ("address", status["address"]),
         ("network", f"{status['network']}, genesis {status['genesis']}"),
         ("height", f"{status['height']}  state root {status['state_root'][:16]}"),
+        ("block", f"{status['height']}:{status['block']}  (a checkpoint, for who trusts this peer)"),
         ("peers", str(len(status["peers"]))),
         ("balance", f"{int(status['balance']) / 1e18:.4f} coins"),
         ("role", "validator" if status["is_validator"] else "observer of consensus"),

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from flock_chain.errors import FlockError, InvalidRemote, Misuse
+from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
+from flock_chain.execution import records
 from flock_chain.genesis import Genesis
 from flock_p2p.verify.chain import replay
 from flock_p2p.verify.report import Progress, VerifyReport
@@ -15,8 +16,8 @@ from flock_peers.store.chain_store import ChainStore
 def verify_home(home: Path, progress: Progress | None = None) -> VerifyReport:
     """Everything that this home stores, recomputed; changes nothing in it and asks nobody.
 
-    Raises Misuse where there is no network's home, Unavailable where its peer runs or has no chain yet. What is wrong
-    inside is in the report.
+    Raises Misuse where there is no network's home, Unavailable where its peer runs, or has no chain yet, or began with
+    a snapshot. What is wrong inside is in the report.
     """
     place = Home(home)
     report = VerifyReport(str(place.path))
@@ -27,6 +28,13 @@ def verify_home(home: Path, progress: Progress | None = None) -> VerifyReport:
         if genesis is None:
             return report
         with ChainStore(place.path / "chain", read_only=True) as stored:
+            base = records.read_base(stored)
+            if base > 1:
+                raise Unavailable(
+                    f"{place.path}: this chain began with a snapshot at block {base} (join --checkpoint): its history "
+                    "before that is not here, so nothing can be replayed from the genesis; verify the home of a peer "
+                    "that executed the whole chain"
+                )
             _verify(genesis, stored, BlobReader(place.path / "blobs"), report, progress or _no_progress)
     return report
 

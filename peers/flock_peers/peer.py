@@ -13,8 +13,10 @@ import trio
 from flock_chain.codec import decode, encode
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import FlockError, Misuse, Unavailable
+from flock_chain.execution.records import Pin
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, decode_transaction, sign_call
 from flock_chain.genesis import Genesis
+from flock_peers.checkpoint import CheckpointStart
 from flock_peers.contents import Contents
 from flock_peers.control import serve_control
 from flock_peers.driver.driver import Driver, open_driver
@@ -23,7 +25,7 @@ from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import parse_address
-from flock_peers.ports import SYNC_PROTOCOL, HostConsensus
+from flock_peers.ports import SYNC_PROTOCOL, HostConsensus, HostSnapshots
 from flock_peers.roles.board import as_account
 from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
@@ -33,6 +35,8 @@ from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import split_attack
 from flock_peers.roles.task_loop import Choice, TaskLoop, Ways, find_flock_error
 from flock_peers.settings import PeerSettings
+from flock_peers.snapshots import SNAPSHOT_PROTOCOL, Snapshots, open_index
+from flock_peers.staging import is_started
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.tasks import Terms, open_task
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
@@ -52,10 +56,11 @@ class Peer:
 
     def __init__(
         self, settings: PeerSettings, home: Home, key: Key, genesis: Genesis, host: Host, ledger: Ledger,
-        driver: Driver, contents: Contents, blobs: BlobService,
+        driver: Driver, contents: Contents, blobs: BlobService, snapshots: Snapshots,
     ) -> None:  # fmt: skip
         self.settings, self.home, self.key, self.genesis = settings, home, key, genesis
         self.host, self.ledger, self.driver, self.contents, self._blobs = host, ledger, driver, contents, blobs
+        self.snapshots = snapshots
         self.account: Account = key.account
         self.started_at = time.time()
         self.topic = f"/flock/transactions/1/{genesis.hash.hex()[:16]}"
@@ -102,6 +107,7 @@ class Peer:
             self._nursery = nursery
             await nursery.start(serve_control, self.home.control_path, self._methods())
             nursery.start_soon(self.sender.run)
+            nursery.start_soon(self.snapshots.run)
             if self.settings.participate:
                 nursery.start_soon(self._participate)
             await self.stop.wait()
@@ -229,6 +235,8 @@ class Peer:
             "height": head.height,
             "block": head.id.hex(),
             "state_root": head.state_root.hex(),
+            "base": self.ledger.base(),
+            "snapshots": [row.height for row in self.snapshots.rows],
             "head_timestamp": head.timestamp,
             "peers": ["0x" + account.hex() for account in self.host.connected()],
             "balance": str(await self.ledger.balance(self.account)),
@@ -358,7 +366,35 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
             consensus = HostConsensus(host)
             async with open_driver(genesis, key, ledger, consensus, consensus, home.folder("consensus")) as driver:
                 host.on_request(SYNC_PROTOCOL, driver.answer_sync)
-                yield Peer(settings, home, key, genesis, host, ledger, driver, Contents(store, service), service)
+                snapshots = Snapshots(ledger, store, home.folder("snapshots"))
+                host.on_request(SNAPSHOT_PROTOCOL, snapshots.answer)
+                contents = Contents(store, service)
+                yield Peer(settings, home, key, genesis, host, ledger, driver, contents, service, snapshots)
+
+
+async def start_from_checkpoint(settings: PeerSettings, checkpoint: Pin) -> None:
+    """Before the first `open_peer`: the home's chain begins with a snapshot then, if it does not hold the checkpoint.
+
+    Raises Refused for a checkpoint that this home or every peer contradicts, Unavailable where nobody serves one.
+    """
+    home = Home(settings.home)
+    with home.lock():
+        key, genesis = home.load_key(), home.load_genesis()
+        if is_started(home.path / "chain", checkpoint):
+            return
+        store = await trio.to_thread.run_sync(BlobStore, home.folder("blobs"), settings.quota_bytes)
+        async with open_host(
+            key,
+            (settings.listen_host, settings.listen_port),
+            genesis.hash,
+            bootstrap=settings.bootstrap,
+            known_peers=home.peers_path,
+            genesis_document=genesis.encode(),
+        ) as host:
+            port, sync = HostSnapshots(host, BlobService(host, store)), HostConsensus(host)
+            await reach_network(settings, genesis, key, host)
+            index = open_index(home.folder("snapshots"), store)
+            await CheckpointStart(checkpoint, genesis, home.path, port, sync, store, index).run()
 
 
 async def connect_bootstrap(host: Host, addresses: Sequence[str], *, knows_others: bool) -> None:
@@ -377,13 +413,18 @@ async def connect_bootstrap(host: Host, addresses: Sequence[str], *, knows_other
         raise wrong
 
 
+async def reach_network(settings: PeerSettings, genesis: Genesis, key: Key, host: Host) -> None:
+    """Raises what is wrong where nobody would ever be reached."""
+    named = {parse_address(address).account for address in settings.bootstrap}
+    knows_others = any(account not in named for account in host.book.entries)
+    check_bootstrap(settings, genesis, key, knows_others=knows_others)
+    await connect_bootstrap(host, settings.bootstrap, knows_others=knows_others)
+
+
 async def run_peer(settings: PeerSettings, on_ready: Any = None) -> None:
     """Run until cancelled or told to stop over the control socket."""
     async with open_peer(settings) as peer:
-        named = {parse_address(address).account for address in settings.bootstrap}
-        knows_others = any(account not in named for account in peer.host.book.entries)
-        check_bootstrap(settings, peer.genesis, peer.key, knows_others=knows_others)
-        await connect_bootstrap(peer.host, settings.bootstrap, knows_others=knows_others)
+        await reach_network(settings, peer.genesis, peer.key, peer.host)
         if on_ready is not None:
             on_ready(peer)
         await peer.run_roles()

@@ -1,11 +1,14 @@
-"""Fits the network host to what the consensus driver asks for. No decision is made here."""
+"""Fits the network host to what the driver and a checkpoint start ask for. No decision is made here."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
+from pathlib import Path
 
 import trio
 
 from flock_chain.crypto import Account
+from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host
+from flock_peers.snapshots import SNAPSHOT_PROTOCOL
 
 CONSENSUS_PROTOCOL = "/flock/consensus/1"
 SYNC_PROTOCOL = "/flock/sync/1"
@@ -38,3 +41,19 @@ class HostConsensus:
 
     async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
         return await self._host.request(account, SYNC_PROTOCOL, payload, timeout)
+
+
+class HostSnapshots:
+    """SnapshotPort over a host and its blobs."""
+
+    def __init__(self, host: Host, service: BlobService) -> None:
+        self._host, self._service = host, service
+
+    def peers(self) -> Collection[Account]:
+        return self._host.connected()
+
+    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
+        return await self._host.request(account, SNAPSHOT_PROTOCOL, payload, timeout)
+
+    async def fetch_file(self, digest: bytes, providers: Sequence[Account] | None, max_bytes: int) -> Path:
+        return await self._service.fetch_file(digest, providers, max_bytes)

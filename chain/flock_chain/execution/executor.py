@@ -256,7 +256,7 @@ class Executor:
         if height is None or height == self.head.height:
             state = self._head_state(self.head.timestamp if timestamp is None else timestamp)
         else:
-            state = self._state_of(self.header(height))
+            state = self._state_of(records.read_block(self._reader, height).header)  # raises where no state is here
         outcome = run_view(state, to, data, gas=CALL_GAS, value=value, sender=sender)
         if not outcome.status:
             raise CallReverted(outcome.reason)

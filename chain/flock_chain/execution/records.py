@@ -4,10 +4,12 @@ H            id of the head                      h | id        block
 n | height   id of the block at that height      r | id        receipts of that block
 t | hash     height | index of a transaction     c | height    finalize certificate (written by who commits)
 a | id       header of a block before the snapshot that this store began with: its body is not here
+P            height | id of the block that the user trusted when this store began
 B            height of the snapshot that this store began with; absent where it began with its genesis
 """
 
 import struct
+from dataclasses import dataclass
 
 from flock_chain.errors import Unavailable
 from flock_chain.execution.blocks import (
@@ -22,9 +24,20 @@ from flock_chain.execution.blocks import (
 from flock_chain.execution.machine import KeyValues, Writes
 
 HEAD = b"H"
-BASE = b"B"
+BASE, PIN = b"B", b"P"
 _PLACE = struct.Struct(">QI")
 _NO_LIMIT = 1 << 62  # what we stored was checked before
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A block that the user trusts: the chain must hold it at its height."""
+
+    height: int
+    block_id: bytes
+
+    def __str__(self) -> str:
+        return f"{self.height}:{self.block_id.hex()}"
 
 
 def height_key(height: int) -> bytes:
@@ -106,6 +119,19 @@ def read_base(reader: KeyValues) -> int:
     """The lowest height from which every block is stored: 1, or where the snapshot was taken."""
     stored = reader.get(BASE)
     return 1 if stored is None else int.from_bytes(stored, "big")
+
+
+def make_base(height: int) -> Writes:
+    return {BASE: height.to_bytes(8, "big")}
+
+
+def make_pin(pin: Pin) -> Writes:
+    return {PIN: pin.height.to_bytes(8, "big") + pin.block_id}
+
+
+def read_pin(reader: KeyValues) -> Pin | None:
+    stored = reader.get(PIN)
+    return None if stored is None else Pin(int.from_bytes(stored[:8], "big"), stored[8:])
 
 
 def read_receipts(reader: KeyValues, height: int) -> tuple[Receipt, ...]:

@@ -22,11 +22,11 @@ from flock_chain.consensus.types import Vote
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_certificate
 from flock_chain.crypto import Account, Digest, Key
-from flock_chain.errors import InvalidBlock, InvalidRemote, Misuse, Unavailable
+from flock_chain.errors import InvalidBlock, InvalidRemote, Misuse, Refused, Unavailable
 from flock_chain.execution import records
 from flock_chain.execution.blocks import HEADER_ROOM_BYTES, Block, Receipt, decode_block
 from flock_chain.execution.executor import AccountView, Candidate, Executor
-from flock_chain.execution.machine import Writes
+from flock_chain.execution.machine import KeyValues, Writes
 from flock_chain.execution.ordered_trie import compute_ordered_root
 from flock_chain.execution.transactions import SYSTEM_TYPE, Transaction, decode_system_transaction, decode_transaction
 from flock_chain.execution.validators import Served, Validator
@@ -90,6 +90,7 @@ class Ledger:
         self._ids: tuple[bytes, bytes] = (b"", b"")
         self._head: BlockInfo | None = None
         self._base = 1
+        self._pin: records.Pin | None = None
 
     async def start(self) -> None:
         """Write the genesis state into an empty store, or find the head of what is there."""
@@ -99,7 +100,7 @@ class Ledger:
     def _start(self) -> Served:
         if self._store.get(records.HEAD) is None:
             self._store.commit(self.executor.genesis_writes())
-        self._base = records.read_base(self._store)
+        self._base, self._pin = records.read_base(self._store), records.read_pin(self._store)
         return self.executor.served()
 
     def _set_served(self, served: Served) -> None:
@@ -113,6 +114,11 @@ class Ledger:
         if self._head is None:
             raise Misuse("ledger: not started")
         return self._head
+
+    @property
+    def reader(self) -> KeyValues:
+        """Every row of the chain, from any thread: final state is never changed."""
+        return self._store
 
     async def view(self, contract: str, function: str, *arguments: Any, height: int | None = None) -> Any:
         """A contract's view, decoded, on final state; raises CallReverted with the contract's reason."""
@@ -321,9 +327,18 @@ class Ledger:
     def _store_final(self, candidate: Candidate, certificate: bytes, write: Callable[[Writes], None]) -> Served:
         if candidate.block.parent_id != self.executor.head.id:
             raise Misuse("ledger: only a child of the head can become final")
+        self._check_pin(candidate.block)
         write({**candidate.writes, records.certificate_key(candidate.block.height): certificate})
         self.executor.advance(candidate)
         return self.executor.served()
+
+    def _check_pin(self, block: Block) -> None:
+        """Whoever held old keys could certify another chain after the snapshot, but not one through this block."""
+        if self._pin is not None and block.height == self._pin.height and block.id != self._pin.block_id:
+            raise Refused(
+                f"block {block.height} is {block.id.hex()}, final by its certificate, but this home trusts the "
+                f"checkpoint {self._pin}: its peers follow another chain; not following them, use a new --home"
+            )
 
     def _after_commit(self, candidate: Candidate) -> None:
         header, limit = candidate.block.header, self.genesis.parameters.max_block_bytes
