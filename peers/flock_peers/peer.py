@@ -366,7 +366,7 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
             consensus = HostConsensus(host)
             async with open_driver(genesis, key, ledger, consensus, consensus, home.folder("consensus")) as driver:
                 host.on_request(SYNC_PROTOCOL, driver.answer_sync)
-                snapshots = Snapshots(ledger, store, home.folder("snapshots"))
+                snapshots = Snapshots(ledger, store, home.folder("snapshots"), genesis.parameters.epoch_blocks)
                 host.on_request(SNAPSHOT_PROTOCOL, snapshots.answer)
                 contents = Contents(store, service)
                 yield Peer(settings, home, key, genesis, host, ledger, driver, contents, service, snapshots)

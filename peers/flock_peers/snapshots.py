@@ -32,8 +32,9 @@ from flock_peers.store.blob_store import BlobStore
 log = logging.getLogger(__name__)
 
 SNAPSHOT_PROTOCOL = "/flock/snapshots/1"
-EPOCH_BLOCKS = 64  # a snapshot is due after every so many blocks of a young chain
-SHARE_OF_CHAIN = 16  # of an old one less often: a newcomer executes at most 2/16 of the chain after its snapshot
+# A young chain has a snapshot for each epoch's length, an old one less often: a newcomer executes at most 2/16 of the
+# chain after its snapshot, and a checkpoint stays of use for at least a 16th of the chain.
+SHARE_OF_CHAIN = 16
 KEPT_SNAPSHOTS = 2  # the newest; the second serves who began to fetch it before the first was there
 MAX_HEADERS = 1_024  # in one answer: about 600 KB
 MAX_LISTED = 8  # rows of an answer that are read
@@ -60,17 +61,20 @@ class Chain(Protocol):
     async def wait_for_height(self, height: int) -> None: ...
 
 
-def compute_spacing(height: int) -> int:
-    """Blocks between snapshots around this height: epochs, doubled while that stays below the chain's share."""
-    spacing = EPOCH_BLOCKS
+def compute_spacing(height: int, epoch_blocks: int) -> int:
+    """Blocks between snapshots around this height: an epoch's, doubled while that stays below the chain's share."""
+    spacing = epoch_blocks
     while 2 * spacing * SHARE_OF_CHAIN <= height:
         spacing *= 2
     return spacing
 
 
-def compute_due(height: int) -> int:
-    """The last height up to this one of which there is to be a snapshot, for every peer the same; 0: none yet."""
-    return height - height % compute_spacing(height)
+def compute_due(height: int, epoch_blocks: int) -> int:
+    """The last height up to this one of which there is to be a snapshot, for every peer the same; 0: none yet.
+
+    By height alone: an epoch that waits for its time ends later than its blocks say, and the state has the sets anyway.
+    """
+    return height - height % compute_spacing(height, epoch_blocks)
 
 
 def open_index(folder: Path, blobs: BlobStore) -> "SnapshotIndex":
@@ -119,8 +123,8 @@ class SnapshotIndex:
 
 
 class Snapshots:
-    def __init__(self, chain: Chain, blobs: BlobStore, folder: Path) -> None:
-        self._chain, self._blobs, self._folder = chain, blobs, folder
+    def __init__(self, chain: Chain, blobs: BlobStore, folder: Path, epoch_blocks: int) -> None:
+        self._chain, self._blobs, self._folder, self._epoch_blocks = chain, blobs, folder, epoch_blocks
         self._index = open_index(folder, blobs)
 
     @property
@@ -137,9 +141,9 @@ class Snapshots:
         tried = max((row.height for row in self.rows), default=0)
         while True:
             height = self._chain.height()
-            due = compute_due(height)
+            due = compute_due(height, self._epoch_blocks)
             if due <= tried:
-                await self._chain.wait_for_height(due + compute_spacing(height))
+                await self._chain.wait_for_height(due + compute_spacing(height, self._epoch_blocks))
                 continue
             tried = due
             seconds = await self._try(due)

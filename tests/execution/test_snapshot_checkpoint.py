@@ -4,13 +4,13 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from driver_support import on_mock_clock
-from snapshot_support import EPOCH, CertifiedChain, Joiner, Server, account
+from snapshot_support import CertifiedChain, Joiner, Server, account
 
 from flock_chain.codec import encode
 from flock_chain.errors import Misuse, Refused, Unavailable
@@ -25,12 +25,6 @@ from flock_peers.staging import STAGING, discard_staging, is_started, parse_chec
 from flock_peers.store.chain_store import ChainStore
 
 EVIL = 1  # the number of the server that sins
-
-
-@pytest.fixture(autouse=True)
-def short_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(snapshots, "EPOCH_BLOCKS", EPOCH)
-    yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Snapshots of a running peer: made at the ends of epochs, two kept, told to others; nothing of it stops the peer."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from flock_peers.snapshots import Snapshot, compute_due, compute_spacing, decode
 from flock_peers.store.blob_store import BlobStore
 
 
-@pytest.fixture(autouse=True)
-def short_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(snapshots, "EPOCH_BLOCKS", EPOCH)
-    yield
-
-
 @pytest.fixture(scope="module")
 def chain() -> CertifiedChain:
     return CertifiedChain()
@@ -33,15 +26,12 @@ def make_server(chain: CertifiedChain, folder: Path, *heights: int) -> Server:
     return Server(chain, folder, *heights)
 
 
-def test_snapshots_are_due_at_the_ends_of_epochs_and_thin_out_as_the_chain_grows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(snapshots, "EPOCH_BLOCKS", 64)
-    assert [compute_due(height) for height in (0, 63, 64, 127, 128, 2_047)] == [0, 0, 64, 64, 128, 1_984]
-    assert (compute_spacing(2_047), compute_spacing(2_048), compute_spacing(100_000)) == (64, 128, 4_096)
+def test_snapshots_are_due_at_the_ends_of_epochs_and_thin_out_as_the_chain_grows() -> None:
+    assert [compute_due(height, 64) for height in (0, 63, 64, 127, 128, 2_047)] == [0, 0, 64, 64, 128, 1_984]
+    assert (compute_spacing(2_047, 64), compute_spacing(2_048, 64), compute_spacing(100_000, 64)) == (64, 128, 4_096)
     last = 0
     for height in range(1, 70_000):
-        due = compute_due(height)
+        due = compute_due(height, 64)
         assert due >= last and due % 64 == 0 and height - due <= max(64, height // 16)
         last = due
 
@@ -74,10 +64,9 @@ def test_a_crash_before_a_blob_is_stored_leaves_no_offer_and_no_blob_that_nobody
     after = open_index(tmp_path / "snapshots", BlobStore(tmp_path / "blobs"))
     assert [row.height for row in after.rows] == [4]
     after.prune()
-    monkeypatch.setattr(snapshots, "EPOCH_BLOCKS", EPOCH)
     again = Server.__new__(Server)
     again.chain = chain
-    again.snapshots = snapshots.Snapshots(again, BlobStore(tmp_path / "blobs"), tmp_path / "snapshots")
+    again.snapshots = snapshots.Snapshots(again, BlobStore(tmp_path / "blobs"), tmp_path / "snapshots", EPOCH)
     for height in (8, 12):
         again.snapshots.make(height)
     assert len(list((tmp_path / "blobs" / "files").iterdir())) == 2

@@ -3,9 +3,10 @@
 Write them anew only together with a new version number of the format: what is committed is what other releases speak.
 """
 
+import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flock_chain import codec, ecvrf
@@ -27,8 +28,12 @@ from flock_chain.consensus.wire import decode_certificate, decode_message, encod
 from flock_chain.content import compute_chunk_list, decode_chunk_list, format_cid, parse_cid
 from flock_chain.crypto import Account, Digest, Key, keccak256
 from flock_chain.execution import records
+from flock_chain.execution import strict_rlp as rlp
 from flock_chain.execution.blocks import Block, Receipt, decode_block, decode_receipts, encode_receipts, make_header
+from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.schedule import compute_alpha, compute_mix
+from flock_chain.execution.snapshot import read_snapshot, write_snapshot
+from flock_chain.execution.sorted_trie import SortedTrie
 from flock_chain.execution.transactions import (
     SystemTransaction,
     decode_system_transaction,
@@ -44,6 +49,7 @@ from flock_peers.home_format import HOME_FORMAT, decode_version, encode_version
 from flock_peers.network import blob_wire, hello
 from flock_peers.network.identity import make_address, peer_id_of
 from flock_peers.roles import faucet
+from flock_peers.snapshots import SNAPSHOT_PROTOCOL
 from flock_peers.store.record_log import _frame, scan
 from flock_peers.training.document import BaseFile, LoraSettings, TaskDocument, decode_document
 from flock_peers.training.wire import encode_frame
@@ -138,7 +144,31 @@ def chain() -> dict[str, Sample]:
             + compute_mix(HASH, ecvrf.verify(ecvrf.public_key(seed), _alpha(), proof) or b"")
         ),
         "chain store: keys": Sample(codec.encode(keys)),
+        "chain store: keys of a start with a snapshot": Sample(
+            codec.encode({"header": records.header_key(BLOCK_ID)})
+            + codec.encode({key.hex(): value for key, value in records.make_base(9).items()})
+            + codec.encode({key.hex(): value for key, value in records.make_pin(records.Pin(9, BLOCK_ID)).items()})
+        ),
+        "snapshot": Sample(*_snapshot()),
     }
+
+
+def _snapshot() -> tuple[bytes, Callable[[bytes], bytes]]:
+    """Of a chain of one block, whose only account has one slot and code."""
+    store, code = MemoryStore(), b"code"
+    slots, accounts = SortedTrie(store.rows.__setitem__), SortedTrie(store.rows.__setitem__)
+    slots.add(HASH, b"\x07")
+    accounts.add(HASH, rlp.encode([1, 10**18, slots.finish(), bytes(keccak256(code))]))
+    store.rows[keccak256(code)] = code
+    header = replace(_header().header, height=0, state_root=accounts.finish())
+    store.commit(records.make_rows(Block(header, ()), ()))
+
+    def again(data: bytes) -> bytes:
+        rows: dict[bytes, bytes] = {}
+        read_snapshot(io.BytesIO(data).read, header.id, rows.__setitem__)
+        return b"".join(write_snapshot(MemoryStore(rows), 0))
+
+    return b"".join(write_snapshot(store, 0)), again
 
 
 def _alpha() -> bytes:
@@ -216,6 +246,10 @@ def network() -> dict[str, Sample]:
         ),
         "blob request": Sample(blob_wire.REQUEST.pack(blob_wire.CHUNKS, HASH, 3, 8)),
         "sync request: range": Sample(codec.encode(["range", 9, 64, 0])),
+        "sync request: head": Sample(codec.encode(["head"])),
+        "snapshot protocol id": Sample(SNAPSHOT_PROTOCOL.encode()),
+        "snapshot request: list": Sample(codec.encode(["list"])),
+        "snapshot request: headers": Sample(codec.encode(["headers", 9, 1_024])),
         "sync request: body": Sample(codec.encode(["body", 9, BLOCK_ID])),
         "trainer frame": Sample(encode_frame({"method": "train", "round": 1})),
     }

@@ -64,7 +64,7 @@ class Server:
         self.chain = chain
         self.blobs = BlobStore(folder / "blobs")
         (folder / "snapshots").mkdir()
-        self.snapshots = Snapshots(self, self.blobs, folder / "snapshots")
+        self.snapshots = Snapshots(self, self.blobs, folder / "snapshots", EPOCH)
         for height in heights:
             self.snapshots.make(height)
         self.asked: list[Any] = []
