@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 FAUCET_SECONDS = 10.0  # between two requests of a newcomer, each to another peer
 LEVEL_ANSWER_SECONDS = 5.0  # for a peer to say whether it knows a later block
 MAX_LEVEL_PEERS = 8  # asked for that: a few liars among them change nothing
+YOUNG_SECONDS = 30.0  # a head of this age is the network's: no crowd of liars can keep a peer from its tasks
 PARTICIPATE_AGAIN_SECONDS = 60.0  # after a failure on this side, such as a data file that is gone
 
 
@@ -164,11 +165,12 @@ class Peer:
         )
 
     async def _is_level(self) -> bool:
-        """Whether most of the connected peers know no block beyond this peer's head."""
+        """Whether the head is young, or most of the connected peers know no block beyond it."""
         height = self.ledger.height()
         asked = self.host.connected()[:MAX_LEVEL_PEERS]
         answers = [await self._knows_more(account, height) for account in asked]
-        is_level = answers.count(False) > 0 and answers.count(False) >= answers.count(True)
+        is_young = self.ledger.head.timestamp >= time.time() - YOUNG_SECONDS
+        is_level = is_young or 0 < answers.count(False) >= answers.count(True)
         if is_level:
             log.info("connected to %d peers and level with them at height %d", len(asked), height)
         elif not self._told_level:

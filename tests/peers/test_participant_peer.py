@@ -1,7 +1,9 @@
 """What a peer decides at its edges: what it relays, and which bootstrap addresses it starts with."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from flock_chain.crypto import Key
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_peers.home import Home
-from flock_peers.peer import Peer, check_bootstrap, connect_bootstrap, is_transaction
+from flock_peers.peer import YOUNG_SECONDS, Peer, check_bootstrap, connect_bootstrap, is_transaction
 from flock_peers.settings import PeerSettings
 
 RAW = sign_call(KEYS[0], chain_id=CHAIN_ID, nonce=0, to=bytes(20), gas=21_000, fee=1)
@@ -112,8 +114,12 @@ def test_most_of_the_connected_peers_say_whether_the_chain_goes_on(answers: list
             return encode(answers[account])
 
     class Ledger:
+        head = SimpleNamespace(timestamp=time.time() - 2 * YOUNG_SECONDS)
+
         def height(self) -> int:
             return 7
 
     peer = make_peer(host=Answering(), ledger=Ledger(), _told_level=False)
     assert trio.run(peer._is_level) is is_level
+    Ledger.head.timestamp = time.time() - YOUNG_SECONDS / 2
+    assert trio.run(peer._is_level), "a crowd of liars cannot deny a block that was made just now"
