@@ -53,13 +53,15 @@ async def test_only_accepted_proposals_are_in_the_candidate(tmp_path: Path) -> N
 
 
 @on_stepped_clock
-async def test_no_vote_is_cast_until_every_accepted_proposal_is_here(tmp_path: Path) -> None:
+async def test_no_vote_is_cast_until_every_accepted_proposal_is_here(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         offers = [desk.offer(0), desk.offer(1)]
         desk.service.trouble[offers[1].delta_digest] = Unavailable("gone")
         await do(desk.voter.step, adopting(desk, offers))
-        assert desk.sender.calls == []
+        assert desk.sender.calls == [] and "an accepted proposal is not here yet" in caplog.text
         del desk.service.trouble[offers[1].delta_digest]
         await trio.sleep(30)
         await desk.voter.step(adopting(desk, offers))

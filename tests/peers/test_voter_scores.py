@@ -15,6 +15,7 @@ from flock_chain.tally import (
     FILTER_NO_SCORE,
     FILTER_NORM_REJECT,
     FILTER_NORM_SLASH,
+    SCORE_LIMIT,
     SEATS_MAX,
 )
 from flock_contracts.addresses import BOARD
@@ -74,6 +75,40 @@ async def test_a_voter_killed_after_scoring_commits_to_the_same_and_opens_it(tmp
     assert after.trainer.measured == []
     assert after.sender.sent("commit_scores") == [(expected,)]
     assert after.sender.sent("reveal_scores") == [(record["scores"], record["filters"], record["salt"])]
+
+
+@on_stepped_clock
+async def test_scores_that_were_revealed_are_not_revealed_again(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0)]
+        await score(desk, offers)
+        desk.sender.calls.clear()
+        desk.sender.under_way.clear()
+        await desk.voter.step(desk.view(Phase.SCORE_REVEAL, offers, score_committed=0b10, score_revealed=0b10))
+        assert desk.sender.calls == []
+
+
+@on_stepped_clock
+async def test_a_score_that_the_board_would_not_take_is_cut_to_its_limit(tmp_path: Path) -> None:
+    """Committed to and then refused at the reveal, it would cost a part of the bond."""
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.trainer.scores = [10**12, -(10**12)]
+        scores, _ = await score(desk, [desk.offer(0), desk.offer(1)])
+        assert scores[:2] == [SCORE_LIMIT, -SCORE_LIMIT]
+
+
+@on_stepped_clock
+async def test_a_large_delta_has_a_share_of_the_scoring_phase_to_arrive_in(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.terms["score_commit_seconds"] = 600
+        offers = [desk.offer(0), desk.offer(1)]
+        desk.service.seconds = {offers[0].delta_digest: 100.0, offers[1].delta_digest: 500.0}
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers), 200)
+        record = desk.secrets.load(TASK, 1, "scores")
+        assert record is not None and record["filters"][:2] == [0, FILTER_NO_SCORE]
 
 
 @on_stepped_clock

@@ -195,6 +195,7 @@ class FakeTrainer:
     def __init__(self, seed: int = 0) -> None:
         self.trained = seed
         self.measured: list[list[str]] = []  # names of the delta files, one list a call
+        self.scores: list[int] | None = None  # instead of better and better ones
         self.losses: dict[str, float] = {}  # of the hold-out, by the adapter file's name
 
     async def train(self, global_path: Path, *, round: int, seed: int, out_path: Path) -> TrainResult:  # noqa: ARG002
@@ -207,7 +208,7 @@ class FakeTrainer:
     async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]:
         assert global_path.is_file() and all(path.is_file() for path in delta_paths)
         self.measured.append([path.name for path in delta_paths])
-        return [-1_000 * (position + 1) for position in range(len(delta_paths))]
+        return self.scores or [-1_000 * (position + 1) for position in range(len(delta_paths))]
 
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult:
         assert adapter_path is not None and adapter_path.is_file() and split == "hold_out"

@@ -80,7 +80,7 @@ class Voter:
             await self._commit_scores(view)
         elif view.phase is Phase.SCORE_REVEAL and (view.score_committed & ~view.score_revealed) >> index & 1:
             await self._reveal_scores(view)
-        elif view.phase is Phase.TALLY and not view.tallied:
+        elif view.phase is Phase.TALLY:
             await self._tally(view)
         elif view.phase is Phase.ADOPT and view.score_revealed >> index & 1 and not view.adoption_votes >> index & 1:
             await self._adopt(view)
