@@ -55,6 +55,9 @@ class Contents:
     def keep(self, digest: bytes) -> None:
         self._store.keep(digest)
 
+    def release(self, digest: bytes) -> None:
+        self._store.release(digest)
+
     async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes:
         return await _from_named_then_all(providers, lambda named: self._service.fetch_object(digest, named))
 

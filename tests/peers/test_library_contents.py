@@ -10,7 +10,7 @@ import trio
 from roles_support import DOCUMENT, PROPOSERS, Desk, Offer, make_delta, on_stepped_clock
 
 from flock_chain.aggregation import apply, encode_delta, encode_global
-from flock_chain.errors import InvalidContent, Unavailable
+from flock_chain.errors import InvalidContent, Refused, Unavailable
 from flock_chain.proposal import decode_manifest
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import FETCH_SECONDS, Proposal, compute_file_digest
@@ -141,3 +141,19 @@ async def test_own_bytes_are_put_without_a_temporary_folder(tmp_path: Path, monk
         path = desk.store.file_path(digest)
         assert path is not None and path.read_bytes() == data
         assert digest.hex() in {mark.name for mark in (tmp_path / "blobs" / "kept").iterdir()}
+
+
+@on_stepped_clock
+async def test_what_a_task_left_makes_room_for_the_next_one_once_it_is_released(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offer = desk.offer(0)
+        delta = (await fetch(desk, offer)).delta
+        candidate = await desk.library.compute_candidate(desk.adapter, [delta])
+        desk.store.quota = desk.store.used
+        with pytest.raises(Refused, match="quota"):
+            desk.store.put_object(b"of the next task")
+        desk.library.release(candidate)
+        desk.store.put_object(bytes(desk.store.quota // 2))
+        assert desk.store.file_path(candidate) is not None
+        assert desk.store.file_path(desk.adapter) is None and desk.store.file_path(offer.delta_digest) is None

@@ -44,6 +44,9 @@ class Store:
     def keep(self, digest: bytes) -> None:
         """Everything stays here anyway."""
 
+    def release(self, digest: bytes) -> None:
+        """Nor does this store need room."""
+
     def put_object(self, data: bytes) -> bytes:
         self._objects[bytes(object_digest(data))] = data
         return bytes(object_digest(data))
@@ -69,6 +72,7 @@ class Board:
         self.document, self.adapter = object_digest(document), compute_file_digest(adapter)
         self.phase, self.round = Phase.WAITING, 1
         self.rows: list[dict[str, Any]] = []
+        self.proposers: list[bytes] = []
         self.error: BaseException | None = None
         self.due = 0
 
@@ -87,7 +91,7 @@ class Board:
                 bitmaps = ("committed", "revealed", "attested", "held_set", "score_committed", "score_revealed")
                 return dict.fromkeys(bitmaps, 0) | {
                     "round": self.round, "phase": int(self.phase), "deadline": 0, "adapter": self.adapter,
-                    "proposers": [], "voters": [], "manifests": [], "tallied": False, "verdicts": [],
+                    "proposers": self.proposers, "voters": [], "manifests": [], "tallied": False, "verdicts": [],
                     "adoption_votes": 0,
                 }  # fmt: skip
             case "round_result":
@@ -124,7 +128,20 @@ class FakeSender:
 
 
 class Process:
+    """Trains for ever, and notes who gave it up."""
+
     is_alive = True
+    trainings: list[str]
+
+    def __init__(self) -> None:
+        self.trainings = []
+
+    async def train(self, *_: Any, **__: Any) -> Any:
+        self.trainings.append("begun")
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.trainings.append("given up")
 
     async def close(self) -> None:
         self.is_alive = False
@@ -139,6 +156,7 @@ class Stage:
         self.trainer_error: FlockError | None = None
         self.trainer_seconds = 20.0
         self.opened_at: float | None = None
+        self.process = Process()
         self.bonded_before = False  # when the trainer was open
         store = Store(folder, document)
         around: dict[str, Any] = {
@@ -161,7 +179,8 @@ class Stage:
             raise self.trainer_error
         self.opened_at = trio.current_time()
         self.bonded_before = bool(self.sender.sent)
-        return Process()
+        self.process = Process()
+        return self.process
 
     async def run(self) -> None:
         try:
@@ -292,6 +311,23 @@ def test_who_was_slashed_below_the_minimum_is_told_why_it_is_drawn_no_more(
         await stage.until(lambda: stage.part.view is not None and stage.part.view.round == 2)
         await trio.sleep(10)
         assert caplog.text.count("bond of 4 wei is below the task's minimum of 5") == 1
+
+    play(stage, test)
+
+
+@pytest.mark.parametrize(("round", "phase"), [(1, Phase.REVEAL), (2, Phase.COMMIT)])
+def test_a_training_that_comes_too_late_is_given_up(tmp_path: Path, round: int, phase: Phase) -> None:
+    """Its processor time is the next round's."""
+    stage = Stage(tmp_path)
+    stage.board.phase, stage.board.proposers = Phase.COMMIT, [ME]
+
+    async def test() -> None:
+        await stage.until(lambda: stage.process.trainings == ["begun"])
+        training = stage.process
+        await trio.sleep(5)
+        assert training.trainings == ["begun"]
+        stage.board.phase, stage.board.round = phase, round
+        await stage.until(lambda: training.trainings == ["begun", "given up"])
 
     play(stage, test)
 

@@ -107,8 +107,11 @@ class FakePart:
     def __init__(self, choice: Choice, bonds_early: bool, work: Callable[[], Awaitable[None]]) -> None:
         self.task, self.choice, self.bonds_early = choice.task, choice, bonds_early
         self.is_settled = self.is_ended = self.is_leaving = False
-        self.is_running = False
+        self.is_running = self.is_released = False
         self._work = work
+
+    def release(self) -> None:
+        self.is_released = True
 
     async def run(self) -> None:
         self.is_running = True
@@ -242,6 +245,7 @@ def test_after_a_task_has_ended_it_is_served_until_the_next_one_is_joined() -> N
         first.is_settled = True
         await trio.sleep(1.5)
         assert game.tasks == [1, 2] and not first.is_running and game.parts[1].is_running
+        assert first.is_released and not game.parts[1].is_released
 
     play(game, test)
 
@@ -254,7 +258,7 @@ def test_an_ended_task_goes_on_being_served_while_there_is_no_other() -> None:
         await trio.sleep(2)
         board.rows[1].is_ended = game.parts[0].is_ended = game.parts[0].is_settled = True
         await trio.sleep(1_000)
-        assert game.tasks == [1] and game.parts[0].is_running
+        assert game.tasks == [1] and game.parts[0].is_running and not game.parts[0].is_released
         assert game.loop.participant is game.parts[0]  # type: ignore[comparison-overlap]
         assert not game.sender.sent
 

@@ -43,6 +43,7 @@ class Objects(Protocol):
     def get_object(self, digest: bytes) -> bytes | None: ...
     def file_path(self, digest: bytes) -> Path | None: ...
     def keep(self, digest: bytes) -> None: ...
+    def release(self, digest: bytes) -> None: ...
 
 
 class Fetcher(Protocol):
@@ -97,6 +98,7 @@ class Library:
         self.task, self.document, self._chain = task, document, chain
         self._store, self._fetcher = store, fetcher
         self.initial_digest = b""  # of the round-0 adapter, once it was computed
+        self._kept: set[bytes] = set()  # in this run
 
     async def fetch_proposal(
         self, number: int, index: int, account: Account, manifest_digest: bytes, parent: bytes,
@@ -123,8 +125,7 @@ class Library:
         )
         path = await self._file(manifest.delta, manifest.delta_bytes, [account], seconds)
         delta = await trio.to_thread.run_sync(self._parse_delta, path, manifest.delta_bytes)
-        for digest in (manifest_digest, manifest.delta):  # only now: what fails a check may be removed for room
-            self._store.keep(digest)
+        self._keep(manifest_digest, manifest.delta)  # only now: what fails a check may be removed for room
         return Proposal(index, manifest, delta, path)
 
     def _parse_delta(self, path: Path, size: int) -> Delta:
@@ -153,8 +154,19 @@ class Library:
         if path is not None:
             return path
         path = await self._file(digest, compute_global_file_bytes(self.document.layout), [])
-        self._store.keep(digest)
+        self._keep(digest)
         return path
+
+    def _keep(self, *digests: bytes) -> None:
+        for digest in digests:
+            self._store.keep(digest)
+        self._kept.update(digests)
+
+    def release(self, adapter: bytes) -> None:
+        """When the task has ended: all but this adapter, its last, may be removed for the room of others."""
+        for digest in (self._kept | {self.initial_digest}) - {adapter, b""}:
+            self._store.release(digest)
+        self._kept.clear()
 
     def put_initial(self) -> bytes:
         """Compute and store the round-0 adapter; its content id."""
@@ -170,7 +182,9 @@ class Library:
     async def compute_candidate(self, parent: bytes, accepted: Sequence[Delta]) -> bytes:
         """The global adapter after a round, put into the store; its content id."""
         before = await self.read_global(parent)
-        return await trio.to_thread.run_sync(lambda: self._store.put_bytes(encode_global(apply(before, accepted))))
+        candidate = await trio.to_thread.run_sync(lambda: self._store.put_bytes(encode_global(apply(before, accepted))))
+        self._kept.add(candidate)
+        return candidate
 
 
 async def open_library(

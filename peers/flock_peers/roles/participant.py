@@ -87,6 +87,11 @@ class Participant:
             return False
         return min(self.keeper.claimed_until, self.keeper.kept_until) > self.view.round
 
+    def release(self) -> None:
+        """What was kept of an ended task may make room for the next one's."""
+        if self.is_ended and self.library is not None and self.view is not None:
+            self.library.release(self.view.adapter)
+
     async def run(self) -> None:
         """Lives until cancelled: an ended task is still served from here.
 

@@ -153,6 +153,7 @@ class TaskLoop:
             await trio.sleep(POLL_SECONDS)
         self._scope.cancel()
         await self._over.wait()
+        self.participant.release()
 
     def _put_aside(self, task: int, seconds: float) -> None:
         self._aside[task] = trio.current_time() + seconds

@@ -152,6 +152,12 @@ class BlobStore:
                 self._kept.add(digest)
                 (self._path / "kept" / digest.hex()).touch()
 
+    def release(self, digest: bytes) -> None:
+        """It may be removed for room again; no error when it is not here or was not kept."""
+        with self._lock:
+            self._kept.discard(digest)
+            (self._path / "kept" / digest.hex()).unlink(missing_ok=True)
+
     def drop(self, digest: bytes) -> None:
         """Remove a blob, kept or not; no error when it is not here."""
         with self._lock:
