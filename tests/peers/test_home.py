@@ -10,7 +10,7 @@ import trio
 
 import flock_chain.execution.executor  # noqa: F401 - raises the recursion limit, as in a running peer
 from flock_chain.errors import Misuse, Refused, Unavailable
-from flock_peers.control import request_control, serve_control
+from flock_peers.control import MAX_LINE_BYTES, request_control, serve_control
 from flock_peers.home import Home, write_private
 
 
@@ -123,6 +123,20 @@ def test_no_request_ends_the_control_server(tmp_path: Path, line: bytes) -> None
                     while await stream.receive_some():
                         pass
             assert await _answers(path, "echo", value=7) == 7
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_a_line_without_an_end_is_not_read_for_ever(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "c.sock"
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_control, path, {})
+            async with await trio.open_unix_socket(path) as stream:
+                with trio.fail_after(20), pytest.raises(trio.BrokenResourceError):
+                    for _ in range(64):
+                        await stream.send_all(bytes(MAX_LINE_BYTES // 8))
             nursery.cancel_scope.cancel()
 
     trio.run(main)

@@ -1,6 +1,7 @@
 """What a library takes from strangers: only what its content id, its round and the task's format allow."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import trio
 from roles_support import DOCUMENT, PROPOSERS, Desk, Offer, make_delta, on_stepped_clock
 
 from flock_chain.aggregation import apply, encode_delta, encode_global
+from flock_chain.crypto import Account
 from flock_chain.errors import InvalidContent, Refused, Unavailable
 from flock_chain.proposal import decode_manifest
+from flock_peers.contents import Contents
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import FETCH_SECONDS, Proposal, compute_file_digest
+from flock_peers.store.blob_store import BlobStore
 from flock_peers.training.document import compute_initial_adapter
 
 
@@ -157,3 +161,22 @@ async def test_what_a_task_left_makes_room_for_the_next_one_once_it_is_released(
         desk.store.put_object(bytes(desk.store.quota // 2))
         assert desk.store.file_path(candidate) is not None
         assert desk.store.file_path(desk.adapter) is None and desk.store.file_path(offer.delta_digest) is None
+
+
+@on_stepped_clock
+async def test_who_made_a_thing_is_asked_first_and_everybody_when_it_is_gone(tmp_path: Path) -> None:
+    asked: list[Sequence[Account] | None] = []
+
+    class Service:
+        async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes:
+            await trio.lowlevel.checkpoint()
+            asked.append(providers)
+            if providers is not None or digest == bytes(32):
+                raise Unavailable("no provider has it")
+            return b"from another"
+
+    contents = Contents(BlobStore(tmp_path), Service())  # type: ignore[arg-type]
+    assert await contents.fetch_object(bytes([1]) * 32, [PROPOSERS[0]]) == b"from another"
+    assert asked == [[PROPOSERS[0]], None]
+    with pytest.raises(Unavailable):
+        await contents.fetch_object(bytes(32), [PROPOSERS[0]])

@@ -112,6 +112,7 @@ class FakeSender:
     def __init__(self, board: Board) -> None:
         self.board, self.sent = board, list[str]()
         self.takes_bonds = True
+        self.is_slow = False  # what was sent stays pending
 
     async def call(self, _label: str, _contract: str, function: str, *_args: Any, **_: Any) -> bool:
         await trio.lowlevel.checkpoint()
@@ -124,7 +125,7 @@ class FakeSender:
         return True
 
     def is_pending(self, _label: str) -> bool:
-        return False
+        return self.is_slow and bool(self.sent)
 
 
 class Process:
@@ -364,6 +365,18 @@ def test_a_bond_that_is_never_taken_is_not_paid_for_for_ever(tmp_path: Path) -> 
         await stage.until(lambda: stage.is_over)
         assert isinstance(find_flock_error(stage.error or KeyError()), Unavailable)
         assert stage.sender.sent == ["join_task"] * MAX_BONDINGS
+
+    play(stage, test)
+
+
+def test_a_bond_that_is_under_way_is_not_paid_twice(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.sender.takes_bonds, stage.sender.is_slow = False, True
+
+    async def test() -> None:
+        await stage.until(lambda: bool(stage.sender.sent))
+        await trio.sleep(30)
+        assert stage.sender.sent == ["join_task"]
 
     play(stage, test)
 

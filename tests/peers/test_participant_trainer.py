@@ -92,6 +92,14 @@ def test_the_pause_grows_while_processes_keep_dying() -> None:
         await trainer.wait_open()
         gaps = [b - a for a, b in pairwise(workshop.opened_at)]
         assert all(later > 1.5 * earlier for earlier, later in pairwise(gaps))
+        await train(trainer)  # one success, and the next pause is the first again
+        process = await trainer.wait_open()
+        process.on_call = process.die  # type: ignore[attr-defined]
+        with pytest.raises(Unavailable):
+            await train(trainer)
+        died_at = trio.current_time()
+        await trainer.wait_open()
+        assert workshop.opened_at[-1] - died_at == pytest.approx(FIRST_PAUSE_SECONDS)
 
     run(workshop, test)
 

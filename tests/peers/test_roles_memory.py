@@ -1,5 +1,6 @@
 """What a role writes down before it commits, and the background jobs that it starts."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -19,6 +20,29 @@ def test_a_record_survives_and_is_readable_by_its_owner_only(tmp_path: Path) -> 
     assert again.load(1, 3, "scores") is None
     (path,) = (tmp_path / "s").iterdir()
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_record_is_synced_before_it_is_seen_and_its_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed to on the strength of a record must survive the machine, too."""
+    events: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (events.append(name), real(*args))[1])
+    RoundSecrets(tmp_path).save(1, 1, "scores", {"salt": b"x"})
+    assert events == ["fsync", "replace", "fsync"]
+
+
+def test_without_room_for_the_record_nothing_may_be_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    secrets = RoundSecrets(tmp_path)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(Unavailable, match=r"nothing is committed, its scores could not be kept: .*the disk is full"):
+        secrets.save(1, 1, "scores", {"salt": b"x"})
+    assert secrets.load(1, 1, "scores") is None
 
 
 def test_a_second_different_record_of_one_commitment_is_refused(tmp_path: Path) -> None:

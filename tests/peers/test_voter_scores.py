@@ -20,7 +20,7 @@ from flock_chain.tally import (
 )
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView
-from flock_peers.roles.earlier import LOOKUP_SECONDS
+from flock_peers.roles.earlier import LOOKUP_SECONDS, EarlierDeltas
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.voter import SCORE_FETCH_SECONDS
 
@@ -196,6 +196,25 @@ async def test_a_delta_that_no_earlier_round_held_may_be_proposed_again(tmp_path
         desk.settle(1, first, held_set=0b10)
         _, filters = await score(desk, [desk.offer(0, number=2, delta=first[0].delta)], number=2)
         assert filters[0] == 0
+
+
+@on_stepped_clock
+async def test_what_was_no_proposal_in_an_earlier_round_is_looked_at_once(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        stray = desk.offer(0, parent=bytes(32))
+        desk.settle(1, [stray])
+        earlier, manifests = EarlierDeltas(desk.library, desk.board), desk.store.get_object
+        looks: list[bytes] = []
+
+        def look(digest: bytes) -> bytes | None:
+            looks.append(digest)
+            return manifests(digest)
+
+        desk.store.get_object = look  # type: ignore[method-assign]
+        for _ in range(3):
+            await earlier.learn(2, 5.0)
+        assert looks == [stray.digest]
 
 
 @on_stepped_clock

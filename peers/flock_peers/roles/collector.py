@@ -42,8 +42,6 @@ class Collector:
 
     async def _collect(self, task: int, looks: int) -> int:
         """Forgets a task in which nothing of this account is left; how many views may follow in this step."""
-        if self._sender.is_pending(f"leave {task}"):
-            return looks
         bond: int = (await self._views.view("TaskBoard", "participant", task, self._account))["bond"]
         leaver = await self._views.view("TaskBoard", "unbonding", task, self._account)
         looks -= 2

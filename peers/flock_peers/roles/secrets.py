@@ -3,12 +3,13 @@
 A record is on disk, synced, before the commitment leaves: a peer that is killed after committing can still open.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from flock_chain import codec
 from flock_chain.errors import Refused, Unavailable
+from flock_peers.home import write_private
+from flock_peers.store.disk import DiskTrouble
 
 MAX_SECRET_BYTES = 64 << 10  # a score vector of 16 and its filters take under 2 KB
 
@@ -39,24 +40,6 @@ class RoundSecrets:
                 raise Refused(f"round {number}: a {kind} was committed already and is kept")
             return
         try:
-            self._write(self._path(task, number, kind), codec.encode(record))
-        except OSError as error:
-            raise Unavailable(
-                f"round {number}: the record of its {kind} cannot be written, so nothing is committed: {error}"
-            ) from error
-
-    def _write(self, path: Path, data: bytes) -> None:
-        part = path.with_suffix(".part")
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            if os.write(handle, data) != len(data):
-                raise OSError("the disk took a part of it only")
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(part, path)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            write_private(self._path(task, number, kind), codec.encode(record))
+        except DiskTrouble as error:
+            raise Unavailable(f"round {number}: nothing is committed, its {kind} could not be kept: {error}") from error
