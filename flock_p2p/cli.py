@@ -108,6 +108,24 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
+def _stake(parser: argparse.ArgumentParser) -> None:
+    actions = ("status", "add", "remove", "withdraw", "unjail", "admit", "claim")
+    parser.add_argument("action", nargs="?", default="status", choices=actions, help="default: status")
+    _home(parser)
+    parser.add_argument("--amount", metavar="COINS", help="add, remove: how much; admit: up to which weight, 0 expels")
+    parser.add_argument("--account", metavar="ACCOUNT", help="admit: whom")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--wait", type=float, default=3.0, help=argparse.SUPPRESS)
+
+
+def _restart(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("propose", "apply"), help="make a document, or install an agreed one")
+    _home(parser)
+    parser.add_argument("--document", type=Path, required=True, metavar="FILE", help="the restart document")
+    parser.add_argument("--without", action="append", metavar="ACCOUNT", help="propose: a validator that is gone")
+    parser.add_argument("--hash", metavar="HASH", help="apply: the document's hash, as the operators agreed on it")
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--package", action="store_true", help="check that the installed package is whole")
 
@@ -119,6 +137,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("status", "what a running peer does", _status),
     Command("export", "write the global adapter as a PEFT folder", _export),
     Command("verify", "replay a home's chain and recompute every verdict and adapter", _verify),
+    Command("stake", "what a running peer has at stake in consensus, and orders to change it", _stake),
+    Command("restart", "go on with a chain that halted because too many validators are gone for good", _restart),
     Command("doctor", "check this installation", _doctor),
 )  # fmt: skip
 

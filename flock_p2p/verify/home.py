@@ -1,14 +1,17 @@
 """Opens a stopped home for reading and runs the checks in order: genesis, chain, then every task's rounds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution import records
 from flock_chain.genesis import Genesis
+from flock_chain.restart import Restart
 from flock_p2p.verify.chain import replay
 from flock_p2p.verify.report import Progress, VerifyReport
 from flock_p2p.verify.tasks import check_tasks
 from flock_peers.home import Home
+from flock_peers.restarts import load_restarts
 from flock_peers.store.blob_reader import BlobReader
 from flock_peers.store.chain_store import ChainStore
 
@@ -27,6 +30,7 @@ def verify_home(home: Path, progress: Progress | None = None) -> VerifyReport:
         genesis = _load_genesis(place, report)
         if genesis is None:
             return report
+        restarts = load_restarts(place)
         with ChainStore(place.path / "chain", read_only=True) as stored:
             base = records.read_base(stored)
             if base > 1:
@@ -35,7 +39,7 @@ def verify_home(home: Path, progress: Progress | None = None) -> VerifyReport:
                     "before that is not here, so nothing can be replayed from the genesis; verify the home of a peer "
                     "that executed the whole chain"
                 )
-            _verify(genesis, stored, BlobReader(place.path / "blobs"), report, progress or _no_progress)
+            _verify(genesis, stored, BlobReader(place.path / "blobs"), report, progress or _no_progress, restarts)
     return report
 
 
@@ -49,9 +53,16 @@ def _load_genesis(place: Home, report: VerifyReport) -> Genesis | None:
     return genesis
 
 
-def _verify(genesis: Genesis, stored: ChainStore, blobs: BlobReader, report: VerifyReport, progress: Progress) -> None:
+def _verify(
+    genesis: Genesis,
+    stored: ChainStore,
+    blobs: BlobReader,
+    report: VerifyReport,
+    progress: Progress,
+    restarts: Sequence[Restart],
+) -> None:
     try:
-        executor = replay(genesis, stored, report, progress)
+        executor = replay(genesis, stored, report, progress, restarts)
     except FlockError as error:  # before the first block: nothing after it means anything
         report.fail(str(error))
         return

@@ -10,7 +10,9 @@ from typing import Any
 
 import trio
 
+from flock_chain import ecvrf
 from flock_chain.codec import decode, encode
+from flock_chain.consensus.types import Vote
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import FlockError, Misuse, Unavailable
 from flock_chain.execution.records import Pin
@@ -26,6 +28,7 @@ from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import parse_address
 from flock_peers.ports import SYNC_PROTOCOL, HostConsensus, HostSnapshots
+from flock_peers.restarts import load_restarts
 from flock_peers.roles.board import as_account
 from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
@@ -33,6 +36,7 @@ from flock_peers.roles.participant import Participant, Surroundings
 from flock_peers.roles.proposer import Identity
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import split_attack
+from flock_peers.roles.staking import Staking
 from flock_peers.roles.task_loop import Choice, TaskLoop, Ways, find_flock_error
 from flock_peers.settings import PeerSettings
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL, Snapshots, open_index
@@ -69,6 +73,7 @@ class Peer:
             key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._gossip_transaction
         )
         self._tasks = self._make_task_loop()
+        self._staking = Staking(key.account, ecvrf.public_key(ecvrf.derive_seed(key)), ledger, self.sender)
         self._faucet_turn = 0
         self._told_level = False
         self._faucet_asked_at = -FAUCET_SECONDS
@@ -109,6 +114,7 @@ class Peer:
             await nursery.start(serve_control, self.home.control_path, self._methods())
             nursery.start_soon(self.sender.run)
             nursery.start_soon(self.snapshots.run)
+            nursery.start_soon(self._staking.report_forever, self._find_evidence)
             if self.settings.participate:
                 nursery.start_soon(self._participate)
             await self.stop.wait()
@@ -126,6 +132,9 @@ class Peer:
                 known = find_flock_error(error)
                 log.error("not taking part: %s", known or repr(error), exc_info=None if known else error)
             await trio.sleep(PARTICIPATE_AGAIN_SECONDS)
+
+    def _find_evidence(self) -> list[tuple[Vote, Vote]]:
+        return [(row.first, row.second) for row in self.driver.evidence]
 
     def _make_task_loop(self) -> TaskLoop:
         parameters = self.genesis.parameters
@@ -217,6 +226,7 @@ class Peer:
     def _methods(self) -> Mapping[str, Any]:
         return {
             "status": self._status,
+            "stake": lambda params: self._staking.order(str(params["action"]), params),
             "open_task": self._open_task,
             "stop_task": self._stop_task,
             "connect": self._connect,
@@ -350,11 +360,11 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
     home = Home(settings.home)
     with home.lock():
         home.bring_up_to_date()
-        key, genesis = home.load_key(), home.load_genesis()
+        key, genesis, restarts = home.load_key(), home.load_genesis(), load_restarts(home)
         blobs_path: Path = home.folder("blobs")
         store = await trio.to_thread.run_sync(BlobStore, blobs_path, settings.quota_bytes)
         async with (
-            open_ledger(genesis, home.folder("chain"), key=key) as ledger,
+            open_ledger(genesis, home.folder("chain"), key=key, restarts=restarts) as ledger,
             open_host(
                 key,
                 (settings.listen_host, settings.listen_port),
@@ -366,7 +376,9 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
         ):
             service = BlobService(host, store)
             consensus = HostConsensus(host)
-            async with open_driver(genesis, key, ledger, consensus, consensus, home.folder("consensus")) as driver:
+            async with open_driver(
+                genesis, key, ledger, consensus, consensus, home.folder("consensus"), restarts=restarts
+            ) as driver:
                 host.on_request(SYNC_PROTOCOL, driver.answer_sync)
                 snapshots = Snapshots(ledger, store, home.folder("snapshots"), genesis.parameters.epoch_blocks)
                 host.on_request(SNAPSHOT_PROTOCOL, snapshots.answer)
@@ -396,7 +408,8 @@ async def start_from_checkpoint(settings: PeerSettings, checkpoint: Pin) -> None
             port, sync = HostSnapshots(host, BlobService(host, store)), HostConsensus(host)
             await reach_network(settings, genesis, key, host)
             index = open_index(home.folder("snapshots"), store)
-            await CheckpointStart(checkpoint, genesis, home.path, port, sync, store, index).run()
+            restarts = load_restarts(home)
+            await CheckpointStart(checkpoint, genesis, home.path, port, sync, store, index, restarts).run()
 
 
 async def connect_bootstrap(host: Host, addresses: Sequence[str], *, knows_others: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from flock_chain import codec, ecvrf
 from flock_chain.aggregation import Format, Layout, encode_delta, encode_global, from_floats, parse_delta, quantise
 from flock_chain.aggregation.adapter import parse_global
+from flock_chain.consensus.attendance import make_attendance
 from flock_chain.consensus.certificates import make_certificate
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.records import (
@@ -43,6 +44,7 @@ from flock_chain.execution.transactions import (
 from flock_chain.genesis import Genesis, GenesisValidator, decode_genesis
 from flock_chain.parameters import DEMO
 from flock_chain.proposal import Manifest, compute_proposal_commitment, compute_score_commitment, decode_manifest
+from flock_chain.restart import Restart, decode_restart
 from flock_chain.upgrades import Schedule, Step, decode_schedule
 from flock_peers import ports
 from flock_peers.home_format import HOME_FORMAT, decode_version, encode_version
@@ -58,6 +60,7 @@ FOLDER = Path(__file__).parents[1] / "golden"
 KEYS = [Key(bytes([index]) * 32) for index in (1, 2, 3, 4)]
 BLOCK_ID, HASH, CHAIN_ID = bytes(range(32)), bytes(range(32, 64)), 771_000
 DOMAIN = ChainDomain(CHAIN_ID, HASH)
+RESTART = Restart(HASH, 9, BLOCK_ID, tuple(sorted(key.account for key in KEYS[:2])))
 VALIDATORS = ValidatorSet(tuple((key.account, 32 * 10**18) for key in KEYS))
 
 
@@ -91,6 +94,9 @@ def consensus() -> dict[str, Sample]:
         "message: proposal": _message(proposal, b"the block's bytes"),
         "message: certificate": _message(_certificate()),
         "message: status": _message(Status(9, 2)),
+        "votes shown in a block": Sample(
+            make_attendance(9, [_vote(Kind.NOTARIZE, key) for key in KEYS[:3]], VALIDATORS, DOMAIN)
+        ),
         "certificate": Sample(
             encode_certificate(_certificate()), lambda data: encode_certificate(decode_certificate(data))
         ),
@@ -210,6 +216,7 @@ def documents() -> dict[str, Sample]:
         "upgrade schedule": Sample(
             SCHEDULE.encode(), lambda data: decode_schedule(data, genesis_hash=HASH, genesis=DEMO).encode()
         ),
+        "restart document": Sample(RESTART.encode(), lambda data: decode_restart(data).encode()),
         "task document": Sample(_document().encode(), lambda data: decode_document(data).encode()),
         "manifest": Sample(manifest.encode(), lambda data: decode_manifest(data).encode()),
         "proposal commitment": Sample(

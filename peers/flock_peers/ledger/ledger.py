@@ -33,6 +33,7 @@ from flock_chain.execution.validators import Served, Validator
 from flock_chain.genesis import Genesis
 from flock_chain.restart import Restart
 from flock_contracts.addresses import BOARD
+from flock_contracts.loader import load
 from flock_peers.driver.ports import BlockVerdict
 from flock_peers.ledger.candidates import Candidates
 from flock_peers.ledger.demand import NOTHING_DUE, Moment, compute_delay, estimate_chain_time
@@ -125,6 +126,14 @@ class Ledger:
         now = int(self._clock())
         return await self._evm.run(
             lambda: self.executor.view(contract, function, *arguments, height=height, timestamp=now), Priority.VIEW
+        )
+
+    async def simulate(self, contract: str, function: str, *arguments: Any, sender: Account, value: int = 0) -> None:
+        """What a transaction would meet on final state; raises CallReverted with the contract's reason."""
+        target, now = load(contract), int(self._clock())
+        data = target.encode(function, *arguments)
+        await self._evm.run(
+            lambda: self.executor.call(target.address, data, timestamp=now, sender=sender, value=value), Priority.VIEW
         )
 
     async def account(self, account: bytes) -> AccountView:

@@ -1,0 +1,163 @@
+"""A peer's own stake: what its owner orders over the local socket, and the evidence that it reports. Knows no socket.
+
+A call is tried on the final state first, so that what the contract would refuse is said in its own words and costs
+nothing. Whether it became final is seen by asking for the state again.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from flock_chain.consensus.types import Vote
+from flock_chain.crypto import Account
+from flock_chain.errors import FlockError, Misuse
+
+log = logging.getLogger(__name__)
+
+NEVER = (1 << 256) - 1  # the contract's word for: no time can be named yet
+REPORT_SECONDS = 10.0  # between two looks at what was detected
+MAX_EPOCHS_BACK = 64  # of evidence that is still sent; the contract's window is shorter on every network we ship
+STAKE_GAS = 1_500_000  # the dearest, an admission into a set of 150, takes under a million
+
+
+class State(Protocol):
+    """What this needs of a ledger."""
+
+    async def view(self, contract: str, function: str, *args: Any) -> Any: ...
+    async def simulate(self, contract: str, function: str, *args: Any, sender: Account, value: int = 0) -> None: ...
+
+
+class Caller(Protocol):
+    """What this needs of the sender."""
+
+    async def call(
+        self, label: str, contract: str, function: str, *args: Any, value: int = 0, gas: int = 0
+    ) -> bool: ...
+    def is_pending(self, label: str) -> bool: ...
+
+
+Pair = tuple[Vote, Vote]
+
+
+class Staking:
+    def __init__(self, account: Account, vrf_key: bytes, state: State, sender: Caller) -> None:
+        self._account, self._vrf_key, self._state, self._sender = account, vrf_key, state, sender
+
+    # ---- orders
+
+    async def order(self, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises Misuse for what is no order, CallReverted with the contract's reason."""
+        orders: dict[str, Callable[[Mapping[str, Any]], Awaitable[bool]]] = {
+            "add": lambda row: self._call("bond_validator", self._vrf_key, value=_wei(row)),
+            "remove": lambda row: self._call("unbond", _wei(row)),
+            "withdraw": lambda _: self._call("withdraw"),
+            "unjail": lambda _: self._call("unjail"),
+            "admit": lambda row: self._call("admit", _account(row), _wei(row)),
+            "claim": lambda _: self._call("claim_reward"),
+        }
+        if action == "status":
+            return await self.status()
+        if action not in orders:
+            raise Misuse(f"stake: no order {action!r}")
+        return {"sent": await orders[action](params)}
+
+    async def _call(self, function: str, *arguments: Any, value: int = 0) -> bool:
+        await self._state.simulate("Stake", function, *arguments, sender=self._account, value=value)
+        return await self._sender.call(f"stake: {function}", "Stake", function, *arguments, value=value, gas=STAKE_GAS)
+
+    async def status(self) -> dict[str, Any]:
+        """Amounts in wei as text, times in chain time; `release_at` None while the stake still secures a set."""
+        names = ("stake_of", "weight_of", "allowance_of", "unbonding_of", "jailed_until", "tombstoned_at", "reward_of")
+        values = {name: await self._state.view("Stake", name, self._account) for name in names}
+        epoch, first_height = await self._state.view("Stake", "epoch_state")
+        rows = await self._state.view("Stake", "validators")
+        release_at = await self._state.view("Stake", "release_at", self._account)
+        serving = next((row["weight"] for row in rows if row["account"] == self._account), 0)
+        return {
+            "account": "0x" + self._account.hex(),
+            "stake": str(values["stake_of"]),
+            "serving_weight": str(serving),
+            "next_weight": str(values["weight_of"]),
+            "granted_weight": str(values["allowance_of"]),
+            "open_staking": await self._state.view("Stake", "open_staking"),
+            "unbonding": str(values["unbonding_of"]),
+            "release_at": None if release_at == NEVER else release_at,
+            "jailed_until": values["jailed_until"],
+            "tombstoned_at": values["tombstoned_at"],
+            "reward": str(values["reward_of"]),
+            "missed": await self._state.view("Stake", "missed", self._account),
+            "chain_time": await self._state.view("Beacon", "chain_time"),
+            "epoch": epoch,
+            "first_height": first_height,
+            "validators": len(rows),
+        }
+
+    # ---- evidence
+
+    async def report_forever(self, find: Callable[[], Sequence[Pair]]) -> None:
+        """Sends what `find` returns, once for each signer, while nobody else has. A failure waits for the next look."""
+        done: set[Account] = set()
+        while True:
+            for first, second in find():
+                if first.signer in done:
+                    continue
+                try:
+                    if await self.report(first, second):
+                        done.add(first.signer)
+                except Exception as error:  # a task's edge: it can be sent later, and never ends the validator
+                    known = isinstance(error, FlockError)
+                    message = "evidence against 0x%s is not sent: %s"
+                    log.warning(message, first.signer.hex(), error, exc_info=None if known else error)
+            await trio.sleep(REPORT_SECONDS)
+
+    async def report(self, first: Vote, second: Vote) -> bool:
+        """Whether nothing is left to do about this signer."""
+        label = f"evidence against 0x{first.signer.hex()}"
+        if await self._state.view("Stake", "tombstoned_at", first.signer):
+            return True
+        if self._sender.is_pending(label):
+            return False
+        pair = [_statement(first), _statement(second)]
+        epoch = await self._find_epoch(first.height)
+        await self._state.simulate("Stake", "report", *pair, epoch, sender=self._account)
+        await self._sender.call(label, "Stake", "report", *pair, epoch, gas=STAKE_GAS)
+        return False
+
+    async def _find_epoch(self, height: int) -> int:
+        epoch, first_height = await self._state.view("Stake", "epoch_state")
+        for _ in range(MAX_EPOCHS_BACK):
+            if height >= first_height or epoch == 0:
+                break
+            epoch -= 1
+            first_height = await self._state.view("Stake", "first_height_of", epoch)
+        return int(epoch)
+
+
+def _statement(vote: Vote) -> dict[str, Any]:
+    signature = vote.signature
+    return {
+        "kind": int(vote.kind),
+        "height": vote.height,
+        "view": vote.view,
+        "block_id": bytes(vote.block_id),
+        "parent_view": vote.parent_view,
+        "v": signature[64] + 27,
+        "r": int.from_bytes(signature[:32], "big"),
+        "s": int.from_bytes(signature[32:64], "big"),
+    }
+
+
+def _wei(params: Mapping[str, Any]) -> int:
+    text = params["amount"]
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 39:
+        raise Misuse("stake: the amount is wei in digits")
+    return int(text)
+
+
+def _account(params: Mapping[str, Any]) -> Account:
+    value = bytes.fromhex(str(params["account"]).removeprefix("0x"))
+    if len(value) != 20:
+        raise Misuse("stake: an account is 40 hex digits")
+    return Account(value)

@@ -1,0 +1,126 @@
+"""A peer's orders about its own stake and the evidence that it reports, on a real ledger with blocks made by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from execution_support import ETHER, GENESIS_TIME, USERS, VALIDATORS, make_genesis, with_parameters
+from set_support import InlineEvm
+
+from flock_chain import ecvrf
+from flock_chain.consensus.digest import make_domain
+from flock_chain.consensus.types import Kind, Vote
+from flock_chain.crypto import Key
+from flock_chain.errors import Misuse
+from flock_chain.execution.executor import CallReverted
+from flock_chain.execution.machine import MemoryStore
+from flock_chain.execution.transactions import sign_call
+from flock_peers.ledger.ledger import Ledger
+from flock_peers.roles.sender import Sender
+from flock_peers.roles.staking import REPORT_SECONDS, Staking
+
+LEADER, ME, OFFENDER = VALIDATORS[0], USERS[0], VALIDATORS[3]
+GENESIS = make_genesis(with_parameters(epoch_blocks=2, epoch_seconds=0, open_staking=1))
+
+
+class Bench:
+    """One chain, its leader's ledger, and one account that gives orders."""
+
+    def __init__(self, key: Key = ME) -> None:
+        clock: Callable[[], float] = lambda: GENESIS_TIME + trio.current_time()  # noqa: E731
+        self.ledger = Ledger(GENESIS, MemoryStore(), InlineEvm(), LEADER, clock)  # type: ignore[arg-type]
+        self.sender = Sender(key, GENESIS.chain_id, 1, self.ledger, sign_call, self._gossip)
+        self.staking = Staking(key.account, ecvrf.public_key(ecvrf.derive_seed(key)), self.ledger, self.sender)
+
+    async def _gossip(self, raw: bytes) -> None:
+        pass
+
+    async def blocks(self, count: int) -> None:
+        for _ in range(count):
+            await trio.sleep(1)
+            block = await self.ledger.build(self.ledger.height() + 1, 1)
+            await self.ledger.commit(block, b"certificate")
+
+    async def order(self, action: str, **params: Any) -> dict[str, Any]:
+        return await self.staking.order(action, params)
+
+
+def run(test: Callable[[Bench], Any]) -> None:
+    async def main() -> None:
+        bench = Bench()
+        await bench.ledger.start()
+        await test(bench)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_peer_bonds_serves_leaves_and_has_its_stake_back() -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.order("add", amount=str(32 * ETHER)) == {"sent": True}
+        assert await bench.order("add", amount=str(32 * ETHER)) == {"sent": False}  # under way
+        await bench.blocks(1)
+        row = await bench.order("status")
+        assert (row["stake"], row["serving_weight"], row["release_at"]) == (str(32 * ETHER), "0", row["release_at"])
+        await bench.blocks(4)
+        row = await bench.order("status")
+        assert row["serving_weight"] == row["next_weight"] == str(32 * ETHER) and row["validators"] == 5
+        await bench.order("remove", amount=str(32 * ETHER))
+        await bench.blocks(1)
+        row = await bench.order("status")
+        assert row["release_at"] is None and row["unbonding"] == str(32 * ETHER)
+        await bench.blocks(6)
+        row = await bench.order("status")
+        assert row["serving_weight"] == "0" and row["release_at"] > row["chain_time"]
+
+    run(test)
+
+
+def test_what_the_contract_refuses_is_said_before_anything_is_sent() -> None:
+    async def test(bench: Bench) -> None:
+        for action, params, reason in (
+            ("unjail", {}, "stake: not jailed"),
+            ("withdraw", {}, "stake: nothing is unbonding"),
+            ("claim", {}, "stake: no reward"),
+            ("remove", {"amount": "1"}, "stake: more than is bonded"),
+            ("admit", {"amount": "1", "account": ME.account.hex()}, "stake: only the serving set admits"),
+            ("add", {"amount": str(10**30)}, "."),
+        ):
+            with pytest.raises(CallReverted, match=reason):
+                await bench.order(action, **params)
+        for action, params in (("dance", {}), ("add", {"amount": 5}), ("admit", {"amount": "1", "account": "0x12"})):
+            with pytest.raises(Misuse):
+                await bench.order(action, **params)
+        assert not bench.ledger.mempool.has_executable()
+
+    run(test)
+
+
+def make_pair(key: Key, height: int) -> tuple[Vote, Vote]:
+    votes = []
+    for block_id in (b"\1" * 32, b"\2" * 32):
+        signature = key.sign(make_domain(GENESIS).digest(Kind.FINALIZE, height, 1, block_id))
+        votes.append(Vote(Kind.FINALIZE, height, 1, block_id, 0, key.account, signature))
+    return votes[0], votes[1]
+
+
+def test_detected_evidence_is_sent_once_and_convicts() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.blocks(5)
+        pairs = [make_pair(OFFENDER, 2), make_pair(OFFENDER, 5), make_pair(USERS[2], 5)]  # the last one has no stake
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.staking.report_forever, lambda: pairs)
+            await trio.sleep(1)
+            await bench.blocks(1)
+            assert await bench.ledger.view("Stake", "tombstoned_at", OFFENDER.account) > 0
+            assert await bench.ledger.view("Stake", "reporter_of", OFFENDER.account) == ME.account
+            await trio.sleep(3 * REPORT_SECONDS)
+            await bench.blocks(1)
+            nursery.cancel_scope.cancel()
+        assert await bench.ledger.nonce(ME.account) == 1
+        assert await bench.staking.report(*pairs[1])
+        await bench.blocks(4)
+        assert OFFENDER.account not in await bench.ledger.validators()
+
+    run(test)
