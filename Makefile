@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint package-check clean
+.PHONY: demo test coverage lint package-check clean
 
 demo: $(VENV)/.ready-run
 	$(BIN)/python -m flock_p2p demo $(ARGS)
@@ -14,6 +14,12 @@ test: $(VENV)/.ready-dev lint
 	$(BIN)/python -m pytest -q -n 2 -m "not process" $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
 	$(BIN)/python -m pytest -q -m process $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
 	$(MAKE) package-check
+
+# Every branch of the consensus core, by its own tests.
+coverage: $(VENV)/.ready-dev
+	mkdir -p build
+	$(BIN)/python -m coverage run -m pytest -q tests/consensus
+	$(BIN)/python -m coverage report --fail-under=100
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

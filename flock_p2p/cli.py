@@ -18,6 +18,12 @@ from flock_peers.store.disk import find_trouble
 EXIT_CHECK_FAILED, EXIT_MISUSE, EXIT_UNAVAILABLE, EXIT_REFUSED, EXIT_REMOTE = 1, 2, 3, 4, 5
 DEFAULT_HOME = Path("~/.flock")
 
+SIMULATED_FAULTS = (
+    "drop", "duplicate", "delay", "partition", "rounds", "laggard", "crash", "blackout", "corrupt", "lost-signer",
+    "slow-disk", "skew", "set-change", "on-demand", "late-work", "bad-blocks", "colluders",
+    "twins", "silent", "mutate", "liar", "split", "flood", "forge",
+)  # fmt: skip
+
 Adder = Callable[[argparse.ArgumentParser], None]
 
 
@@ -126,6 +132,24 @@ def _restart(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hash", metavar="HASH", help="apply: the document's hash, as the operators agreed on it")
 
 
+def _simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="of the first schedule (default: %(default)s)")
+    parser.add_argument("--schedules", type=int, metavar="N", help="how many (default: 100)")
+    parser.add_argument("--validators", type=int, metavar="N", help="in every schedule (default: 4 to 7, mixed)")
+    parser.add_argument(
+        "--faults",
+        metavar="LIST",
+        help="'all' for a mix (default), 'none', or names to have exactly those: " + ", ".join(SIMULATED_FAULTS),
+    )
+    parser.add_argument("--executor", action="store_true", help="real keys, contracts and EVM: about one a second")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    parser.add_argument("--log", action="store_true", help="print every event of the schedules (default: of one)")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--prove", action="store_true", help="instead: explore the abstract protocol exhaustively")
+    mode.add_argument("--mutants", action="store_true", help="instead: wrong validators, and what convicts each")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--package", action="store_true", help="check that the installed package is whole")
 
@@ -139,6 +163,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("verify", "replay a home's chain and recompute every verdict and adapter", _verify),
     Command("stake", "what a running peer has at stake in consensus, and orders to change it", _stake),
     Command("restart", "go on with a chain that halted because too many validators are gone for good", _restart),
+    Command("simulate", "try to break consensus: seeded faults, all properties checked", _simulate),
     Command("doctor", "check this installation", _doctor),
 )  # fmt: skip
 

@@ -223,7 +223,6 @@ def _bad_messages() -> list[tuple[CheapKey, Message]]:
         (leader, replace(proposal, certificates=(certify(KEYS[:3], VALIDATORS, Kind.NULLIFY, 1, 1),))),
         (leader, replace(proposal, vote=replace(proposal.vote, block_id=Y))),
         (KEYS[1], weak),
-        (CheapKey(9), Status(5, 1)),
     ]
 
 

@@ -194,3 +194,18 @@ async def test_damaged_logs_leave_a_journal_that_cannot_sign(tmp_path: Path) -> 
         assert journal.signer is None
         await journal.sync()
         journal.close()
+
+
+@on_mock_clock
+async def test_doubt_about_a_new_signer_file_ends_with_the_first_height_that_is_decided_here(tmp_path: Path) -> None:
+    """It once stayed for the life of the process: who was cut off for two blocks waited for heights that needed it."""
+    for settles in (False, True):
+        folder = tmp_path / str(settles)
+        folder.mkdir()
+        journal = open_journal(folder, real_key(0), DOMAIN, final_height=0, run_blocking=run_inline)
+        assert journal.signer is not None
+        if settles:
+            journal.settle()
+        await journal.caught_up(7)
+        assert journal.signer.may_sign(8) is settles
+        journal.close()

@@ -11,7 +11,6 @@ from flock_chain.consensus.certificates import Recover, SignatureChecker
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.events import (
     BlockBuilt,
-    BlockChecked,
     Broadcast,
     CatchUp,
     Dropped,
@@ -46,6 +45,7 @@ from flock_chain.errors import InvalidBlock, InvalidRemote
 
 MAX_BUFFERED_PER_SENDER = 16  # messages of the next height; an honest validator sends four before it hears from us
 MAX_ANSWERED_CERTIFICATES = 64  # certificates in answer to one STATUS; the next retry asks for the rest
+MAX_ANSWERED_STRANGERS = 64  # between two retries; a set changes by a few validators at a time
 MAX_RETRIED_CERTIFICATES = 64  # newest views first; older ones are asked for by STATUS
 
 
@@ -81,7 +81,7 @@ class Core(Rules):
                 self._on_work(event)
             case BlockBuilt():
                 self._on_block_built(event)
-            case BlockChecked():
+            case _:
                 self._on_block_checked(event)
         effects, self._out = self._ordered(self._out), []
         return effects
@@ -89,6 +89,8 @@ class Core(Rules):
     @staticmethod
     def _ordered(effects: list[Effect]) -> list[Effect]:
         """Persist, then one Sync, then the rest: nothing signed leaves before it is durable, at one fsync a call."""
+        if not effects:
+            return effects
         logged = [effect for effect in effects if isinstance(effect, Persist | PersistBody | PersistSigned)]
         others = [effect for effect in effects if not isinstance(effect, Persist | PersistBody | PersistSigned | Sync)]
         sync: list[Effect] = [Sync()] if any(isinstance(effect, Sync) for effect in effects) else []
@@ -163,8 +165,8 @@ class Core(Rules):
         s = self._s
         height = message.height
         if sender not in s.validators:
-            raise InvalidBlock("consensus message: the sender is no validator of this height")
-        if isinstance(message, Status):
+            self._on_stranger(sender, message)
+        elif isinstance(message, Status):
             self._on_status(sender, message)
         elif height == s.height:
             if not s.decided:
@@ -173,6 +175,20 @@ class Core(Rules):
             self._buffer(sender, message)
         elif height > s.height:
             self._behind(sender, height)
+
+    def _on_stranger(self, sender: Account, message: Message) -> None:
+        """Sets change: who validates another height only is no offender. Whoever left the set while it was away still
+        takes itself for a member, and must be told where the chain is; and this peer may be the one that was away."""
+        s, is_status = self._s, isinstance(message, Status)
+        if message.height == s.height and not is_status:  # its answer to a question of ours may come late
+            raise InvalidBlock("consensus message: the sender is no validator of this height")
+        if not is_status or sender in s.strangers or len(s.strangers) >= MAX_ANSWERED_STRANGERS:
+            return
+        s.strangers.add(sender)
+        if message.height < s.height:
+            self._out.append(Send(sender, self.status()))
+        elif message.height > s.height:
+            self._behind(sender, message.height)
 
     def _on_current(self, sender: Account, message: Vote | Proposal | Certificate) -> None:
         if isinstance(message, Vote):
@@ -238,9 +254,8 @@ class Core(Rules):
             return
         self._count(proposal.vote)
         s.proposals.setdefault(proposal.view, proposal)
-        if not s.decided:
-            self._activate()
-            self._try_notarize()
+        self._activate()
+        self._try_notarize()
 
     def _checked_permit(self, proposal: Proposal, certificate: Certificate) -> tuple[Vote, ...]:
         is_parent = certificate.kind == Kind.NOTARIZE and certificate.view == proposal.parent_view
@@ -288,12 +303,15 @@ class Core(Rules):
         s = self._s
         s.attempt += 1
         s.answered.clear()
+        s.strangers.clear()
         self._repeat()
         self._set_timer(Timer.RETRY, self._retry_delay() if s.active else self._config.status_interval_ms)
 
     def _repeat(self) -> None:
         """Everything that somebody may lack: where we are, our votes, every certificate, our proposal."""
         s = self._s
+        if self._me not in s.validators:
+            return  # a listener is heard by nobody; it follows by asking
         self._out.append(Broadcast(self.status()))
         for (kind, view), vote in s.mine.items():
             if (

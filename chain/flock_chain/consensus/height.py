@@ -28,6 +28,7 @@ class HeightState:
         self.building: set[int] = set()  # views for which a block was asked for
         self.kept_bodies: set[bytes] = set()
         self.answered: set[tuple[Account, int]] = set()  # who was helped since the last retry, in which view
+        self.strangers: set[Account] = set()  # of other heights' sets, told where we are since the last retry
 
     def keep(self, certificate: Certificate) -> bool:
         """Store the first notarization or nullification of a view; False where there is one."""

@@ -104,6 +104,11 @@ class Rules:
         """For a listener that has become a validator, before the first height of a set that it is in."""
         self._signer = signer
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is wanted at the running height: no timer of a view runs, and only statuses are sent."""
+        return self._state is not None and not self._state.active
+
     def status(self) -> Status:
         return Status(self._s.height, self._s.first_open_view())
 
@@ -375,10 +380,8 @@ class Rules:
             self._enter(certificate.view + 1)
 
     def _on_finalized(self, certificate: Certificate) -> None:
-        s = self._s
-        if not s.decided:
-            s.decided = True
-            self._out.append(Decide(s.height, certificate.block_id, certificate))
+        self._s.decided = True
+        self._out.append(Decide(self._s.height, certificate.block_id, certificate))
 
     def _relay(self, certificate: Certificate) -> None:
         s = self._s

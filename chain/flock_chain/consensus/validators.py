@@ -42,9 +42,6 @@ class ValidatorSet:
     def accounts(self) -> tuple[Account, ...]:
         return tuple(account for account, _ in self.rows)
 
-    def index(self, account: Account) -> int:
-        return self._index[account]
-
     def weight(self, account: Account) -> int:
         return self.rows[self._index[account]][1]
 

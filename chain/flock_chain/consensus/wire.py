@@ -94,7 +94,7 @@ def encode_message(message: Message, body: bytes = b"") -> bytes:
             return encode([MESSAGE_VERSION, _PROPOSAL, *fields])
         case Certificate():
             return encode([MESSAGE_VERSION, _CERTIFICATE, certificate_fields(message)])
-        case Status():
+        case _:
             return encode([MESSAGE_VERSION, _STATUS, message.height, message.view])
 
 

@@ -44,7 +44,7 @@ from flock_chain.consensus.events import (
 )
 from flock_chain.consensus.records import BodyRecord
 from flock_chain.consensus.rules import CoreConfig
-from flock_chain.consensus.types import Message, Proposal, Status, Vote
+from flock_chain.consensus.types import Proposal, Vote
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_message, encode_certificate, encode_message
 from flock_chain.crypto import Account, Key
@@ -220,9 +220,6 @@ class Driver:
             return []
         try:
             message, body = decode_message(packet.payload, packet.account)
-            if self._is_of_another_set(packet.account, message):
-                self._handle_outsider(packet.account, message)
-                return []
             if body:
                 self._keep_body(packet.account, message, body)
             if isinstance(message, Vote):
@@ -231,20 +228,6 @@ class Driver:
         except InvalidRemote as error:
             self._offences.note(packet.account, str(error))
             return []
-
-    def _is_of_another_set(self, account: Account, message: Message) -> bool:
-        """Not in this height's set and not speaking of this height: before a change of the set, or after it."""
-        is_outside = self._validators is not None and account not in self._validators
-        return is_outside and message.height != self._core.height
-
-    def _handle_outsider(self, account: Account, message: Message) -> None:
-        """Whoever left the set while it was away still takes itself for a member, and must be told where the chain is;
-        and this peer may be the one that was away. What it says is trusted no further."""
-        if isinstance(message, Status):
-            if message.height < self._core.height:
-                self._network.send(account, encode_message(self._core.status()))
-            else:
-                self._start(self._follower.catch_up, account, message.height)
 
     def _keep_body(self, account: Account, message: object, body: bytes) -> None:
         if not isinstance(message, Proposal) or not 0 <= message.height - self._core.height <= 1:
@@ -405,6 +388,7 @@ class Driver:
         body = await self._find_body(effect.height, effect.block_id, leader)
         if body is not None:
             await self._committer.commit(effect.height, body, encode_certificate(effect.certificate))
+            self._journal.settle()
 
     async def _find_body(self, height: int, block_id: bytes, first: Account) -> bytes | None:
         """Here, or from whoever has it, `first` asked first; None once the height is final anyway."""

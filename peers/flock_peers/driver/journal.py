@@ -88,6 +88,11 @@ class Journal:
             self.append_signed(record)
             await self.sync()
 
+    def settle(self) -> None:
+        """A height was decided here by its votes, not fetched."""
+        if self._file:
+            self._file.settle()
+
     async def caught_up(self, final_height: int) -> None:
         """The network was ahead of this disk: a signer with an incomplete memory waits."""
         if self._file and self.signer and self._file.is_doubtful:

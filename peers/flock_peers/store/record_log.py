@@ -23,7 +23,7 @@ class CorruptLog(Refused):
     """Records that were durable cannot be read any more."""
 
 
-def _frame(kind: int, payload: bytes) -> bytes:
+def encode_record(kind: int, payload: bytes) -> bytes:
     if len(payload) > MAX_RECORD_BYTES:
         raise Misuse(f"record log: {len(payload)} bytes, at most {MAX_RECORD_BYTES}")
     return _HEAD.pack(len(payload), zlib.crc32(bytes([kind]) + payload), kind) + payload
@@ -87,7 +87,7 @@ class RecordLog:
             raise
 
     def append(self, kind: int, payload: bytes) -> None:
-        frame = _frame(kind, payload)
+        frame = encode_record(kind, payload)
         with self._writing():
             self._dirty = True
             _write_all(self._descriptor, frame)
@@ -101,7 +101,7 @@ class RecordLog:
 
     def rewrite(self, records: Iterable[Record]) -> None:
         """Replace the whole file, whatever happens in between: write, fsync, rename, fsync of the folder."""
-        data = b"".join(_frame(kind, payload) for kind, payload in records)
+        data = b"".join(encode_record(kind, payload) for kind, payload in records)
         fresh = self._path.with_suffix(".new")
         with self._writing():
             descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)

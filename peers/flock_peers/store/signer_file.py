@@ -41,6 +41,13 @@ class SignerFile:
             self.append(record)
             self.sync(self.signer.records())
 
+    def settle(self) -> None:
+        """This validator took part in deciding a height, so it is level with the network: nothing is doubtful any more.
+
+        Otherwise a validator of a young network that was cut off once would wait for heights that may need its vote.
+        """
+        self.is_doubtful = False
+
     def close(self) -> None:
         self._log.close()
         os.close(self._lock)
