@@ -38,6 +38,23 @@ async def test_messages_arrive_whole_in_order_and_with_their_author() -> None:
 
 
 @in_trio()
+async def test_two_protocols_to_one_peer_both_arrive_and_end_with_its_connection() -> None:
+    async with open_hosts(2) as (a, b):
+        inboxes = {PROTOCOL: Inbox(), "/test/2": Inbox()}
+        for protocol, inbox in inboxes.items():
+            a.on_message(protocol, inbox)
+            b.send(a.account, protocol, protocol.encode())
+        await wait_until(lambda: all(inbox.received for inbox in inboxes.values()))
+        assert [inbox.payloads for inbox in inboxes.values()] == [[b"/test/1"], [b"/test/2"]]
+        b.disconnect(a.account)
+        await wait_until(lambda: b.account not in a.connected() and a.account not in b.connected())
+        await b.wait_for_peers(1)
+        for protocol in inboxes:
+            b.send(a.account, protocol, b"again")
+        await wait_until(lambda: all(len(inbox.received) == 2 for inbox in inboxes.values()))
+
+
+@in_trio()
 async def test_a_broadcast_reaches_everybody_or_those_that_are_named() -> None:
     async with open_hosts(4) as hosts:
         inboxes = [Inbox() for _ in hosts]

@@ -57,7 +57,7 @@ class Host:
         self._conduct = Conduct(self._table, limits, self.counters)
         self._messenger = Messenger(
             self._table, limits, self.counters, self._conduct,
-            lambda task, peer, outbox: self._nursery.start_soon(contained, task, peer, outbox),
+            lambda task: self._nursery.start_soon(contained, task),
         )  # fmt: skip
         self._handshake = Handshake(
             genesis_hash,

@@ -32,6 +32,7 @@ class Outbox:
         self._bytes = 0
         self._wake = trio.Event()
         self._stream: Stream | None = None
+        self.scope = trio.CancelScope()  # of `run`: one each, for a scope is entered once
 
     def put(self, payload: bytes) -> None:
         self._queue.append(encode_frame(payload))
@@ -51,6 +52,11 @@ class Outbox:
         return batch
 
     async def run(self) -> None:
+        """Until `scope` is cancelled."""
+        with self.scope:
+            await self._deliver()
+
+    async def _deliver(self) -> None:
         failures = 0
         try:
             while True:

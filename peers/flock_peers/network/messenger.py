@@ -12,7 +12,7 @@ from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Stream
 from flock_peers.network.messages import Outbox, receive
-from flock_peers.network.peer_table import Peer, PeerTable
+from flock_peers.network.peer_table import PeerTable
 from flock_peers.network.stack import StreamHandler
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Messenger:
 
     def __init__(
         self, table: PeerTable, limits: Limits, counters: Counters, conduct: Conduct,
-        start: Callable[[Callable[[Peer, Outbox], Awaitable[None]], Peer, Outbox], None],
+        start: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:  # fmt: skip
         self._table, self._limits, self._counters, self._conduct = table, limits, counters, conduct
         self._start = start
@@ -59,7 +59,7 @@ class Messenger:
         if outbox is None:
             outbox = Outbox(protocol, self._limits, peer.newest_link, self._counters.count_dropped)
             peer.outboxes[protocol] = outbox
-            self._start(_run_outbox, peer, outbox)
+            self._start(outbox.run)
         outbox.put(payload)
         self._counters.messages_sent += 1
         return True
@@ -107,8 +107,3 @@ class Messenger:
         if link is None:
             raise Unavailable(f"stream {protocol}: 0x{account.hex()} is not connected")
         return await link.open(protocol)
-
-
-async def _run_outbox(peer: Peer, outbox: Outbox) -> None:
-    with peer.scope:
-        await outbox.run()

@@ -27,12 +27,11 @@ class Buckets:
 
 @dataclass
 class Peer:
-    """A connected account. The scope ends its outboxes when the last link is gone."""
+    """A connected account. Its outboxes end when the last link is gone."""
 
     links: list[Link] = field(default_factory=list)
     outboxes: dict[str, Outbox] = field(default_factory=dict)
     requests: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def newest_link(self) -> Link | None:
         """The newest: after a crash of the other side an old connection may only look alive."""
@@ -79,7 +78,8 @@ class PeerTable:
         peer.links.remove(link)
         if not peer.links:
             del self._peers[link.account]
-            peer.scope.cancel()
+            for outbox in peer.outboxes.values():
+                outbox.scope.cancel()
         self.notify()
         return not peer.links
 
