@@ -184,7 +184,11 @@ class CrashPeer:
 class CrashNetwork:
     """`count` validators with homes in `folder`, made at the first use and found again later."""
 
-    def __init__(self, folder: Path, seed: int, count: int, clients: int, **parameters: int) -> None:
+    def __init__(
+        self, folder: Path, seed: int, count: int, clients: int, *, taped: bool = True, **parameters: int
+    ) -> None:
+        """`taped`: whether what each peer hears and how far its logs are synced is written down."""
+        self.taped = taped
         self.folder, self.clients = folder, make_keys(seed, "client", clients)
         keys = make_keys(seed, "validator", count)
         self.peers = [CrashPeer(number, key, folder / f"peer{number}", free_port()) for number, key in enumerate(keys)]
@@ -214,7 +218,7 @@ class CrashNetwork:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            _become_peer(peer.number, arguments, reader, home, peer.starts)
+            _become_peer(peer.number, arguments, reader, home, peer.starts if self.taped else 0)
         os.close(reader)
         peer.pid = pid
 
@@ -281,7 +285,7 @@ class CrashNetwork:
 
 
 def _become_peer(number: int, arguments: list[str], stdin: int, home: Path, start: int) -> None:
-    """In the forked process: nothing of the parent's but its modules. Never returns."""
+    """In the forked process: nothing of the parent's but its modules. Never returns. `start`: 0 for no tape."""
     global _number
     code = 1
     try:
@@ -292,9 +296,10 @@ def _become_peer(number: int, arguments: list[str], stdin: int, home: Path, star
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.closerange(3, 1024)  # the other peers' pipes too: their ends would keep them alive
-        _TapedConsensus.tape = os.open(home / f"tape.{start}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        peer_module.HostConsensus = _TapedConsensus  # type: ignore[misc]
-        _watch_syncs()
+        if start:
+            _TapedConsensus.tape = os.open(home / f"tape.{start}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            peer_module.HostConsensus = _TapedConsensus  # type: ignore[misc]
+            _watch_syncs()
         code = run_command(arguments)
     finally:
         if sys.exc_info()[0] is not None:

@@ -150,6 +150,13 @@ def _simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
+def _upgrade(parser: argparse.ArgumentParser) -> None:
+    _home(parser)
+    parser.add_argument(
+        "--install", type=Path, metavar="FILE", help="an upgrade schedule that this network's operators agreed on"
+    )
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--package", action="store_true", help="check that the installed package is whole")
 
@@ -164,6 +171,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("stake", "what a running peer has at stake in consensus, and orders to change it", _stake),
     Command("restart", "go on with a chain that halted because too many validators are gone for good", _restart),
     Command("simulate", "try to break consensus: seeded faults, all properties checked", _simulate),
+    Command("upgrade", "which rules hold from which epoch on; install what was agreed on", _upgrade),
     Command("doctor", "check this installation", _doctor),
 )  # fmt: skip
 

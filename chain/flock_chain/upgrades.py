@@ -1,8 +1,8 @@
 """Which rules and numbers hold in which epoch: those of genesis, then those of the upgrade schedule. Pure.
 
 The schedule is a document that every operator installs before its first new epoch: canonical JSON, pinned by its
-keccak. It changes what the chain asks of blocks from an epoch's first height on, never the terms of a running round:
-those are in the contracts, which no schedule changes.
+keccak, which peers tell each other. It changes what the chain asks of blocks from an epoch's first height on, never the
+terms of a running round: those are in the contracts, which no schedule changes.
 """
 
 import json
@@ -17,7 +17,7 @@ from flock_chain.errors import InvalidEncoding, Refused
 from flock_chain.parameters import Parameters, parse_parameters
 
 KNOWN_RULES = (1,)  # versions of the rules of execution that this release contains
-CHANGEABLE = ("block_gas_limit", "block_interval", "max_block_bytes")  # read for each block; no contract knows them
+CHANGEABLE = ("block_gas_limit", "block_interval")  # read for each block; no contract and no message bound knows them
 MAX_STEPS = 256
 MAX_SCHEDULE_BYTES = 64 << 10  # 256 steps that change every number take 35 KB
 MAX_EPOCH = 1 << 53
@@ -70,12 +70,11 @@ class Schedule:
         return next((step for step in self.steps if step.rules not in KNOWN_RULES), None)
 
     def check_replaces(self, installed: "Schedule", epoch: int) -> None:
-        """`epoch`: the running one. Raises Refused where the new schedule changes that epoch, the next, or the past."""
-        near = epoch + 1
-        if [row for row in self.steps if row.epoch <= near] != [row for row in installed.steps if row.epoch <= near]:
+        """`epoch`: of the last block executed here. Raises Refused where the new schedule changes it or the past."""
+        if [row for row in self.steps if row.epoch <= epoch] != [row for row in installed.steps if row.epoch <= epoch]:
             raise Refused(
-                f"upgrade schedule: it changes what holds up to epoch {near}, and epoch {epoch} is running; "
-                f"an upgrade begins with epoch {near + 1} at the earliest, so that there is time to install it"
+                f"upgrade schedule: it changes what holds up to epoch {epoch}, whose blocks are executed already; an "
+                f"upgrade begins with epoch {epoch + 1} at the earliest, and better later: every operator must have it"
             )
 
 

@@ -42,6 +42,8 @@ def format_status(status: dict[str, Any]) -> str:
     text = "\n".join(f"{name:<9}{value}" for name, value in rows)
     if status["not_signing"]:
         text += f"\nwarning  this validator does not sign: {status['not_signing']}"
+    if status["stops_before"] is not None:
+        text += f"\nwarning  epoch {status['epoch']} runs; this release stops before epoch {status['stops_before']}"
     if status["validators"] < HALT_BELOW:
         text += f"\nwarning  only {status['validators']} validators: the chain stops when one of them leaves"
     return text

@@ -17,6 +17,7 @@ from flock_chain.execution.machine import KeyValues, MemoryStore
 from flock_chain.execution.validators import Served
 from flock_chain.genesis import Genesis
 from flock_chain.restart import Restart
+from flock_chain.upgrades import Schedule
 from flock_p2p.verify.report import Progress, VerifyReport
 
 MAX_ROWS_NAMED = 3  # of state rows that differ: one damaged page of the disk may hold hundreds
@@ -28,6 +29,7 @@ def replay(
     report: VerifyReport,
     progress: Progress,
     restarts: Sequence[Restart] = (),
+    upgrades: Schedule | None = None,
 ) -> Executor:
     """The executor on the replayed head: the last one up to which every block is valid.
 
@@ -35,7 +37,7 @@ def replay(
     """
     memory = MemoryStore()
     domain = make_domain(genesis, restarts)
-    executor = Executor(genesis, memory, attendance=AttendanceRule(domain), restarts=restarts)
+    executor = Executor(genesis, memory, attendance=AttendanceRule(domain), restarts=restarts, upgrades=upgrades)
     memory.commit(executor.genesis_writes())
     first, head = records.read_block(stored, 0), records.read_head(stored)
     if first.header.extra_data != genesis.hash:

@@ -7,6 +7,7 @@ from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution import records
 from flock_chain.genesis import Genesis
 from flock_chain.restart import Restart
+from flock_chain.upgrades import Schedule
 from flock_p2p.verify.chain import replay
 from flock_p2p.verify.report import Progress, VerifyReport
 from flock_p2p.verify.tasks import check_tasks
@@ -31,6 +32,7 @@ def verify_home(home: Path, progress: Progress | None = None) -> VerifyReport:
         if genesis is None:
             return report
         restarts = load_restarts(place)
+        upgrades = place.load_upgrades(genesis)
         with ChainStore(place.path / "chain", read_only=True) as stored:
             base = records.read_base(stored)
             if base > 1:
@@ -39,7 +41,9 @@ def verify_home(home: Path, progress: Progress | None = None) -> VerifyReport:
                     "before that is not here, so nothing can be replayed from the genesis; verify the home of a peer "
                     "that executed the whole chain"
                 )
-            _verify(genesis, stored, BlobReader(place.path / "blobs"), report, progress or _no_progress, restarts)
+            _verify(
+                genesis, stored, BlobReader(place.path / "blobs"), report, progress or _no_progress, restarts, upgrades
+            )
     return report
 
 
@@ -60,9 +64,10 @@ def _verify(
     report: VerifyReport,
     progress: Progress,
     restarts: Sequence[Restart],
+    upgrades: Schedule,
 ) -> None:
     try:
-        executor = replay(genesis, stored, report, progress, restarts)
+        executor = replay(genesis, stored, report, progress, restarts, upgrades)
     except FlockError as error:  # before the first block: nothing after it means anything
         report.fail(str(error))
         return

@@ -12,6 +12,7 @@ from secrets import token_bytes
 from flock_chain.crypto import Key
 from flock_chain.errors import FlockError, Misuse, Refused, Unavailable
 from flock_chain.genesis import MAX_GENESIS_BYTES, Genesis, decode_genesis
+from flock_chain.upgrades import MAX_SCHEDULE_BYTES, Schedule, decode_schedule
 from flock_peers.home_format import HOME_FORMAT, MIGRATIONS, VERSION_FILE, bring_up_to_date, encode_version, read_format
 from flock_peers.store.disk import disk_trouble
 
@@ -119,6 +120,24 @@ class Home:
             return known
         write_private(self.genesis_path, data)
         return genesis
+
+    # Upgrades
+
+    @property
+    def upgrades_path(self) -> Path:
+        return self.path / "upgrades.json"
+
+    def load_upgrades(self, genesis: Genesis) -> Schedule:
+        """What the operator installed; without steps where that is nothing. Raises InvalidEncoding naming the check."""
+        try:
+            with self.upgrades_path.open("rb") as file:
+                data = file.read(MAX_SCHEDULE_BYTES + 1)
+        except FileNotFoundError:
+            return Schedule(genesis.hash)
+        return decode_schedule(data, genesis_hash=genesis.hash, genesis=genesis.parameters)
+
+    def store_upgrades(self, schedule: Schedule) -> None:
+        write_private(self.upgrades_path, schedule.encode())
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The format number of a whole home, and how an older home becomes one of this release. Knows no key and no chain.
 
-The file `version` stands for everything beneath it: key, genesis.json, peer.toml, peers.json, chain, consensus, blobs,
-rounds, training. Homes made before there was that file have format 0.
+The file `version` stands for everything beneath it: key, genesis.json, upgrades.json, peer.toml, peers.json, chain,
+consensus, blobs, rounds, training. Homes made before there was that file have format 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,8 @@ from flock_peers.store.disk import disk_trouble
 
 HOME_FORMAT = 1
 VERSION_FILE = "version"
-SMALL_FILES = ("genesis.json", "peer.toml", "peers.json")  # what a migration may read and replace; never the key
+# What a migration may read and replace; never the key.
+SMALL_FILES = ("genesis.json", "upgrades.json", "peer.toml", "peers.json")
 MAX_VERSION_BYTES = 64
 MAX_SMALL_BYTES = 1 << 20
 _PREFIX = b"flock-p2p home "

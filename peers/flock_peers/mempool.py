@@ -66,6 +66,10 @@ class Mempool:
         self._bytes = 0
         self._arrivals = 0
 
+    def set_max_gas(self, max_gas: int) -> None:
+        """Of a block, when an upgrade changes it; what no longer fits is dropped as it ages."""
+        self._max_gas = max_gas
+
     def __len__(self) -> int:
         return len(self._by_hash)
 

@@ -16,14 +16,17 @@ from flock_chain.consensus.types import Vote
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import FlockError, Misuse, Unavailable
 from flock_chain.execution.records import Pin
-from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, decode_transaction, sign_call
+from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_chain.genesis import Genesis
+from flock_chain.upgrades import Schedule
 from flock_peers.checkpoint import CheckpointStart
 from flock_peers.contents import Contents
 from flock_peers.control import serve_control
+from flock_peers.courier import Courier
 from flock_peers.driver.driver import Driver, open_driver
 from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
+from flock_peers.ledger.ledger import decode_once
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import parse_address
@@ -68,10 +71,11 @@ class Peer:
         self.snapshots = snapshots
         self.account: Account = key.account
         self.started_at = time.time()
-        self.topic = f"/flock/transactions/1/{genesis.hash.hex()[:16]}"
-        self.sender = Sender(
-            key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._gossip_transaction
-        )
+        self._courier = Courier(
+            host, genesis.hash, submit=ledger.submit, validators=self._validators,
+            is_plausible=lambda payload: is_transaction(payload, genesis.chain_id),
+        )  # fmt: skip
+        self.sender = Sender(key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._courier.send)
         self._tasks = self._make_task_loop()
         self._staking = Staking(key.account, ecvrf.public_key(ecvrf.derive_seed(key)), ledger, self.sender)
         self._faucet_turn = 0
@@ -83,23 +87,11 @@ class Peer:
         self._nursery: trio.Nursery | None = None
         self._baseline: dict[str, Any] | None = None
         self._baselines_running = 0
-        host.subscribe(self.topic, self._is_plausible_transaction, self._on_transaction)
         faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
         host.on_request(FAUCET_PROTOCOL, faucet.on_request)
 
-    # Transactions
-
-    async def _gossip_transaction(self, raw: bytes) -> None:
-        self.host.publish(self.topic, raw)
-
-    def _is_plausible_transaction(self, _author: Account, payload: bytes) -> bool:
-        return is_transaction(payload, self.genesis.chain_id)
-
-    async def _on_transaction(self, author: Account, payload: bytes) -> None:
-        try:
-            await self.ledger.submit(payload)
-        except FlockError as error:
-            log.debug("transaction from 0x%s refused: %s", author.hex(), error)
+    async def _validators(self) -> tuple[Account, ...]:
+        return (await self.ledger.validators()).accounts
 
     # Roles
 
@@ -249,6 +241,10 @@ class Peer:
             "state_root": head.state_root.hex(),
             "base": self.ledger.base(),
             "snapshots": [row.height for row in self.snapshots.rows],
+            "epoch": self.ledger.epoch,
+            "rules": self.ledger.parameters.rules,
+            "upgrades": self.ledger.upgrades.hash.hex(),
+            "stops_before": unknown.epoch if (unknown := self.ledger.upgrades.find_unknown()) else None,
             "head_timestamp": head.timestamp,
             "peers": ["0x" + account.hex() for account in self.host.connected()],
             "balance": str(await self.ledger.balance(self.account)),
@@ -333,7 +329,7 @@ class Peer:
         """A signed transaction, in hex, to this peer's mempool and to its neighbours. Final is what has a receipt."""
         raw = bytes.fromhex(str(params["transaction"]))
         digest = await self.ledger.submit(raw)
-        await self._gossip_transaction(raw)
+        await self._courier.send(raw)
         return {"hash": digest.hex()}
 
     async def _receipt(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,6 +350,15 @@ def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key, *, knows
         raise Misuse("no bootstrap address: a peer that is no validator needs one of a running peer (--bootstrap)")
 
 
+def warn_of_upgrades(upgrades: Schedule) -> None:
+    unknown = upgrades.find_unknown()
+    if unknown is not None:
+        log.warning(
+            "from epoch %d on this network runs rules version %d, which this release does not contain: it stops before "
+            "that epoch; install a newer release in time", unknown.epoch, unknown.rules,
+        )  # fmt: skip
+
+
 @asynccontextmanager
 async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
     """Everything of a peer, opened in the order of dependence and closed in reverse; raises what is wrong in words."""
@@ -361,10 +366,12 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
     with home.lock():
         home.bring_up_to_date()
         key, genesis, restarts = home.load_key(), home.load_genesis(), load_restarts(home)
+        upgrades = home.load_upgrades(genesis)
+        warn_of_upgrades(upgrades)
         blobs_path: Path = home.folder("blobs")
         store = await trio.to_thread.run_sync(BlobStore, blobs_path, settings.quota_bytes)
         async with (
-            open_ledger(genesis, home.folder("chain"), key=key, restarts=restarts) as ledger,
+            open_ledger(genesis, home.folder("chain"), key=key, restarts=restarts, upgrades=upgrades) as ledger,
             open_host(
                 key,
                 (settings.listen_host, settings.listen_port),
@@ -372,6 +379,7 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
                 bootstrap=settings.bootstrap,
                 known_peers=home.peers_path,
                 genesis_document=genesis.encode(),
+                upgrades_hash=upgrades.hash,
             ) as host,
         ):
             service = BlobService(host, store)
@@ -450,7 +458,7 @@ def is_transaction(payload: bytes, chain_id: int) -> bool:
     if not 0 < len(payload) <= MAX_TRANSACTION_BYTES:
         return False
     try:
-        decode_transaction(payload, chain_id)
+        decode_once(payload, chain_id)
     except FlockError:
         return False
     return True

@@ -6,10 +6,23 @@ from pathlib import Path
 
 import pytest
 import trio
-from network_support import GENESIS_HASH, LOOPBACK, QUICK, Inbox, accounts, in_trio, key, open_hosts, wait_until
+from network_support import (
+    GENESIS_HASH,
+    LOOPBACK,
+    QUICK,
+    Inbox,
+    accounts,
+    in_trio,
+    key,
+    open_attacker,
+    open_hosts,
+    wait_until,
+)
 
+from flock_chain.codec import encode
 from flock_chain.crypto import keccak256
 from flock_chain.errors import InvalidRemote, Misuse, Unavailable
+from flock_peers.network import hello
 from flock_peers.network.genesis_fetch import fetch_genesis
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.limits import Limits
@@ -261,3 +274,36 @@ async def test_handlers_are_told_of_connections_once_per_peer() -> None:
             await wait_until(lambda: came)
         await wait_until(lambda: went)
         assert came == went == [key(2).account]
+
+
+@in_trio()
+async def test_peers_with_different_upgrade_schedules_stay_connected_and_both_say_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        async with (
+            open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK, upgrades_hash=b"a" * 32) as a,
+            open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, upgrades_hash=b"b" * 32) as b,
+            open_host(key(3), LOOPBACK, GENESIS_HASH, QUICK, upgrades_hash=b"b" * 32) as c,
+        ):
+            await b.connect(a.address)
+            await c.connect(b.address)
+            await a.wait_for_peers(1)
+    for theirs, number in ((b"a" * 32, 1), (b"b" * 32, 2)):
+        told = f"0x{key(number).account.hex()} at"
+        assert any(told in line and f"another upgrade schedule (0x{theirs.hex()}" in line for line in caplog.messages)
+    between = [line for line in caplog.messages if key(3).account.hex() in line and "upgrade" in line]
+    assert not [line for line in between if f"this peer's is 0x{(b'b' * 32).hex()}" in line]
+
+
+@in_trio()
+async def test_a_peer_of_another_protocol_version_is_told_both_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    other = encode({"genesis": GENESIS_HASH, "version": hello.VERSION + 1, "what": "else"})
+    with caplog.at_level(logging.WARNING):
+        async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a, open_attacker(9, a, hello=False) as link:
+            stream = await link.open(hello.HELLO)
+            await stream.write_frame(other)
+            answer = await stream.read_frame(hello.MAX_HELLO_BYTES, 2.0)
+            assert answer is not None and hello.decode_hello(answer).version == hello.VERSION
+            await link.closed.wait()
+    assert f"speaks version {hello.VERSION + 1} of the protocol, this peer speaks {hello.VERSION}" in caplog.text

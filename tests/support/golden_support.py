@@ -46,7 +46,7 @@ from flock_chain.parameters import DEMO
 from flock_chain.proposal import Manifest, compute_proposal_commitment, compute_score_commitment, decode_manifest
 from flock_chain.restart import Restart, decode_restart
 from flock_chain.upgrades import Schedule, Step, decode_schedule
-from flock_peers import ports
+from flock_peers import courier, ports
 from flock_peers.home_format import HOME_FORMAT, decode_version, encode_version
 from flock_peers.network import blob_wire, hello
 from flock_peers.network.identity import make_address, peer_id_of
@@ -258,6 +258,11 @@ def network() -> dict[str, Sample]:
         "snapshot request: list": Sample(codec.encode(["list"])),
         "snapshot request: headers": Sample(codec.encode(["headers", 9, 1_024])),
         "sync request: body": Sample(codec.encode(["body", 9, BLOCK_ID])),
+        "transactions protocol id": Sample(courier.TRANSACTIONS_PROTOCOL.encode()),
+        "transaction message": Sample(
+            courier.encode_transaction_message(_transaction()),
+            lambda data: courier.encode_transaction_message(courier.decode_transaction_message(data)),
+        ),
         "trainer frame": Sample(encode_frame({"method": "train", "round": 1})),
     }
 

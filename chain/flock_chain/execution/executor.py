@@ -44,7 +44,9 @@ from flock_chain.execution.transactions import (
 )
 from flock_chain.execution.validators import AttendanceRule, Served, refuse_attendance
 from flock_chain.genesis import Genesis
+from flock_chain.parameters import Parameters
 from flock_chain.restart import Restart
+from flock_chain.upgrades import Schedule
 
 MAX_ANCESTORS = 256  # how far back the EVM can ask for block hashes
 CALL_GAS = 50_000_000  # of a read-only call; who asks is this peer itself
@@ -91,14 +93,16 @@ class Executor:
         *,
         attendance: AttendanceRule = refuse_attendance,
         restarts: Sequence[Restart] = (),
+        upgrades: Schedule | None = None,
     ) -> None:
-        """`attendance`: how the votes that a block shows are judged. `restarts`: the documents agreed on, if any."""
+        """`attendance`: how the votes that a block shows are judged. `restarts`, `upgrades`: agreed on, if any."""
         self.genesis = genesis
         self._reader = reader
         self._cache = StateCache()
         self._contracts = load_pinned(genesis)
         self._attendance = attendance
         self._restarts = {restart.height: restart for restart in restarts}
+        self._upgrades = upgrades or Schedule(genesis.hash)
         self._served: tuple[Digest, Served] | None = None  # by the id of the parent
         self._head: Header | None = None
         self._view_state: tuple[Digest, State] | None = None
@@ -161,6 +165,10 @@ class Executor:
             )
         return restart
 
+    def parameters(self, parent: Header | None = None) -> Parameters:
+        """What holds for the child of a final block; raises Refused where this release does not contain its rules."""
+        return self._upgrades.parameters_at(self.genesis.parameters, self.served(parent).epoch)
+
     # ---- blocks
     def vrf_alpha(self, parent: Header) -> bytes:
         """What the proposer of the next block must prove."""
@@ -189,11 +197,12 @@ class Executor:
         if validator is None:
             raise InvalidBlock(f"block: the proposer 0x{proposer.hex()} is no validator")
         mix = schedule.verify_randomness(validator.vrf_key, self.vrf_alpha(parent), parent.mix_hash, vrf_proof)
-        run = _BlockRun(self, parent, served, timestamp=timestamp, proposer=proposer, mix=mix)
+        gas_limit = self.parameters(parent).block_gas_limit
+        run = _BlockRun(self, parent, served, timestamp=timestamp, proposer=proposer, mix=mix, gas_limit=gas_limit)
         run.call_system("Beacon", "on_block", mix, vrf_proof, gas=schedule.ON_BLOCK_GAS)
         run.serve(attendance)
         if "TaskBoard" in self._contracts:
-            floor = schedule.compute_poke_floor(self.genesis.parameters.block_gas_limit)
+            floor = schedule.compute_poke_floor(gas_limit)
             for task in schedule.get_due_tasks(run.state, self._contracts["TaskBoard"]):
                 if run.gas_left >= floor:
                     run.call_system("TaskBoard", "poke", task, gas=min(schedule.POKE_GAS, run.gas_left))
@@ -319,15 +328,16 @@ class _BlockRun:
     """One block while it is being executed."""
 
     def __init__(
-        self, executor: Executor, parent: Header, served: Served, *, timestamp: int, proposer: bytes, mix: bytes
-    ) -> None:
+        self, executor: Executor, parent: Header, served: Served, *, timestamp: int, proposer: bytes, mix: bytes,
+        gas_limit: int,
+    ) -> None:  # fmt: skip
         self._executor = executor
         self._genesis = executor.genesis
         self._parent = parent
         self._served = served
         self._changes_set = False
         self._overlay = Overlay(executor._reader, executor._cache)
-        self._context = executor._next_context(parent, timestamp, proposer, mix)
+        self._context = replace(executor._next_context(parent, timestamp, proposer, mix), gas_limit=gas_limit)
         self.state = open_state(self._overlay, parent.state_root, self._context, executor._ancestors(parent))
         self.rejected: list[tuple[Transaction, InvalidRemote]] = []
         self._raws: list[bytes] = []

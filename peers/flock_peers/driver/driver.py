@@ -68,6 +68,7 @@ BATCH_INPUTS = 64  # inputs that share one fsync
 MAX_EVIDENCE = 256  # pairs kept for later slashing; one of an offender is enough
 INFINITE = float("inf")
 RETRY_SECONDS = 0.25  # a body that is nowhere, a block that is too early, a build that failed
+STATUS_MS_PER_HEARTBEAT_SECOND = 1_250  # while heartbeats come nobody needs to be told where we are; greetings remain
 GREET_SECONDS = 0.5  # how soon a newly connected validator is told where we are
 
 
@@ -99,6 +100,7 @@ def make_config(parameters: Parameters) -> CoreConfig:
         view_timeout_ms=parameters.view_timeout,
         view_timeout_cap_ms=parameters.view_timeout_cap,
         retry_interval_ms=parameters.retry_interval,
+        status_interval_ms=parameters.heartbeat * STATUS_MS_PER_HEARTBEAT_SECOND,
     )
 
 

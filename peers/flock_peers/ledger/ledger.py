@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from flock_chain.execution.transactions import SYSTEM_TYPE, Transaction, decode_
 from flock_chain.execution.validators import Served, Validator
 from flock_chain.genesis import Genesis
 from flock_chain.restart import Restart
+from flock_chain.upgrades import Schedule
 from flock_contracts.addresses import BOARD
 from flock_contracts.loader import load
 from flock_peers.driver.ports import BlockVerdict
@@ -46,7 +48,11 @@ log = logging.getLogger(__name__)
 
 MAX_SAMPLES = 1_000  # finality times kept for whoever shows them
 MAX_TAKEN = 1_000  # transactions tried for one block; 30 M gas hold fewer
+DECODED_KEPT = 64  # 4 MiB of the largest; gossip asks for one before it passes it on, and at once again after
 _SYSTEM_ROOM_BYTES = 8 << 10  # the beacon's call and 16 pokes in the smallest block
+
+
+decode_once = lru_cache(DECODED_KEPT)(decode_transaction)  # raises as `decode_transaction` does, each time
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,15 @@ class Ledger:
 
     def __init__(
         self, genesis: Genesis, store: ChainStore, evm: EvmThread, key: Key | None, clock: Callable[[], float],
-        restarts: Sequence[Restart] = (),
+        restarts: Sequence[Restart] = (), upgrades: Schedule | None = None,
     ) -> None:  # fmt: skip
         self.genesis = genesis
+        self.upgrades = upgrades or Schedule(genesis.hash)
+        self.parameters = genesis.parameters  # of the next height
         self._store = WriteBehind(store)
         self._domain = make_domain(genesis, restarts)
-        self.executor = Executor(genesis, self._store, attendance=AttendanceRule(self._domain), restarts=restarts)
+        rule = AttendanceRule(self._domain)
+        self.executor = Executor(genesis, self._store, attendance=rule, restarts=restarts, upgrades=upgrades)
         self.finality: deque[float] = deque(maxlen=MAX_SAMPLES)  # seconds from accepting a transaction to its block
         parameters = genesis.parameters
         self.mempool = Mempool(
@@ -94,9 +103,13 @@ class Ledger:
         self._pin: records.Pin | None = None
 
     async def start(self) -> None:
-        """Write the genesis state into an empty store, or find the head of what is there."""
+        """Write the genesis state into an empty store, or find the head of what is there.
+
+        Raises Refused where this release does not contain the rules of the next height.
+        """
         self._set_served(await self._evm.run(self._start))
         self._set_head()
+        self._set_parameters()
 
     def _start(self) -> Served:
         if self._store.get(records.HEAD) is None:
@@ -108,6 +121,16 @@ class Ledger:
         if self._served is None or served.rows != self._served.rows:
             self._validators = _make_set(served.rows)
         self._served = served
+
+    def _set_parameters(self) -> None:
+        """What holds for the next height. Raises Refused where that is unknown here: the peer stops before it."""
+        self.parameters = self.upgrades.parameters_at(self.genesis.parameters, self.epoch)
+        self.mempool.set_max_gas(self.parameters.block_gas_limit)
+
+    @property
+    def epoch(self) -> int:
+        """Of the next height."""
+        return self._served.epoch if self._served else 0
 
     # ---- what final state says
     @property
@@ -188,7 +211,7 @@ class Ledger:
         known = self.mempool.get_known(raw)
         if known is not None:
             return known.hash
-        transaction = decode_transaction(raw, self.genesis.chain_id)
+        transaction = decode_once(raw, self.genesis.chain_id)
         sender = await self.account(transaction.sender)
         digest = self.mempool.add(transaction, nonce=sender.nonce, balance=sender.balance, now=trio.current_time())
         self._arrived.set()
@@ -330,6 +353,11 @@ class Ledger:
         candidate = await self._execute(block)
         self._set_served(await self._evm.run(lambda: self._store_final(candidate, certificate, write)))
         self._after_commit(candidate)
+        try:
+            self._set_parameters()
+        except Refused:
+            await self.flush()  # the peer ends here; what is final stays
+            raise
         async with self._new_head:
             self._new_head.notify_all()
 
@@ -381,7 +409,7 @@ class Ledger:
         moment = await self._get_moment()
         return compute_delay(
             moment,
-            self.genesis.parameters,
+            self.parameters,
             now=now,
             waited=self._waited(),
             has_executable=self.mempool.has_executable(),
@@ -392,7 +420,7 @@ class Ledger:
         await self._arrived.wait()
 
     def _interval(self) -> float:
-        return self.genesis.parameters.block_interval / 1_000
+        return self.parameters.block_interval / 1_000
 
     def _waited(self) -> float:
         """Since the last block was stored; a whole interval after a start."""
@@ -434,16 +462,18 @@ async def open_ledger(
     key: Key | None = None,
     clock: Callable[[], float] = time.time,
     restarts: Sequence[Restart] = (),
+    upgrades: Schedule | None = None,
 ) -> AsyncIterator[Ledger]:
     """`path`: the folder of the chain. `key`: of a peer that may propose. `clock`: seconds since 1970.
 
-    Raises Unavailable where another process has the folder open, Misuse where it holds another network's chain.
+    Raises Unavailable where another process has the folder open, Misuse where it holds another network's chain, Refused
+    where this release does not contain the rules of the next height.
     """
     store = ChainStore(path)
     try:
         evm = EvmThread()
         try:
-            ledger = Ledger(genesis, store, evm, key, clock, restarts)
+            ledger = Ledger(genesis, store, evm, key, clock, restarts, upgrades)
             await ledger.start()
             yield ledger
         finally:

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import base58
 from libp2p.crypto.keys import KeyPair
@@ -13,6 +14,7 @@ from flock_chain.crypto import Account, Key, account_of_public_key
 from flock_chain.errors import FlockError, InvalidEncoding, InvalidRemote
 
 MAX_ADDRESS_CHARACTERS = 256
+KNOWN_IDS = 1_024  # as many peers as are tracked at all; gossip asks twice for every message
 # A peer id of a secp256k1 key carries the key itself: identity multihash (0x00, 37 bytes) of the protobuf
 # { type: Secp256k1 = 2, data: 33 bytes }.
 _PEER_ID_PREFIX = bytes([0x00, 0x25, 0x08, 0x02, 0x12, 0x21])
@@ -30,9 +32,13 @@ def peer_id_of(key: Key) -> ID:
 
 def account_of(peer_id: ID) -> Account:
     """Raises InvalidRemote unless the id carries a secp256k1 key."""
-    raw = peer_id.to_bytes()
+    return _account_of_bytes(peer_id.to_bytes())
+
+
+@lru_cache(KNOWN_IDS)
+def _account_of_bytes(raw: bytes) -> Account:
     if len(raw) != _PEER_ID_BYTES or not raw.startswith(_PEER_ID_PREFIX):
-        raise InvalidRemote(f"peer id {peer_id}: not of a secp256k1 key")
+        raise InvalidRemote(f"peer id {ID(raw)}: not of a secp256k1 key")
     return account_of_public_key(raw[len(_PEER_ID_PREFIX) :])
 
 
