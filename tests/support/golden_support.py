@@ -52,7 +52,7 @@ from flock_peers.network import blob_wire, hello
 from flock_peers.network.identity import make_address, peer_id_of
 from flock_peers.roles import faucet
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL
-from flock_peers.store.record_log import _frame, scan
+from flock_peers.store.record_log import encode_record, scan
 from flock_peers.training.document import BaseFile, LoraSettings, TaskDocument, decode_document
 from flock_peers.training.wire import encode_frame
 
@@ -267,18 +267,14 @@ def network() -> dict[str, Sample]:
     }
 
 
-def _logged(kind: int, payload: bytes) -> bytes:
-    return _frame(kind, payload)
-
-
 def _redo_wal(data: bytes) -> bytes:
     rows, _ = scan(data)
-    return b"".join(_logged(*encode_wal_record(decode_wal_record(*row))) for row in rows)
+    return b"".join(encode_record(*encode_wal_record(decode_wal_record(*row))) for row in rows)
 
 
 def _redo_signer(data: bytes) -> bytes:
     rows, _ = scan(data)
-    return b"".join(_logged(*encode_signer_record(decode_signer_record(*row))) for row in rows)
+    return b"".join(encode_record(*encode_signer_record(decode_signer_record(*row))) for row in rows)
 
 
 def disk() -> dict[str, Sample]:
@@ -288,8 +284,8 @@ def disk() -> dict[str, Sample]:
     signer = [encode_signer_record(MarkRecord(9)), encode_signer_record(signed)]
     return {
         "home version": Sample(encode_version(HOME_FORMAT), lambda data: encode_version(decode_version(data))),
-        "write-ahead log": Sample(b"".join(_logged(*row) for row in wal), _redo_wal),
-        "signer file": Sample(b"".join(_logged(*row) for row in signer), _redo_signer),
+        "write-ahead log": Sample(b"".join(encode_record(*row) for row in wal), _redo_wal),
+        "signer file": Sample(b"".join(encode_record(*row) for row in signer), _redo_signer),
         "round secrets": Sample(
             codec.encode({"scores": [-5, 7], "salt": bytes(32)}), lambda data: codec.encode(codec.decode(data))
         ),
