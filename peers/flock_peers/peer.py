@@ -270,7 +270,7 @@ class Peer:
         if participant is None or participant.view is None:
             return None
         view = participant.view
-        bonds = {as_account(row["account"]): str(row["bond"]) for row in await participant.participants()}
+        bonds = {as_account(row["account"]): str(row["bond"]) for row in await participant.membership.participants()}
         return {
             "task": view.task,
             "round": view.round,

@@ -15,7 +15,8 @@ from flock_chain.content import object_digest
 from flock_chain.errors import FlockError, InvalidContent, Unavailable
 from flock_peers.roles.board import Phase
 from flock_peers.roles.library import compute_file_digest
-from flock_peers.roles.participant import MAX_BONDINGS, Participant, Surroundings
+from flock_peers.roles.membership import MAX_BONDINGS
+from flock_peers.roles.participant import Participant, Surroundings
 from flock_peers.roles.proposer import Identity
 from flock_peers.roles.task_loop import find_flock_error
 from flock_peers.training.client import BASE_FOLDER
@@ -82,7 +83,7 @@ class Board:
             raise self.error
         match function:
             case "task_view":
-                return {"document": self.document, "adapter0": self.adapter, "terms": {"min_bond": 5}}
+                return {"document": self.document, "adapter0": self.adapter, "terms": {"min_bond": 1_000}}
             case "participants":
                 return self.rows
             case "claimable":
@@ -111,17 +112,19 @@ class FakeSender:
 
     def __init__(self, board: Board) -> None:
         self.board, self.sent = board, list[str]()
+        self.calls: list[tuple[Any, ...]] = []
         self.takes_bonds = True
         self.is_slow = False  # what was sent stays pending
 
-    async def call(self, _label: str, _contract: str, function: str, *_args: Any, **_: Any) -> bool:
+    async def call(self, _label: str, _contract: str, function: str, *args: Any, value: int = 0) -> bool:
         await trio.lowlevel.checkpoint()
         self.sent.append(function)
+        self.calls.append((function, *args, value))
         if function == "join_task" and self.takes_bonds:
-            self.board.rows = [{"account": ME, "leaving_at": 0, "bond": 5}]
+            self.board.rows = [{"account": ME, "leaving_at": 0, "bond": 1_000, "domain": b"d"}]
         if function == "leave_task":
             is_free = self.board.phase is Phase.WAITING
-            self.board.rows = [] if is_free else [{"account": ME, "leaving_at": 9, "bond": 5}]
+            self.board.rows = [] if is_free else [{"account": ME, "leaving_at": 9, "bond": 1_000, "domain": b"d"}]
         return True
 
     def is_pending(self, _label: str) -> bool:
@@ -290,7 +293,7 @@ def test_views_that_fail_are_asked_again_and_end_nothing(tmp_path: Path, error: 
     stage = Stage(tmp_path)
 
     async def test() -> None:
-        await stage.until(lambda: stage.part.was_joined and stage.part.view is not None)
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
         stage.board.error = error
         await trio.sleep(30)
         stage.board.error, stage.board.round = None, 2
@@ -306,12 +309,57 @@ def test_who_was_slashed_below_the_minimum_is_told_why_it_is_drawn_no_more(
     stage = Stage(tmp_path)
 
     async def test() -> None:
-        await stage.until(lambda: stage.part.was_joined and stage.part.view is not None)
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
         assert "below the task's minimum" not in caplog.text
-        stage.board.rows[0]["bond"], stage.board.round = 4, 2
+        stage.board.rows[0]["bond"], stage.board.round = 900, 2
         await stage.until(lambda: stage.part.view is not None and stage.part.view.round == 2)
         await trio.sleep(10)
-        assert caplog.text.count("bond of 4 wei is below the task's minimum of 5") == 1
+        assert caplog.text.count("bond of 900 wei is below the task's minimum of 1000") == 1
+        assert stage.sender.sent == ["join_task"], "what a verdict cost is not paid again unasked"
+
+    play(stage, test)
+
+
+def test_what_a_missed_reveal_cost_is_paid_again_or_it_would_be_drawn_no_more(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
+        stage.board.rows[0]["bond"], stage.board.round = 990, 2
+        await stage.until(lambda: len(stage.sender.sent) == 2)
+        assert stage.sender.calls[-1] == ("join_task", TASK, b"d", 10)
+        stage.board.rows[0]["bond"] = 1_000
+        stage.board.round = 3
+        await stage.until(lambda: stage.part.view is not None and stage.part.view.round == 3)
+        await trio.sleep(10)
+        assert len(stage.sender.sent) == 2
+
+    play(stage, test)
+
+
+def test_who_was_evicted_ends_its_part_once_all_is_claimed(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
+        stage.board.rows, stage.board.round, stage.board.due = [], 2, 7
+        await stage.until(lambda: "claim" in stage.sender.sent)
+        assert not stage.is_over
+        stage.board.due = 0
+        await stage.until(lambda: stage.is_over)
+        assert stage.error is None
+
+    play(stage, test)
+
+
+def test_a_leave_that_was_asked_for_before_a_restart_is_carried_through(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.board.rows = [{"account": ME, "leaving_at": 9, "bond": 1_000, "domain": b"d"}]
+    stage.board.phase = Phase.WAITING
+
+    async def test() -> None:
+        await stage.until(lambda: stage.is_over)
+        assert stage.sender.sent == ["leave_task"] and stage.error is None
 
     play(stage, test)
 
@@ -386,7 +434,7 @@ def test_an_ended_task_that_was_taken_part_in_is_served_on_and_settled_once_all_
     stage.board.due = 3
 
     async def test() -> None:
-        await stage.until(lambda: stage.part.was_joined and stage.part.view is not None)
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
         stage.board.phase = Phase.ENDED
         await stage.until(lambda: "claim" in stage.sender.sent)
         assert not stage.part.is_settled

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import trio
 
-from flock_chain.errors import FlockError, Unavailable
-from flock_peers.roles.board import Phase, RoundView, Views, as_account, read_round
+from flock_chain.errors import FlockError
+from flock_peers.roles.board import Phase, RoundView, Views, read_round
 from flock_peers.roles.jobs import JobKey, Jobs
 from flock_peers.roles.keeper import Keeper
 from flock_peers.roles.library import Fetcher, Library, Objects, open_library
+from flock_peers.roles.membership import Membership
 from flock_peers.roles.proposer import Identity, Proposer
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
@@ -27,11 +28,6 @@ from flock_peers.roles.voter import Voter
 log = logging.getLogger(__name__)
 
 STEP_SECONDS = 1.0  # a step without a new head: finished jobs are picked up
-MAX_BONDINGS = 3  # final and yet not joined: the task is full or has ended, and each one costs gas
-
-
-class _BondRefused(Unavailable):
-    """The board does not take the bond."""
 
 
 class Heads(Views, Protocol):
@@ -74,11 +70,17 @@ class Participant:
         self.trainer: Any = None
         self.is_ended = False
         self.keeper: Keeper | None = None
-        self.was_joined = False
-        self.is_leaving = False  # its trainer cannot be opened
-        self._min_bond = 0  # wei
-        self._bond_looked_at = 0  # round
-        self._leave_tried = -1  # round
+        self.membership = Membership(
+            task, around.identity.account, around.ledger, around.sender, domain=around.domain, bond=around.bond
+        )
+
+    @property
+    def is_leaving(self) -> bool:
+        """Its trainer cannot be opened, or it asked to leave before."""
+        return self.membership.is_leaving
+
+    async def is_joined(self) -> bool:
+        return await self.membership.is_joined()
 
     @property
     def is_settled(self) -> bool:
@@ -108,7 +110,7 @@ class Participant:
             if not around.bonds_early and not await self.is_joined():
                 await trainer.wait_open()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._bond_until_joined)
+                nursery.start_soon(self.membership.bond_until_joined, lambda: not self.is_ended)
                 nursery.start_soon(self._watch_trainer, trainer)
                 await self._take_part(self.library, trainer, Jobs(nursery))
                 nursery.cancel_scope.cancel()
@@ -126,7 +128,7 @@ class Participant:
     async def _open_library(self) -> Library:
         around = self._around
         row = await around.ledger.view("TaskBoard", "task_view", self.task)
-        self._min_bond = row["terms"]["min_bond"]
+        self.membership.min_bond = row["terms"]["min_bond"]
         return await open_library(
             self.task,
             bytes(row["document"]),
@@ -136,52 +138,11 @@ class Participant:
             around.fetcher,
         )
 
-    @property
-    def _join_label(self) -> str:
-        return f"join {self.task}"
-
-    async def _bond_until_joined(self) -> None:
-        """Until the bond is seen on chain: before that the account may not even have the coins."""
-        sent = 0
-        while not self.is_leaving and not self.is_ended:
-            try:
-                is_under_way = self._around.sender.is_pending(self._join_label)  # asked first, or it might pay twice
-                if await self.is_joined():
-                    self.was_joined = True
-                    log.info("task %d: bonded", self.task)
-                    return
-                if not is_under_way and sent == MAX_BONDINGS:
-                    raise _BondRefused(f"task {self.task}: {sent} bonds were sent and none was taken")
-                if not is_under_way:
-                    sent += await self._send_bond()
-            except _BondRefused:
-                raise
-            except FlockError as error:
-                log.info("task %d: cannot bond yet: %s", self.task, error)
-            await trio.sleep(STEP_SECONDS)
-
-    async def _send_bond(self) -> bool:
-        return await self._around.sender.call(
-            self._join_label, "TaskBoard", "join_task", self.task, self._around.domain, value=self._around.bond
-        )
-
-    async def is_joined(self) -> bool:
-        return await self._row() is not None
-
-    async def participants(self) -> list[Any]:
-        """The board's rows, in the order in which a draw walks over them."""
-        rows: list[Any] = await self._around.ledger.view("TaskBoard", "participants", self.task)
-        return rows
-
-    async def _row(self) -> Any | None:
-        me = self._around.identity.account
-        return next((row for row in await self.participants() if as_account(row["account"]) == me), None)
-
     async def _watch_trainer(self, trainer: Any) -> None:
         """Without a trainer there is nothing to propose and nothing to measure: the bond is taken back."""
         error = await trainer.wait_failed()
         log.error("task %d: no trainer: %s; leaving the task", self.task, error)
-        self.is_leaving = True
+        self.membership.is_leaving = True
 
     async def _loop(self, jobs: Jobs, proposer: Proposer, voter: Voter, keeper: Keeper) -> None:
         """Until there is nothing left to do here, which for a task that was taken part in is never."""
@@ -208,38 +169,18 @@ class Participant:
         if not self.is_ended:
             await proposer.step(view)
             await voter.step(view)
-            await self._look_at_bond(view)
+            await self.membership.look(view)
         await keeper.step(view.round, self.is_ended)
         if self.is_leaving:
-            await self._leave(view)
-
-    async def _look_at_bond(self, view: RoundView) -> None:
-        """Once a round: who was slashed below the minimum is drawn no more, and would wait without knowing why."""
-        if view.round == self._bond_looked_at:
-            return
-        row = await self._row()
-        if row is not None and row["bond"] < self._min_bond:
-            log.warning(
-                "task %d: this account's bond of %d wei is below the task's minimum of %d: it gets no seat any more",
-                self.task, row["bond"], self._min_bond,
-            )  # fmt: skip
-        self._bond_looked_at = view.round
-
-    async def _leave(self, view: RoundView) -> None:
-        """A request first, and from then on once a round: the board says when this account is free."""
-        row = await self._row()
-        is_first = row is not None and not row["leaving_at"]
-        is_due = view.phase in (Phase.WAITING, Phase.ENDED) or view.phase > Phase.DRAW_VOTERS
-        if row is None or not (is_first or (is_due and self._leave_tried < view.round)):
-            return
-        if await self._around.sender.call(f"leave {self.task}", "TaskBoard", "leave_task", self.task):
-            self._leave_tried = view.round
+            await self.membership.leave(view)
 
     async def _is_over(self, view: RoundView, keeper: Keeper) -> bool:
-        """Left, with everything claimed; or ended before the bond was taken."""
-        if not self.is_leaving and (self.was_joined or not self.is_ended):
+        """Left or evicted, with everything claimed; or ended before the bond was taken."""
+        member = self.membership
+        is_out = member.is_leaving or member.is_lost
+        if not is_out and (member.was_joined or not self.is_ended):
             return False
-        if self._around.sender.is_pending(self._join_label) or await self.is_joined():
+        if await member.is_bonding():
             return False
         return self.is_ended or keeper.claimed_until >= view.round
 

@@ -1,0 +1,126 @@
+"""This account's place in one task: pays the bond, fills it up, asks to leave. Reads the board afresh each time.
+
+Knows no round's work; remembers only what it has sent.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from flock_chain.crypto import Account
+from flock_chain.errors import FlockError, Unavailable
+from flock_peers.roles.board import Phase, RoundView, Views, as_account
+from flock_peers.roles.sender import Sender
+
+log = logging.getLogger(__name__)
+
+BOND_SECONDS = 1.0  # between two looks whether the bond has been taken
+MAX_BONDINGS = 3  # final and yet not joined: the task is full or has ended, and each one costs gas
+TOP_UP_PERCENT = 5  # of the minimum: a few missed reveals are paid again, a verdict is not
+
+
+class _BondRefused(Unavailable):
+    """The board does not take the bond."""
+
+
+class Membership:
+    def __init__(self, task: int, account: Account, views: Views, sender: Sender, *, domain: bytes, bond: int) -> None:
+        """`domain`: 32 bytes, padded text. `bond`: wei, of who is not in the task yet."""
+        self._task, self._account, self._views, self._sender = task, account, views, sender
+        self._domain, self._bond = domain, bond
+        self.min_bond = 0  # wei, of the task's terms
+        self.was_joined = False
+        self.is_leaving = False
+        self.is_lost = False  # it was joined, and somebody evicted it
+        self._looked_at = 0  # round
+        self._leave_tried = -1  # round
+
+    async def is_joined(self) -> bool:
+        return await self._row() is not None
+
+    async def is_bonding(self) -> bool:
+        """Joined, or about to be."""
+        return self._sender.is_pending(self._join_label) or await self.is_joined()
+
+    async def participants(self) -> Sequence[Mapping[str, Any]]:
+        """The board's rows, in the order in which a draw walks over them."""
+        rows: Sequence[Mapping[str, Any]] = await self._views.view("TaskBoard", "participants", self._task)
+        return rows
+
+    async def _row(self) -> Mapping[str, Any] | None:
+        return next((row for row in await self.participants() if as_account(row["account"]) == self._account), None)
+
+    # In
+
+    @property
+    def _join_label(self) -> str:
+        return f"join {self._task}"
+
+    async def bond_until_joined(self, is_wanted: Callable[[], bool]) -> None:
+        """Until the bond is seen on chain: before that the account may not even have the coins."""
+        sent = 0
+        while not self.is_leaving and is_wanted():
+            try:
+                is_under_way = self._sender.is_pending(self._join_label)  # asked first, or it might pay twice
+                if await self.is_joined():
+                    self.was_joined = True
+                    log.info("task %d: bonded", self._task)
+                    return
+                if not is_under_way and sent == MAX_BONDINGS:
+                    raise _BondRefused(f"task {self._task}: {sent} bonds were sent and none was taken")
+                if not is_under_way:
+                    sent += await self._send_bond(self._join_label, self._domain, self._bond)
+            except _BondRefused:
+                raise
+            except FlockError as error:
+                log.info("task %d: cannot bond yet: %s", self._task, error)
+            await trio.sleep(BOND_SECONDS)
+
+    async def _send_bond(self, label: str, domain: bytes, amount: int) -> bool:
+        return await self._sender.call(label, "TaskBoard", "join_task", self._task, domain, value=amount)
+
+    # Within
+
+    async def look(self, view: RoundView) -> None:
+        """Once a round: what happened to the bond while nobody here did anything."""
+        if view.round == self._looked_at or not self.was_joined or self.is_leaving:
+            return
+        row = await self._row()
+        if row is None:
+            self.is_lost = True
+            log.warning("task %d: somebody evicted this account, whose bond was below the minimum", self._task)
+        elif row["leaving_at"]:
+            self.is_leaving = True
+            log.info("task %d: going on to leave it, as was asked for before", self._task)
+        elif row["bond"] < self.min_bond:
+            await self._fill_up(row["bond"], row["domain"])
+        self._looked_at = view.round
+
+    async def _fill_up(self, bond: int, domain: bytes) -> None:
+        """Below the minimum it would be drawn no more, for one missed reveal and without a word."""
+        missing = self.min_bond - bond
+        if 100 * missing > TOP_UP_PERCENT * self.min_bond:
+            log.warning(
+                "task %d: this account's bond of %d wei is below the task's minimum of %d: it gets no seat any more",
+                self._task, bond, self.min_bond,
+            )  # fmt: skip
+            return
+        log.info("task %d: paying %d wei that the bond lost", self._task, missing)
+        try:
+            await self._send_bond(f"fill up {self._task}", domain, missing)
+        except FlockError as error:
+            log.warning("task %d: the bond cannot be filled up, so this account gets no seat: %s", self._task, error)
+
+    # Out
+
+    async def leave(self, view: RoundView) -> None:
+        """A request first, and from then on once a round: the board says when this account is free."""
+        row = await self._row()
+        is_first = row is not None and not row["leaving_at"]
+        is_due = view.phase in (Phase.WAITING, Phase.ENDED) or view.phase > Phase.DRAW_VOTERS
+        if row is None or not (is_first or (is_due and self._leave_tried < view.round)):
+            return
+        if await self._sender.call(f"leave {self._task}", "TaskBoard", "leave_task", self._task):
+            self._leave_tried = view.round
