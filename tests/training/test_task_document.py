@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from training_support import miniature, miniature_document
 
-from flock_chain.aggregation import encode_global
+from flock_chain.aggregation import Layout, encode_global
 from flock_chain.codec import decode, encode
 from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import (
     Budget,
     check_base,
+    check_fit,
     compute_initial_adapter,
     create_document,
     decode_document,
@@ -75,6 +76,19 @@ def test_a_strangers_document_is_refused_with_the_check_that_failed(values: dict
 def test_a_creator_cannot_make_a_document_that_joiners_would_refuse() -> None:
     with pytest.raises(Misuse, match="steps"):
         create_document("bad", BASE_FOLDER, seed=b"\7" * 32, budget=Budget(steps=0))
+
+
+def test_an_adapter_larger_than_its_base_model_is_made_by_nobody_and_joined_by_nobody() -> None:
+    with pytest.raises(Misuse, match="choose a smaller rank"):
+        create_document("too large", BASE_FOLDER, seed=bytes(32), rank=128)
+    modest = create_document("modest", BASE_FOLDER, seed=bytes(32), rank=64)
+    shapes = {
+        name: (128, shape[1]) if name.endswith("lora_A.weight") else (shape[0], 128)
+        for name, shape in modest.layout.tensors
+    }
+    hostile = replace(modest, layout=Layout.of(shapes), lora=replace(modest.lora, rank=128))
+    with pytest.raises(InvalidContent, match="choose a smaller rank"):
+        check_fit(BASE_FOLDER, hostile)
 
 
 def test_a_base_folder_with_another_file_is_named_as_the_wrong_model(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from training_support import miniature, miniature_document, write_initial_adapte
 
 from flock_chain.errors import InvalidContent, Misuse, Unavailable
 from flock_peers.training.client import Trainer, TrainerConfig
+from flock_peers.training.process import OOM_SCORE
+from flock_peers.training.wire import encode_frame, read_frame
 
 
 def config(folder: Path, **values: Any) -> TrainerConfig:
@@ -93,6 +95,11 @@ def test_a_configuration_without_data_or_with_two_is_a_misuse(tmp_path: Path) ->
 def test_a_trainer_process_ends_with_its_parents_pipe() -> None:
     command = [sys.executable, "-m", "flock_peers.training.process"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(encode_frame({"id": 1, "method": "none", "values": {}}))
+        process.stdin.flush()
+        assert read_frame(process.stdout) is not None  # it is up
+        if sys.platform == "linux":  # the first to go when memory ends: the validator stays
+            assert int(Path(f"/proc/{process.pid}/oom_score_adj").read_text()) == OOM_SCORE
         process.stdin.close()
         assert process.wait(timeout=20) == 0

@@ -248,10 +248,14 @@ def read_weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tuple[Layout, tuple[str, ...]]:
-    """The LoRA tensors of all linear projections (or of `targets`), named as peft saves them; and their targets."""
+    """The LoRA tensors of all linear projections (or of `targets`), named as peft saves them; and their targets.
+
+    Raises Misuse where they would hold more than the base model: memory that a joiner did not offer.
+    """
     shapes: dict[str, tuple[int, int]] = {}
     found: set[str] = set()
-    for name, shape in read_weight_shapes(folder).items():
+    base = read_weight_shapes(folder)
+    for name, shape in base.items():
         module = name.removesuffix(".weight")
         target = module.rpartition(".")[2]
         if module == name or len(shape) != 2 or any(part in module for part in _NOT_ADAPTED):
@@ -263,7 +267,13 @@ def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tu
         shapes[f"base_model.model.{module}.lora_B.weight"] = (shape[0], rank)
     if not shapes or (targets and found != set(targets)):
         raise Misuse(f"base model {folder}: no linear projections named {', '.join(targets) or 'at all'}")
-    return Layout.of(shapes), tuple(sorted(found))
+    layout, most = Layout.of(shapes), sum(math.prod(shape) for shape in base.values())
+    if layout.parameters > most:
+        raise Misuse(
+            f"base model {folder}: an adapter of rank {rank} has {layout.parameters} parameters, the model itself only "
+            f"{most}; choose a smaller rank or fewer targets"
+        )
+    return layout, tuple(sorted(found))
 
 
 def create_document(
