@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ class CrashPeer:
         return self.home / "consensus" / "wal.log"
 
     def tapes(self) -> list[Path]:
-        return sorted(self.home.glob("tape.*"), key=lambda path: int(path.suffix[1:]))
+        return sorted((self.home.parent / f"notes{self.number}").glob("tape.*"), key=lambda path: int(path.suffix[1:]))
 
     def hear(self) -> Iterator[Heard]:
         """What has been written to the tapes since the last call; a record that a kill cut off is passed over."""
@@ -204,10 +204,10 @@ class CrashNetwork:
         for peer in self.peers:
             peer.starts = max([int(path.suffix[1:]) for path in peer.tapes()], default=0)
 
-    def start(self, peer: CrashPeer, *, home: Path | None = None) -> None:
-        """`home`: another one than its own, such as a copy."""
+    def start(self, peer: CrashPeer, *, prepare: Callable[[], None] | None = None) -> None:
+        """`prepare`: done in the new process before anything else, such as a limit or an injected fault."""
         peer.starts += 1
-        home = home or peer.home
+        home = peer.home
         arguments = ["join", "--quiet", "--observe", "--until-stdin-closes", "--home", str(home)]
         arguments += ["--port", str(peer.port)]
         for other in self.peers:
@@ -218,7 +218,8 @@ class CrashNetwork:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            _become_peer(peer.number, arguments, reader, home, peer.starts if self.taped else 0)
+            start = peer.starts if self.taped else 0
+            _become_peer(peer.number, arguments, reader, home, start, prepare)
         os.close(reader)
         peer.pid = pid
 
@@ -250,7 +251,7 @@ class CrashNetwork:
 
     @staticmethod
     def last_words(peer: CrashPeer) -> str:
-        path = peer.home / "output.log"
+        path = peer.home.parent / f"notes{peer.number}" / "output.log"
         return " | ".join(path.read_text(errors="replace").splitlines()[-5:]) if path.exists() else "no output"
 
     def ask(self, peer: CrashPeer, method: str, **params: Any) -> Any:
@@ -284,22 +285,28 @@ class CrashNetwork:
                 self.kill(peer)
 
 
-def _become_peer(number: int, arguments: list[str], stdin: int, home: Path, start: int) -> None:
+def _become_peer(
+    number: int, arguments: list[str], stdin: int, home: Path, start: int, prepare: Callable[[], None] | None
+) -> None:
     """In the forked process: nothing of the parent's but its modules. Never returns. `start`: 0 for no tape."""
     global _number
     code = 1
     try:
         os.setsid()
         _number = number
-        output = os.open(home / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        notes = home.parent / f"notes{number}"  # beside the home, whose disk may take nothing
+        notes.mkdir(exist_ok=True)
+        output = os.open(notes / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.closerange(3, 1024)  # the other peers' pipes too: their ends would keep them alive
         if start:
-            _TapedConsensus.tape = os.open(home / f"tape.{start}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            _TapedConsensus.tape = os.open(notes / f"tape.{start}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             peer_module.HostConsensus = _TapedConsensus  # type: ignore[misc]
             _watch_syncs()
+        if prepare is not None:
+            prepare()
         code = run_command(arguments)
     finally:
         if sys.exc_info()[0] is not None:

@@ -16,6 +16,7 @@ from flock_chain.upgrades import MAX_SCHEDULE_BYTES, Schedule, decode_schedule
 from flock_peers.home_format import HOME_FORMAT, MIGRATIONS, VERSION_FILE, bring_up_to_date, encode_version, read_format
 from flock_peers.store.disk import disk_trouble
 
+MAX_LOCK_TEXT = 4_096  # a path, for people
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
 
 
@@ -152,6 +153,28 @@ class Home:
                 raise Unavailable(
                     f"{self.path} is in use by another running peer; stop that one first, or use another --home"
                 ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def lock_key(self, account: bytes, genesis_hash: bytes) -> Iterator[None]:
+        """Only one process of this user and machine with this key in this network: a copied home has its own lock."""
+        name = sha256(b"flock signer" + genesis_hash + account).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f"flock-{os.getuid()}-{name}.lock"
+        with disk_trouble(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                other = os.pread(handle, MAX_LOCK_TEXT, 0).decode(errors="replace")
+                raise Refused(
+                    f"{self.path}: a peer with the same key runs on this machine already ({other or 'another home'}); "
+                    "two signers of one key lose its stake: stop that one, or give this home a key of its own"
+                ) from error
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, os.fsencode(self.path)[:MAX_LOCK_TEXT], 0)
             yield
         finally:
             os.close(handle)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -363,11 +363,12 @@ def warn_of_upgrades(upgrades: Schedule) -> None:
 async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
     """Everything of a peer, opened in the order of dependence and closed in reverse; raises what is wrong in words."""
     home = Home(settings.home)
-    with home.lock():
+    with home.lock(), ExitStack() as locks:
         home.bring_up_to_date()
         key, genesis, restarts = home.load_key(), home.load_genesis(), load_restarts(home)
         upgrades = home.load_upgrades(genesis)
         warn_of_upgrades(upgrades)
+        locks.enter_context(home.lock_key(key.account, genesis.hash))
         blobs_path: Path = home.folder("blobs")
         store = await trio.to_thread.run_sync(BlobStore, blobs_path, settings.quota_bytes)
         async with (

@@ -52,6 +52,18 @@ def test_a_missing_home_says_which_command_makes_one(tmp_path: Path) -> None:
         Home(tmp_path / "none").load_genesis()
 
 
+def test_a_copied_home_cannot_run_beside_its_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    original, copy = Home(tmp_path / "original"), Home(tmp_path / "copy")
+    with original.lock(), original.lock_key(b"a" * 20, b"g" * 32):
+        with copy.lock(), pytest.raises(Refused, match=str(original.path)), copy.lock_key(b"a" * 20, b"g" * 32):
+            pass
+        with copy.lock_key(b"b" * 20, b"g" * 32), copy.lock_key(b"a" * 20, b"h" * 32):
+            pass  # another key, another network
+    with copy.lock_key(b"a" * 20, b"g" * 32):
+        pass
+
+
 def test_only_one_process_uses_a_home(tmp_path: Path) -> None:
     with Home(tmp_path).lock():
         with pytest.raises(Unavailable, match="in use"), Home(tmp_path).lock():

@@ -48,6 +48,7 @@ class Signer:
         self._key = key
         self._domain = domain
         self._mark = 0
+        self._stopped = ""
         self._signed: dict[tuple[Kind, int], SignRecord] = {}
         for record in records:
             self._replay(record)
@@ -61,8 +62,17 @@ class Signer:
         """The lowest height that it signs."""
         return self._mark
 
+    @property
+    def stopped(self) -> str:
+        """Why it signs nothing any more; empty while it does."""
+        return self._stopped
+
+    def stop(self, reason: str) -> None:
+        """Sign nothing more, for as long as this object lives."""
+        self._stopped = reason
+
     def may_sign(self, height: int) -> bool:
-        return height >= self._mark
+        return not self._stopped and height >= self._mark
 
     def records(self) -> list[SignerRecord]:
         """What a compacted file must hold."""
@@ -80,6 +90,8 @@ class Signer:
         self, kind: Kind, height: int, view: int, block_id: bytes = NO_BLOCK, parent_view: int = 0
     ) -> tuple[Vote, SignRecord | None]:
         """The vote, and its record unless it was signed before. Raises Refused for anything slashable."""
+        if self._stopped:
+            raise Refused(f"signer: {self._stopped}")
         record = SignRecord(kind, height, view, block_id, parent_view)
         known = self._signed.get((kind, view)) == record
         if not known:

@@ -9,6 +9,7 @@ import trio
 
 from flock_chain.consensus.certificates import verify_finality
 from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_certificate
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Refused, Unavailable
@@ -34,8 +35,14 @@ FLUSH_BLOCKS = 32  # share one wait for the disk: 10 ms each would halve the spe
 class Committer:
     """The only place where blocks become final here: in order, each once."""
 
-    def __init__(self, ledger: LedgerPort, on_final: Callable[[], None]) -> None:
-        self._ledger, self._on_final = ledger, on_final
+    def __init__(
+        self,
+        ledger: LedgerPort,
+        on_final: Callable[[], None],
+        on_certificate: Callable[[bytes, ValidatorSet], None] = lambda _certificate, _validators: None,
+    ) -> None:
+        """`on_certificate`: is shown each verified one, and the set of its height, before its block is stored."""
+        self._ledger, self._on_final, self._on_certificate = ledger, on_final, on_certificate
         self._turn = trio.Lock()
 
     async def commit(self, height: int, block: bytes, certificate: bytes) -> None:
@@ -43,6 +50,7 @@ class Committer:
         async with self._turn:
             if self._ledger.height() + 1 != height:
                 return
+            self._on_certificate(certificate, await self._ledger.validators())
             try:
                 await self._ledger.commit(block, certificate)
             except InvalidRemote as error:
@@ -54,6 +62,7 @@ class Committer:
         async with self._turn:
             if self._ledger.height() + 1 != height:
                 return
+            self._on_certificate(certificate, await self._ledger.validators())
             try:
                 await self._ledger.adopt(block, certificate)
             except InvalidRemote as error:
@@ -103,7 +112,7 @@ class Follower:
         self._target = max(self._target, target)
         if self._is_running:
             return
-        while self._ledger.height() + 1 < self._target and await self._download(first):
+        while self._ledger.height() + 1 < self._target and await self.download(first):
             pass
         self._target = 0  # if it is not reached, whoever claimed it did not prove it
 
@@ -117,7 +126,7 @@ class Follower:
                 await trio.sleep(PAUSE_SECONDS)
                 continue
             if not is_level:
-                is_level = not await self._download(peers[turn % len(peers)])
+                is_level = not await self.download(peers[turn % len(peers)])
                 continue
             done = await self._follow_one(peers[turn % len(peers)])
             is_level = done < BEHIND_BLOCKS
@@ -148,7 +157,7 @@ class Follower:
     def _is_good(self, account: Account) -> bool:
         return not self._dropped.is_ignored(account)
 
-    async def _download(self, first: Account) -> int:
+    async def download(self, first: Account) -> int:
         """One run; returns how many heights higher the ledger is."""
         if self._is_running:
             await trio.sleep(PAUSE_SECONDS)

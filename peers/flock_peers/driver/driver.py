@@ -44,9 +44,10 @@ from flock_chain.consensus.events import (
 )
 from flock_chain.consensus.records import BodyRecord
 from flock_chain.consensus.rules import CoreConfig
-from flock_chain.consensus.types import Proposal, Vote
+from flock_chain.consensus.signer import SignRecord
+from flock_chain.consensus.types import Message, Proposal, Vote
 from flock_chain.consensus.validators import ValidatorSet
-from flock_chain.consensus.wire import decode_message, encode_certificate, encode_message
+from flock_chain.consensus.wire import decode_certificate, decode_message, encode_certificate, encode_message
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import InvalidContent, InvalidRemote, Unavailable
 from flock_chain.genesis import Genesis
@@ -56,7 +57,9 @@ from flock_peers.driver.attendance import VoteBook
 from flock_peers.driver.bodies import Bodies
 from flock_peers.driver.catch_up import Committer, Follower
 from flock_peers.driver.journal import Journal, open_journal
+from flock_peers.driver.level import Level
 from flock_peers.driver.offences import Offences
+from flock_peers.driver.own_votes import OwnVotes
 from flock_peers.driver.ports import BlockVerdict, ConsensusNetworkPort, LedgerPort, SyncPort
 from flock_peers.driver.progress import SyncStatus
 from flock_peers.driver.sync import SyncServer, fetch_body
@@ -135,7 +138,9 @@ class Driver:
         self._validators: ValidatorSet | None = None
         self._bodies_sent: set[tuple[int, int]] = set()
         self._nursery: trio.Nursery | None = None
-        self._committer = Committer(ledger, self._on_final)
+        self._committer = Committer(ledger, self._on_final, self._on_certificate)
+        self._own = OwnVotes(domain, me, journal.signer)
+        self._level_height: int | None = None  # the head when this process began to sign; None before
         self._follower = Follower(ledger, sync, domain, journal, self._committer)
         self._server = SyncServer(ledger, self._bodies, self._wait_for_final)
         self._refusal = ""  # of the signer, last time
@@ -166,6 +171,10 @@ class Driver:
             return ""
         if self._journal.signer is None:
             return self._journal.reason or "not started yet"
+        if self._level_height is None:
+            return "has not heard yet from validators with a quorum of weight how far they are"
+        if self._journal.signer.stopped:
+            return self._refusal
         if not self._journal.signer.may_sign(self._core.height):
             return f"waits for height {self._journal.signer.mark}: its signer's file was new or old"
         return self._refusal or "not started yet"
@@ -173,19 +182,36 @@ class Driver:
     def _is_member(self) -> bool:
         return self._validators is not None and self._me in self._validators
 
+    def _takes_part(self) -> bool:
+        """Whether blocks come to it by votes. A validator that waits asks for them: its messages may go to a copy."""
+        if self._level_height is None and self._journal.signer is not None:
+            return self._is_member()
+        return self._is_member() and self._core.is_voting
+
     # ---------------------------------------------------------------- the loop
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            self._validators = await self._ledger.validators()
+            nursery.start_soon(self._follower.follow, self._takes_part)
+            task_status.started()  # who starts at the same time asks this one how far it is
+            await self._become_level()
             await self._execute(await self._start_height(self._journal))
             nursery.start_soon(self._read_network)
             nursery.start_soon(self._watch_work)
             nursery.start_soon(self._greet)
-            nursery.start_soon(self._follower.follow, self._is_member)
-            task_status.started()
             while True:
                 await self._execute(await self._handle_batch(await self._next_inputs()))
+
+    async def _become_level(self) -> None:
+        """A signer first learns how far the network is: it may not know what it signed there."""
+        if self._journal.signer is not None and self._validators is not None and self._is_member():
+            before = self._ledger.height()
+            await Level(self._ledger, self._sync, self._follower, self._me).reach()
+            if self._ledger.height() > before:
+                await self._journal.caught_up(self._ledger.height())
+        self._level_height = self._ledger.height()
 
     async def _next_inputs(self) -> list[Input | Packet | Advanced]:
         """What has arrived, and the timers that are due; waits for the first of either."""
@@ -226,10 +252,31 @@ class Driver:
                 self._keep_body(packet.account, message, body)
             if isinstance(message, Vote):
                 self._votes.note(message, self._core.height, self._validators)
+            if message.height == self._core.height:
+                self._look_for_double(message, self._validators)
             return self._core.handle(Received(packet.account, message))
         except InvalidRemote as error:
             self._offences.note(packet.account, str(error))
             return []
+
+    def _on_certificate(self, certificate: bytes, validators: ValidatorSet) -> None:
+        """Of a block that becomes final here, verified; `validators`: of its height."""
+        self._look_for_double(decode_certificate(certificate), validators)
+
+    def _look_for_double(self, message: Message, validators: ValidatorSet | None) -> None:
+        """A vote of this account that was not made here: our past, up to the height at which we began; else a copy."""
+        vote = self._own.find_unknown(message, validators) if validators else None
+        signer = self._journal.signer
+        if vote is None or signer is None or signer.stopped:
+            return
+        what = f"a {vote.kind.name} vote of height {vote.height}, view {vote.view}, with this validator's key"
+        if self._level_height is None or vote.height <= self._level_height + 1:
+            if self._journal.doubt(max(vote.height, self._ledger.height())):
+                log.warning("%s is not in the signer's file: the file is old, so it waits", what)
+            return
+        self._refusal = f"another process made {what}: stop the copy of this home, then start this one again"
+        signer.stop(self._refusal)
+        log.error("signing nothing more: %s; two signers of one key lose its stake", self._refusal)
 
     def _keep_body(self, account: Account, message: object, body: bytes) -> None:
         if not isinstance(message, Proposal) or not 0 <= message.height - self._core.height <= 1:
@@ -302,6 +349,8 @@ class Driver:
                 self._journal.append(effect.certificate)
             case PersistSigned():
                 self._journal.append_signed(effect.record)
+                if isinstance(effect.record, SignRecord):
+                    self._own.note(effect.record)
             case PersistBody():
                 body = self._bodies.get(effect.height, effect.block_id)
                 if body is not None:

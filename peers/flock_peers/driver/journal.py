@@ -19,6 +19,11 @@ from flock_peers.store.signer_file import WAITING_HEIGHTS, SignerFile, open_sign
 from flock_peers.store.wal import Wal, open_wal
 
 log = logging.getLogger(__name__)
+
+# After votes of ours that we do not remember: an old copy of the home runs, or this is one. Whether another one signs
+# shows in certificates, each of which holds only the first votes of a quorum; so many of them hardly all lack ours.
+OLD_MEMORY_HEIGHTS = 16
+
 RunBlocking = Callable[..., Awaitable[None]]
 
 
@@ -37,6 +42,7 @@ class Journal:
         self._wal, self._file, self.reason = wal, signer_file, reason
         self._run_blocking = run_blocking or trio.to_thread.run_sync
         self._signed: list[SignerRecord] = []
+        self._waiting_heights = WAITING_HEIGHTS
         self._turn = trio.Lock()
 
     def take_over(self, other: "Journal") -> None:
@@ -93,10 +99,24 @@ class Journal:
         if self._file:
             self._file.settle()
 
+    def doubt(self, height: int) -> bool:
+        """The signer's file lacks what this account signed at `height` or before: wait until it cannot matter.
+
+        In force at once; durable with the next sync: a crash before finds the same reason again. Whether it is news.
+        """
+        if self._file is None or self.signer is None:
+            return False
+        is_news, self._file.is_doubtful = self._waiting_heights < OLD_MEMORY_HEIGHTS, True
+        self._waiting_heights = OLD_MEMORY_HEIGHTS
+        record = self.signer.advance(height + 1 + OLD_MEMORY_HEIGHTS)
+        if record:
+            self.append_signed(record)
+        return is_news
+
     async def caught_up(self, final_height: int) -> None:
         """The network was ahead of this disk: a signer with an incomplete memory waits."""
         if self._file and self.signer and self._file.is_doubtful:
-            await self.close_below(final_height + 1 + WAITING_HEIGHTS)
+            await self.close_below(final_height + 1 + self._waiting_heights)
             log.warning("the signer's file is new or old: signing from height %d", self.signer.mark)
 
     def close(self) -> None:

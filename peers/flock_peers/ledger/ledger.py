@@ -47,6 +47,7 @@ from flock_peers.store.chain_store import ChainStore
 log = logging.getLogger(__name__)
 
 MAX_SAMPLES = 1_000  # finality times kept for whoever shows them
+CLOCK_WARNING_SECONDS = 10.0  # off by more, and as often, it is said; a view or two later than usual is no news
 MAX_TAKEN = 1_000  # transactions tried for one block; 30 M gas hold fewer
 DECODED_KEPT = 64  # 4 MiB of the largest; gossip asks for one before it passes it on, and at once again after
 _SYSTEM_ROOM_BYTES = 8 << 10  # the beacon's call and 16 pokes in the smallest block
@@ -94,6 +95,7 @@ class Ledger:
         self._candidates = Candidates()
         self._moment: Moment | None = None
         self._failed_pokes = 0
+        self._warned_at = -float("inf")
         self._committed_at = -float("inf")  # by trio's clock
         self._new_head = trio.Condition()
         self._arrived = trio.Event()
@@ -307,6 +309,7 @@ class Ledger:
             if proposer is not None and decoded.proposer != proposer:
                 raise InvalidBlock(f"block: made by 0x{decoded.proposer.hex()}, not by the leader")
             if fresh and not self._is_timely(decoded):
+                self._warn_of_clocks(decoded)
                 return BlockVerdict.LATER
             await self._execute(block)
         except InvalidRemote as error:
@@ -319,6 +322,17 @@ class Ledger:
         now, parameters = self._clock(), self.genesis.parameters
         oldest = int(now) - parameters.clock_slack_behind  # whole seconds, as the timestamp is
         return oldest <= block.timestamp <= now + parameters.clock_slack_ahead
+
+    def _warn_of_clocks(self, block: Block) -> None:
+        """A block a moment early is ordinary; one that stays untimely means that a clock is wrong, perhaps this one."""
+        off, now = block.timestamp - self._clock(), trio.current_time()
+        if abs(off) > CLOCK_WARNING_SECONDS and now - self._warned_at > CLOCK_WARNING_SECONDS:
+            self._warned_at = now
+            log.warning(
+                "block %d of 0x%s is stamped %.0f s %s this machine's clock: not voting for it; check the clock here "
+                "(is time synchronisation running?), and there if others say the same",
+                *(block.height, block.proposer.hex(), abs(off), "after" if off > 0 else "before"),
+            )
 
     async def _execute(self, block: bytes) -> Candidate:
         """Raises InvalidRemote naming the rule. No block is executed twice."""
