@@ -1,6 +1,8 @@
 """Hosts find each other, refuse strangers with a reason, and come back after failures."""
 
 import logging
+import socket
+import struct
 import time
 from pathlib import Path
 
@@ -86,6 +88,29 @@ async def test_a_bootstrap_that_says_nothing_is_unavailable_in_time() -> None:
         with pytest.raises(Unavailable):
             await b.connect(silent)
         assert trio.current_time() - started < QUICK.dial_seconds + 1
+
+
+@in_trio()
+@pytest.mark.parametrize("said", [b"", b"\x13/multistream/1.0.0\n", b"\x13/multistream/1.0.0\n\x07/noise\n"])
+async def test_a_bootstrap_that_dies_in_the_handshake_is_unavailable_and_ends_nobody(said: bytes) -> None:
+    """A campaign of kills found it: the error of the connection went through and ended the peer that was starting."""
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        identity = a.address.rsplit("/", 1)[1]
+
+    async def die(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1_024)
+        await stream.send_all(said)
+        await stream.receive_some(1_024)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()  # a reset, as the kernel sends for a process that was killed
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}/p2p/{identity}"
+    async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b, trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, die, [listener])
+        with pytest.raises(Unavailable):
+            await b.connect(address)
+        nursery.cancel_scope.cancel()
 
 
 def test_the_default_limits_report_a_dead_bootstrap_within_ten_seconds() -> None:

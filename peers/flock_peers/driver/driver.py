@@ -324,6 +324,7 @@ class Driver:
         self._enlist = None
         self._journal.take_over(enlist(height - 1))
         self._core.use_signer(self._journal.signer)
+        self._own.use_signer(self._journal.signer)
         log.info("height %d: this peer is a validator now, or will be in the next epoch", height)
 
     async def _wait_for_final(self, height: int) -> None:

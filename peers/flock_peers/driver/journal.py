@@ -48,6 +48,7 @@ class Journal:
     def take_over(self, other: "Journal") -> None:
         """The logs of a peer that was a listener so far and has become a validator."""
         self._wal, self._file, self._run_blocking = other._wal, other._file, other._run_blocking
+        self.reason = other.reason
 
     @property
     def signer(self) -> Signer | None:

@@ -18,7 +18,12 @@ MAX_REMEMBERED = 1_024  # own votes: some hundred heights; only the running one 
 
 class OwnVotes:
     def __init__(self, domain: ChainDomain, me: Account, signer: Signer | None) -> None:
-        self._checker, self._me, self._signer = SignatureChecker(domain), me, signer
+        self._checker, self._me = SignatureChecker(domain), me
+        self.use_signer(signer)
+
+    def use_signer(self, signer: Signer | None) -> None:
+        """With what it remembers now; what others may have signed with its key before is unknown from here on."""
+        self._signer = signer
         self._first_height = signer.mark if signer else 0  # lower ones were closed before this process began
         known = [record for record in signer.records() if isinstance(record, SignRecord)] if signer else []
         self._known = deque(known, maxlen=MAX_REMEMBERED)

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.exceptions import BaseLibp2pError
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.defaults import get_default_protocols
 from libp2p.identity.identify_push.identify_push import ID_PUSH
@@ -231,6 +232,8 @@ class Stack:
             raise Unavailable(f"{address}: nobody answers there ({_reason(error)})") from error
         except SwarmException as error:
             raise _explain(address, error) from error
+        except BaseLibp2pError as error:  # a peer that is killed in the middle of the handshake
+            raise Unavailable(f"{address}: the connection was lost in the handshake ({error})") from error
         finally:
             if link is None:
                 self._outbound -= 1
