@@ -45,7 +45,7 @@ class OwnVotes:
         return None
 
     def _find(self, certificate: Certificate, validators: ValidatorSet) -> Vote | None:
-        position = validators.index(self._me)
+        position = validators.accounts.index(self._me)
         if position // 8 >= len(certificate.bitmap) or not certificate.bitmap[position // 8] >> position % 8 & 1:
             return None
         c = certificate
