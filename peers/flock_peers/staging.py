@@ -79,6 +79,12 @@ class Staging:
 
     def build(self, file: Path, block: Block) -> Imported:
         """Raises InvalidRemote where the file is not the snapshot of this block."""
+        self.import_state(file, block)
+        with ChainStore(self._path) as store:
+            certifiers = Executor(self._genesis, store, restarts=self._restarts).served().before
+            return Imported(block.header, ValidatorSet(tuple((row.account, row.weight) for row in certifiers)))
+
+    def import_state(self, file: Path, block: Block) -> None:
         discard_staging(self._home)
         with ChainStore(self._path) as store, disk_trouble(file), file.open("rb") as source:
             store.commit(Executor(self._genesis, store).genesis_writes())
@@ -92,8 +98,6 @@ class Staging:
 
             read_snapshot(source.read, block.id, emit)
             store.commit({**batch, **records.make_rows(block, ()), **records.make_base(block.height)})
-            certifiers = Executor(self._genesis, store, restarts=self._restarts).served().before
-            return Imported(block.header, ValidatorSet(tuple((row.account, row.weight) for row in certifiers)))
 
     def finish(self, block: Block, certificate: bytes, checkpoint: Pin) -> None:
         """The certificate is verified: from here on this is the home's chain."""
