@@ -6,8 +6,9 @@ Providers are processes of their own that serve the real sync protocol; the newc
 (3 signatures of 4 validators), executes every block and stores it on disk. Blocks per second from the first request to
 the last block on disk, for empty blocks and for blocks with transfers, from one provider and from three; `far`: each
 answer takes half a second, as over a slow line. The snapshot: accounts and slots, a tenth of the entries accounts, from
-a file into a fresh store on disk with the root checked, per second of CPU; the alternative inserts them into a trie one by one.
-CPU is that of the newcomer's process: on a busy machine it says more than the clock. Medians; ratios within the run.
+a file into a fresh store on disk with the root checked, per second of CPU; the alternative inserts them into a trie
+one by one. CPU is that of the newcomer's process: on a busy machine it says more than the clock. Medians; ratios
+within the run.
 """
 
 import argparse
@@ -306,10 +307,9 @@ def main() -> int:
     options = parser.parse_args()
     snapshot = run_snapshot(options)
     print(
-        "snapshot of {entries} entries, {bytes} bytes: export {export_entries_per_cpu_second}/s, import "
-        "{import_entries_per_cpu_second}/s, inserting {insert_entries_per_cpu_second}/s, ratio {ratio_to_inserting}".format(
-            **snapshot
-        ),
+        "snapshot of {entries} entries, {bytes} bytes, per second of CPU: export {export_entries_per_cpu_second}, "
+        "import {import_entries_per_cpu_second}, inserting {insert_entries_per_cpu_second}, "
+        "ratio {ratio_to_inserting}".format(**snapshot),
         file=sys.stderr, flush=True,
     )  # fmt: skip
     report = {"blocks": options.blocks, "sync": run_sync(options), "snapshot": snapshot}

@@ -1,8 +1,13 @@
 """Real peers over loopback: one syncs the chain and drops the one whose disk lies, one starts from a checkpoint."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,9 +16,10 @@ from network_support import in_trio, wait_until
 from snapshot_support import BLOCKS, CertifiedChain
 
 from flock_chain.crypto import Key
-from flock_chain.errors import Refused
+from flock_chain.errors import Refused, Unavailable
 from flock_chain.execution import records
 from flock_chain.execution.records import Pin
+from flock_peers.control import request_control
 from flock_peers.home import Home, write_private
 from flock_peers.peer import Peer, open_peer, start_from_checkpoint
 from flock_peers.settings import PeerSettings
@@ -86,3 +92,30 @@ async def test_a_newcomer_starts_from_a_checkpoint_over_sockets_and_follows(tmp_
             status = await peer._status({})
             assert (status["base"], status["snapshots"], status["sync"]) == (12, [12], None)
         await start_from_checkpoint(told, chain.pin(13))  # the same command again: nothing to do
+
+
+@pytest.mark.process
+@in_trio(240)
+async def test_the_command_starts_from_a_checkpoint_and_goes_on_from_there(tmp_path: Path) -> None:
+    chain = CertifiedChain()
+    async with running(make_home(tmp_path / "old", chain, USERS[0], stored=True)) as server:
+        await trio.to_thread.run_sync(server.snapshots.make, 12)
+        join = [sys.executable, "-m", "flock_p2p", "join", "--observe", "--port", "0", "--quiet"]
+        join += ["--home", str(tmp_path / "new"), "--bootstrap", server.host.address, "--checkpoint"]
+        start: Any = partial(trio.run_process, [*join, str(chain.pin(13))], stdout=subprocess.DEVNULL, check=False)
+        async with trio.open_nursery() as nursery:
+            process = await nursery.start(start)
+            status = await wait_for_status(Home(tmp_path / "new"))
+            assert (status["base"], status["height"], status["block"]) == (12, BLOCKS, server.ledger.head.id.hex())
+            process.send_signal(signal.SIGTERM)
+
+
+async def wait_for_status(home: Home) -> Any:
+    while True:
+        try:
+            status = await trio.to_thread.run_sync(request_control, home.control_path, "status")
+            if status["height"] == BLOCKS:
+                return status
+        except Unavailable:
+            pass
+        await trio.sleep(0.2)
