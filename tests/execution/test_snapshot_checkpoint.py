@@ -288,7 +288,7 @@ from flock_peers.store.chain_store import ChainStore
 
 folder = Path(sys.argv[1])
 home = folder / "home"
-staging.BATCH_ROWS = 40
+staging.BATCH_ROWS = 80
 left = 0
 
 def step(inner):

@@ -29,6 +29,7 @@ KEY = st.builds(
 LEAVES = st.dictionaries(KEY, st.binary(min_size=1, max_size=40), max_size=12)
 
 
+@settings(deadline=None)
 @given(LEAVES)
 def test_a_trie_built_from_sorted_leaves_is_the_one_that_inserting_builds(rows: dict[bytes, bytes]) -> None:
     stored: dict[bytes, bytes] = {}
@@ -82,7 +83,7 @@ def take(data: bytes, block_id: bytes) -> dict[bytes, bytes]:
     return rows
 
 
-@settings(max_examples=60)
+@settings(max_examples=40, deadline=None)
 @given(ACCOUNTS, st.data())
 def test_a_snapshot_round_trips_and_every_changed_byte_is_refused(
     accounts: dict[bytes, tuple[int, dict[bytes, bytes], bytes]], data: Any
