@@ -179,6 +179,17 @@ def test_a_snapshot_of_another_block_is_refused() -> None:
         take(data, records.read_block(chain.store, 4).id)
 
 
+def test_code_that_is_left_out_is_missed() -> None:
+    store, block_id = make_store({bytes([n]) * 32: (1, {}, b"code") for n in range(2)})
+    data = b"".join(write_snapshot(store, 0))
+    assert data.endswith(b"C\0\0\0\x04code")
+    with pytest.raises(InvalidContent, match="the code of 1 contracts is missing"):
+        take(data[:-9], block_id)
+    for extra in (b"C\0\0\0\x04code", b"C\0\0\0\x05other"):
+        with pytest.raises(InvalidContent, match="code that no account names, or not in order"):
+            take(data + extra, block_id)
+
+
 def test_a_store_that_lost_a_node_makes_no_snapshot() -> None:
     chain, _ = played()
     rows = dict(chain.store.rows)
