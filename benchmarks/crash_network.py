@@ -225,9 +225,9 @@ class CrashNetwork:
 
     def kill(self, peer: CrashPeer) -> None:
         """kill -9; returns when the process is gone. Raises Unavailable where it had ended by itself."""
-        os.close(peer.stdin)
         os.kill(peer.pid, signal.SIGKILL)
         _, status = os.waitpid(peer.pid, 0)
+        os.close(peer.stdin)  # not before: it would begin to stop in order
         peer.pid = 0
         if not os.WIFSIGNALED(status):
             raise Unavailable(f"peer {peer.number} ended by itself: {self.last_words(peer)}")

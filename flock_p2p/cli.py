@@ -124,6 +124,12 @@ def _stake(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=float, default=3.0, help=argparse.SUPPRESS)
 
 
+def _protection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("export", "import"), help="write the document, or merge one into this home")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the document (JSON)")
+    _home(parser)
+
+
 def _restart(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("propose", "apply"), help="make a document, or install an agreed one")
     _home(parser)
@@ -169,6 +175,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("export", "write the global adapter as a PEFT folder", _export),
     Command("verify", "replay a home's chain and recompute every verdict and adapter", _verify),
     Command("stake", "what a running peer has at stake in consensus, and orders to change it", _stake),
+    Command("protection", "what this validator signed, to move with its key to another home", _protection),
     Command("restart", "go on with a chain that halted because too many validators are gone for good", _restart),
     Command("simulate", "try to break consensus: seeded faults, all properties checked", _simulate),
     Command("upgrade", "which rules hold from which epoch on; install what was agreed on", _upgrade),

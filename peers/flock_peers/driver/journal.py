@@ -142,7 +142,9 @@ def open_journal(
     try:
         signer_file = open_signer_file(folder / "signer.log", key, domain, final_height=final_height)
     except CorruptLog as error:
-        return _follow_only(f"{error}; import a protection export, or move {folder / 'signer.log'} away: it then waits")
+        return _follow_only(
+            f"{error}; move {folder / 'signer.log'} away, and import a protection export if there is one: it then waits"
+        )
     try:
         wal = open_wal(folder / "wal.log")
     except CorruptLog as error:
