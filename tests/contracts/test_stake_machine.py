@@ -23,7 +23,7 @@ CHANGES: dict[str, Any] = {
     "evidence_window": 60,
 }  # fmt: skip
 BASES = {is_open: build_genesis(0, ROWS, open_staking=is_open, **CHANGES) for is_open in (False, True)}
-EXAMPLES = int(os.environ.get("FLOCK_STAKE_EXAMPLES", "10"))  # more in a campaign
+EXAMPLES = int(os.environ.get("FLOCK_STAKE_EXAMPLES", "6"))  # more in a campaign
 persons = st.sampled_from(PEOPLE)
 amounts = st.integers(1, 80).map(lambda coins: coins * ETHER) | st.integers(1, 80 * ETHER)
 
