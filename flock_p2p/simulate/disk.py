@@ -11,7 +11,7 @@ from flock_chain.consensus.records import decode_signer_record, decode_wal_recor
 from flock_chain.consensus.signer import Signer, SigningKey
 from flock_chain.errors import InvalidEncoding, Refused
 from flock_peers.store.record_log import CorruptLog, Record, RecordLog, encode_record, scan
-from flock_peers.store.signer_file import SignerFile
+from flock_peers.store.signer_file import SignerFile, may_have_forgotten
 from flock_peers.store.wal import Wal
 
 EXAGGERATION = 256  # a log claims to be so much larger, so that compaction happens within a short schedule
@@ -51,8 +51,14 @@ class MemoryLog(RecordLog):
         self.synced = len(self.data)
 
     def flip_bit(self, chance: random.Random) -> None:
-        if self.data:
-            self.data[chance.randrange(len(self.data))] ^= 1 << chance.randrange(8)
+        """Before the last whole record: damage of that one cannot be told from a write that was cut short."""
+        try:
+            records, length = scan(bytes(self.data))
+        except CorruptLog:
+            return  # a bit flipped before, and nobody has looked after it yet
+        last = len(encode_record(*records[-1])) if records else 0
+        if length > last:
+            self.data[chance.randrange(length - last)] ^= 1 << chance.randrange(8)
 
     def open(self, scanned: Scan) -> list[Record]:
         """As `open_record_log` does it: a torn tail goes; raises CorruptLog."""
@@ -86,14 +92,14 @@ class Disk:
             return None
 
     def _open_signer(self, key: SigningKey, domain: ChainDomain, final_height: int) -> SignerFile | None:
-        """The doubt of `open_signer_file`: a file that is missing or behind the chain may have forgotten votes."""
+        """As `open_signer_file` does it."""
         is_missing = self.signer_log is None
         log = self.signer_log = self.signer_log or MemoryLog()
         try:
             signer = self._signer_class(key, domain, [decode_signer_record(*row) for row in log.open(type(self).scan)])
         except (CorruptLog, InvalidEncoding, Refused):
             return None
-        file = SignerFile(signer, log, -1, is_doubtful=is_missing or signer.mark < final_height)
+        file = SignerFile(signer, log, -1, is_doubtful=may_have_forgotten(signer, final_height, is_missing=is_missing))
         if file.is_doubtful and final_height and self.waits_when_doubtful:
             file.wait_beyond(final_height)
         return file

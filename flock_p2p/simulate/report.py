@@ -26,7 +26,7 @@ def campaign_to_dict(plan: Plan, tally: Tally, seconds: float, cpu_seconds: floa
         "schedules_with": dict(sorted(tally.faults.items())),
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
-        "schedules_per_cpu_second": round(tally.schedules / max(cpu_seconds, 1e-9), 1),
+        "runs_per_cpu_second": round((tally.schedules + tally.repeated) / max(cpu_seconds, 1e-9), 1),
         "digest": tally.digest,
     }
 
@@ -36,8 +36,8 @@ def format_campaign(plan: Plan, tally: Tally, seconds: float, cpu_seconds: float
     lines = [
         f"{tally.schedules} schedules from seed {plan.seed}: {tally.heights} heights, {tally.crashes} crashes, "
         f"{tally.events} events, {tally.accused} misbehaving validators convicted, {tally.forks} forks by colluders",
-        f"{seconds:.1f} s, {row['schedules_per_cpu_second']} schedules per second of CPU; {tally.repeated} of them ran "
-        "twice, and equal",
+        f"{seconds:.1f} s, {row['runs_per_cpu_second']} runs per second of CPU; {tally.repeated} schedules ran "
+        "twice, and were equal",
         f"digest of all runs {tally.digest[:16]}",
     ]
     return "\n".join(lines)

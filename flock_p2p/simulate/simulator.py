@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from flock_p2p.simulate.chance import Chance
+from flock_p2p.simulate.exchange import Exchange
 from flock_p2p.simulate.judge import IDLENESS, PROGRESS, Forked, Violation
-from flock_p2p.simulate.machines import CONFIG, Machines
+from flock_p2p.simulate.machines import CONFIG
 from flock_p2p.simulate.node import Node
 from flock_p2p.simulate.scenario import Scenario
 from flock_p2p.simulate.sins import FLOOD_INTERVAL_MS, FORGE_INTERVAL_MS
@@ -36,7 +37,7 @@ class Outcome:
     digest: str
 
 
-class Simulator(Machines):
+class Simulator(Exchange):
     def __init__(
         self,
         scenario: Scenario,

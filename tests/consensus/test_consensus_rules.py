@@ -32,7 +32,7 @@ from flock_chain.consensus.rules import CoreConfig
 from flock_chain.consensus.signer import MarkRecord, Signer, SignRecord
 from flock_chain.consensus.types import Kind, Proposal, Status, Vote
 from flock_chain.consensus.wire import decode_certificate
-from flock_chain.errors import InvalidBlock, InvalidEncoding, Misuse
+from flock_chain.errors import InvalidBlock, InvalidEncoding, Misuse, Refused
 
 KEYS, MEMBERS = cheap_set(4)
 X, Y = block_id("x"), block_id("y")
@@ -125,6 +125,17 @@ def test_a_statement_that_is_signed_already_is_sent_without_another_record() -> 
     effects = core.handle(TimerFired(Timer.VIEW, 1, 1))
     assert _votes(effects) == [(Kind.NULLIFY, 1)]
     assert not any(isinstance(effect, PersistSigned) for effect in effects)
+
+
+def test_a_signer_that_was_stopped_signs_nothing_more() -> None:
+    signer = Signer(KEYS[0], DOMAIN)
+    core = _core(0, signer)
+    core.handle(Work(1))
+    assert not signer.stopped
+    signer.stop("a copy of this home runs elsewhere")
+    assert _votes(core.handle(TimerFired(Timer.VIEW, 1, 1))) == [] and not core.is_voting
+    with pytest.raises(Refused, match="a copy"):
+        signer.sign(Kind.NULLIFY, 1, 1)
 
 
 def test_a_verdict_about_another_height_is_ignored() -> None:

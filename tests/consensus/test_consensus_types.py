@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from consensus_support import DOMAIN, CheapKey, block_id, certify, cheap_recover, cheap_set, real_key, sign_vote
+from execution_support import make_genesis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from flock_chain.codec import decode, encode
 from flock_chain.consensus.certificates import SignatureChecker, make_certificate, verify_certificate, verify_finality
 from flock_chain.consensus.core import Core
 from flock_chain.consensus.digest import DOMAIN as VOTE_DOMAIN
-from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.digest import ChainDomain, make_domain
 from flock_chain.consensus.events import Received, StartHeight, Work
 from flock_chain.consensus.evidence import Tally, is_slashable
 from flock_chain.consensus.records import BodyRecord, decode_wal_record, encode_wal_record
@@ -22,6 +23,7 @@ from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_certificate, decode_message, encode_certificate, encode_message
 from flock_chain.crypto import Account, keccak256
 from flock_chain.errors import InvalidBlock, InvalidEncoding, InvalidRemote, InvalidSignature, Misuse
+from flock_chain.restart import Restart
 
 KEYS, VALIDATORS = cheap_set(4)
 X, Y = block_id("x"), block_id("y")
@@ -242,3 +244,11 @@ def test_a_core_without_a_signer_decides_but_signs_nothing() -> None:
     certificate = certify(KEYS[1:], VALIDATORS, Kind.FINALIZE, 1, 1, X)
     names = [type(effect).__name__ for effect in core.handle(Received(KEYS[1].account, certificate))]
     assert names == ["Decide"]
+
+
+def test_votes_after_a_restart_document_are_for_that_document() -> None:
+    genesis = make_genesis()
+    restart = Restart(genesis.hash, 4, X, tuple(key.account for key in KEYS[:3]))
+    before, after = make_domain(genesis), make_domain(genesis, [restart])
+    assert before.digest(Kind.FINALIZE, 4, 1, X) == after.digest(Kind.FINALIZE, 4, 1, X)
+    assert before.digest(Kind.FINALIZE, 5, 1, X) != after.digest(Kind.FINALIZE, 5, 1, X)

@@ -14,7 +14,7 @@ from flock_chain.consensus.records import BodyRecord
 from flock_chain.consensus.signer import MarkRecord
 from flock_chain.consensus.types import Kind
 from flock_chain.errors import Refused
-from flock_peers.driver.journal import open_journal
+from flock_peers.driver.journal import Journal, open_journal
 from flock_peers.store import signer_file as signer_file_module
 from flock_peers.store import wal as wal_module
 from flock_peers.store.record_log import CorruptLog, open_record_log, scan
@@ -209,3 +209,19 @@ async def test_doubt_about_a_new_signer_file_ends_with_the_first_height_that_is_
         await journal.caught_up(7)
         assert journal.signer.may_sign(8) is settles
         journal.close()
+
+
+@on_mock_clock
+async def test_a_home_made_anew_and_killed_while_it_catches_up_still_waits(tmp_path: Path) -> None:
+    """Its next start found a file with a mark, and once took it for a memory."""
+
+    def open_at(final_height: int) -> Journal:
+        return open_journal(tmp_path, real_key(0), DOMAIN, final_height=final_height, run_blocking=run_inline)
+
+    journal = open_at(0)
+    await journal.caught_up(64)
+    journal.close()
+    journal = open_at(64)
+    await journal.caught_up(100)
+    assert journal.signer is not None and not journal.signer.may_sign(102) and journal.signer.may_sign(103)
+    journal.close()

@@ -77,10 +77,19 @@ def open_signer_file(path: Path, key: SigningKey, domain: ChainDomain, *, final_
     except BaseException:
         os.close(lock)
         raise
-    file = SignerFile(signer, log, lock, is_doubtful=is_missing or signer.mark < final_height)
+    file = SignerFile(signer, log, lock, is_doubtful=may_have_forgotten(signer, final_height, is_missing=is_missing))
     if file.is_doubtful and final_height:
         file.wait_beyond(final_height)
     return file
+
+
+def may_have_forgotten(signer: Signer, final_height: int, *, is_missing: bool) -> bool:
+    """A file that is missing, older than the chain, or still waiting.
+
+    That wait may be for too low a height, where a lost home was made anew and killed while it caught up.
+    """
+    is_waiting = signer.mark > final_height + WAITING_HEIGHTS
+    return is_missing or signer.mark < final_height or is_waiting
 
 
 def _restore(key: SigningKey, domain: ChainDomain, log: RecordLog, rows: list[tuple[int, bytes]]) -> Signer:
