@@ -1,4 +1,7 @@
-"""Our state beside unmodified py-evm's, on random blocks: equal roots, receipts and gas; and without its stall."""
+"""Our state beside unmodified py-evm's, on random blocks: equal roots, receipts and gas; and without its stall.
+
+`python benchmarks/execution_fuzz.py` runs more of the same, and asks Ethereum's executable specification too.
+"""
 
 import gc
 import sys
