@@ -72,6 +72,27 @@ def test_a_crash_before_a_blob_is_stored_leaves_no_offer_and_no_blob_that_nobody
     assert len(list((tmp_path / "blobs" / "files").iterdir())) == 2
 
 
+@pytest.mark.parametrize("write", [1, 2])
+def test_a_crash_at_either_write_of_the_index_leaves_no_blob_that_it_does_not_name(
+    chain: CertifiedChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
+) -> None:
+    server = make_server(chain, tmp_path, 4)
+    left, store = [write], snapshots.SnapshotIndex._store
+
+    def crash(index: snapshots.SnapshotIndex, rows: list[Snapshot]) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        store(index, rows)
+
+    monkeypatch.setattr(snapshots.SnapshotIndex, "_store", crash)
+    with pytest.raises(KeyboardInterrupt):
+        server.snapshots.make(8)
+    after = open_index(tmp_path / "snapshots", BlobStore(tmp_path / "blobs"))
+    files = {path.name for path in (tmp_path / "blobs" / "files").iterdir()}
+    assert files == {row.digest.hex() for row in after.rows}
+
+
 def test_a_damaged_index_is_made_anew(chain: CertifiedChain, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_server(chain, tmp_path, 4)
     for damage in (b"[{]", b"7", b'[{"height": 4}]', b"\xff"):
