@@ -21,6 +21,7 @@ from flock_chain.consensus.events import (
     PersistSigned,
     Received,
     Send,
+    SetTimer,
     SignerRefused,
     StartHeight,
     Timer,
@@ -136,6 +137,20 @@ def test_a_signer_that_was_stopped_signs_nothing_more() -> None:
     assert _votes(core.handle(TimerFired(Timer.VIEW, 1, 1))) == [] and not core.is_voting
     with pytest.raises(Refused, match="a copy"):
         signer.sign(Kind.NULLIFY, 1, 1)
+
+
+def test_the_timer_of_a_late_view_stops_growing_at_its_cap() -> None:
+    core = _core()
+    effects = core.handle(Received(KEYS[1].account, certify(KEYS[1:], MEMBERS, Kind.NULLIFY, 1, 40)))
+    delays = [effect.delay_ms for effect in effects if isinstance(effect, SetTimer) and effect.timer == Timer.VIEW]
+    assert core.view == 41 and delays == [CoreConfig().view_timeout_cap_ms]
+
+
+def test_a_leader_that_lacks_a_certificate_asks_for_it_once_a_view() -> None:
+    core = _core()  # leads view 3
+    effects = core.handle(Received(KEYS[1].account, certify(KEYS[1:], MEMBERS, Kind.NULLIFY, 1, 2)))
+    assert [effect.message for effect in effects if isinstance(effect, Broadcast)][-1] == Status(1, 1)
+    assert not any(isinstance(effect, Broadcast) for effect in core.handle(TimerFired(Timer.PROPOSE, 1, 3)))
 
 
 def test_a_verdict_about_another_height_is_ignored() -> None:
