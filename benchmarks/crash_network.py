@@ -44,7 +44,6 @@ from flock_peers.control import request_control  # noqa: E402
 from flock_peers.home import Home, write_private  # noqa: E402
 from flock_peers.network.identity import make_address, peer_id_of  # noqa: E402
 from flock_peers.ports import HostConsensus  # noqa: E402
-from flock_peers.store.record_log import RecordLog  # noqa: E402
 
 CHAIN_ID = 771_179
 COIN = 10**18
@@ -70,25 +69,20 @@ class _TapedConsensus(HostConsensus):
         await super()._on_message(account, payload)
 
 
-def _note_synced(log: RecordLog) -> None:
-    side = log._path.with_suffix(".synced")
-    descriptor = os.open(side, os.O_CREAT | os.O_WRONLY, 0o600)
-    os.pwrite(descriptor, struct.pack(">Q", log.size), 0)
-    os.close(descriptor)
-
-
 def _watch_syncs() -> None:
-    sync, rewrite = RecordLog.sync, RecordLog.rewrite
+    """Note beside each log how long it was at its last fsync."""
+    fsync = os.fsync
 
-    def noted_sync(log: RecordLog) -> None:
-        sync(log)
-        _note_synced(log)
+    def noted(descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        fsync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.name in ("signer.log", "wal.log"):
+            side = os.open(path.with_suffix(".synced"), os.O_CREAT | os.O_WRONLY, 0o600)
+            os.pwrite(side, struct.pack(">Q", size), 0)
+            os.close(side)
 
-    def noted_rewrite(log: RecordLog, records: Any) -> None:
-        rewrite(log, records)
-        _note_synced(log)
-
-    RecordLog.sync, RecordLog.rewrite = noted_sync, noted_rewrite  # type: ignore[method-assign]
+    os.fsync = noted  # type: ignore[assignment]
 
 
 def lose_unsynced(path: Path, chance: random.Random) -> int:

@@ -50,6 +50,25 @@ def test_a_log_that_a_full_disk_cut_short_takes_nothing_more_and_opens_whole(tmp
     assert open_record_log(path)[1] == [(7, b"durable")]
 
 
+def test_what_a_killed_process_left_unsynced_is_durable_before_anybody_acts_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the campaign: killed after a write, started again, the vote sent again from memory; then a power loss
+    took the record, and the vote was out without it."""
+    synced: list[int] = []
+    log, _ = open_record_log(tmp_path / "log")
+    log.append(7, b"written, and then kill -9")
+    whole = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        whole(descriptor)
+
+    monkeypatch.setattr(record_log.os, "fsync", noting)
+    assert open_record_log(tmp_path / "log")[1] == [(7, b"written, and then kill -9")]
+    assert synced == [(tmp_path / "log").stat().st_ino]
+
+
 def test_a_sync_that_failed_once_is_never_reported_as_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log, _ = open_record_log(tmp_path / "log")
     log.append(7, b"one")

@@ -141,6 +141,7 @@ def open_record_log(path: Path) -> tuple[RecordLog, list[Record]]:
         try:
             if length < len(data):
                 os.ftruncate(descriptor, length)
+            if data:  # a killed process may have written without syncing; what is read here is acted on
                 os.fsync(descriptor)
             if not existed:
                 sync_folder(path.parent)
