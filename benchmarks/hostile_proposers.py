@@ -111,7 +111,7 @@ def try_kind(network: Network, peer: DemoPeer) -> dict[str, Any]:
 def is_as_promised(row: dict[str, Any]) -> bool:
     bond = 0 if row["verdict"] == "INVALID" else BOND
     is_judged = (row["verdict"], row["bond_left"]) == (WANTED[row["kind"]], bond)
-    goes_on = row["honest_verdicts"] and set(row["honest_verdicts"]) <= {"ACCEPTED", "REJECTED_LOSS", "REJECTED_NORM"}
+    goes_on = {"ACCEPTED", "REJECTED_LOSS", "REJECTED_NORM", "VOID"} & set(row["honest_verdicts"])
     return bool(is_judged and goes_on and row["named_by"])
 
 
