@@ -163,3 +163,11 @@ def test_a_stake_on_its_way_out_is_still_slashed_and_evidence_ages():
         world.next_block(20, pokes=False)
     world.must(REPORTER.account, "Stake", "claim_reward")
     assert 0 < pay_out(world, D) < STAKE_OF_EACH
+
+
+def test_convicted_with_more_than_a_third_of_the_weight_loses_everything_and_no_more():
+    world = staking_world()
+    for key in (C, D):
+        assert report(world, *make_statements(key, 1)).ok
+    assert pay_out(world, C) == pay_out(world, D) == 0
+    assert world.view("Stake", "burned") == 76 * ETHER
