@@ -36,6 +36,8 @@ def format_status(status: dict[str, Any]) -> str:
     task = status["task"]
     if task is not None:
         rows.append(("task", f"{task['task']}, round {task['round']}, {task['phase']}"))
+        if task["awaited"]:
+            rows.append(("awaited", ", ".join(account[:10] for account in task["awaited"])))
         rows.append(("bonded", "yes" if task["joined"] else "no"))
     if status["training"]:
         rows.append(("trainer", ", ".join(f"{key} {value}" for key, value in sorted(status["training"].items()))))

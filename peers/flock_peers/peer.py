@@ -278,6 +278,7 @@ class Peer:
             "adapter": view.adapter.hex(),
             "proposers": ["0x" + account.hex() for account in view.proposers],
             "voters": ["0x" + account.hex() for account in view.voters],
+            "awaited": ["0x" + account.hex() for account in view.awaited()],
             "committed": view.committed.bit_count(),
             "revealed": view.revealed.bit_count(),
             "verdicts": [verdict.name for verdict in view.verdicts],

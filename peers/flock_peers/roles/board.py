@@ -57,6 +57,19 @@ class RoundView:
     def voter_index(self, account: Account) -> int | None:
         return self.voters.index(account) if account in self.voters else None
 
+    def awaited(self) -> tuple[Account, ...]:
+        """Who still has to act before this phase can end early. In TALLY one of the voters is enough."""
+        seats, open_seats = {
+            Phase.COMMIT: (self.proposers, ~self.committed),
+            Phase.REVEAL: (self.proposers, self.committed & ~self.revealed),
+            Phase.AVAILABILITY: (self.voters, ~self.attested),
+            Phase.SCORE_COMMIT: (self.voters, ~self.score_committed),
+            Phase.SCORE_REVEAL: (self.voters, self.score_committed & ~self.score_revealed),
+            Phase.TALLY: (self.voters, 0 if self.tallied else -1),
+            Phase.ADOPT: (self.voters, self.score_revealed & ~self.adoption_votes),
+        }.get(self.phase, ((), 0))
+        return tuple(account for index, account in enumerate(seats) if open_seats >> index & 1)
+
     def accepted(self) -> list[int]:
         return [i for i, verdict in enumerate(self.verdicts) if verdict is Verdict.ACCEPTED]
 
