@@ -215,6 +215,7 @@ class Simulator(Exchange):
 
     def _comes_to_rest(self) -> bool:
         end = self.now + REST_MS
+        self._pass(CONFIG.status_interval_ms)  # what the misbehaving said last is still under way
         while not self._is_at_rest() and self.now < end:
             self._pass(CONFIG.status_interval_ms)
         return self._is_at_rest()
