@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from flock_chain import codec, ecvrf
 from flock_chain.aggregation import Format, Layout, encode_delta, encode_global, from_floats, parse_delta, quantise
@@ -52,6 +53,7 @@ from flock_peers.network import blob_wire, hello
 from flock_peers.network.identity import make_address, peer_id_of
 from flock_peers.roles import faucet
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL
+from flock_peers.store.protection import export_protection, import_protection
 from flock_peers.store.record_log import encode_record, scan
 from flock_peers.training.document import BaseFile, LoraSettings, TaskDocument, decode_document
 from flock_peers.training.wire import encode_frame
@@ -277,6 +279,20 @@ def _redo_signer(data: bytes) -> bytes:
     return b"".join(encode_record(*encode_signer_record(decode_signer_record(*row))) for row in rows)
 
 
+def _protection(signer: bytes) -> bytes:
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "signer.log"
+        log.write_bytes(signer)
+        return export_protection(log, KEYS[0], GENESIS)
+
+
+def _redo_protection(data: bytes) -> bytes:
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "signer.log"
+        import_protection(log, data, KEYS[0], GENESIS)
+        return export_protection(log, KEYS[0], GENESIS)
+
+
 def disk() -> dict[str, Sample]:
     wal = [encode_wal_record(_certificate()), encode_wal_record(BodyRecord(9, BLOCK_ID, b"the block's bytes"))]
     signed = Signer(KEYS[0], DOMAIN).sign(Kind.NOTARIZE, 9, 2, BLOCK_ID)[1]
@@ -286,6 +302,9 @@ def disk() -> dict[str, Sample]:
         "home version": Sample(encode_version(HOME_FORMAT), lambda data: encode_version(decode_version(data))),
         "write-ahead log": Sample(b"".join(encode_record(*row) for row in wal), _redo_wal),
         "signer file": Sample(b"".join(encode_record(*row) for row in signer), _redo_signer),
+        "slashing protection export": Sample(
+            _protection(b"".join(encode_record(*row) for row in signer)), _redo_protection
+        ),
         "round secrets": Sample(
             codec.encode({"scores": [-5, 7], "salt": bytes(32)}), lambda data: codec.encode(codec.decode(data))
         ),
