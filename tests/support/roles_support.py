@@ -2,8 +2,6 @@
 recording sender, and a real blob store behind a provider that can stall, lie or refuse.
 """
 
-import functools
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import trio
-import trio.testing
+from clock_support import on_stepped_clock as on_stepped_clock
 
 from flock_chain.aggregation import Delta, Layout, encode_delta, quantise
 from flock_chain.content import compute_chunk_list, object_digest, split_chunks
@@ -53,33 +51,6 @@ def tiny_document() -> TaskDocument:
 
 
 DOCUMENT = tiny_document()
-
-
-def on_stepped_clock(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test with time that jumps when everybody waits, but never while a worker thread is at work."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        clock = trio.testing.MockClock()
-
-        async def main() -> None:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_jump, clock)
-                await test(*arguments, **named)
-                nursery.cancel_scope.cancel()
-
-        trio.run(main, clock=clock)
-
-    return run
-
-
-async def _jump(clock: trio.testing.MockClock) -> None:
-    threads = trio.to_thread.current_default_thread_limiter()
-    while True:
-        await trio.testing.wait_all_tasks_blocked(0.0002)
-        wait = trio.lowlevel.current_statistics().seconds_to_next_deadline
-        if not threads.borrowed_tokens and 0 < wait < math.inf:
-            clock.jump(wait)
 
 
 def make_delta(seed: int, scale: float = 1e-2) -> Delta:
