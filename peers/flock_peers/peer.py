@@ -414,6 +414,7 @@ async def start_from_checkpoint(settings: PeerSettings, checkpoint: Pin) -> None
             bootstrap=settings.bootstrap,
             known_peers=home.peers_path,
             genesis_document=genesis.encode(),
+            upgrades_hash=home.load_upgrades(genesis).hash,
         ) as host:
             port, sync = HostSnapshots(host, BlobService(host, store)), HostConsensus(host)
             await reach_network(settings, genesis, key, host)

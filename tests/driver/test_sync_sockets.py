@@ -73,7 +73,9 @@ async def test_a_newcomer_syncs_over_sockets_and_names_the_peer_whose_disk_lies(
 
 
 @in_trio(60)
-async def test_a_newcomer_starts_from_a_checkpoint_over_sockets_and_follows(tmp_path: Path) -> None:
+async def test_a_newcomer_starts_from_a_checkpoint_over_sockets_and_follows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     chain = CertifiedChain()
     old = make_home(tmp_path / "old", chain, USERS[0], stored=True)
     newcomer = make_home(tmp_path / "new", chain, USERS[2], stored=False)
@@ -92,6 +94,7 @@ async def test_a_newcomer_starts_from_a_checkpoint_over_sockets_and_follows(tmp_
             status = await peer._status({})
             assert (status["base"], status["snapshots"], status["sync"]) == (12, [12], None)
         await start_from_checkpoint(told, chain.pin(13))  # the same command again: nothing to do
+    assert "upgrade schedule" not in caplog.text  # both follow the same one, before and after the start
 
 
 @pytest.mark.process

@@ -256,6 +256,7 @@ def test_an_ended_task_goes_on_being_served_while_there_is_no_other() -> None:
 
     async def test() -> None:
         await trio.sleep(2)
+        board.bonds = {1: 5 * COIN}
         board.rows[1].is_ended = game.parts[0].is_ended = game.parts[0].is_settled = True
         await trio.sleep(1_000)
         assert game.tasks == [1] and game.parts[0].is_running and not game.parts[0].is_released

@@ -88,6 +88,7 @@ class TaskLoop:
                 self._scope, self._over = trio.CancelScope(), trio.Event()
                 nursery.start_soon(self._take_part, self.participant, self._scope, self._over)
                 await self._wait_until_settled(self.participant, self._over)
+                self._collector.wants_bonds = False  # until another task is there to be joined
 
     def _say(self, subject: str, text: str) -> None:
         """One line for each change."""
@@ -184,11 +185,11 @@ class TaskLoop:
     async def _choose(self) -> Choice | None:
         """Where this account is bonded already; else the richest task that it can pay the bond of."""
         candidates = await self._candidates()
+        self._collector.wants_bonds = bool(candidates)
         if not candidates:
             self._say("tasks", "no open task to join yet; waiting for one")
             return None
         self._said.pop("tasks", None)
-        self._collector.wants_bonds = True
         balance = await self._ways.ledger.balance(self._ways.account)
         wanted: Choice | None = None
         for choice in candidates:
