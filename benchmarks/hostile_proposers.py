@@ -76,7 +76,8 @@ def watch_round(network: Network, account: str) -> dict[str, Any]:
     return {
         "round": last["round"],
         "verdict": verdicts.pop(account),
-        "honest_verdicts": sorted(verdicts.values()),
+        "honest_verdicts": sorted(verdicts.values()),  # NONE: the round was over before they were seen
+        "last_phase": last["phase"],
         "new_adapter": after["adapter"] != last["adapter"],
         "seconds": time.monotonic() - started,
     }
@@ -111,7 +112,7 @@ def try_kind(network: Network, peer: DemoPeer) -> dict[str, Any]:
 def is_as_promised(row: dict[str, Any]) -> bool:
     bond = 0 if row["verdict"] == "INVALID" else BOND
     is_judged = (row["verdict"], row["bond_left"]) == (WANTED[row["kind"]], bond)
-    goes_on = {"ACCEPTED", "REJECTED_LOSS", "REJECTED_NORM", "VOID"} & set(row["honest_verdicts"])
+    goes_on = row["last_phase"] in ("SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT")  # the others' were measured
     return bool(is_judged and goes_on and row["named_by"])
 
 

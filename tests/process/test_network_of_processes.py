@@ -149,10 +149,9 @@ def test_a_proposer_of_bytes_that_are_no_adapter_is_named_slashed_and_left_behin
         return False
 
     wait_until("its round is over", 240, is_over)
-    verdicts = dict(zip(last["proposers"], last["verdicts"], strict=True))
-    assert verdicts.pop(account) == "INVALID"
-    judged = {"ACCEPTED", "REJECTED_LOSS", "REJECTED_NORM", "VOID"}
-    assert judged & set(verdicts.values())  # the others' all the same, but of who was too late to commit
+    assert last["verdicts"][last["proposers"].index(account)] == "INVALID"
+    # The others' were measured all the same. Their verdicts stand for a moment only where nobody's was accepted.
+    assert last["phase"] in ("SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT")
     assert task_of(network)["bonds"][account] == "0"
     logs = [Home(peer.home).log_path.read_text() for peer in network.plan.peers]
     assert any(f"proposal of {account} is invalid: delta: " in text for text in logs)
