@@ -28,8 +28,8 @@ from eth.vm.forks.cancun.blocks import CancunBlockHeader
 from eth.vm.forks.cancun.state import CancunState
 from ledger_blocks import CHAIN_ID, VALIDATOR, Chain
 
+from flock_chain.execution.block_run import NotNow
 from flock_chain.execution.blocks import compute_bloom, encode_receipt
-from flock_chain.execution.executor import NotNow
 from flock_chain.execution.machine import (
     Context,
     MemoryStore,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from flock_chain import ecvrf
 from flock_chain.crypto import Key, keccak256
-from flock_chain.execution.executor import Candidate, Executor
+from flock_chain.execution.block_run import Candidate
+from flock_chain.execution.executor import Executor
 from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.transactions import decode_transaction, sign_call

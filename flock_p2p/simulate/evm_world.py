@@ -9,8 +9,9 @@ from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.signer import SigningKey
 from flock_chain.crypto import Account, Key, keccak256, recover
 from flock_chain.errors import InvalidRemote
+from flock_chain.execution.block_run import Candidate
 from flock_chain.execution.blocks import decode_block
-from flock_chain.execution.executor import Candidate, Executor
+from flock_chain.execution.executor import Executor
 from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.transactions import decode_transaction, sign_call

@@ -12,7 +12,8 @@ from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_certificate
 from flock_chain.errors import InvalidRemote
 from flock_chain.execution import records
-from flock_chain.execution.executor import Candidate, Executor
+from flock_chain.execution.block_run import Candidate
+from flock_chain.execution.executor import Executor
 from flock_chain.execution.machine import KeyValues, MemoryStore
 from flock_chain.execution.validators import Served
 from flock_chain.genesis import Genesis

@@ -13,8 +13,9 @@ from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import Key
 from flock_chain.errors import InvalidBlock, InvalidRemote, Misuse
 from flock_chain.execution import schedule, validators
+from flock_chain.execution.block_run import Candidate
 from flock_chain.execution.blocks import Block
-from flock_chain.execution.executor import Candidate, Executor
+from flock_chain.execution.executor import Executor
 from flock_chain.execution.transactions import SYSTEM_TYPE, decode_system_transaction
 from flock_chain.restart import Restart
 from flock_contracts import loader

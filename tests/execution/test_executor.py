@@ -18,8 +18,9 @@ from execution_support import (
 from flock_chain import ecvrf
 from flock_chain.errors import InvalidBlock, InvalidEncoding, InvalidRemote, Misuse
 from flock_chain.execution import records, schedule
+from flock_chain.execution.block_run import NotNow
 from flock_chain.execution.blocks import Block, Header, decode_block
-from flock_chain.execution.executor import CallReverted, Executor, NotNow
+from flock_chain.execution.executor import CallReverted, Executor
 from flock_chain.execution.machine import SYSTEM, MemoryStore, decode_reason, encode_reason
 from flock_chain.execution.ordered_trie import compute_ordered_root
 from flock_chain.execution.transactions import decode_system_transaction, decode_transaction, sign_call

@@ -7,8 +7,8 @@ from execution_support import ETHER, KEYS, USERS, Chain, make_genesis, with_para
 
 from flock_chain.errors import InvalidBlock
 from flock_chain.execution import schedule
+from flock_chain.execution.block_run import Candidate
 from flock_chain.execution.blocks import Block
-from flock_chain.execution.executor import Candidate
 from flock_chain.execution.transactions import SYSTEM_TYPE, decode_system_transaction
 from flock_contracts import loader
 from flock_contracts.addresses import BOARD

@@ -14,7 +14,8 @@ from flock_chain.errors import InvalidContent, InvalidEncoding, InvalidRemote, M
 from flock_chain.execution import records, snapshot
 from flock_chain.execution import strict_rlp as rlp
 from flock_chain.execution.blocks import Block, make_header
-from flock_chain.execution.executor import MAX_ANCESTORS, Executor
+from flock_chain.execution.executor import Executor
+from flock_chain.execution.final_state import MAX_ANCESTORS
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.ordered_trie import EMPTY_ROOT
 from flock_chain.execution.snapshot import read_snapshot, write_snapshot
@@ -167,7 +168,7 @@ def test_headers_are_those_that_a_contract_can_ask_for() -> None:
             mix_hash=bytes(32), base_fee=1, state_root=head.state_root,
         )  # fmt: skip
         chain.store.commit(records.make_rows(Block(header, ()), ()))
-        chain.executor._head = header
+        chain.executor._final.advance(header)
     rows = take(b"".join(write_snapshot(chain.store, head.height + 1)), chain.executor.head.id)
     heights = sorted(int.from_bytes(key[1:], "big") for key in rows if key[:1] == b"n" and len(key) == 9)
     assert heights == list(range(4, MAX_ANCESTORS + 4))

@@ -144,7 +144,7 @@ def test_what_the_genesis_document_names_is_deployed_where_stock_deploys_nothing
     assert stock.get_vm().state.get_code(BEACON_ROOTS_ADDRESS) == b""  # set_system_contracts compares the wrong way
 
     chain = Chain()
-    state = chain.executor._head_state(0)
+    state = chain.executor._final.head_state(0)
     for contract in load_pinned(chain.genesis).values():
         assert state.get_code(contract.address) == contract.runtime
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from flock_chain import ecvrf
 from flock_chain.crypto import Key, keccak256
-from flock_chain.execution.executor import Candidate, Executor
+from flock_chain.execution.block_run import Candidate
+from flock_chain.execution.executor import Executor
 from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_chain.execution.machine import KeyValues, MemoryStore
 from flock_chain.execution.transactions import Transaction, decode_transaction, sign_call

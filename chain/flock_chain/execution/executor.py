@@ -1,43 +1,21 @@
-"""Executes blocks: one function builds and verifies. Pure but for reading final state through `KeyValues`.
+"""The chain's state machine: one function builds and verifies blocks. Pure but for reading final state.
 
 Knows no network, mempool or certificate; who calls stores a candidate's writes once it is final, and then advances.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from flock_chain.crypto import Account, Digest
+from flock_chain.crypto import Digest
 from flock_chain.errors import FlockError, InvalidBlock, InvalidEncoding, InvalidRemote, Misuse
-from flock_chain.execution import records, schedule, validators
-from flock_chain.execution.blocks import (
-    HEADER_ROOM_BYTES,
-    Block,
-    Header,
-    Receipt,
-    compute_bloom,
-    decode_block,
-    encode_receipt,
-    make_header,
-)
+from flock_chain.execution import schedule, validators
+from flock_chain.execution.block_run import BlockRun, Candidate
+from flock_chain.execution.blocks import Block, Header, decode_block
+from flock_chain.execution.final_state import FinalState
 from flock_chain.execution.genesis_state import build_genesis, load_pinned
-from flock_chain.execution.machine import (
-    Context,
-    KeyValues,
-    Outcome,
-    Overlay,
-    State,
-    Writes,
-    make_context,
-    open_state,
-    run_system,
-    run_transaction,
-    run_view,
-)
-from flock_chain.execution.ordered_trie import compute_ordered_root
-from flock_chain.execution.state_cache import StateCache
+from flock_chain.execution.machine import KeyValues, Writes, run_view
 from flock_chain.execution.transactions import (
     SYSTEM_TYPE,
-    SystemTransaction,
     Transaction,
     decode_system_transaction,
     decode_transaction,
@@ -48,9 +26,7 @@ from flock_chain.parameters import Parameters
 from flock_chain.restart import Restart
 from flock_chain.upgrades import Schedule
 
-MAX_ANCESTORS = 256  # how far back the EVM can ask for block hashes
 CALL_GAS = 50_000_000  # of a read-only call; who asks is this peer itself
-_LIST_PREFIX_BYTES = 4  # what a transaction's length takes in a block, at most
 
 
 class CallReverted(FlockError):
@@ -59,22 +35,6 @@ class CallReverted(FlockError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"call reverted: {reason}")
         self.reason = reason
-
-
-class NotNow(InvalidBlock):
-    """A transaction that is valid but finds no room in this block."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An executed block, not yet final."""
-
-    block: Block
-    receipts: tuple[Receipt, ...]
-    rejected: tuple[tuple[Transaction, InvalidRemote], ...]  # left out while building; NotNow: try again
-    nonces: Mapping[Account, int]  # the next nonce of every account that sent a transaction in it
-    writes: Writes  # everything to store in one transaction, less the certificate
-    changes_set: bool  # another set may serve the next height
 
 
 @dataclass(frozen=True)
@@ -97,15 +57,12 @@ class Executor:
     ) -> None:
         """`attendance`: how the votes that a block shows are judged. `restarts`, `upgrades`: agreed on, if any."""
         self.genesis = genesis
-        self._reader = reader
-        self._cache = StateCache()
+        self._final = FinalState(genesis, reader)
         self._contracts = load_pinned(genesis)
         self._attendance = attendance
         self._restarts = {restart.height: restart for restart in restarts}
         self._upgrades = upgrades or Schedule(genesis.hash)
         self._served: tuple[Digest, Served] | None = None  # by the id of the parent
-        self._head: Header | None = None
-        self._view_state: tuple[Digest, State] | None = None
 
     # ---- final state
     def genesis_writes(self) -> Writes:
@@ -115,32 +72,21 @@ class Executor:
     @property
     def head(self) -> Header:
         """The last final header; raises Misuse where the store holds no chain, or another network's."""
-        if self._head is None:
-            block = records.read_head(self._reader)
-            first = None if block is None else records.read_block(self._reader, 0)
-            if block is None or first is None:
-                raise Misuse("executor: the store holds no chain; write genesis_writes() first")
-            if first.header.extra_data != self.genesis.hash:
-                raise Misuse("executor: the store holds the chain of another genesis document")
-            self._head = block.header
-        return self._head
+        return self._final.head
 
     def header(self, height: int) -> Header:
         """Raises Unavailable for a height that is not final here."""
-        if height == self.head.height:
-            return self.head
-        return records.read_header(self._reader, height)
+        return self._final.header(height)
 
     def advance(self, candidate: Candidate) -> None:
         """The candidate's writes are stored: it is the head now."""
         if candidate.block.parent_id != self.head.id:
             raise Misuse("executor: only a child of the head can become the head")
         known = self._served
-        self._head = candidate.block.header
-        self._view_state = None
+        self._final.advance(candidate.block.header)
         self._served = None
         if known is not None and known[0] == candidate.block.parent_id and not candidate.changes_set:
-            self._served = (self._head.id, replace(known[1], before=known[1].rows))
+            self._served = (self.head.id, replace(known[1], before=known[1].rows))
 
     # ---- validators
     def served(self, parent: Header | None = None) -> Served:
@@ -148,7 +94,7 @@ class Executor:
         parent = parent or self.head
         if self._served is not None and self._served[0] == parent.id:
             return self._served[1]
-        served = validators.read_served(self._state_of(parent), self._contracts["Stake"], parent.height)
+        served = validators.read_served(self._final.state_of(parent), self._contracts["Stake"], parent.height)
         restart = self.find_restart(parent)
         if restart is not None:
             served = validators.restarted(served, restart)
@@ -198,9 +144,12 @@ class Executor:
             raise InvalidBlock(f"block: the proposer 0x{proposer.hex()} is no validator")
         mix = schedule.verify_randomness(validator.vrf_key, self.vrf_alpha(parent), parent.mix_hash, vrf_proof)
         gas_limit = self.parameters(parent).block_gas_limit
-        run = _BlockRun(self, parent, served, timestamp=timestamp, proposer=proposer, mix=mix, gas_limit=gas_limit)
+        run = BlockRun(
+            self._final, self._contracts, parent, served,
+            timestamp=timestamp, proposer=proposer, mix=mix, gas_limit=gas_limit,
+        )  # fmt: skip
         run.call_system("Beacon", "on_block", mix, vrf_proof, gas=schedule.ON_BLOCK_GAS)
-        run.serve(attendance)
+        run.serve(attendance, restart=self.find_restart(parent), rule=self._attendance)
         if "TaskBoard" in self._contracts:
             floor = schedule.compute_poke_floor(gas_limit)
             for task in schedule.get_due_tasks(run.state, self._contracts["TaskBoard"]):
@@ -263,9 +212,9 @@ class Executor:
         Raises CallReverted with the contract's reason.
         """
         if height is None or height == self.head.height:
-            state = self._head_state(self.head.timestamp if timestamp is None else timestamp)
+            state = self._final.head_state(self.head.timestamp if timestamp is None else timestamp)
         else:
-            state = self._state_of(records.read_block(self._reader, height).header)  # raises where no state is here
+            state = self._final.state_of(self._final.block(height).header)  # raises where no state is here
         outcome = run_view(state, to, data, gas=CALL_GAS, value=value, sender=sender)
         if not outcome.status:
             raise CallReverted(outcome.reason)
@@ -283,155 +232,12 @@ class Executor:
         return result
 
     def account(self, account: bytes) -> AccountView:
-        state = self._head_state(self.head.timestamp)
+        state = self._final.head_state(self.head.timestamp)
         return AccountView(state.get_nonce(account), state.get_balance(account))
-
-    def _head_state(self, timestamp: int) -> State:
-        """Kept from call to call: the reads that py-evm caches are the dear part."""
-        head = self.head
-        if self._view_state is None or self._view_state[0] != head.id:
-            context = self._next_context(head, timestamp)
-            self._view_state = (head.id, open_state(Overlay(self._reader, self._cache), head.state_root, context, ()))
-        state = self._view_state[1]
-        state.execution_context = make_context(self._next_context(head, timestamp), self._ancestors(head))
-        return state
-
-    def _next_context(self, parent: Header, timestamp: int, proposer: bytes = bytes(20), mix: bytes = b"") -> Context:
-        return Context(
-            height=parent.height + 1,
-            timestamp=max(timestamp, parent.timestamp),
-            proposer=proposer,
-            mix=mix or parent.mix_hash,
-            gas_limit=self.genesis.parameters.block_gas_limit,
-            base_fee=self.genesis.parameters.base_fee,
-            chain_id=self.genesis.chain_id,
-        )
-
-    def _state_of(self, header: Header) -> State:
-        context = self._next_context(header, header.timestamp)
-        context = replace(context, height=header.height, proposer=header.coinbase)
-        return open_state(Overlay(self._reader, self._cache), header.state_root, context, ())
-
-    def _ancestors(self, header: Header) -> Iterator[bytes]:
-        for _ in range(MAX_ANCESTORS):
-            yield header.id
-            if header.height == 0:
-                return
-            header = self.header(header.height - 1)
 
     @property
     def contracts(self) -> Mapping[str, object]:
         return self._contracts
-
-
-class _BlockRun:
-    """One block while it is being executed."""
-
-    def __init__(
-        self, executor: Executor, parent: Header, served: Served, *, timestamp: int, proposer: bytes, mix: bytes,
-        gas_limit: int,
-    ) -> None:  # fmt: skip
-        self._executor = executor
-        self._genesis = executor.genesis
-        self._parent = parent
-        self._served = served
-        self._changes_set = False
-        self._overlay = Overlay(executor._reader, executor._cache)
-        self._context = replace(executor._next_context(parent, timestamp, proposer, mix), gas_limit=gas_limit)
-        self.state = open_state(self._overlay, parent.state_root, self._context, executor._ancestors(parent))
-        self.rejected: list[tuple[Transaction, InvalidRemote]] = []
-        self._raws: list[bytes] = []
-        self._encoded_receipts: list[bytes] = []
-        self._receipts: list[Receipt] = []
-        self._nonces: dict[Account, int] = {}
-        self._gas_used = 0
-        self._bloom = 0
-        self._bytes_left = self._genesis.parameters.max_block_bytes - HEADER_ROOM_BYTES
-
-    @property
-    def gas_left(self) -> int:
-        return self._context.gas_limit - self._gas_used
-
-    def serve(self, attendance: bytes) -> None:
-        """The calls that the validator set needs: a restart, or who was absent, and the end of the epoch."""
-        restart = self._executor.find_restart(self._parent)
-        if restart is not None:
-            if attendance:
-                raise InvalidBlock("block: attendance: the first block after a restart shows none")
-            arguments = (bytes(restart.hash), [row.account for row in self._served.rows])
-            self._changes_set |= self.call_system("Stake", "on_restart", *arguments, gas=validators.RESTART_GAS)
-        elif attendance:
-            absent = self._executor._attendance(attendance, self._parent.height, self._served.before)
-            self.call_system("Stake", "on_attendance", absent, attendance, gas=validators.ATTENDANCE_GAS)
-        stake, blocks = self._executor._contracts["Stake"], self._genesis.parameters.epoch_blocks
-        if validators.is_epoch_over(self.state, stake, self._served, self._context.height, blocks):
-            self._changes_set |= self.call_system("Stake", "end_epoch", gas=validators.END_EPOCH_GAS)
-
-    def call_system(self, contract: str, function: str, *arguments: object, gas: int) -> bool:
-        """Always included; where it fails, its receipt says so and the chain goes on."""
-        entry = self._executor._contracts[contract]
-        transaction = SystemTransaction(
-            chain_id=self._genesis.chain_id,
-            height=self._context.height,
-            index=len(self._raws),
-            to=entry.address,
-            gas=gas,
-            data=entry.encode(function, *arguments),
-        )
-        outcome = run_system(self.state, transaction.to, transaction.data, gas=gas)
-        self._add(transaction.raw, transaction.hash, SYSTEM_TYPE, outcome)
-        return outcome.status
-
-    def include(self, transaction: Transaction) -> None:
-        """Raises InvalidBlock and changes nothing where it cannot be included."""
-        if transaction.gas > self.gas_left:
-            raise NotNow(f"transaction: gas limit {transaction.gas}, {self.gas_left} left in the block")
-        if len(transaction.raw) + _LIST_PREFIX_BYTES > self._bytes_left:
-            raise NotNow(f"transaction: {len(transaction.raw)} bytes, {self._bytes_left} left in the block")
-        outcome = run_transaction(self.state, transaction)
-        self._add(transaction.raw, transaction.hash, transaction.type_id, outcome)
-        self._nonces[transaction.sender] = transaction.nonce + 1
-
-    def _add(self, raw: bytes, digest: Digest, type_id: int, outcome: Outcome) -> None:
-        bloom = compute_bloom(outcome.logs)
-        self._gas_used += outcome.gas_used
-        self._bloom |= bloom
-        self._bytes_left -= len(raw) + _LIST_PREFIX_BYTES
-        self._receipts.append(
-            Receipt(
-                hash=digest,
-                height=self._context.height,
-                index=len(self._raws),
-                status=outcome.status,
-                gas_used=outcome.gas_used,
-                logs=outcome.logs,
-                reason=outcome.reason,
-            )
-        )
-        self._encoded_receipts.append(encode_receipt(type_id, outcome, self._gas_used, bloom))
-        self._raws.append(raw)
-
-    def seal(self) -> Candidate:
-        self.state.lock_changes()
-        self.state.persist()
-        header = make_header(
-            parent_hash=self._parent.id,
-            coinbase=self._context.proposer,
-            height=self._context.height,
-            timestamp=self._context.timestamp,
-            mix_hash=self._context.mix,
-            gas_limit=self._context.gas_limit,
-            base_fee=self._context.base_fee,
-            certificate_commitment=schedule.compute_certificate_commitment(self._parent.id, self._served.before),
-            state_root=self.state.state_root,
-            transaction_root=compute_ordered_root(self._raws),
-            receipt_root=compute_ordered_root(self._encoded_receipts),
-            bloom=self._bloom.to_bytes(256, "big"),
-            gas_used=self._gas_used,
-        )
-        block, receipts = Block(header, tuple(self._raws)), tuple(self._receipts)
-        writes = self._overlay.writes | records.make_rows(block, receipts)
-        return Candidate(block, receipts, tuple(self.rejected), self._nonces, writes, self._changes_set)
 
 
 def _compare(claimed: Block, rebuilt: Block) -> None:

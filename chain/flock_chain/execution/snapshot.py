@@ -20,7 +20,7 @@ from flock_chain.errors import InvalidContent, InvalidEncoding, InvalidRemote, M
 from flock_chain.execution import records
 from flock_chain.execution import strict_rlp as rlp
 from flock_chain.execution.blocks import Header, decode_header
-from flock_chain.execution.executor import MAX_ANCESTORS
+from flock_chain.execution.final_state import MAX_ANCESTORS
 from flock_chain.execution.machine import KeyValues
 from flock_chain.execution.ordered_trie import EMPTY_ROOT
 from flock_chain.execution.sorted_trie import Emit, SortedTrie, iterate_leaves

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from hashlib import sha256
 
-from flock_chain.execution.executor import Candidate
+from flock_chain.execution.block_run import Candidate
 
 MAX_CANDIDATES = 8  # blocks of one height; honest leaders propose one per view
 

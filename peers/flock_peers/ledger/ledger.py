@@ -25,8 +25,9 @@ from flock_chain.consensus.wire import decode_certificate
 from flock_chain.crypto import Account, Digest, Key
 from flock_chain.errors import InvalidBlock, InvalidRemote, Misuse, Refused, Unavailable
 from flock_chain.execution import records
+from flock_chain.execution.block_run import Candidate
 from flock_chain.execution.blocks import HEADER_ROOM_BYTES, Block, Receipt, decode_block
-from flock_chain.execution.executor import AccountView, Candidate, Executor
+from flock_chain.execution.executor import AccountView, Executor
 from flock_chain.execution.machine import KeyValues, Writes
 from flock_chain.execution.ordered_trie import compute_ordered_root
 from flock_chain.execution.transactions import SYSTEM_TYPE, Transaction, decode_system_transaction, decode_transaction
