@@ -63,7 +63,10 @@ def test_a_kill_in_the_middle_leaves_head_state_and_certificate_in_agreement(tmp
     for run in range(3):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },  # the code that is tested here, and its support
             stdout=subprocess.PIPE,
             text=True,
         )

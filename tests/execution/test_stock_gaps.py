@@ -229,9 +229,10 @@ def test_malformed_rlp_is_refused(encoded: str) -> None:
 
 def test_the_decoder_that_accepts_malformed_rlp_is_forbidden(tmp_path: Path) -> None:
     (tmp_path / "rusty_rlp.py").write_text("def decode_raw(*_):\n    return b'anything', []\nencode_raw = None\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])  # with the code that is tested here
     stock = "import rlp; assert rlp.decode(bytes.fromhex('8105')) == b'anything'"
-    assert run_python(stock, {"PYTHONPATH": str(tmp_path)}).returncode == 0  # stock: taken in silence
-    ours = run_python("import flock_chain.execution", {"PYTHONPATH": str(tmp_path)})
+    assert run_python(stock, {"PYTHONPATH": path}).returncode == 0  # stock: taken in silence
+    ours = run_python("import flock_chain.execution", {"PYTHONPATH": path})
     assert ours.returncode != 0 and "rusty_rlp is installed" in ours.stderr
 
 
