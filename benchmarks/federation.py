@@ -26,7 +26,7 @@ import torch
 from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, filter_bits, squared_norm
 from flock_chain.tally import SEATS_MAX, Tally, Verdict, compute_tally, has_two_thirds
 from flock_contracts.draw import draw
-from flock_peers.roles.voter import ADOPT_TOLERANCE
+from flock_peers.tasks import Terms
 from flock_peers.training.baseline import average_plainly
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
@@ -125,7 +125,7 @@ class Federation:
 
     def _prefers(self, who: Participant, path: Path) -> bool:
         before, after = (who.engine.evaluate(file, "hold_out")["loss"] for file in (self.current, path))
-        return bool(after <= before * (1 + ADOPT_TOLERANCE))
+        return bool(after <= before * (1 + Terms.tolerance / 10**6))
 
     def _propose(self, who: Participant, number: int) -> Path:
         path = self.folder / f"delta-{number}-{who.name}"

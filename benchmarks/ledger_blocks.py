@@ -34,6 +34,9 @@ TERMS = {
     "loss_limit": 20_000,
     "mad_multiple": 12,
     "wait_seconds": 36_000,
+    "tolerance": 50_000,
+    "voting_rule": 0,
+    "rule_slash": 0,
     **{
         f"{name}_seconds": 36_000
         for name in ("commit", "reveal", "availability", "score_commit", "score_reveal", "tally", "adopt")

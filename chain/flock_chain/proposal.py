@@ -77,6 +77,16 @@ def compute_proposal_commitment(
     return keccak256(head, _pack_bytes32(manifest, "manifest"), _pack_bytes32(salt, "salt"))
 
 
+def compute_vote_commitment(
+    chain_id: int, board: bytes, task: int, round: int, account: bytes, adapter: bytes, salt: bytes
+) -> Digest:
+    """By the paper's rule. `adapter`: the chunk-list digest of the global adapter that the voter wants next.
+
+    The same words as a proposal's: in one round nobody has both roles, so neither opens as the other.
+    """
+    return compute_proposal_commitment(chain_id, board, task, round, account, adapter, salt)
+
+
 def compute_score_commitment(
     chain_id: int,
     board: bytes,

@@ -31,6 +31,7 @@ class Verdict(IntEnum):
     VOID = 6
     INVALID = 7
     UNOPENED = 8
+    REJECTED_AGGREGATE = 9  # with all others of its round: the paper's rule
 
 
 @dataclass(frozen=True)

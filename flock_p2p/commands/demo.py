@@ -23,7 +23,12 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= seed < 1 << 40:
         raise Misuse("--seed: 0 to 2^40 - 1")
     plan = make_plan(
-        peers=arguments.peers, rounds=arguments.rounds, poisoners=arguments.poisoners, seed=seed, folder=folder
+        peers=arguments.peers,
+        rounds=arguments.rounds,
+        poisoners=arguments.poisoners,
+        seed=seed,
+        folder=folder,
+        by_paper=arguments.voting_rule == "paper",
     )
     started = time.monotonic()
 

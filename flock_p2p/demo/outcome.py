@@ -4,6 +4,7 @@ from statistics import mean
 from typing import Any
 
 from flock_chain.content import format_cid
+from flock_chain.paper_rule import RULE_PAPER
 from flock_chain.tally import Verdict
 from flock_p2p.demo.audit import Losses, Outcome, find_verdicts, is_honest, was_slashed
 from flock_peers.roles.board import RoundResult
@@ -11,11 +12,13 @@ from flock_peers.telemetry import compute_percentile
 
 HIGH_ATTACK, LOW_ATTACK = 0.5, 0.1  # success rates that count as a planted and as a stopped backdoor
 
-REJECTED = (Verdict.REJECTED_LOSS, Verdict.REJECTED_NORM, Verdict.SLASHED_NORM)
+REJECTED = (Verdict.REJECTED_LOSS, Verdict.REJECTED_NORM, Verdict.SLASHED_NORM, Verdict.REJECTED_AGGREGATE)
 
 
 def find_failures(outcome: Outcome) -> list[str]:
     """What a demo promises and this one did not keep."""
+    if outcome.plan.terms.voting_rule == RULE_PAPER:  # shown, not promised
+        return [] if outcome.watched.are_heads_equal else ["not all peers hold the same state"]
     checks = [
         (outcome.watched.are_heads_equal, "not all peers hold the same state"),
         (outcome.global_.mean < outcome.base.mean, "the global adapter is no better than the base"),

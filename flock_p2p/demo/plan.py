@@ -10,6 +10,7 @@ from flock_chain.crypto import Account, Key, keccak256
 from flock_chain.errors import Misuse
 from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_chain.genesis import Genesis, GenesisValidator
+from flock_chain.paper_rule import RULE_PAPER, RULE_PROPOSALS
 from flock_chain.parameters import DEMO
 from flock_contracts.addresses import FAUCET
 from flock_peers.tasks import COIN, Terms
@@ -23,6 +24,7 @@ VALIDATOR_STAKE = 32 * COIN
 FAUCET_FUNDS = 10_000 * COIN
 POT = 100 * COIN
 HONEST_BOND = 5 * COIN
+PAPER_MIN_BOND = COIN  # the paper's rule slashes the honest too: they go on with what is left
 POISONER_BOND = 9 * COIN  # who wants to be drawn bonds more; one slash of a half then costs it its seat as well
 EXTRA_ROUNDS = 2  # at most, until a poisoner has proposed
 ATTACK = "backdoor"  # boosted fourfold: model replacement
@@ -61,7 +63,7 @@ class Plan:
         return next((peer for peer in self.peers if peer.account == account), None)
 
 
-def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Path) -> Plan:
+def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Path, by_paper: bool = False) -> Plan:
     if not MIN_PEERS <= peers <= MAX_PEERS:
         raise Misuse(f"--peers {peers}: a demo has {MIN_PEERS} to {MAX_PEERS} peers")
     if not 0 <= poisoners <= (peers - 1) // 3:
@@ -75,7 +77,8 @@ def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Pat
         proposers=max(1, min(8, peers // 2)),
         voters=max(3, min(7, peers - peers // 2)),
         min_participants=peers - poisoners,  # a slashed poisoner may lose its seat; the others go on
-        min_bond=HONEST_BOND,
+        min_bond=PAPER_MIN_BOND if by_paper else HONEST_BOND,
+        voting_rule=RULE_PAPER if by_paper else RULE_PROPOSALS,
     )
     return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms)
 

@@ -13,9 +13,10 @@ from flock_chain.execution.executor import Executor
 from flock_chain.tally import Verdict
 from flock_p2p.verify.proposals import Place, examine
 from flock_p2p.verify.report import Progress, VerifyReport
-from flock_p2p.verify.votes import Ballot, check_filters, check_tally, check_untallied, members
+from flock_p2p.verify.votes import Ballot, check_aggregate, check_filters, check_tally, check_untallied, members
 from flock_peers.roles.board import as_account, bits
 from flock_peers.roles.library import compute_file_digest
+from flock_peers.roles.paper_voter import is_paper
 from flock_peers.store.blob_reader import BlobReader
 from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
 
@@ -148,6 +149,12 @@ class _TaskCheck:
         return repeated
 
     def _check_votes(self, where: str, number: int, result: Any, deltas: dict[int, Delta], repeated: set[int]) -> None:
+        if is_paper(self._row["terms"]):
+            if result["settled"]:
+                seats = bits(result["scores_revealed"])
+                votes = {seat: bytes(self._view("vote_of", self._task, number, seat)) for seat in seats}
+                check_aggregate(where, result, votes, self._report)
+            return
         if not result["tallied"]:
             if result["settled"]:
                 check_untallied(where, result, self._report)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flock_chain.aggregation import Delta, filter_bits
+from flock_chain.paper_rule import compute_paper_outcome
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
     FILTER_NO_SCORE,
@@ -51,6 +52,20 @@ def check_tally(
                 f"{where}: verdict of 0x{result['proposers'][index].hex()} is {found.name} on chain, the revealed "
                 f"scores give {tally.verdicts[index].name}"
             )
+
+
+def check_aggregate(where: str, result: Mapping[str, Any], votes: Mapping[int, bytes], report: VerifyReport) -> None:
+    """The paper's rule: what the chain decided against the reference. `votes`: as revealed, by voter's seat."""
+    outcome = compute_paper_outcome(votes, len(result["voters"]), result["adapter_before"])
+    for index in members(result):
+        found = Verdict(result["verdicts"][index])
+        if found != outcome.verdict:
+            report.fail(
+                f"{where}: verdict of 0x{result['proposers'][index].hex()} is {found.name} on chain, the votes on the "
+                f"aggregate give {outcome.verdict.name}"
+            )
+    if result["adapter_after"] != outcome.adapter:
+        report.fail(f"{where}: the adapter after it is not the one that the voters named")
 
 
 def check_untallied(where: str, result: Mapping[str, Any], report: VerifyReport) -> None:

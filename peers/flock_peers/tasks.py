@@ -8,6 +8,7 @@ import trio
 
 from flock_chain.aggregation import encode_global
 from flock_chain.errors import Unavailable
+from flock_chain.paper_rule import RULE_PROPOSALS
 from flock_peers.contents import Contents
 from flock_peers.roles.sender import Sender
 from flock_peers.training.client import BASE_FOLDER
@@ -37,6 +38,9 @@ class Terms:
     loss_limit: int = 20_000  # millionths
     mad_multiple: int = 12
     wait_seconds: int = 3_600
+    tolerance: int = 50_000  # millionths: a round of other domains costs one's own a few per cent
+    voting_rule: int = RULE_PROPOSALS
+    rule_slash: int = 1_000  # basis points of a bond, by the paper's rule only
 
 
 @dataclass(frozen=True)

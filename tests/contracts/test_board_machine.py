@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment
+from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment, compute_vote_commitment
 from flock_chain.tally import compute_tally
 from flock_contracts.addresses import BOARD
 
@@ -50,12 +50,23 @@ class Board(RuleBasedStateMachine):
         share=st.sampled_from([0, 3_333, 6_000, 10_000]),
         people=st.integers(3, PEOPLE),
         least=st.sampled_from([0, 2, 4, 5]),
+        rule=st.sampled_from([(0, 0), (0, 0), (1, 1_000), (1, 10_000)]),
     )
     def open(
-        self, pot: int, rounds: int, extra: int, proposers: int, voters: int, share: int, people: int, least: int
+        self,
+        pot: int,
+        rounds: int,
+        extra: int,
+        proposers: int,
+        voters: int,
+        share: int,
+        people: int,
+        least: int,
+        rule: tuple[int, int],
     ) -> None:
         terms = {"rounds": rounds, "extra_rounds": extra, "proposers": proposers, "voters": voters}
         terms |= {"proposer_share": share, "min_participants": least}
+        terms |= {"voting_rule": rule[0], "rule_slash": rule[1]}
         self.world = new_world()
         self.start = [self.world.balance(account(index)) for index in range(PEOPLE + 1)]
         self.game = Game(0, world=self.world, pot=pot, **terms)
@@ -123,10 +134,23 @@ class Board(RuleBasedStateMachine):
     ) -> None:
         """Any message of anybody: out of turn, twice, for a wrong round, with another's proposal."""
         me = account(index)
-        kind = data.draw(
-            st.sampled_from(["commit", "commit ahead", "reveal", "attest", "commit scores", "scores", "adopt"])
-        )
-        if kind.startswith("commit "):
+        kinds = [
+            "commit",
+            "commit ahead",
+            "reveal",
+            "attest",
+            "commit scores",
+            "scores",
+            "adopt",
+            "commit vote",
+            "vote",
+        ]
+        kind = data.draw(st.sampled_from(kinds))
+        if kind == "commit vote":
+            self.commit_vote(me, NEW_ADAPTER)
+        elif kind == "vote":
+            self.reveal_vote(me, data.draw(st.sampled_from([NEW_ADAPTER, self.model.adapter])))
+        elif kind.startswith("commit "):
             self.commit(me, account(other), 1) if kind == "commit ahead" else self.commit_scores(me, self.inside(sheet))
         elif kind == "commit":
             self.commit(me, account(other))
@@ -172,8 +196,12 @@ class Board(RuleBasedStateMachine):
                 known = sum(1 << i for i, proposer in enumerate(row.proposers) if proposer in row.revealed)
                 mine = (0, known & held) if index in liars else (known & held, known & ~held)
                 self.both(me, self.model.attest(me, *mine), "attest_available", self.model.number, *mine)
+            elif phase == SCORE_COMMIT and me in row.voters and self.model.by_paper:
+                self.commit_vote(me, self.choose(index in liars))
             elif phase == SCORE_COMMIT and me in row.voters:
                 self.commit_scores(me, self.inside(sheet[index - 1]))
+            elif phase == SCORE_REVEAL and me in row.choices:
+                self.reveal_vote(me, row.choices[me])
             elif phase == SCORE_REVEAL and me in row.score_committed:
                 self.reveal_scores(me, row.score_committed[me])
             elif phase == ADOPT and me in row.score_revealed:
@@ -222,6 +250,20 @@ class Board(RuleBasedStateMachine):
         round = self.model.number
         self.both(me, self.model.reveal_scores(me, scores), "reveal_scores", round, *scores, salt_of(me, round))
 
+    def choose(self, is_liar: bool) -> bytes:
+        """Each other round's aggregate is bad: rejected by the honest, and its slashes wait for the next good one."""
+        is_good = self.model.number % 2 == 0
+        return bytes([self.model.number]) * 32 if is_good != is_liar else self.model.adapter
+
+    def commit_vote(self, me: bytes, choice: bytes) -> None:
+        round = self.model.number
+        digest = compute_vote_commitment(CHAIN_ID, BOARD, self.game.task, round, me, choice, salt_of(me, round))
+        self.both(me, self.model.commit_vote(me, choice), "commit_scores", round, digest)
+
+    def reveal_vote(self, me: bytes, choice: bytes) -> None:
+        round = self.model.number
+        self.both(me, self.model.reveal_vote(me, choice), "reveal_vote", round, choice, salt_of(me, round))
+
     def adopt(self, me: bytes, adapter: bytes) -> None:
         self.both(me, self.model.adopt(me, adapter), "attest_adoption", self.model.number, adapter)
 
@@ -269,6 +311,7 @@ class Board(RuleBasedStateMachine):
         rows = self.world.board("participants", task)
         assert [(row["account"], row["bond"]) for row in rows] == [(a, m.bond) for a, m in model.members.items()]
         assert self.world.board("task_view", task)["pot"] == model.pot
+        assert self.world.board("task_view", task)["carried"] == model.carried
         assert self.world.board("task_view", task)["adapter"] == model.adapter
         assert self.world.board("burned") == model.burned
         for number, row in model.rounds.items():

@@ -33,6 +33,9 @@ TERMS = {
     "loss_limit": 20_000,
     "mad_multiple": 12,
     "wait_seconds": 3_600,
+    "tolerance": 50_000,
+    "voting_rule": 0,
+    "rule_slash": 0,
 }
 
 

@@ -12,7 +12,6 @@ from flock_chain.tally import SEATS_MAX, Verdict, compute_tally
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import compute_file_digest
-from flock_peers.roles.voter import ADOPT_TOLERANCE
 from flock_peers.training.document import compute_initial_adapter
 
 
@@ -28,7 +27,7 @@ def expect_candidate(desk: Desk, *seats: int) -> bytes:
 @on_stepped_clock
 @pytest.mark.parametrize(
     ("loss", "is_adopted"),
-    [(0.9, True), (1.0 + ADOPT_TOLERANCE, True), (1.001 + ADOPT_TOLERANCE, False), (float("nan"), False)],
+    [(0.9, True), (1.05, True), (1.050001, False), (float("nan"), False)],
 )
 async def test_a_candidate_that_is_worse_on_the_own_hold_out_gets_a_vote_for_the_previous_adapter(
     tmp_path: Path, loss: float, is_adopted: bool

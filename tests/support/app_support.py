@@ -57,6 +57,7 @@ TERMS = {
     "proposer_share": 6_000, "commit_seconds": 60, "reveal_seconds": 60, "availability_seconds": 60,
     "score_commit_seconds": 60, "score_reveal_seconds": 60, "tally_seconds": 60, "adopt_seconds": 60,
     "loss_limit": 20_000, "mad_multiple": 12, "wait_seconds": 600,
+    "tolerance": 50_000, "voting_rule": 0, "rule_slash": 0,
 }  # fmt: skip
 MAX_BLOCKS = 200  # a scripted game takes about 35 a round
 BAD_SCORE = 900_000  # a loss almost twice the previous one: rejected

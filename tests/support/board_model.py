@@ -20,6 +20,7 @@ from contracts_support import (
     WAITING,
 )
 
+from flock_chain.paper_rule import compute_paper_outcome
 from flock_chain.tally import FILTER_NO_SCORE, SEATS_MAX, Verdict, compute_tally, has_two_thirds
 from flock_contracts.draw import draw
 
@@ -61,6 +62,10 @@ class Round:
     score_committed: dict[bytes, Scores] = field(default_factory=dict)
     score_revealed: dict[bytes, Scores] = field(default_factory=dict)
     votes: dict[bytes, bytes] = field(default_factory=dict)
+    choices: dict[bytes, bytes] = field(default_factory=dict)  # by the paper's rule: committed, then revealed
+    opened: dict[bytes, bytes] = field(default_factory=dict)
+    majority: list[bytes] = field(default_factory=list)
+    carried: int = 0  # from rounds before
     verdicts: dict[bytes, Verdict] = field(default_factory=dict)
     tallied: bool = False
 
@@ -72,7 +77,8 @@ class BoardModel:
         self.unbonding: dict[bytes, tuple[int, int]] = {}
         self.rewards: dict[tuple[int, bytes], int] = {}
         self.owners: dict[bytes, tuple[int, bytes]] = {}  # manifest -> (round, account)
-        self.burned, self.stopped = 0, False
+        self.burned, self.carried, self.stopped = 0, 0, False
+        self.by_paper = bool(terms["voting_rule"])
         self.number, self.rounds, self.adapter = 1, {1: Round()}, adapter
         self.height, self.now = height, now
         self.close = self.seed_height = 0
@@ -88,7 +94,7 @@ class BoardModel:
     def liabilities(self) -> int:
         bonds = sum(member.bond for member in self.members.values())
         unbonding = sum(amount for amount, _ in self.unbonding.values())
-        return bonds + unbonding + self.pot + sum(self.rewards.values()) + self.burned
+        return bonds + unbonding + self.pot + self.carried + sum(self.rewards.values()) + self.burned
 
     # ------------------------------------------------ participants
 
@@ -156,7 +162,7 @@ class BoardModel:
             return False
         self.stopped = True
         if self.phase == WAITING:
-            self.enter(ENDED)
+            self.end()
         return True
 
     def withdraw_pot(self) -> bool:
@@ -203,20 +209,61 @@ class BoardModel:
         return True
 
     def commit_scores(self, who: bytes, scores: Scores) -> bool:
-        if not self.is_turn(who, SCORE_COMMIT, self.round.voters) or who in self.round.score_committed:
+        committed = (*self.round.score_committed, *self.round.choices)
+        if not self.is_turn(who, SCORE_COMMIT, self.round.voters) or who in committed:
             return False
         self.round.score_committed[who] = scores
         return True
 
     def reveal_scores(self, who: bytes, scores: Scores) -> bool:
         row = self.round
-        if not self.is_turn(who, SCORE_REVEAL, row.voters) or who in row.score_revealed:
+        if self.by_paper or not self.is_turn(who, SCORE_REVEAL, row.voters) or who in row.score_revealed:
             return False
         outside = [index for index in range(SEATS_MAX) if not row.held >> index & 1]
         if row.score_committed.get(who) != scores or any(scores[0][i] or scores[1][i] for i in outside):
             return False
         row.score_revealed[who] = scores
         return True
+
+    def commit_vote(self, who: bytes, choice: bytes) -> bool:
+        """By the paper's rule, or in vain: only the opening tells the two kinds of commitments apart."""
+        row = self.round
+        if not self.is_turn(who, SCORE_COMMIT, row.voters) or who in row.score_committed or who in row.choices:
+            return False
+        row.choices[who] = choice
+        return True
+
+    def reveal_vote(self, who: bytes, choice: bytes) -> bool:
+        row = self.round
+        if not self.by_paper or not self.is_turn(who, SCORE_REVEAL, row.voters):
+            return False
+        if who in row.opened or row.choices.get(who) != choice:
+            return False
+        row.opened[who] = choice
+        return True
+
+    def decide(self) -> None:
+        """The paper's rule: the aggregate stands or falls, and with it everybody's stake."""
+        row = self.round
+        votes = {row.voters.index(who): choice for who, choice in row.opened.items()}
+        outcome = compute_paper_outcome(votes, len(row.voters), self.adapter)
+        row.tallied = outcome.verdict is not Verdict.VOID
+        row.carried = self.carried if outcome.verdict is Verdict.ACCEPTED else 0
+        for index, who in enumerate(row.proposers):
+            if row.held >> index & 1:
+                row.verdicts[who] = outcome.verdict
+                if outcome.verdict is Verdict.ACCEPTED:
+                    self.members[who].last_accepted = self.number
+                elif outcome.verdict is Verdict.REJECTED_AGGREGATE:
+                    self.carry(who)
+        for seat in outcome.minority:
+            self.carry(row.voters[seat])
+        row.majority = [row.voters[seat] for seat in outcome.majority]
+        self.adapter = outcome.adapter
+        self.finish()
+
+    def carry(self, who: bytes) -> None:
+        self.carried += self.cut(who, self.terms["rule_slash"])
 
     def adopt(self, who: bytes, adapter: bytes) -> bool:
         row = self.round
@@ -249,10 +296,14 @@ class BoardModel:
         return True
 
     def slash(self, who: bytes, bps: int) -> None:
-        if self.round.candidates >= 4:
-            amount = self.members[who].bond * bps // BPS
-            self.members[who].bond -= amount
-            self.burned += amount
+        self.burned += self.cut(who, bps)
+
+    def cut(self, who: bytes, bps: int) -> int:
+        if self.round.candidates < 4:
+            return 0
+        amount = self.members[who].bond * bps // BPS
+        self.members[who].bond -= amount
+        return amount
 
     # ------------------------------------------------ phases
 
@@ -281,8 +332,8 @@ class BoardModel:
             COMMIT: len(row.committed) == len(row.proposers),
             REVEAL: len(row.revealed) == len(row.committed),
             AVAILABILITY: len(row.attested) == len(row.voters),
-            SCORE_COMMIT: len(row.score_committed) == len(row.voters),
-            SCORE_REVEAL: len(row.score_revealed) == len(row.score_committed),
+            SCORE_COMMIT: len(row.score_committed) + len(row.choices) == len(row.voters),
+            SCORE_REVEAL: len(row.score_revealed) + len(row.opened) == len(row.score_committed) + len(row.choices),
             TALLY: False,
             ADOPT: len(row.votes) == len(row.score_revealed),
         }
@@ -293,6 +344,7 @@ class BoardModel:
         """`mixes`: by height, as far as known."""
         if not self.is_due():
             return False
+        row = self.round
         {
             WAITING: self.close_waiting,
             DRAW_PROPOSERS: lambda: self.draw_proposers(mixes),
@@ -300,7 +352,7 @@ class BoardModel:
             DRAW_VOTERS: lambda: self.draw_voters(mixes),
             REVEAL: self.close_reveal,
             AVAILABILITY: self.close_availability,
-            SCORE_COMMIT: lambda: self.enter(SCORE_REVEAL) if self.round.score_committed else self.void(),
+            SCORE_COMMIT: lambda: self.enter(SCORE_REVEAL) if row.score_committed or row.choices else self.void(),
             SCORE_REVEAL: self.close_score_reveal,
             TALLY: self.void,
             ADOPT: self.close_adopt,
@@ -311,7 +363,7 @@ class BoardModel:
         if self.has_enough():
             self.start()
         else:
-            self.enter(ENDED)
+            self.end()
 
     def start(self) -> None:
         self.close, self.seed_height = self.height, self.height + PARAMETERS["seed_delay"]
@@ -375,10 +427,13 @@ class BoardModel:
             self.finish()
 
     def close_score_reveal(self) -> None:
-        for who in self.round.score_committed:
-            if who not in self.round.score_revealed:
+        row = self.round
+        for who in (*row.score_committed, *row.choices):
+            if who not in row.score_revealed and who not in row.opened:
                 self.slash(who, PARAMETERS["missed_reveal_slash"])
-        if self.round.score_revealed:
+        if self.by_paper:
+            self.decide()
+        elif row.score_revealed:
             self.enter(TALLY)
         else:
             self.void()
@@ -400,7 +455,7 @@ class BoardModel:
     def finish(self) -> None:
         self.settle()
         if self.stopped or self.number == self.terms["rounds"] + self.terms["extra_rounds"]:
-            self.enter(ENDED)
+            self.end()
             return
         self.number += 1
         self.rounds[self.number] = Round()
@@ -409,20 +464,30 @@ class BoardModel:
         else:
             self.enter(WAITING)
 
+    def end(self) -> None:
+        self.burned, self.carried = self.burned + self.carried, 0
+        self.enter(ENDED)
+
     def settle(self) -> None:
         row = self.round
         if not row.tallied or row.candidates < 4:
             return
         share = self.pot // (self.terms["rounds"] + self.terms["extra_rounds"] - self.number + 1)
         proposers = [who for who, verdict in row.verdicts.items() if verdict is Verdict.ACCEPTED]
+        share += row.carried
+        paid = 0
         part = share * self.terms["proposer_share"] // BPS
         for accounts, total in ((proposers, part), (self.earning(), share - part)):
             for who in accounts:
                 if amount := total // len(accounts):
                     self.rewards[self.number, who] = amount
-                    self.pot -= amount
+                    paid += amount
+        self.carried -= min(paid, row.carried)
+        self.pot -= paid - min(paid, row.carried)
 
     def earning(self) -> list[bytes]:
+        if self.by_paper:
+            return self.round.majority
         held = [index for index in range(SEATS_MAX) if self.round.held >> index & 1]
         found = []
         for who, (scores, filters) in self.round.score_revealed.items():

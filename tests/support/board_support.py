@@ -21,7 +21,7 @@ from contracts_support import (
 )
 
 from flock_chain.crypto import keccak256
-from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment
+from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment, compute_vote_commitment
 from flock_chain.tally import SEATS_MAX, Tally, compute_tally
 from flock_contracts.addresses import BOARD
 
@@ -124,6 +124,14 @@ class Game:
         round = self.round
         return self.must(who, "reveal_scores", round, padded(scores), padded(filters), salt_of(who, round))
 
+    def commit_vote(self, who: bytes, choice: bytes) -> Outcome:
+        round = self.round
+        digest = compute_vote_commitment(CHAIN_ID, BOARD, self.task, round, who, choice, salt_of(who, round))
+        return self.must(who, "commit_scores", round, digest)
+
+    def reveal_vote(self, who: bytes, choice: bytes) -> Outcome:
+        return self.must(who, "reveal_vote", self.round, choice, salt_of(who, self.round))
+
     def expected_tally(self, round: int) -> Tally:
         """By the reference in Python, from what the contract shows."""
         result = self.result(round)
@@ -166,6 +174,20 @@ class Game:
         for who, scores, row in zip(self.voters, rows, bits):
             self.reveal_scores(who, scores, row)
         self.until(TALLY)
+
+    def play_votes(self, choices: Sequence[bytes | None]) -> int:
+        """A round by the paper's rule, each voter with its choice (None: it commits to nothing); its number."""
+        round = self.round
+        self.play_to_scores()
+        voting = [(who, choice) for who, choice in zip(self.voters, choices) if choice is not None]
+        for who, choice in voting:
+            self.commit_vote(who, choice)
+        self.until(SCORE_REVEAL, seconds=10)
+        for who, choice in voting:
+            self.reveal_vote(who, choice)
+        self.world.next_block()
+        assert self.round == round + 1 or self.phase == ENDED
+        return round
 
     def play_round(self, scores: Sequence[int] = (-300, -200, -100), adapter: bytes = NEW_ADAPTER) -> int:
         """A whole honest round; returns its number."""

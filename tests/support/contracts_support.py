@@ -237,4 +237,7 @@ TERMS = {
     "loss_limit": 20_000,
     "mad_multiple": 12,
     "wait_seconds": 300,
+    "tolerance": 50_000,
+    "voting_rule": 0,
+    "rule_slash": 1_000,
 }

@@ -144,6 +144,7 @@ class FakeBoard:
         self.scores: dict[int, tuple[list[int], list[int]]] = {}
         self.terms = {
             "loss_limit": 20_000, "mad_multiple": 12, "availability_seconds": 20, "score_commit_seconds": 60,
+            "tolerance": 50_000, "voting_rule": 0,
         }  # fmt: skip
 
     async def view(self, contract: str, function: str, *args: Any, height: int | None = None) -> Any:  # noqa: ARG002

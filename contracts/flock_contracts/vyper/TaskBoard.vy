@@ -34,6 +34,7 @@ import book
 import clock
 import events
 import packing
+import paper_rule
 import rounds
 import seating
 import tallying
@@ -43,7 +44,8 @@ import views
 initializes: book
 initializes: clock[book := book]
 initializes: seating[book := book]
-initializes: rounds[book := book, seating := seating]
+initializes: paper_rule[book := book]
+initializes: rounds[book := book, seating := seating, paper_rule := paper_rule]
 initializes: tallying[book := book]
 initializes: views[book := book, clock := clock]
 
@@ -60,10 +62,13 @@ exports: (
     book.total_bonds,
     book.total_unbonding,
     book.total_pots,
+    book.total_carried,
     book.total_rewards,
     book.burned,
     clock.due_tasks,
     clock.wakeup,
+    paper_rule.reveal_vote,
+    paper_rule.vote_of,
     views.claimable,
     views.liabilities,
     views.task_view,
@@ -153,6 +158,9 @@ def _check_terms(terms: types.Terms):
     assert terms.proposer_share <= types.BPS, "board: terms: proposer_share"
     assert terms.loss_limit <= 10**9, "board: terms: loss_limit"
     assert terms.mad_multiple <= 10**6, "board: terms: mad_multiple"
+    assert terms.tolerance <= 10**6, "board: terms: tolerance"
+    assert terms.voting_rule <= types.RULE_PAPER, "board: terms: voting_rule"
+    assert terms.rule_slash <= types.BPS, "board: terms: rule_slash"
     seconds: uint256[8] = [
         terms.commit_seconds,
         terms.reveal_seconds,
@@ -367,6 +375,7 @@ def reveal_scores(
            0 outside the input set.
     """
     index: uint256 = book._seat(task, round, types.SCORE_REVEAL, types.ROLE_VOTER)
+    assert book.tasks[task].terms.voting_rule == types.RULE_PROPOSALS, "board: this task votes on the aggregate"
     assert packing._has(book.rounds[task][round].score_committed, index), "board: never committed"
     assert not packing._has(book.rounds[task][round].score_revealed, index), "board: already revealed"
     digest: bytes32 = keccak256(abi_encode(chain.id, self, task, round, msg.sender, scores, filters, salt))
@@ -394,11 +403,7 @@ def attest_adoption(task: uint256, round: uint256, adapter: bytes32):
     assert not packing._has(book.rounds[task][round].adoption_votes, index), "board: already attested"
     assert adapter != empty(bytes32), "board: no adapter is named"
     book.rounds[task][round].adoption_votes |= 1 << index
-    votes: uint256 = book.adoptions[task][round][adapter] + 1
-    book.adoptions[task][round][adapter] = votes
-    if votes > book.rounds[task][round].leading_votes:
-        book.rounds[task][round].leading_votes = votes
-        book.rounds[task][round].leading = adapter
+    book._vote_for(task, round, adapter)
     log events.AdoptionAttested(task=task, round=round, account=msg.sender, adapter=adapter)
 
 

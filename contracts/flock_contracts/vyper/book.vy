@@ -33,6 +33,7 @@ adoptions: HashMap[uint256, HashMap[uint256, HashMap[bytes32, uint256]]]
 total_bonds: public(uint256)
 total_unbonding: public(uint256)
 total_pots: public(uint256)
+total_carried: public(uint256)  # taken by the paper's rule, for rounds to come
 total_rewards: public(uint256)
 burned: public(uint256)
 
@@ -103,6 +104,28 @@ def _slash(task: uint256, round: uint256, account: address, bps: uint256) -> uin
     """
     @notice Burn a part of a seated participant's bond; nothing in a round that is too small to be judged.
     """
+    amount: uint256 = self._cut(task, round, account, bps)
+    if amount > 0:
+        self.burned += amount
+        log events.Slashed(task=task, round=round, account=account, amount=amount)
+    return amount
+
+
+@internal
+def _carry(task: uint256, round: uint256, account: address, bps: uint256) -> uint256:
+    """
+    @notice Take a part of a bond for the task's next accepted round: the paper's rule alone does so.
+    """
+    amount: uint256 = self._cut(task, round, account, bps)
+    if amount > 0:
+        self.tasks[task].carried += amount
+        self.total_carried += amount
+        log events.Carried(task=task, round=round, account=account, amount=amount)
+    return amount
+
+
+@internal
+def _cut(task: uint256, round: uint256, account: address, bps: uint256) -> uint256:
     if self.rounds[task][round].candidates < types.PAID_FROM:
         return 0
     bond: uint256 = self.members[task][account].bond
@@ -114,8 +137,6 @@ def _slash(task: uint256, round: uint256, account: address, bps: uint256) -> uin
         self.tasks[task].able -= 1
     self.members[task][account].bond = bond - amount
     self.total_bonds -= amount
-    self.burned += amount
-    log events.Slashed(task=task, round=round, account=account, amount=amount)
     return amount
 
 
@@ -139,10 +160,37 @@ def _judge(task: uint256, round: uint256, index: uint256, verdict: uint256, slas
     @notice Write down the one verdict of a proposal, and slash its proposer by so many bps.
     """
     account: address = self.rounds[task][round].proposers[index]
+    slashed: uint256 = self._slash(task, round, account, slash) if slash > 0 else 0
+    self._write_verdict(task, round, index, verdict, slashed)
+
+
+@internal
+def _write_verdict(task: uint256, round: uint256, index: uint256, verdict: uint256, slashed: uint256):
+    account: address = self.rounds[task][round].proposers[index]
     packed: uint256 = self.rounds[task][round].verdicts
     self.rounds[task][round].verdicts = packing._with_nibble(packed, index, verdict)
-    slashed: uint256 = self._slash(task, round, account, slash) if slash > 0 else 0
+    if verdict == types.ACCEPTED:
+        self.members[task][account].last_accepted = round
     log events.Verdict(task=task, round=round, account=account, verdict=verdict, slashed=slashed)
+
+
+@internal
+def _vote_for(task: uint256, round: uint256, adapter: bytes32):
+    """
+    @notice Count a seat's vote for the next global adapter.
+    """
+    votes: uint256 = self.adoptions[task][round][adapter] + 1
+    self.adoptions[task][round][adapter] = votes
+    if votes > self.rounds[task][round].leading_votes:
+        self.rounds[task][round].leading_votes = votes
+        self.rounds[task][round].leading = adapter
+
+
+@internal
+def _adopt(task: uint256, round: uint256, adapter: bytes32):
+    self.tasks[task].adapter = adapter
+    self.rounds[task][round].adapter_after = adapter
+    log events.Adopted(task=task, round=round, adapter=adapter)
 
 
 @internal

@@ -143,3 +143,19 @@ event Slashed:
     round: indexed(uint256)
     account: indexed(address)
     amount: uint256
+
+event Carried:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    amount: uint256
+
+event CarriedBurned:
+    task: indexed(uint256)
+    amount: uint256
+
+event VoteRevealed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    adapter: bytes32

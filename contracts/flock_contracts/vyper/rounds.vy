@@ -7,10 +7,11 @@
 import book
 import events
 import packing
+import paper_rule
 import seating
 import types
 
-uses: (book, seating)
+uses: (book, seating, paper_rule)
 
 
 @internal
@@ -112,7 +113,10 @@ def _close_score_reveal(task: uint256):
     for index: uint256 in range(types.SEATS):
         if packing._has(unopened, index):
             book._slash(task, round, book.rounds[task][round].voters[index], book.missed_reveal_slash)
-    if revealed == 0:
+    if book.tasks[task].terms.voting_rule == types.RULE_PAPER:
+        paper_rule._decide(task, round)
+        self._finish_round(task)
+    elif revealed == 0:
         self._void(task)
     else:
         book._enter(task, types.TALLY)
@@ -140,10 +144,7 @@ def _close_adopt(task: uint256):
     votes: uint256 = book.rounds[task][round].leading_votes
     revealed: uint256 = packing._count(book.rounds[task][round].score_revealed)
     if packing._has_two_thirds(votes, revealed) and 2 * votes >= len(book.rounds[task][round].voters):
-        adapter: bytes32 = book.rounds[task][round].leading
-        book.tasks[task].adapter = adapter
-        book.rounds[task][round].adapter_after = adapter
-        log events.Adopted(task=task, round=round, adapter=adapter)
+        book._adopt(task, round, book.rounds[task][round].leading)
     self._finish_round(task)
 
 
@@ -168,15 +169,17 @@ def _finish_round(task: uint256):
 @internal
 def _settle(task: uint256, round: uint256, rounds_left: uint256):
     """
-    @notice Set the round's pay aside. What does not divide, and what nobody earned, stays in the pot.
+    @notice Set the round's pay aside. What does not divide, and what nobody earned, stays in the pot. A round
+            that the paper's rule accepted gives first what that rule took in rounds before.
     """
     book.rounds[task][round].settled = True
     share: uint256 = 0
     per_proposer: uint256 = 0
     per_voter: uint256 = 0
     if book.rounds[task][round].tallied and book.rounds[task][round].candidates >= types.PAID_FROM:
-        share = book.tasks[task].pot // rounds_left
         proposers: uint256 = book.rounds[task][round].accepted_count
+        carried: uint256 = book.rounds[task][round].carried
+        share = book.tasks[task].pot // rounds_left + carried
         voters: uint256 = packing._count(book.rounds[task][round].earning)
         proposers_part: uint256 = share * book.tasks[task].terms.proposer_share // types.BPS
         if proposers > 0:
@@ -184,8 +187,11 @@ def _settle(task: uint256, round: uint256, rounds_left: uint256):
         if voters > 0:
             per_voter = (share - proposers_part) // voters
         owed: uint256 = per_proposer * proposers + per_voter * voters
-        book.tasks[task].pot -= owed
-        book.total_pots -= owed
+        from_carried: uint256 = min(owed, carried)
+        book.tasks[task].carried -= from_carried
+        book.total_carried -= from_carried
+        book.tasks[task].pot -= owed - from_carried
+        book.total_pots -= owed - from_carried
         book.total_rewards += owed
         book.rounds[task][round].share = share
         book.rounds[task][round].per_proposer = per_proposer
@@ -195,6 +201,15 @@ def _settle(task: uint256, round: uint256, rounds_left: uint256):
 
 @internal
 def _end(task: uint256):
+    """
+    @notice What the paper's rule took and no round could get is burned: a creator must not gain by rejections.
+    """
+    carried: uint256 = book.tasks[task].carried
+    if carried > 0:
+        book.tasks[task].carried = 0
+        book.total_carried -= carried
+        book.burned += carried
+        log events.CarriedBurned(task=task, amount=carried)
     count: uint256 = len(book.live)
     for index: uint256 in range(count, bound=types.MAX_TASKS):
         if book.live[index] == task:

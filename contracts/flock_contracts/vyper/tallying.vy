@@ -148,6 +148,5 @@ def _judge_all(task: uint256, round: uint256, sheet: types.Sheet) -> uint256:
             else:
                 verdict = types.ACCEPTED
                 accepted += 1
-                book.members[task][book.rounds[task][round].proposers[index]].last_accepted = round
         book._judge(task, round, index, verdict, slash)
     return accepted

@@ -40,6 +40,10 @@ DUPLICATE: constant(uint256) = 5
 VOID: constant(uint256) = 6
 INVALID: constant(uint256) = 7
 UNOPENED: constant(uint256) = 8
+REJECTED_AGGREGATE: constant(uint256) = 9  # with all others of its round: the paper's rule
+
+RULE_PROPOSALS: constant(uint256) = 0  # voters score each proposal
+RULE_PAPER: constant(uint256) = 1  # voters judge the aggregate alone
 
 FILTER_NORM_REJECT: constant(uint256) = 1
 FILTER_NORM_SLASH: constant(uint256) = 2
@@ -67,6 +71,9 @@ struct Terms:
     loss_limit: uint256  # millionths
     mad_multiple: uint256
     wait_seconds: uint256
+    tolerance: uint256  # millionths of the previous metric: by so much a voter lets the aggregate be worse
+    voting_rule: uint256
+    rule_slash: uint256  # bps of the bond that the paper's rule takes
 
 struct Task:
     creator: address
@@ -83,6 +90,7 @@ struct Task:
     seed_height: uint256
     able: uint256  # participants with a sufficient bond that did not ask to leave
     stopped: bool
+    carried: uint256  # wei that the paper's rule took, for the next accepted round
 
 struct Member:
     bond: uint256
@@ -122,6 +130,7 @@ struct Round:
     leading_votes: uint256
     adapter_before: bytes32
     adapter_after: bytes32
+    carried: uint256  # what the paper's rule took before, and this round may give
     share: uint256
     accepted_count: uint256
     per_proposer: uint256
@@ -137,6 +146,7 @@ struct Ballot:
     score_commitment: bytes32
     scores: uint256[2]
     filters: uint256
+    choice: bytes32  # by the paper's rule: the adapter that it wants next
 
 struct Owner:
     round: uint256  # 0 = nobody
@@ -203,6 +213,7 @@ struct TaskView:
     adapter: bytes32
     terms: Terms
     pot: uint256
+    carried: uint256
     round: uint256
     phase: uint256
     stopped: bool

@@ -51,7 +51,8 @@ def liabilities() -> uint256:
     """
     @notice What the board's balance must equal.
     """
-    return book.total_bonds + book.total_unbonding + book.total_pots + book.total_rewards + book.burned
+    owed: uint256 = book.total_bonds + book.total_unbonding + book.total_pots + book.total_carried
+    return owed + book.total_rewards + book.burned
 
 
 @view
@@ -69,6 +70,7 @@ def task_view(task: uint256) -> types.TaskView:
         adapter=row.adapter,
         terms=row.terms,
         pot=row.pot,
+        carried=row.carried,
         round=row.round,
         phase=row.phase,
         stopped=row.stopped,

@@ -4,6 +4,7 @@ The board is the only memory of what was done; what was committed to is on disk 
 """
 
 import logging
+import math
 import secrets as chance
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import trio
 
 from flock_chain.aggregation import filter_bits
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
+from flock_chain.paper_rule import MILLIONTHS, is_acceptable
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
@@ -30,13 +32,13 @@ from flock_peers.roles.board import Phase, RoundView, Views, bits
 from flock_peers.roles.earlier import EarlierDeltas
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
+from flock_peers.roles.paper_voter import PaperVoter, is_paper
 from flock_peers.roles.proposer import Identity
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 
 log = logging.getLogger(__name__)
 
-ADOPT_TOLERANCE = 0.05  # eps of the vote on the aggregate: a round of other domains costs one's own a few per cent
 AVAILABILITY_SECONDS = 8.0  # at least, for what is not here yet; its sender has served others by then
 AVAILABILITY_SHARE = 1 / 3  # of the phase: a task with large adapters has long phases, and a voter attests once only
 SCORE_FETCH_SECONDS = 12.0  # at least, for all proposals together
@@ -69,6 +71,7 @@ class Voter:
         self._identity, self._library, self._views = identity, library, views
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
         self._earlier = EarlierDeltas(library, views)
+        self._paper = PaperVoter(identity, sender, secrets, jobs, self._judge_input_set)
 
     async def step(self, view: RoundView) -> None:
         index = view.voter_index(self._identity.account)
@@ -77,9 +80,9 @@ class Voter:
         if view.phase is Phase.AVAILABILITY and not view.attested >> index & 1:
             await self._attest(view)
         elif view.phase is Phase.SCORE_COMMIT and not view.score_committed >> index & 1:
-            await self._commit_scores(view)
+            await (self._paper.commit(view) if is_paper(await self._terms(view)) else self._commit_scores(view))
         elif view.phase is Phase.SCORE_REVEAL and (view.score_committed & ~view.score_revealed) >> index & 1:
-            await self._reveal_scores(view)
+            await (self._paper.reveal(view) if is_paper(await self._terms(view)) else self._reveal_scores(view))
         elif view.phase is Phase.TALLY:
             await self._tally(view)
         elif view.phase is Phase.ADOPT and view.score_revealed >> index & 1 and not view.adoption_votes >> index & 1:
@@ -205,25 +208,39 @@ class Voter:
         await self._call(view, "tally", list(tally.medians), tally.center, tally.mad)
 
     async def _adopt(self, view: RoundView) -> None:
-        choice = self._jobs.ensure(("adopt", view.task, view.round), lambda: self._judge_candidate(view))
+        key = ("adopt", view.task, view.round)
+        choice = self._jobs.ensure(key, lambda: self._judge_candidate(view, view.accepted()))
         if choice is not None:
             await self._call(view, "attest_adoption", choice)
 
-    async def _judge_candidate(self, view: RoundView) -> bytes:
+    async def _judge_input_set(self, view: RoundView) -> bytes:
+        """By the paper's rule nothing is filtered: all that two thirds hold is in the candidate."""
+        return await self._judge_candidate(view, bits(view.held_set))
+
+    async def _judge_candidate(self, view: RoundView, accepted: Sequence[int]) -> bytes:
         """The candidate's content id, or the previous one's where it is worse on the own hold-out."""
-        accepted = view.accepted()
         found, _ = await self._find(view, accepted, SCORE_FETCH_SECONDS)
         if len(found) < len(accepted):
             raise Unavailable("an accepted proposal is not here yet, so the candidate cannot be computed")
         candidate = await self._library.compute_candidate(view.adapter, [found[index].delta for index in accepted])
         before = await self._trainer.evaluate(await self._library.global_path(view.adapter), "hold_out")
         after = await self._trainer.evaluate(await self._library.global_path(candidate), "hold_out")
-        is_worse = not after.loss <= before.loss * (1 + ADOPT_TOLERANCE)
+        tolerance = (await self._terms(view))["tolerance"]
+        is_worse = not _is_acceptable_loss(before.loss, after.loss, tolerance)
         log.info(
             "round %d: own hold-out loss %.4f -> %.4f with the candidate: %s",
             view.round, before.loss, after.loss, "keep the previous" if is_worse else "adopt",
         )  # fmt: skip
         return view.adapter if is_worse else candidate
+
+
+def _is_acceptable_loss(before: float, after: float, tolerance: int) -> bool:
+    """A loss falls where things improve. What is no number is never acceptable, unless it was none before."""
+    if not math.isfinite(after):
+        return False
+    if not math.isfinite(before):
+        return True
+    return is_acceptable(round(before * MILLIONTHS), round(after * MILLIONTHS), tolerance=tolerance, rises=False)
 
 
 async def read_tally(views: Views, view: RoundView, *, height: int | None = None) -> Tally:
