@@ -114,7 +114,7 @@ class World:
     """One chain: `next_block` does what the system does at a block's start, `act` sends a transaction."""
 
     def __init__(self, base: AtomicDB, root: bytes, board_runtime: bytes | None = None) -> None:
-        self.height, self.timestamp = 0, GENESIS_TIME
+        self.base, self.height, self.timestamp = base, 0, GENESIS_TIME
         self.epoch_gas: list[int] = []  # what the end of each epoch took
         self.state = CancunState(base, _context(0, GENESIS_TIME), root)
         self.contracts = load_all()
@@ -123,11 +123,14 @@ class World:
             self.codes["TaskBoard"] = board_runtime
 
     def act(self, sender: bytes, name: str, function: str, *args: Any, value: int = 0) -> Outcome:
-        contract = self.contracts[name]
-        data = contract.encode(function, *args)
+        return self.call(sender, name, self.contracts[name].encode(function, *args), value)
+
+    def call(self, sender: bytes, name: str, data: bytes, value: int = 0) -> Outcome:
+        """A transaction with these bytes, whatever they are."""
         self.state.lock_changes()
         self.state.clear_transient_storage()
-        message = Message(gas=GAS, to=contract.address, sender=sender, value=value, data=data, code=self.codes[name])
+        address = self.contracts[name].address
+        message = Message(gas=GAS, to=address, sender=sender, value=value, data=data, code=self.codes[name])
         context = self.state.get_transaction_context_class()(gas_price=1, origin=sender)
         computation = self.state.computation_class.apply_message(self.state, message, context)
         if computation.is_error:
