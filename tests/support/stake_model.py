@@ -18,6 +18,7 @@ class Account:
     stake: int = 0
     allowance: int = 0
     weight: int = 0
+    peak: int = 0
     vrf_key: bytes = b""
     unbonding: int = 0
     requested_at: int = 0
@@ -50,7 +51,7 @@ class StakeModel:
     sets: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
     first_heights: dict[int, int] = field(default_factory=dict)
     ended_at: dict[int, int] = field(default_factory=dict)
-    approvals: set[tuple[bytes, int, int, bytes]] = field(default_factory=set)
+    approvals: dict[tuple[bytes, int, int, bytes], int] = field(default_factory=dict)  # when
     offences: list[tuple[int, int]] = field(default_factory=list)
     burned: int = 0
     paid: int = 0
@@ -58,7 +59,7 @@ class StakeModel:
 
     def start(self, rows: list[tuple[bytes, int, bytes]]) -> None:
         for account, stake, key in rows:
-            self.accounts[account] = Account(stake, stake, stake, key)
+            self.accounts[account] = Account(stake, stake, stake, stake, key)
             self.candidates.append(account)
             self.received += stake
         self.sets[0] = self.sets[1] = [(account, stake) for account, stake, _ in rows]
@@ -120,9 +121,12 @@ class StakeModel:
         if voter not in serving:
             raise Refused
         row = self.of(account)
-        self.approvals.add((account, weight, row.ballot, voter))
+        self.approvals[account, weight, row.ballot, voter] = self.now
+        oldest = self.now - self.unbonding_delay
         agreed = sum(
-            mine for member, mine in serving.items() if (account, weight, row.ballot, member) in self.approvals
+            mine
+            for member, mine in serving.items()
+            if self.approvals.get((account, weight, row.ballot, member), -1) >= oldest
         )
         if 3 * agreed > 2 * sum(serving.values()):
             row.ballot += 1
@@ -141,10 +145,11 @@ class StakeModel:
         last = self.first_heights.get(epoch + 1, 1 << 60) - 1
         in_epoch = epoch in self.first_heights and self.first_heights[epoch] <= height <= min(last, self.height)
         is_late = epoch in self.ended_at and self.now > self.ended_at[epoch] + self.evidence_window
-        if not in_epoch or is_late or row.tombstoned_at or row.stake + row.unbonding == 0:
+        at_risk = min(row.stake + row.unbonding, row.peak)
+        if not in_epoch or is_late or row.tombstoned_at or at_risk == 0:
             raise Refused
-        total = sum(weight for _, weight in self.sets[self.epoch])
-        self.offences.append((self.now, (row.stake + row.unbonding) * ONE // total))
+        total = sum(weight for _, weight in self.sets[epoch])
+        self.offences.append((self.now, at_risk * ONE // total))
         row.tombstoned_at, row.reporter = self.now, reporter
         row.unbonding, row.stake, row.requested_at = row.unbonding + row.stake, 0, self.now
 
@@ -153,7 +158,7 @@ class StakeModel:
         if not row.tombstoned_at or row.is_settled or release_at is None or self.now < release_at:
             raise Refused
         delay = self.unbonding_delay
-        near = sum(share for at, share in self.offences if abs(at - row.tombstoned_at) <= delay)
+        near = sum(share for at, share in self.offences if abs(at - row.tombstoned_at) < delay)
         slashed = row.unbonding * min(ONE, max(ONE // 20, 3 * near)) // ONE
         row.is_settled = True
         row.unbonding -= slashed
@@ -195,6 +200,7 @@ class StakeModel:
             if weights[account] < row.weight:
                 row.last_epoch = number - 1
             row.weight = weights[account]
+            row.peak = max(row.peak, row.weight)
         self.sets[number] = [(account, weights[account]) for account in self.candidates if weights[account]]
         self.candidates = [a for a in self.candidates if weights[a] or self.target(a)]
         self.ended_at[self.epoch] = self.started_at = self.now
@@ -211,17 +217,22 @@ class StakeModel:
             row = self.of(account)
             return 0 if row.tombstoned_at else 1 if row.jailed_until else 2
 
-        falling = [account for account in self.candidates if self.target(account) < new[account]]
+        def within(change: int) -> int:
+            return min(change, budget - used) if used else change
+
+        turn = (self.epoch + 2) % len(self.candidates)
+        order = self.candidates[turn:] + self.candidates[:turn]
+        falling = [account for account in order if self.target(account) < new[account]]
         for account in sorted(falling, key=rank):
-            change = new[account] - self.target(account)
-            if (not used or used + change <= budget) and change < sum(new.values()):
+            change = within(new[account] - self.target(account))
+            if 0 < change < sum(new.values()):
                 used += change
-                new[account] = self.target(account)
-        for account in self.candidates:
+                new[account] -= change
+        for account in order:
             before = self.of(account).weight
-            change = min(self.target(account) - before, max(budget, average))
+            change = within(min(self.target(account) - before, max(budget, average)))
             is_full = not before and sum(weight > 0 for weight in new.values()) >= LIMITS["validators"]
-            if change > 0 and (not used or used + change <= budget) and not is_full:
+            if change > 0 and not is_full:
                 used += change
                 new[account] = before + change
         return new

@@ -34,6 +34,7 @@ exports: (
     stakes.stake_of,
     stakes.allowance_of,
     stakes.weight_of,
+    stakes.peak_weight_of,
     stakes.vrf_key,
     stakes.unbonding_of,
     stakes.requested_at,
@@ -50,6 +51,7 @@ exports: (
     epochs.started_at,
     epochs.first_height_of,
     epochs.ended_at,
+    epochs.total_weight_of,
     epochs.validators,
     epochs.validators_of,
     epochs.epoch_state,
@@ -122,6 +124,7 @@ def initialize(
         stakes._add_stake(row.account, row.stake)
         stakes._enlist(row.account)
         stakes.weight_of[row.account] = row.stake
+        stakes.peak_weight_of[row.account] = row.stake
         rows.append((row.stake << 160) | convert(row.account, uint256))
     epochs._start(rows)
     assert msg.value == stakes.total_staked, "stake: the value is not the sum of the stakes"

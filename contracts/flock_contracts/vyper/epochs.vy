@@ -6,8 +6,9 @@
 
         A snapshot moves each candidate's weight towards what it should be, by no more than a tenth of the whole, or by
         one candidate where that is more: the tombstoned first, then the jailed, then who leaves, then who rises or
-        comes. A single rise is at most a tenth of the whole or an average weight. A set is never empty: the last weight
-        stays, whoever it belongs to.
+        comes. Whoever does not fit moves by what is left of the tenth, and each epoch begins with another candidate, so
+        that nobody's small changes hold up somebody else's. A single rise is at most a tenth of the whole or an average
+        weight. A set is never empty: the last weight stays, whoever it belongs to.
 """
 
 import IBeacon
@@ -45,6 +46,7 @@ epoch: public(uint256)
 started_at: public(uint256)  # chain time
 first_height_of: public(HashMap[uint256, uint256])
 ended_at: public(HashMap[uint256, uint256])  # chain time
+total_weight_of: public(HashMap[uint256, uint256])  # of the set of an epoch
 sets: HashMap[uint256, DynArray[uint256, stakes.MAX_VALIDATORS]]  # by epoch % RING; weight << 160 | account
 
 
@@ -78,6 +80,8 @@ def _start(rows: DynArray[uint256, stakes.MAX_VALIDATORS]):
     """
     self.sets[0] = rows
     self.sets[1] = rows
+    self.total_weight_of[0] = stakes.total_staked
+    self.total_weight_of[1] = stakes.total_staked
     self.started_at = stakes._now()
     self.first_height_of[0] = block.number + 1
 
@@ -87,6 +91,7 @@ def _end():
     ending: uint256 = self.epoch
     now: uint256 = stakes._now()
     total: uint256 = self._snapshot(ending + 2)
+    self.total_weight_of[ending + 2] = total
     self.ended_at[ending] = now
     self.epoch = ending + 1
     self.first_height_of[ending + 1] = block.number + 1
@@ -103,6 +108,17 @@ def _rank(account: address) -> uint256:
     if stakes.tombstoned_at[account] > 0:
         return 0
     return 1 if stakes.jailed_until[account] > 0 else 2
+
+
+@pure
+@internal
+def _within(change: uint256, used: uint256, budget: uint256) -> uint256:
+    """
+    @notice How much of a change an epoch takes: the first one whole, another one by what is left.
+    """
+    if used == 0:
+        return change
+    return min(change, budget - min(used, budget))
 
 
 @internal
@@ -128,21 +144,23 @@ def _snapshot(epoch: uint256) -> uint256:
     step: uint256 = max(budget, total // members)
     used: uint256 = 0
     for rank: uint256 in range(RANKS):
-        for index: uint256 in range(count, bound=stakes.MAX_CANDIDATES):
+        for offset: uint256 in range(count, bound=stakes.MAX_CANDIDATES):
+            index: uint256 = (epoch + offset) % count
             if targets[index] >= old[index] or self._rank(accounts[index]) != rank:
                 continue
-            fall: uint256 = old[index] - targets[index]
-            if (used > 0 and used + fall > budget) or fall == total:
+            fall: uint256 = self._within(old[index] - targets[index], used, budget)
+            if fall == 0 or fall == total:
                 continue
             used += fall
             total -= fall
-            new[index] = targets[index]
+            new[index] = old[index] - fall
             members -= 1 if new[index] == 0 else 0
-    for index: uint256 in range(count, bound=stakes.MAX_CANDIDATES):
+    for offset: uint256 in range(count, bound=stakes.MAX_CANDIDATES):
+        index: uint256 = (epoch + offset) % count
         if targets[index] <= old[index]:
             continue
-        rise: uint256 = min(targets[index] - old[index], step)
-        if used > 0 and used + rise > budget:
+        rise: uint256 = self._within(min(targets[index] - old[index], step), used, budget)
+        if rise == 0:
             continue
         if old[index] == 0:
             if members == stakes.MAX_VALIDATORS:
@@ -174,6 +192,8 @@ def _store(
             stakes.weight_of[account] = weight
             if weight < old[index]:
                 stakes.last_epoch_of[account] = epoch - 1
+            elif weight > stakes.peak_weight_of[account]:
+                stakes.peak_weight_of[account] = weight
             log WeightChanged(account=account, epoch=epoch, weight=weight)
         if weight > 0:
             rows.append((weight << 160) | convert(account, uint256))
@@ -192,23 +212,33 @@ def _restart(document: bytes32, keep: DynArray[address, stakes.MAX_VALIDATORS], 
     @notice The set of this epoch and of the next becomes what is left of it; the others are jailed.
     """
     rows: DynArray[uint256, stakes.MAX_VALIDATORS] = []
+    candidates: DynArray[address, stakes.MAX_CANDIDATES] = []
+    total: uint256 = 0
     for row: uint256 in self.sets[self.epoch % RING]:
         account: address = self._account(row)
         if account in keep:
             rows.append(row)
+            candidates.append(account)
+            total += row >> 160
             stakes.weight_of[account] = row >> 160
-            if not stakes.is_candidate[account]:
-                stakes.is_candidate[account] = True
-                stakes.candidates.append(account)
+            stakes.is_candidate[account] = True
     assert len(rows) == len(keep) and len(rows) > 0, "stake: a restart keeps members of the set alone"
     for account: address in stakes.candidates:
-        if account not in keep and stakes.weight_of[account] > 0:
+        if account in keep:
+            continue
+        if stakes.weight_of[account] > 0:
             stakes.weight_of[account] = 0
             stakes.last_epoch_of[account] = self.epoch
             stakes.jailed_until[account] = jail_until
             log stakes.Jailed(account=account, until=jail_until)
-    self.sets[self.epoch % RING] = rows
-    self.sets[(self.epoch + 1) % RING] = rows
+        if stakes._target(account) > 0 and len(candidates) < stakes.MAX_CANDIDATES:
+            candidates.append(account)
+        else:
+            stakes.is_candidate[account] = False
+    stakes.candidates = candidates
+    for epoch: uint256 in range(self.epoch, self.epoch + 2, bound=2):
+        self.sets[epoch % RING] = rows
+        self.total_weight_of[epoch] = total
     log Restarted(document=document, height=block.number)
 
 

@@ -4,7 +4,8 @@
 @notice The slashable pairs are those of flock_chain.consensus.evidence: two different NOTARIZE, FINALIZE or PROPOSE of
         one height and view, or a NULLIFY and a FINALIZE. The signer's whole stake starts to unbond and its key is
         tombstoned. What it loses is known when the unbonding ends: a twentieth, or three times the share of the weight
-        that was convicted within one delay before or after it, so the order of the evidence does not matter.
+        that was convicted less than one delay before or after it, so the order of the evidence does not matter. Coins
+        that never weighed count for nothing in that share: who buys them cannot make others' offences dearer.
 """
 
 import epochs
@@ -22,7 +23,6 @@ HALF_ORDER: constant(uint256) = 578960446186580977117854925043439539264187821395
 ONE: constant(uint256) = 10**18  # shares are fractions of it
 LEAST_SLASH: constant(uint256) = 20  # a twentieth
 REWARD: constant(uint256) = 20  # the reporter's part of what is slashed: a twentieth; reporting oneself must lose
-MAX_OFFENCES: constant(uint256) = 512  # in two delays; every one of them cost a validator's seat
 MAX_RESTARTS: constant(uint256) = 16
 
 struct Statement:
@@ -37,7 +37,7 @@ struct Statement:
 
 struct Offence:
     at: uint256  # chain time of the report
-    share: uint256  # of the weight of the set, in parts of ONE
+    shares: uint256  # of this one and of all before it: parts of ONE of the weight of their sets
 
 event Convicted:
     account: indexed(address)
@@ -54,7 +54,7 @@ genesis_hash: public(bytes32)
 restarts: DynArray[uint256, MAX_RESTARTS]  # the last height of the old rules of each
 restart_hashes: DynArray[bytes32, MAX_RESTARTS]
 offence_count: public(uint256)
-offences: HashMap[uint256, Offence]
+offences: HashMap[uint256, Offence]  # in the order of their times
 reporter_of: public(HashMap[address, address])
 is_settled: public(HashMap[address, bool])
 reward_of: public(HashMap[address, uint256])
@@ -130,13 +130,16 @@ def _convict(reporter: address, a: Statement, b: Statement, epoch: uint256):
     stake: uint256 = stakes.stake_of[signer]
     at_risk: uint256 = stake + stakes.unbonding_of[signer]
     assert at_risk > 0, "stake: the signer has no stake"
-    total: uint256 = 0
-    for row: uint256 in epochs.sets[current % epochs.RING]:
-        total += row >> 160
+    weight: uint256 = min(stakes.peak_weight_of[signer], at_risk)
+    assert weight > 0, "stake: the signer never had a seat"
     stakes.tombstoned_at[signer] = now
     stakes._start_unbonding(signer, stake)
-    self.offences[self.offence_count] = Offence(at=now, share=at_risk * ONE // total)
-    self.offence_count += 1
+    count: uint256 = self.offence_count
+    shares: uint256 = weight * ONE // epochs.total_weight_of[epoch]
+    if count > 0:
+        shares += self.offences[count - 1].shares
+    self.offences[count] = Offence(at=now, shares=shares)
+    self.offence_count = count + 1
     self.reporter_of[signer] = reporter
     log Convicted(account=signer, reporter=reporter, height=a.height)
 
@@ -145,19 +148,29 @@ def _convict(reporter: address, a: Statement, b: Statement, epoch: uint256):
 @internal
 def _convicted_share(at: uint256) -> uint256:
     """
-    @notice The share of the weight that was convicted within one delay before or after.
+    @notice The share of the weight that was convicted less than one delay before or after; complete a delay later.
     """
     delay: uint256 = stakes.unbonding_delay
-    share: uint256 = 0
-    for back: uint256 in range(MAX_OFFENCES):
-        if back >= self.offence_count:
+    return self._shares_until(at + delay - 1) - self._shares_until(at - min(at, delay))
+
+
+@view
+@internal
+def _shares_until(time: uint256) -> uint256:
+    """
+    @notice The shares of all offences up to a time, that time included, found by halving: however many there are.
+    """
+    low: uint256 = 0
+    high: uint256 = self.offence_count
+    for _: uint256 in range(256):
+        if low == high:
             break
-        offence: Offence = self.offences[self.offence_count - 1 - back]
-        if offence.at + delay < at:
-            break
-        if offence.at <= at + delay:
-            share += offence.share
-    return share
+        middle: uint256 = (low + high) // 2
+        if self.offences[middle].at <= time:
+            low = middle + 1
+        else:
+            high = middle
+    return self.offences[low - 1].shares if low > 0 else 0
 
 
 @internal

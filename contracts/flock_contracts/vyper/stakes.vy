@@ -50,6 +50,7 @@ is_candidate: public(HashMap[address, bool])
 stake_of: public(HashMap[address, uint256])
 allowance_of: public(HashMap[address, uint256])  # the most weight that genesis or an admission grants
 weight_of: public(HashMap[address, uint256])  # in the latest snapshot, which serves the next epoch
+peak_weight_of: public(HashMap[address, uint256])  # the most that it ever weighed in a set; 0: never had a seat
 vrf_key: public(HashMap[address, bytes32])
 unbonding_of: public(HashMap[address, uint256])
 requested_at: public(HashMap[address, uint256])  # chain time of the last `unbond`
