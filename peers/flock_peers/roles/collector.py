@@ -1,9 +1,11 @@
-"""What tasks that have ended still owe this account: rewards that it never claimed, and its bonds. Knows no contents.
+"""Fetches what tasks that have ended owe this account: rewards that it never claimed, and bonds. Knows no contents.
 
-A participant claims while it runs; this is for what a peer finds when it was away at the end.
+A participant claims while it runs; this is for what a peer finds when it was away at the end. Which tasks, and whether
+a bond is wanted, is decided by whoever hands the errands over.
 """
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from flock_chain.crypto import Account
@@ -15,55 +17,59 @@ log = logging.getLogger(__name__)
 LOOKS_AT_ONCE = 32  # views in one step: a task may have had 100,000 rounds
 
 
-@dataclass
-class _Ended:
-    rounds: int  # of the task
-    claimed_until: int = 1  # all rounds below are claimed, or give nothing
+@dataclass(frozen=True)
+class Errand:
+    """A task that has ended after so many rounds, and what to fetch from it: what is due, and the bond if wanted."""
+
+    task: int
+    rounds: int
+    with_bond: bool = False
 
 
 class Collector:
-    """`step` every now and then. Bonds are taken back only when `wants_bonds`: the next task needs them."""
+    """`step` every now and then, with all errands that are left. Remembers only how far it has looked."""
 
     def __init__(self, account: Account, views: Views, sender: Sender) -> None:
         self._account, self._views, self._sender = account, views, sender
-        self._tasks: dict[int, _Ended] = {}
-        self.wants_bonds = False
+        self._claimed_until: dict[int, int] = {}  # task -> all rounds below are claimed, or give nothing
 
-    def add(self, task: int, rounds: int) -> None:
-        """A task that has ended after so many rounds."""
-        self._tasks.setdefault(task, _Ended(rounds))
-
-    async def step(self) -> None:
-        looks = LOOKS_AT_ONCE
-        for task in sorted(self._tasks):
-            looks = await self._collect(task, looks)
+    async def step(self, errands: Collection[Errand]) -> frozenset[int]:
+        """Goes on with these, and touches no other task; in which of them nothing of this account is left."""
+        looks, done = LOOKS_AT_ONCE, set()
+        for errand in sorted(errands, key=lambda errand: errand.task):
             if looks <= 0:
-                return
+                break
+            looks, is_done = await self._collect(errand, looks)
+            if is_done:
+                done.add(errand.task)
+                self._claimed_until.pop(errand.task, None)
+        return frozenset(done)
 
-    async def _collect(self, task: int, looks: int) -> int:
-        """Forgets a task in which nothing of this account is left; how many views may follow in this step."""
-        bond: int = (await self._views.view("TaskBoard", "participant", task, self._account))["bond"]
-        leaver = await self._views.view("TaskBoard", "unbonding", task, self._account)
+    async def _collect(self, errand: Errand, looks: int) -> tuple[int, bool]:
+        """How many views may follow in this step, and whether nothing is left."""
+        bond: int = (await self._views.view("TaskBoard", "participant", errand.task, self._account))["bond"]
+        leaver = await self._views.view("TaskBoard", "unbonding", errand.task, self._account)
         looks -= 2
         if bond == 0 and leaver["amount"] == 0:
-            del self._tasks[task]
-            return looks
-        looks = await self._claim(task, self._tasks[task], looks)
-        if self._tasks[task].claimed_until > self._tasks[task].rounds and self.wants_bonds:
-            await self._take_back(task, bond, leaver["release_at"])
-        return looks
+            return looks, True
+        looks = await self._claim(errand, looks)
+        if errand.with_bond and self._claimed_until[errand.task] > errand.rounds:
+            await self._take_back(errand.task, bond, leaver["release_at"])
+        return looks, False
 
-    async def _claim(self, task: int, ended: _Ended, looks: int) -> int:
-        while ended.claimed_until <= ended.rounds and looks > 0:
-            label = f"claim {task}/{ended.claimed_until}"
+    async def _claim(self, errand: Errand, looks: int) -> int:
+        task, number = errand.task, self._claimed_until.get(errand.task, 1)
+        while number <= errand.rounds and looks > 0:
+            label = f"claim {task}/{number}"
             if self._sender.is_pending(label):  # asked first: the view may be older
                 break
             looks -= 1
-            if await self._views.view("TaskBoard", "claimable", task, ended.claimed_until, self._account) > 0:
-                log.info("task %d: claiming round %d, settled while this peer was away", task, ended.claimed_until)
-                await self._sender.call(label, "TaskBoard", "claim", task, ended.claimed_until)
+            if await self._views.view("TaskBoard", "claimable", task, number, self._account) > 0:
+                log.info("task %d: claiming round %d, settled while this peer was away", task, number)
+                await self._sender.call(label, "TaskBoard", "claim", task, number)
                 break
-            ended.claimed_until += 1
+            number += 1
+        self._claimed_until[task] = number
         return looks
 
     async def _take_back(self, task: int, bond: int, release_at: int) -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import trio
@@ -15,7 +15,7 @@ import trio
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Misuse
 from flock_peers.roles.board import Phase
-from flock_peers.roles.collector import Collector
+from flock_peers.roles.collector import Collector, Errand
 from flock_peers.roles.participant import Heads, Participant
 from flock_peers.roles.sender import CALL_GAS, Sender
 
@@ -73,6 +73,7 @@ class TaskLoop:
         self._aside: dict[int, float] = {}  # task -> when it may be tried again
         self._failures: Counter[int] = Counter()  # by task
         self._ended: set[int] = set()
+        self._errands: dict[int, Errand] = {}  # in ended tasks, until nothing of this account is left there
         self._collector = Collector(ways.account, ways.ledger, ways.sender)
         self._said: dict[str, str] = {}
         self._bonds_early = True
@@ -88,7 +89,6 @@ class TaskLoop:
                 self._scope, self._over = trio.CancelScope(), trio.Event()
                 nursery.start_soon(self._take_part, self.participant, self._scope, self._over)
                 await self._wait_until_settled(self.participant, self._over)
-                self._collector.wants_bonds = False  # until another task is there to be joined
 
     def _say(self, subject: str, text: str) -> None:
         """One line for each change."""
@@ -163,7 +163,8 @@ class TaskLoop:
         while True:
             await trio.sleep(COLLECT_SECONDS)
             try:
-                await self._collector.step()
+                for task in await self._collector.step(tuple(self._errands.values())):
+                    del self._errands[task]
             except FlockError as error:
                 log.info("what ended tasks owe cannot be had now: %s", error)
 
@@ -185,10 +186,10 @@ class TaskLoop:
     async def _choose(self) -> Choice | None:
         """Where this account is bonded already; else the richest task that it can pay the bond of."""
         candidates = await self._candidates()
-        self._collector.wants_bonds = bool(candidates)
         if not candidates:
             self._say("tasks", "no open task to join yet; waiting for one")
             return None
+        self._want_bonds_back()
         self._said.pop("tasks", None)
         balance = await self._ways.ledger.balance(self._ways.account)
         wanted: Choice | None = None
@@ -226,11 +227,15 @@ class TaskLoop:
 
     def _forget(self, task: int, rounds: int, is_bonded: bool) -> None:
         self._ended.add(task)
-        self._collector.add(task, rounds)  # also for what is unbonding already
+        self._errands[task] = Errand(task, rounds)  # also for what is unbonding already
         self._aside.pop(task, None)
         self._said.pop(f"task {task}", None)
         if is_bonded:
             log.info("task %d has ended with a bond of this account in it", task)
+
+    def _want_bonds_back(self) -> None:
+        """Of all tasks that have ended by now, as another is there; one that ends later keeps its until the next."""
+        self._errands = {task: replace(errand, with_bond=True) for task, errand in self._errands.items()}
 
     def _bond_for(self, task: int, row: Mapping[str, Any]) -> int | None:
         """None where this peer does not bond, with a word why."""
