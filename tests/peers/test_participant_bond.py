@@ -1,0 +1,186 @@
+"""The bond of one part in one task: when it is paid, filled up and taken back."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from participant_support import ME, TASK, Stage, contents, play
+
+from flock_chain.errors import FlockError, InvalidContent, Unavailable
+from flock_peers.roles.board import Phase
+from flock_peers.roles.membership import MAX_BONDINGS
+from flock_peers.roles.task_loop import find_flock_error
+
+
+def test_the_bond_is_paid_while_the_trainer_is_still_opening(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: "join_task" in stage.sender.sent)
+        assert stage.opened_at is None
+        await stage.until(lambda: stage.opened_at is not None)
+        assert stage.bonded_before and stage.sender.sent.count("join_task") == 1
+
+    play(stage, test)
+
+
+def test_after_a_trainer_that_failed_the_next_one_is_open_before_the_bond_is_paid(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, bonds_early=False)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.opened_at is not None)
+        await stage.until(lambda: "join_task" in stage.sender.sent)
+        assert not stage.bonded_before
+
+    play(stage, test)
+    failing = Stage(tmp_path, bonds_early=False)
+    failing.trainer_error = InvalidContent("layout: peft makes another one")
+
+    async def never_bonded() -> None:
+        await failing.until(lambda: failing.is_over)
+        assert isinstance(find_flock_error(failing.error or KeyError()), InvalidContent) and not failing.sender.sent
+
+    play(failing, never_bonded)
+
+
+def test_a_document_that_is_no_task_on_this_base_is_refused_before_the_bond_is_paid(tmp_path: Path) -> None:
+    document, _ = contents()
+    stage = Stage(tmp_path, document=document.replace(b"config.json", b"konfig.json"))
+
+    async def test() -> None:
+        await stage.until(lambda: stage.is_over)
+        assert stage.error is not None and isinstance(find_flock_error(stage.error), FlockError)
+        assert not stage.sender.sent and stage.opened_at is None
+
+    play(stage, test)
+
+
+def test_a_trainer_that_fails_for_good_makes_the_account_leave_and_the_part_end_without_an_error(
+    tmp_path: Path,
+) -> None:
+    stage = Stage(tmp_path)
+    stage.trainer_error = InvalidContent("layout: peft makes another one")
+
+    async def test() -> None:
+        await stage.until(lambda: stage.is_over)
+        assert stage.error is None and stage.part.is_leaving
+        assert stage.sender.sent == ["join_task", "leave_task"]
+
+    play(stage, test)
+
+
+def test_who_may_not_leave_yet_asks_once_and_then_once_a_round_until_it_is_free(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.trainer_error = InvalidContent("no")
+
+    async def test() -> None:
+        await stage.until(lambda: "join_task" in stage.sender.sent)
+        stage.board.phase = Phase.COMMIT
+        await stage.until(lambda: "leave_task" in stage.sender.sent)
+        await trio.sleep(20)
+        assert stage.sender.sent.count("leave_task") == 1
+        stage.board.round, stage.board.phase = 2, Phase.TALLY
+        await trio.sleep(5)
+        assert stage.sender.sent.count("leave_task") == 2 and not stage.is_over
+        stage.board.round, stage.board.phase = 3, Phase.WAITING
+        await stage.until(lambda: stage.is_over)
+
+    play(stage, test)
+
+
+def test_who_was_slashed_below_the_minimum_is_told_why_it_is_drawn_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
+        assert "below the task's minimum" not in caplog.text
+        stage.board.rows[0]["bond"], stage.board.round = 900, 2
+        await stage.until(lambda: stage.part.view is not None and stage.part.view.round == 2)
+        await trio.sleep(10)
+        assert caplog.text.count("bond of 900 wei is below the task's minimum of 1000") == 1
+        assert stage.sender.sent == ["join_task"], "what a verdict cost is not paid again unasked"
+
+    play(stage, test)
+
+
+def test_what_a_missed_reveal_cost_is_paid_again_or_it_would_be_drawn_no_more(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
+        stage.board.rows[0]["bond"], stage.board.round = 990, 2
+        await stage.until(lambda: len(stage.sender.sent) == 2)
+        assert stage.sender.calls[-1] == ("join_task", TASK, b"d", 10)
+        stage.board.rows[0]["bond"] = 1_000
+        stage.board.round = 3
+        await stage.until(lambda: stage.part.view is not None and stage.part.view.round == 3)
+        await trio.sleep(10)
+        assert len(stage.sender.sent) == 2
+
+    play(stage, test)
+
+
+def test_who_was_evicted_ends_its_part_once_all_is_claimed(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
+        stage.board.rows, stage.board.round, stage.board.due = [], 2, 7
+        await stage.until(lambda: "claim" in stage.sender.sent)
+        assert not stage.is_over
+        stage.board.due = 0
+        await stage.until(lambda: stage.is_over)
+        assert stage.error is None
+
+    play(stage, test)
+
+
+def test_a_leave_that_was_asked_for_before_a_restart_is_carried_through(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.board.rows = [{"account": ME, "leaving_at": 9, "bond": 1_000, "domain": b"d"}]
+    stage.board.phase = Phase.WAITING
+
+    async def test() -> None:
+        await stage.until(lambda: stage.is_over)
+        assert stage.sender.sent == ["leave_task"] and stage.error is None
+
+    play(stage, test)
+
+
+def test_a_task_that_ends_before_the_bond_was_taken_is_over(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.sender.takes_bonds = False
+
+    async def test() -> None:
+        await stage.until(lambda: bool(stage.sender.sent))
+        stage.board.phase = Phase.ENDED
+        await stage.until(lambda: stage.is_over)
+        assert stage.error is None
+
+    play(stage, test)
+
+
+def test_a_bond_that_is_never_taken_is_not_paid_for_for_ever(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.sender.takes_bonds = False
+
+    async def test() -> None:
+        await stage.until(lambda: stage.is_over)
+        assert isinstance(find_flock_error(stage.error or KeyError()), Unavailable)
+        assert stage.sender.sent == ["join_task"] * MAX_BONDINGS
+
+    play(stage, test)
+
+
+def test_a_bond_that_is_under_way_is_not_paid_twice(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.sender.takes_bonds, stage.sender.is_slow = False, True
+
+    async def test() -> None:
+        await stage.until(lambda: bool(stage.sender.sent))
+        await trio.sleep(30)
+        assert stage.sender.sent == ["join_task"]
+
+    play(stage, test)
