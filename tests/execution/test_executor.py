@@ -16,7 +16,7 @@ from execution_support import (
 )
 
 from flock_chain import ecvrf
-from flock_chain.errors import InvalidBlock, InvalidEncoding, InvalidRemote, Misuse
+from flock_chain.errors import InvalidBlock, InvalidEncoding, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution import records, schedule
 from flock_chain.execution.block_run import NotNow
 from flock_chain.execution.blocks import Block, Header, decode_block
@@ -43,6 +43,33 @@ def test_what_is_built_verifies_to_the_same_block_and_writes() -> None:
         chain.commit(verified)
     assert chain.executor.account(BOB.account).balance == 1_000 * 10**18 + 3 * 3
     assert chain.executor.account(ALICE.account).nonce == 6
+
+
+class Failing(MemoryStore):
+    """A store whose disk fails at one read."""
+
+    def __init__(self, store: MemoryStore, error: Exception) -> None:
+        super().__init__(store.rows)
+        self.error, self.reads, self.fails_at = error, 0, 1 << 30
+
+    def get(self, key: bytes) -> bytes | None:
+        self.reads += 1
+        if self.reads == self.fails_at:
+            raise self.error
+        return super().get(key)
+
+
+@pytest.mark.parametrize("error", [Unavailable("disk"), Misuse("disk"), OSError("disk")], ids=lambda error: type(error))
+def test_a_read_that_fails_stops_this_peer_and_makes_no_block_invalid(error: Exception) -> None:
+    chain = Chain()
+    block = chain.build(transfers(chain)).block
+    store = Failing(chain.store, error)
+    Executor(chain.genesis, store).verify(block.encoded)
+    reads = store.reads
+    for store.fails_at in range(1, reads + 1):
+        store.reads = 0
+        with pytest.raises(type(error), match="disk"):
+            Executor(chain.genesis, store).verify(block.encoded)
 
 
 def test_the_same_inputs_give_the_same_chain_on_two_peers() -> None:
@@ -94,7 +121,7 @@ def test_a_changed_header_field_is_refused_by_name(name: str) -> None:
     else:
         changed = value + 1 if isinstance(value, int) else bytes([value[0] ^ 1]) + value[1:]
     forged = Block(dataclasses.replace(block.header, **{name: changed}), block.transactions)
-    said = {"coinbase": "proposer", "height": "parent_hash or height", "parent_hash": "parent_hash"}.get(name, name)
+    said = {"coinbase": "proposer", "height": "not a child", "parent_hash": "parent_hash"}.get(name, name)
     with pytest.raises(InvalidBlock, match=said):
         chain.executor.verify(forged.encoded)
 

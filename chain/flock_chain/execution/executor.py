@@ -37,6 +37,10 @@ class CallReverted(FlockError):
         self.reason = reason
 
 
+class NotNext(InvalidBlock):
+    """A block of another height than the head's next; nothing is said about whether it was valid in its place."""
+
+
 @dataclass(frozen=True)
 class AccountView:
     nonce: int
@@ -171,8 +175,10 @@ class Executor:
         """
         block = decode_block(data, max_bytes=self.genesis.parameters.max_block_bytes)
         header, parent = block.header, self.head
-        if header.height != parent.height + 1 or header.parent_hash != parent.id:
-            raise InvalidBlock(f"block: parent_hash or height: not a child of the head at {parent.height}")
+        if header.height != parent.height + 1:
+            raise NotNext(f"block: height {header.height}: not a child of the head at {parent.height}")
+        if header.parent_hash != parent.id:
+            raise InvalidBlock(f"block: parent_hash: not a child of the head at {parent.height}")
         system = [raw for raw in block.transactions if raw[:1] == bytes((SYSTEM_TYPE,))]
         if not system:
             raise InvalidBlock("block: transactions: without the beacon's call")

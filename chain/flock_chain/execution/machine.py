@@ -22,7 +22,7 @@ from eth.vm.interrupt import EVMMissingData
 from eth.vm.message import Message
 from eth_utils import get_extended_debug_logger
 
-from flock_chain.errors import InvalidBlock
+from flock_chain.errors import FlockError, InvalidBlock
 from flock_chain.execution.account_database import AccountDatabase
 from flock_chain.execution.opcodes import FAST_OPCODES, compute_memory_gas
 from flock_chain.execution.state_cache import StateCache
@@ -32,7 +32,8 @@ from flock_chain.execution.transactions import Transaction
 SYSTEM: bytes = SYSTEM_ADDRESS
 MAX_REASON_BYTES = 256  # of a revert, kept for people; the contracts' are shorter
 # A fault of this peer's own store, never of a transaction: it must stop this peer, not shape a block.
-STORE_FAULTS = (EVMMissingData, DamagedNode, MemoryError, OSError)
+# FlockError: what a store, or the chain's rows in it, raises by the words of the project.
+STORE_FAULTS = (EVMMissingData, DamagedNode, FlockError, MemoryError, OSError)
 OPCODES: Mapping[int, Any] = {**CancunComputation.opcodes, **FAST_OPCODES}  # all of Cancun's
 _CREATE, _CREATE2 = 0xF0, 0xF5
 
@@ -218,9 +219,7 @@ def run_transaction(state: State, transaction: Transaction) -> Outcome:
     with _undone_on_error(state):
         try:
             computation = state.apply_transaction(transaction)
-        except STORE_FAULTS:
-            raise
-        except InvalidBlock:
+        except STORE_FAULTS:  # or InvalidBlock, by our own rules
             raise
         except Exception as error:  # whatever py-evm raises, the transaction cannot be included
             raise InvalidBlock(f"transaction: cannot be executed ({type(error).__name__}: {error})") from error

@@ -53,8 +53,15 @@ class ChainStore:
         self._is_open = True
 
     def get(self, key: bytes) -> bytes | None:
-        with self._env.begin() as transaction:
-            value: bytes | None = transaction.get(key)
+        try:
+            with self._env.begin() as transaction:
+                value: bytes | None = transaction.get(key)
+        except (lmdb.BadValsizeError, lmdb.BadTxnError, lmdb.BadDbiError) as error:
+            raise Misuse(f"chain store: {error}") from error
+        except (lmdb.Error, OSError) as error:
+            raise DiskTrouble(
+                f"{self._path}: the chain cannot be read ({error}); mend the disk or restore the home, and start again"
+            ) from error
         return value
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
