@@ -223,6 +223,19 @@ def test_an_agreed_restart_gives_the_next_height_to_who_is_left():
     assert chain.executor.view("Stake", "jailed_until", VALIDATORS[3].account) > 0
 
 
+def test_where_a_restarts_call_fails_every_peer_reads_the_set_that_the_state_still_has(monkeypatch: pytest.MonkeyPatch):
+    chain = new_chain()
+    chain.add()
+    halted, keep = chain.executor.head, tuple(sorted(key.account for key in VALIDATORS[:2]))
+    restart = Restart(chain.genesis.hash, halted.height, halted.id, keep)
+    chain.executor = Executor(chain.genesis, chain.store, restarts=(restart,))
+    monkeypatch.setattr(validators, "RESTART_GAS", 50_000)
+    built = chain.add()
+    assert calls(built) == ["on_restart"] and not built.receipts[1].status
+    started_anew = Executor(chain.genesis, chain.store, restarts=(restart,))
+    assert chain.executor.served() == started_anew.served()
+
+
 def test_a_restart_document_for_another_block_or_other_people_is_refused():
     chain = new_chain()
     chain.add()

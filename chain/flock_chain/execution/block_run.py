@@ -85,7 +85,8 @@ class BlockRun:
             if attendance:
                 raise InvalidBlock("block: attendance: the first block after a restart shows none")
             arguments = (bytes(restart.hash), [row.account for row in self._served.rows])
-            self._changes_set |= self.call_system("Stake", "on_restart", *arguments, gas=validators.RESTART_GAS)
+            self.call_system("Stake", "on_restart", *arguments, gas=validators.RESTART_GAS)
+            self._changes_set = True  # also where it failed: the document's set was for this block alone
         elif attendance:
             absent = rule(attendance, self._parent.height, self._served.before)
             self.call_system("Stake", "on_attendance", absent, attendance, gas=validators.ATTENDANCE_GAS)
