@@ -4,13 +4,13 @@ It says everything that a network starts with: chain id, parameters, accounts, v
 Pure: reading a file and building the state are others' work.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from flock_chain.bounded_json import loads
+from flock_chain import canonical_json
+from flock_chain.canonical_json import parse_hex
 from flock_chain.crypto import Account, Digest, keccak256
 from flock_chain.errors import InvalidEncoding
 from flock_chain.parameters import Parameters, parse_parameters
@@ -50,21 +50,11 @@ class Genesis:
             "validators": [[row.account.hex(), str(row.stake), row.vrf_key.hex()] for row in self.validators],
             "contracts": {name: digest.hex() for name, digest in self.contracts},
         }
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+        return canonical_json.encode(document)
 
     @property
     def hash(self) -> Digest:
         return keccak256(self.encode())
-
-
-def _bytes(text: object, length: int, what: str) -> bytes:
-    try:
-        value = bytes.fromhex(text) if isinstance(text, str) else b""
-    except ValueError:
-        value = b""
-    if len(value) != length:
-        raise InvalidEncoding(f"genesis: {what} is not {length} bytes in hex")
-    return value
 
 
 def _wei(text: object, what: str) -> int:
@@ -84,20 +74,14 @@ def _rows(document: Mapping[str, Any], key: str, width: int) -> list[list[Any]]:
 
 def decode_genesis(data: bytes) -> Genesis:
     """Parse the canonical form; raises InvalidEncoding for anything else."""
-    if len(data) > MAX_GENESIS_BYTES:
-        raise InvalidEncoding(f"genesis: larger than {MAX_GENESIS_BYTES} bytes")
-    try:
-        document = loads(data, depth=MAX_DEPTH)
-    except ValueError as error:
-        raise InvalidEncoding("genesis: not JSON") from error
+    document = canonical_json.decode(data, "genesis", max_bytes=MAX_GENESIS_BYTES, depth=MAX_DEPTH)
     number = document.get("format") if isinstance(document, dict) else None
     if isinstance(number, int) and not isinstance(number, bool) and number != _FORMAT:
         raise InvalidEncoding(f"genesis: a document of format {number}, this release reads format {_FORMAT}")
     if not isinstance(document, dict) or set(document) != _KEYS or number != _FORMAT:
         raise InvalidEncoding(f"genesis: not a genesis document of format {_FORMAT}")
     genesis = _parse(document)
-    if genesis.encode() != data:
-        raise InvalidEncoding("genesis: not the canonical form (order, spaces, duplicates)")
+    canonical_json.check_form(data, genesis.encode(), "genesis")
     return genesis
 
 
@@ -111,9 +95,13 @@ def _parse(document: dict[str, Any]) -> Genesis:
     contracts = document["contracts"]
     if not isinstance(document["parameters"], dict) or not isinstance(contracts, dict):
         raise InvalidEncoding("genesis: parameters and contracts must be objects")
-    accounts = [(Account(_bytes(a, 20, "account")), _wei(b, "balance")) for a, b in _rows(document, "accounts", 2)]
+    accounts = [
+        (Account(parse_hex(a, 20, "genesis: account")), _wei(b, "balance")) for a, b in _rows(document, "accounts", 2)
+    ]
     validators = [
-        GenesisValidator(Account(_bytes(a, 20, "validator")), _wei(s, "stake"), _bytes(k, 32, "vrf key"))
+        GenesisValidator(
+            Account(parse_hex(a, 20, "genesis: validator")), _wei(s, "stake"), parse_hex(k, 32, "genesis: vrf key")
+        )
         for a, s, k in _rows(document, "validators", 3)
     ]
     _check_sorted([account for account, _ in accounts], "accounts")
@@ -127,7 +115,10 @@ def _parse(document: dict[str, Any]) -> Genesis:
         parameters=parse_parameters(document["parameters"]),
         accounts=tuple(accounts),
         validators=tuple(validators),
-        contracts=tuple((name, Digest(_bytes(contracts[name], 32, name))) for name in sorted(contracts)),
+        contracts=tuple(
+            (name, Digest(parse_hex(digest, 32, f"genesis: contract {name!r:.40}")))
+            for name, digest in sorted(contracts.items())
+        ),
     )
 
 

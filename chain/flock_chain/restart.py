@@ -4,12 +4,11 @@ Canonical JSON, whose keccak pins it. From the block after `height` on, the kept
 votes are signed for the document's hash instead of the genesis hash, so that no older vote counts. Pure.
 """
 
-import json
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from flock_chain.bounded_json import loads
+from flock_chain import canonical_json
+from flock_chain.canonical_json import parse_hex
 from flock_chain.crypto import Account, Digest, keccak256
 from flock_chain.errors import InvalidEncoding
 
@@ -35,7 +34,7 @@ class Restart:
             "block": self.block_id.hex(),
             "keep": [account.hex() for account in self.keep],
         }
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+        return canonical_json.encode(document)
 
     @property
     def hash(self) -> Digest:
@@ -44,12 +43,7 @@ class Restart:
 
 def decode_restart(data: bytes) -> Restart:
     """Parse the canonical form; raises InvalidEncoding for anything else."""
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise InvalidEncoding(f"restart document: larger than {MAX_DOCUMENT_BYTES} bytes")
-    try:
-        document = loads(data, depth=2)
-    except ValueError as error:
-        raise InvalidEncoding("restart document: not JSON") from error
+    document = canonical_json.decode(data, "restart document", max_bytes=MAX_DOCUMENT_BYTES, depth=2)
     if not isinstance(document, dict) or set(document) != _KEYS or document["format"] != _FORMAT:
         raise InvalidEncoding(f"restart document: not of format {_FORMAT}")
     height, keep = document["height"], document["keep"]
@@ -57,20 +51,14 @@ def decode_restart(data: bytes) -> Restart:
         raise InvalidEncoding("restart document: no height")
     if not isinstance(keep, list) or not 0 < len(keep) <= MAX_KEPT:
         raise InvalidEncoding(f"restart document: keep is no list of 1 to {MAX_KEPT} accounts")
-    accounts = tuple(Account(_bytes(account, 20)) for account in keep)
-    restart = Restart(_bytes(document["genesis"], 32), height, _bytes(document["block"], 32), accounts)
+    accounts = tuple(Account(parse_hex(account, 20, "restart document: a kept account")) for account in keep)
+    restart = Restart(
+        parse_hex(document["genesis"], 32, "restart document: genesis"),
+        height,
+        parse_hex(document["block"], 32, "restart document: block"),
+        accounts,
+    )
     if any(a >= b for a, b in pairwise(accounts)):
         raise InvalidEncoding("restart document: the kept accounts must be sorted and unique")
-    if restart.encode() != data:
-        raise InvalidEncoding("restart document: not the canonical form (order, spaces, case)")
+    canonical_json.check_form(data, restart.encode(), "restart document")
     return restart
-
-
-def _bytes(text: Any, length: int) -> bytes:
-    try:
-        value = bytes.fromhex(text) if isinstance(text, str) else b""
-    except ValueError:
-        value = b""
-    if len(value) != length:
-        raise InvalidEncoding(f"restart document: {text!r} is not {length} bytes in hex")
-    return value

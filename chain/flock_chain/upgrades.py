@@ -5,13 +5,12 @@ keccak, which peers tell each other. It changes what the chain asks of blocks fr
 terms of a running round: those are in the contracts, which no schedule changes.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from flock_chain.bounded_json import loads
+from flock_chain import canonical_json
 from flock_chain.crypto import Digest, keccak256
 from flock_chain.errors import InvalidEncoding, Refused
 from flock_chain.parameters import Parameters, parse_parameters
@@ -42,7 +41,7 @@ class Schedule:
     def encode(self) -> bytes:
         steps = [{"epoch": row.epoch, "rules": row.rules, "changes": dict(row.changes)} for row in self.steps]
         document = {"format": _FORMAT, "genesis": self.genesis_hash.hex(), "steps": steps}
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+        return canonical_json.encode(document)
 
     @property
     def hash(self) -> Digest:
@@ -80,12 +79,7 @@ class Schedule:
 
 def decode_schedule(data: bytes, *, genesis_hash: bytes, genesis: Parameters) -> Schedule:
     """Parse the canonical form for this network; raises InvalidEncoding naming the check."""
-    if len(data) > MAX_SCHEDULE_BYTES:
-        raise InvalidEncoding(f"upgrade schedule: larger than {MAX_SCHEDULE_BYTES} bytes")
-    try:
-        document = loads(data, depth=_MAX_DEPTH)
-    except ValueError as error:
-        raise InvalidEncoding("upgrade schedule: not JSON") from error
+    document = canonical_json.decode(data, "upgrade schedule", max_bytes=MAX_SCHEDULE_BYTES, depth=_MAX_DEPTH)
     if not isinstance(document, dict) or set(document) != {"format", "genesis", "steps"}:
         raise InvalidEncoding("upgrade schedule: must name format, genesis and steps")
     if type(document["format"]) is not int or document["format"] != _FORMAT:
@@ -100,8 +94,7 @@ def decode_schedule(data: bytes, *, genesis_hash: bytes, genesis: Parameters) ->
         raise InvalidEncoding("upgrade schedule: epochs must ascend, and rules may not go back")
     if schedule.steps and schedule.steps[0].rules < genesis.rules:
         raise InvalidEncoding(f"upgrade schedule: rules {schedule.steps[0].rules} before those of genesis")
-    if schedule.encode() != data:
-        raise InvalidEncoding("upgrade schedule: not the canonical form (order, spaces, duplicates)")
+    canonical_json.check_form(data, schedule.encode(), "upgrade schedule")
     return schedule
 
 
