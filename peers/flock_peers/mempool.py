@@ -1,7 +1,7 @@
 """Transactions that wait for a block: by sender, in nonce order, bounded in every direction. Does no I/O.
 
 A transaction is executable where its nonce follows on from the final state and what waits before it. It may pass
-over three blocks that had room for it; then it is dropped, so that one bad transaction cannot keep a chain awake.
+over three blocks that had room for it, or wait for 64; then it is dropped, so that none keeps a chain awake for ever.
 Where the pool is full, what cannot be executed goes first, then the lowest tip. This peer's own stay.
 """
 
@@ -23,7 +23,7 @@ class Limits:
         128 << 10
     )  # twice the largest transaction, 30 calls of a role; filling the pool takes 128 accounts
     heights: int = 3  # that a transaction may pass over although the block had room
-    waiting_heights: int = 64  # that one with a gap before it may stay: its predecessor does not come any more
+    waiting_heights: int = 64  # that one with a gap before it, or that no block had room for, may stay: nothing comes
     bump_percent: int = 10  # more fee (or tip) to take another's place: nobody makes everybody gossip for free
 
 
@@ -33,7 +33,7 @@ class _Entry:
     arrived: int  # order
     accepted_at: float
     passed: int = 0  # heights that had room for it
-    waited: int = 0  # heights with a gap before it
+    waited: int = 0  # heights with a gap before it, or without room for it
 
 
 @dataclass
@@ -256,13 +256,12 @@ class Mempool:
         return accepted
 
     def _age(self, queue: _Queue, gas_left: int, bytes_left: int) -> None:
-        ready = list(queue.executable())
-        for entry in ready:
-            had_room = entry.transaction.gas <= gas_left and len(entry.transaction.raw) <= bytes_left
-            entry.passed += had_room
-        behind = {id(entry) for entry in ready}
+        ready = {id(entry) for entry in queue.executable()}
         for entry in list(queue.entries.values()):
-            if id(entry) not in behind:
+            has_room = entry.transaction.gas <= gas_left and len(entry.transaction.raw) <= bytes_left
+            if id(entry) in ready and has_room:
+                entry.passed += 1
+            else:
                 entry.waited += 1
             if entry.passed >= self._limits.heights or entry.waited >= self._limits.waiting_heights:
                 self._remove(queue, entry.transaction)

@@ -146,6 +146,16 @@ def test_a_block_without_room_does_not_count() -> None:
     assert take(pool) == [stuck]
 
 
+def test_what_no_block_has_room_for_does_not_keep_the_chain_awake_for_ever() -> None:
+    pool = make_pool(waiting_heights=5)
+    add(pool, make(ALICE, 0))
+    for _ in range(4):
+        pass_block(pool, gas_left=50_000)
+        assert pool.has_executable()
+    pass_block(pool, gas_left=50_000)
+    assert not pool.has_executable() and len(pool) == 0
+
+
 def test_what_waits_for_a_predecessor_that_never_comes_is_dropped() -> None:
     pool = make_pool(waiting_heights=5)
     add(pool, make(ALICE, 1))

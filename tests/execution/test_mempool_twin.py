@@ -161,8 +161,8 @@ class Twin:
         self.rows = [row for row in self.rows if row.transaction.nonce >= self.nonces[row.transaction.sender]]
         ready = [row for sender in self.order for row in self.executable(sender)]
         for row in self.rows:
-            if row in ready:
-                row.passed += row.transaction.gas <= gas_left
+            if row in ready and row.transaction.gas <= gas_left:
+                row.passed += 1
             else:
                 row.waited += 1
         self.rows = [r for r in self.rows if r.passed < LIMITS.heights and r.waited < LIMITS.waiting_heights]
