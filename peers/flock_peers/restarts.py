@@ -16,10 +16,10 @@ from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, Misuse, Refused
 from flock_chain.execution.executor import Executor
-from flock_chain.execution.validators import Served
 from flock_chain.genesis import Genesis
 from flock_chain.restart import MAX_RESTARTS, Restart, decode_restart
 from flock_peers.home import Home, write_private
+from flock_peers.ledger.served_sets import make_set
 from flock_peers.store.chain_store import ChainStore
 from flock_peers.store.record_log import open_record_log
 
@@ -64,11 +64,7 @@ def read_halt(home: Home, genesis: Genesis) -> Halt:
     with ChainStore(home.path / "chain", read_only=True) as store:
         executor = Executor(genesis, store, restarts=load_restarts(home))
         head = executor.head
-        return Halt(head.height, bytes(head.id), _make_set(executor.served()))
-
-
-def _make_set(served: Served) -> ValidatorSet:
-    return ValidatorSet(tuple((row.account, row.weight) for row in served.rows))
+        return Halt(head.height, bytes(head.id), make_set(executor.served().rows))
 
 
 def propose_restart(genesis: Genesis, halt: Halt, without: Sequence[Account]) -> Restart:

@@ -1,5 +1,6 @@
 """The ledger service: builds, checks, stores, syncs, and says when a block is wanted. Own clocks throughout."""
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from flock_chain.crypto import Key
 from flock_chain.errors import InvalidBlock, InvalidEncoding, Misuse, Refused, Unavailable
 from flock_chain.execution.blocks import Block
 from flock_chain.execution.executor import CallReverted
+from flock_chain.execution.schedule import ON_BLOCK_GAS
 from flock_chain.execution.transactions import sign_call
 from flock_chain.genesis import Genesis
 from flock_contracts import loader
@@ -206,6 +208,66 @@ def test_blocks_keep_their_distance(tmp_path: Path) -> None:
                 assert len(one._candidates._valid) == 0  # the interval is not over
                 bench.pass_time(0.2)
             assert len(one._candidates._valid) == 1
+
+    run(tmp_path, test)
+
+
+def test_a_head_that_moves_while_a_build_waits_for_its_time_ends_that_build(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        async with bench.open("one") as one, bench.open("two", SECOND) as two:
+            await bench.add_block(one, two)
+            two._pacing._committed_at = -float("inf")
+            other = await two.build(2, 2)
+
+            async def build() -> None:
+                with pytest.raises(Unavailable, match="block 2 cannot be built on the head at 2"):
+                    await one.build(2, 1)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(build)
+                await trio.testing.wait_all_tasks_blocked()
+                await one.commit(other, b"certificate")
+                bench.pass_time(0.2)
+
+    run(tmp_path, test)
+
+
+def test_a_block_checked_while_another_of_its_height_becomes_final_is_not_called_invalid(
+    tmp_path: Path,
+) -> None:
+    async def test(bench: Bench) -> None:
+        async with bench.open("one") as one, bench.open("two", SECOND) as two:
+            first, other = await one.build(1, 1), await two.build(1, 2)
+            verdicts: list[BlockVerdict] = []
+
+            async def check() -> None:
+                verdicts.append(await one.check(other))
+
+            gate = threading.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one._evm.run, gate.wait)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(one.commit, first, b"certificate")
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(check)
+                await trio.testing.wait_all_tasks_blocked()
+                gate.set()
+            assert verdicts == [BlockVerdict.LATER] and one.height() == 1
+
+    run(tmp_path, test)
+
+
+def test_a_transaction_that_asks_for_more_gas_than_any_block_has_left_is_refused(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        async with bench.open("one") as one:
+            limit = one.parameters.block_gas_limit
+            whole = sign_call(ALICE, chain_id=CHAIN_ID, nonce=0, to=BOB.account, gas=limit, fee=10)
+            with pytest.raises(Refused, match="gas"):
+                await one.submit(whole)
+            fits = sign_call(ALICE, chain_id=CHAIN_ID, nonce=0, to=BOB.account, gas=limit - ON_BLOCK_GAS, fee=10)
+            digest = await one.submit(fits)
+            await bench.add_block(one)
+            assert await one.receipt(digest) is not None
 
     run(tmp_path, test)
 

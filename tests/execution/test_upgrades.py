@@ -101,7 +101,7 @@ def test_a_ledger_follows_its_schedule_in_what_it_builds_and_takes(tmp_path: Pat
             while ledger.epoch == 0:
                 now[0] += 1
                 await ledger.commit(await ledger.build(ledger.height() + 1, 1), b"certificate")
-            assert ledger.parameters.block_interval == 400 and ledger.mempool._max_gas == 20_000_000
+            assert ledger.parameters.block_interval == 400 and ledger.mempool._max_gas == 19_500_000
             await ledger.commit(await ledger.build(ledger.height() + 1, 1), b"certificate")
             assert ledger.block(ledger.height()).header.gas_limit == 20_000_000
 

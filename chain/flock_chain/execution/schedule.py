@@ -66,6 +66,11 @@ def compute_poke_floor(block_gas_limit: int) -> int:
     return min(POKE_GAS_MIN, block_gas_limit // 2)
 
 
+def compute_transaction_gas(block_gas_limit: int) -> int:
+    """The most that a transaction may ask for, so that a block with nothing but the beacon's call has room for it."""
+    return block_gas_limit - ON_BLOCK_GAS
+
+
 def compute_certificate_commitment(parent_id: bytes, validators: Sequence[Validator]) -> Digest:
     """What every finalize certificate of the parent says: its id, and the set and weights that it is counted by.
 

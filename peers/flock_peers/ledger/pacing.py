@@ -1,0 +1,89 @@
+"""When this peer's next block is wanted: what the final state asks for, what waits, and how long ago the last one was.
+
+Knows no transaction and no consensus; `demand` holds the rule itself.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from flock_chain.execution.block_run import Candidate
+from flock_chain.execution.blocks import Header
+from flock_chain.execution.executor import Executor
+from flock_chain.execution.transactions import SYSTEM_TYPE, decode_system_transaction
+from flock_chain.parameters import Parameters
+from flock_contracts.addresses import BOARD
+from flock_peers.ledger.demand import NOTHING_DUE, Moment, compute_delay, estimate_chain_time
+from flock_peers.ledger.evm_thread import EvmThread
+
+
+class Pacing:
+    def __init__(self, executor: Executor, evm: EvmThread, parameters: Parameters) -> None:
+        self._executor, self._evm = executor, evm
+        self.parameters = parameters  # of the next height
+        self._moment: Moment | None = None  # of the head
+        self._failed_pokes = 0
+        self._committed_at = -float("inf")  # by trio's clock
+        self._arrived = trio.Event()
+
+    # ---- what happens
+    def on_commit(self, candidate: Candidate) -> float:
+        """A block is final; returns when, by trio's clock."""
+        pokes = [row for row, raw in zip(candidate.receipts, candidate.block.transactions) if _is_poke(raw)]
+        self._failed_pokes = self._failed_pokes + 1 if pokes and not any(row.status for row in pokes) else 0
+        self._moment = None
+        self._committed_at = trio.current_time()
+        return self._committed_at
+
+    def on_arrival(self) -> None:
+        """Something waits for a block."""
+        self._arrived.set()
+
+    # ---- what follows
+    async def wait_interval(self) -> None:
+        """Until the next block may follow the last one."""
+        await trio.sleep(max(0.0, self._interval() - self._waited()))
+
+    async def chain_time(self, now: float) -> float:
+        return estimate_chain_time(await self._get_moment(), now, self.parameters.chain_time_gap)
+
+    async def work(self, now: float, has_executable: Callable[[], bool]) -> float:
+        """Seconds until a block is wanted; 0 for now. The heartbeat makes it finite always."""
+        self._arrived = trio.Event()
+        moment = await self._get_moment()
+        return compute_delay(moment, self.parameters, now=now, waited=self._waited(), has_executable=has_executable())
+
+    async def wait_work(self) -> None:
+        """Returns once something has arrived since `work` was last asked."""
+        await self._arrived.wait()
+
+    def _interval(self) -> float:
+        return self.parameters.block_interval / 1_000
+
+    def _waited(self) -> float:
+        """Since the last block was stored; many intervals after a start."""
+        return min(trio.current_time() - self._committed_at, self._interval() * 1_000)
+
+    async def _get_moment(self) -> Moment:
+        """Read once a head."""
+        if self._moment is not None:
+            return self._moment
+        head, chain_time, wakeup = await self._evm.run(self._read)
+        moment = Moment(head.timestamp, chain_time, wakeup, self._failed_pokes)
+        if head == self._executor.head:
+            self._moment = moment
+        return moment
+
+    def _read(self) -> tuple[Header, int, int]:
+        """The head, chain time as of it, and when the board wants a block."""
+        head = self._executor.head
+        chain_time = self._executor.view("Beacon", "chain_time")
+        wakeup: object = NOTHING_DUE
+        if "TaskBoard" in self._executor.contracts:
+            wakeup = self._executor.view("TaskBoard", "wakeup")
+        assert isinstance(chain_time, int) and isinstance(wakeup, int)
+        return head, chain_time, wakeup
+
+
+def _is_poke(raw: bytes) -> bool:
+    return raw[:1] == bytes((SYSTEM_TYPE,)) and decode_system_transaction(raw).to == BOARD
