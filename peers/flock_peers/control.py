@@ -27,6 +27,15 @@ REQUEST_SECONDS = 30.0  # a view on a busy machine; longer work answers at once 
 Method = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 
+def encode_request(method: str, params: Mapping[str, Any]) -> bytes:
+    return json.dumps({"version": CONTROL_VERSION, "method": method, "params": params}).encode() + b"\n"
+
+
+def encode_answer(answer: Mapping[str, Any]) -> bytes:
+    """`answer`: a `result`, or an `error` in words."""
+    return json.dumps(answer).encode() + b"\n"
+
+
 async def serve_control(path: Path, methods: Mapping[str, Method], task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
     """Serve until cancelled. Whoever holds the home's lock owns the socket, so a leftover one is removed."""
     path.unlink(missing_ok=True)
@@ -49,7 +58,7 @@ def _handler(methods: Mapping[str, Method]) -> Callable[[trio.SocketStream], Awa
         try:
             with trio.move_on_after(REQUEST_SECONDS):
                 answer = await _answer(methods, loads(await _read_line(stream), depth=MAX_DEPTH))
-                await stream.send_all(json.dumps(answer).encode() + b"\n")
+                await stream.send_all(encode_answer(answer))
         except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
             log.debug("control: %s", error)
         except Exception:
@@ -99,9 +108,7 @@ def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, *
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(timeout)
             client.connect(str(path))
-            client.sendall(
-                json.dumps({"version": CONTROL_VERSION, "method": method, "params": params}).encode() + b"\n"
-            )
+            client.sendall(encode_request(method, params))
             with client.makefile("rb") as reader:
                 answer = json.loads(reader.readline(MAX_LINE_BYTES))
     except (OSError, ValueError) as error:

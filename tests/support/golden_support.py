@@ -6,9 +6,12 @@ Write them anew only together with a new version number of the format: what is c
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from golden_owner_support import owner
+from golden_sample_support import Sample
 
 from flock_chain import codec, ecvrf
 from flock_chain.aggregation import Format, Layout, encode_delta, encode_global, from_floats, parse_delta, quantise
@@ -64,14 +67,6 @@ BLOCK_ID, HASH, CHAIN_ID = bytes(range(32)), bytes(range(32, 64)), 771_000
 DOMAIN = ChainDomain(CHAIN_ID, HASH)
 RESTART = Restart(HASH, 9, BLOCK_ID, tuple(sorted(key.account for key in KEYS[:2])))
 VALIDATORS = ValidatorSet(tuple((key.account, 32 * 10**18) for key in KEYS))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """`again`: decodes the bytes and encodes what it found; None where a hash or a struct has nothing to decode."""
-
-    data: bytes
-    again: Callable[[bytes], bytes] | None = None
 
 
 def _vote(kind: Kind, key: Key = KEYS[0], block: bytes = BLOCK_ID, parent_view: int = 0):
@@ -318,6 +313,7 @@ GROUPS: dict[str, Callable[[], dict[str, Sample]]] = {
     "documents": documents,
     "network": network,
     "disk": disk,
+    "owner": owner,
 }
 
 
