@@ -74,6 +74,49 @@ def test_used_nonces_far_nonces_and_senders_without_funds_are_refused() -> None:
     assert len(pool) == 0
 
 
+def test_what_exactly_meets_a_limit_is_accepted() -> None:
+    pool = make_pool()
+    add(pool, make(ALICE, 0, gas=30_000_000), make(ALICE, 63), make(BOB, 0, fee=1))
+    size = 32 << 10
+    exact = next(row for row in (make(CAROL, 0, data=bytes(size - n), gas=30_000_000) for n in range(150)) if
+                 len(row.raw) == size)  # fmt: skip
+    add(pool, exact, balance=exact.gas * exact.max_fee_per_gas)
+    assert len(pool) == 4
+
+
+def test_what_is_replaced_counts_no_more_against_its_senders_limits() -> None:
+    big = {"data": bytes(31 << 10), "gas": 2_000_000}
+    pool = make_pool(per_sender=4, sender_bytes=(31 << 12) + 1_000)
+    rows = [make(ALICE, nonce, fee=10, **big) for nonce in range(4)]  # type: ignore[arg-type]
+    add(pool, *rows)
+    dearer = make(ALICE, 2, fee=11, **big)  # type: ignore[arg-type]
+    cost = 2_000_000 * (10 * 3 + 11)
+    with pytest.raises(Refused, match="the sender has"):
+        add(pool, dearer, balance=cost - 1)
+    add(pool, dearer, balance=cost)
+    assert take(pool) == [*rows[:2], dearer, rows[3]]
+
+
+def test_what_was_used_meanwhile_is_no_cost_any_more() -> None:
+    pool = make_pool()
+    add(pool, make(ALICE, 0))
+    add(pool, make(ALICE, 1), nonce=1, balance=1_000_000)  # the first is final; its block is on the way here
+    assert take(pool) == [pool.get_known(make(ALICE, 1).raw)]
+
+
+def test_a_block_without_room_in_bytes_does_not_count_as_passing_over() -> None:
+    pool = make_pool()
+    large = make(ALICE, 0, data=bytes(5_000), gas=200_000)
+    add(pool, large)
+    for _ in range(10):
+        pool.on_block(set(), {}, gas_left=30_000_000, bytes_left=len(large.raw) - 1)
+    assert take(pool) == [large]
+    for _ in range(3):
+        assert len(pool) == 1
+        pool.on_block(set(), {}, gas_left=30_000_000, bytes_left=len(large.raw))
+    assert len(pool) == 0
+
+
 def test_a_sender_has_a_limit_of_its_own() -> None:
     pool = make_pool(per_sender=4)
     add(pool, *(make(ALICE, nonce) for nonce in range(4)))
