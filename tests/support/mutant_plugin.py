@@ -1,8 +1,9 @@
 """A pytest plugin of benchmarks/contract_mutants.py: runs the contract tests on other artifacts, and says who failed.
 
 FLOCK_ARTIFACTS names a folder of artifacts that take the place of the committed ones, FLOCK_SOURCES the Vyper sources
-that they were made of (for the static checks), FLOCK_ORDER a JSON file with each test's rank, FLOCK_OUTCOME a file for
-the first failure and every duration. Knows nothing of mutants. Not loaded unless asked for with `-p`.
+that they were made of (for the static checks), FLOCK_ORDER a JSON file with each test's rank, FLOCK_WORDS what a test
+file's name must hold one of, FLOCK_OUTCOME a file for the first failure and every duration. Knows nothing of mutants.
+Not loaded unless asked for with `-p`.
 """
 
 import json
@@ -38,8 +39,13 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
     order: dict[str, float] = {}
     if "FLOCK_ORDER" in os.environ:
         order = json.loads(Path(os.environ["FLOCK_ORDER"]).read_text("utf-8"))
-    items[:] = [item for item in items if COMMITTED not in item.nodeid]
+    words = [word for word in os.environ.get("FLOCK_WORDS", "").split(",") if word]
+    items[:] = [item for item in items if COMMITTED not in item.nodeid and _is_asked_for(item.nodeid, words)]
     items.sort(key=lambda item: order.get(item.nodeid, UNKNOWN_RANK))
+
+
+def _is_asked_for(test: str, words: list[str]) -> bool:
+    return not words or any(word in test.split("::")[0].rsplit("/", 1)[-1] for word in words)
 
 
 def pytest_runtest_logreport(report: Any) -> None:

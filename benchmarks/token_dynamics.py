@@ -1,0 +1,160 @@
+"""Token dynamics: 200 rounds, 50 participants of 64 tokens, 10 to 40 % of them malicious, by the paper's rule and ours.
+
+    python benchmarks/token_dynamics.py                      # the table, 20 seeds, on the board's model
+    python benchmarks/token_dynamics.py --contract --seeds 1 # the same step for step on the compiled contract, too
+    python benchmarks/token_dynamics.py --csv FILE --png FILE
+
+What honest agents see is drawn from benchmarks/detection.json (measured trainings, see detection.py); colluders poison,
+lie in their votes and accuse the others. No pot is paid unless `--pot`: as in the paper, tokens only change hands. The
+model is the one that a state machine proves equal to the contract; `--contract` plays both and compares each round.
+`--png` needs matplotlib (the extra `plots`).
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from economy_support import TOKEN, Economy, Measured  # noqa: E402
+
+from flock_chain.paper_rule import RULE_PAPER, RULE_PROPOSALS  # noqa: E402
+
+RULES = {"paper": RULE_PAPER, "ours": RULE_PROPOSALS}
+SHARES = (10, 20, 30, 40)  # per cent malicious
+# arXiv 2307.00543: rejected rounds of 200, and the end balances of honest and malicious participants.
+PAPER = {10: (4, 65.4, 51.1), 20: (7, 67.2, 51.1), 30: (28, 76.3, 35.2), 40: (49, 84.0, 38.2)}
+EVERY = 5  # rounds between two points of a curve
+
+
+def play(rule: str, poison: str, share: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    measured = Measured(options.detection, poison)
+    count = options.participants * share // 100
+    economy = Economy(
+        measured, rule=RULES[rule], malicious=count, seed=seed, rounds=options.rounds,
+        participants=options.participants, pot=options.pot, voters=options.voters, rule_slash=options.rule_slash,
+        contract=options.contract,
+    )  # fmt: skip
+    began = time.monotonic()
+    seen = economy.run()
+    honest, malicious = economy.wealths(False), economy.wealths(True)
+    return {
+        "rule": rule, "poison": poison, "percent": share, "seed": seed, "rounds": economy.model.number,
+        "seconds": round(time.monotonic() - began, 2),
+        "rejected_rounds": seen.rejected_rounds, "adopted_rounds": seen.adopted_rounds,
+        "honest_end": statistics.mean(honest), "honest_least": min(honest), "malicious_end": statistics.mean(malicious),
+        "honest_slashes": seen.honest_slashes, "honest_slashed": seen.honest_slashed / TOKEN,
+        "malicious_slashed": seen.malicious_slashed / TOKEN,
+        "malicious_left": economy.seated_malicious(), "last_malicious_seat": seen.last_malicious_seat,
+        "honest_verdicts": seen.honest_verdicts, "malicious_verdicts": seen.malicious_verdicts, "wealth": seen.wealth,
+    }  # fmt: skip
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of one column: means over the seeds; the least of all honest participants."""
+    first = rows[0]
+    found = {name: first[name] for name in ("rule", "poison", "percent")} | {"seeds": len(rows)}
+    for name in ("rejected_rounds", "adopted_rounds", "honest_end", "malicious_end", "honest_slashes",
+                 "honest_slashed", "malicious_slashed", "malicious_left", "last_malicious_seat"):  # fmt: skip
+        found[name] = round(statistics.mean(row[name] for row in rows), 2)
+    found["honest_least"] = round(min(row["honest_least"] for row in rows), 2)
+    found["seeds_with_honest_slashed"] = sum(row["honest_slashes"] > 0 for row in rows)
+    total = found["honest_slashed"] + found["malicious_slashed"]
+    found["honest_share_of_slashed"] = round(100 * found["honest_slashed"] / total, 1) if total else 0.0
+    return found
+
+
+def table(columns: list[dict[str, Any]]) -> str:
+    head = (
+        "rule   poison    bad%  rounds  rounds   honest  honest  malicious  slashes of  seeds with  of slashed  "
+        "malicious  last bad"
+    )
+    under = (
+        "                       rejected adopted  end     least   end        honest      such        honest %    "
+        "left       seat"
+    )
+    lines = [head, under]
+    for row in columns:
+        lines.append(
+            f"{row['rule']:6} {row['poison']:8} {row['percent']:5} {row['rejected_rounds']:8.1f} "
+            f"{row['adopted_rounds']:7.1f} {row['honest_end']:8.1f} {row['honest_least']:7.1f} "
+            f"{row['malicious_end']:8.1f} {row['honest_slashes']:11.1f} "
+            f"{row['seeds_with_honest_slashed']:5} of {row['seeds']:<3} {row['honest_share_of_slashed']:10.1f} "
+            f"{row['malicious_left']:10.1f} {row['last_malicious_seat']:9.1f}"
+        )
+    for share, (rejected, honest, malicious) in PAPER.items():
+        lines.append(f"{'2307.00543':15} {share:5} {rejected:8.1f} {'':7} {honest:8.1f} {'':7} {malicious:8.1f}")
+    return "\n".join(lines)
+
+
+def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean balances over the seeds, every few rounds."""
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["rule"], row["poison"], row["percent"]), []).append(row)
+    points = []
+    for (rule, poison, percent), members in groups.items():
+        length = min(len(row["wealth"]) for row in members)
+        for at in [*range(0, length, EVERY), *([length - 1] if (length - 1) % EVERY else [])]:
+            honest, malicious = (statistics.mean(row["wealth"][at][i] for row in members) for i in (1, 2))
+            points.append({
+                "rule": rule, "poison": poison, "percent": percent, "round": members[0]["wealth"][at][0],
+                "honest": round(honest, 3), "malicious": round(malicious, 3),
+            })  # fmt: skip
+    return points
+
+
+def write_csv(points: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(points[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(points)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rules", default="paper,ours", help="of paper, ours")
+    parser.add_argument(
+        "--poisons", default="boosted,matched", help="of boosted (4 x the norm), matched (honest norm)"
+    )
+    parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="per cent malicious")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--participants", type=int, default=50)
+    parser.add_argument("--voters", type=int, default=16)
+    parser.add_argument("--pot", type=int, default=0, help="tokens that a creator pays in (default 0: as in the paper)")
+    parser.add_argument("--rule-slash", type=int, default=1_000, help="bps that the paper's rule takes (default 1000)")
+    parser.add_argument("--detection", type=Path, default=ROOT / "benchmarks" / "detection.json")
+    parser.add_argument("--contract", action="store_true", help="on the compiled contract as well; slow")
+    parser.add_argument("--csv", type=Path, help="write the curves")
+    parser.add_argument("--png", type=Path, help="draw the curves")
+    parser.add_argument("--json", action="store_true", help="one object on standard output")
+    options = parser.parse_args()
+    columns, rows = [], []
+    for rule in options.rules.split(","):
+        for poison in options.poisons.split(","):
+            for share in map(int, options.shares.split(",")):
+                members = [play(rule, poison, share, seed, options) for seed in range(1, options.seeds + 1)]
+                rows += members
+                columns.append(summarise(members))
+                seconds = sum(row["seconds"] for row in members)
+                print(f"{rule} {poison} {share} %: {seconds:.1f} s", file=sys.stderr, flush=True)
+    points = curves(rows)
+    if options.csv:
+        write_csv(points, options.csv)
+    if options.png:
+        from token_curves import draw_curves
+
+        draw_curves(points, options.png)
+    print(json.dumps({"columns": columns, "paper": PAPER}) if options.json else table(columns))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
