@@ -120,9 +120,7 @@ def write_csv(points: list[dict[str, Any]], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rules", default="paper,ours", help="of paper, ours")
-    parser.add_argument(
-        "--poisons", default="boosted,matched", help="of boosted (4 x the norm), matched (honest norm)"
-    )
+    parser.add_argument("--poisons", default="boosted,matched", help="of boosted (4 x the norm), matched (honest norm)")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="per cent malicious")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=200)
