@@ -6,28 +6,13 @@ from pathlib import Path
 
 import trio
 from consensus_support import certify, real_key
-from driver_support import Cluster, on_mock_clock
+from driver_support import Cluster, heard_from, on_mock_clock, slashable_pairs
 
-from flock_chain.consensus.evidence import is_slashable
-from flock_chain.consensus.types import Kind, Proposal, Vote
-from flock_chain.consensus.wire import decode_message, encode_message
+from flock_chain.codec import decode, encode
+from flock_chain.consensus.types import Kind
+from flock_chain.consensus.wire import encode_message
 from flock_chain.crypto import Account
 from flock_peers.driver.journal import OLD_MEMORY_HEIGHTS
-
-
-def heard_from(cluster: Cluster, account: Account) -> list[Vote]:
-    """Every vote and proposal that this account has put on the wire."""
-    votes = []
-    for _, source, _, payload in cluster.wires.sent:
-        if source == account:
-            message, _ = decode_message(payload, source)
-            if isinstance(message, Vote | Proposal):
-                votes.append(message.vote if isinstance(message, Proposal) else message)
-    return votes
-
-
-def slashable_pairs(votes: list[Vote]) -> list[tuple[Vote, Vote]]:
-    return [(one, other) for one in votes for other in votes if is_slashable(one, other)]
 
 
 async def _decide(cluster: Cluster, count: int, name: str) -> None:
@@ -54,9 +39,8 @@ async def test_a_key_in_a_new_home_fetches_the_chain_before_it_signs_and_then_wa
         await cluster.until(lambda: lost.ledger.height() >= head, 30)
         await _decide(cluster, OLD_MEMORY_HEIGHTS + 4, "after")
         await trio.sleep(5)
-        fresh = [decode_message(row[3], row[1])[0] for row in cluster.wires.sent[sent:] if row[1] == lost.account]
-        assert min(m.height for m in fresh if isinstance(m, Vote | Proposal)) > head + 2
-        assert slashable_pairs(heard_from(cluster, lost.account)) == []
+        assert min(vote.height for vote in heard_from(cluster.wires, lost.account, since=sent)) > head + 2
+        assert slashable_pairs(heard_from(cluster.wires, lost.account)) == []
         nursery.cancel_scope.cancel()
 
 
@@ -84,9 +68,9 @@ async def test_a_home_from_an_old_copy_notices_its_own_later_votes_and_waits(tmp
         await cluster.until(lambda: peer.ledger.height() >= head, 30)
         await _decide(cluster, OLD_MEMORY_HEIGHTS + 4, "after")
         await trio.sleep(5)
-        fresh = [decode_message(row[3], row[1])[0] for row in cluster.wires.sent[sent:] if row[1] == peer.account]
-        assert min(m.height for m in fresh if isinstance(m, Vote | Proposal)) > head + OLD_MEMORY_HEIGHTS
-        assert slashable_pairs(heard_from(cluster, peer.account)) == []
+        fresh = heard_from(cluster.wires, peer.account, since=sent)
+        assert min(vote.height for vote in fresh) > head + OLD_MEMORY_HEIGHTS
+        assert slashable_pairs(heard_from(cluster.wires, peer.account)) == []
         nursery.cancel_scope.cancel()
 
 
@@ -105,7 +89,7 @@ async def test_an_ordinary_restart_far_behind_signs_at_once(tmp_path: Path) -> N
         cluster.submit(b"next")
         await cluster.until(lambda: max(cluster.heights()) > head, 30)
         await trio.sleep(2)
-        assert any(vote.height == head + 1 for vote in heard_from(cluster, cluster.peers[3].account))
+        assert any(vote.height == head + 1 for vote in heard_from(cluster.wires, cluster.peers[3].account))
         nursery.cancel_scope.cancel()
 
 
@@ -140,9 +124,9 @@ async def test_votes_of_a_running_copy_stop_the_signer_with_a_message(tmp_path: 
         await trio.sleep(1)
         assert not peer.driver.status.is_signing
         assert "stop the copy of this home" in peer.driver.status.not_signing
-        before = len(heard_from(cluster, peer.account))
+        before = len(heard_from(cluster.wires, peer.account))
         await _decide(cluster, 4, "after")  # three of four go on
-        assert len(heard_from(cluster, peer.account)) == before
+        assert len(heard_from(cluster.wires, peer.account)) == before
         assert peer.ledger.height() == max(cluster.heights())  # and it follows
         nursery.cancel_scope.cancel()
 
@@ -165,4 +149,26 @@ async def test_nobody_can_stop_a_signer_with_a_certificate_that_it_did_not_sign(
             cluster.wires.deliver(cluster.peers[0].account, peer.account, encode_message(certificate))
         await trio.sleep(1)
         assert peer.driver.status.is_signing and peer.driver.status.not_signing == ""
+        nursery.cancel_scope.cancel()
+
+
+@on_mock_clock
+async def test_one_validator_that_boasts_and_serves_nothing_does_not_delay_who_starts(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(tmp_path, nursery, 4)
+        cluster.start(1, 2, 3)
+        await trio.sleep(1)
+        liar = cluster.wires.ports[cluster.peers[3].account]
+
+        async def boast(_account: Account, payload: bytes) -> bytes:
+            if decode(payload) == ["head"]:
+                return encode([1, 1 << 40])
+            await trio.sleep_forever()
+            raise AssertionError
+
+        liar.answer = boast
+        cluster.start(0)
+        driver = cluster.peers[0].driver
+        assert driver is not None
+        assert await cluster.until(lambda: driver.status.is_signing, 60) < 2
         nursery.cancel_scope.cancel()

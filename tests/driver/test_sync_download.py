@@ -252,3 +252,28 @@ async def test_consensus_and_catching_up_make_each_block_final_once() -> None:
             await committer.commit(height, *CHAIN[height - 1])
             await trio.sleep(0.017)
     assert tuple(ledger.chain) == CHAIN
+
+
+@on_mock_clock
+async def test_who_is_further_than_the_three_that_are_asked_is_asked_in_the_end() -> None:
+    """Heads are of different moments; a run once waited for ever where somebody in reserve knew one block more."""
+    newcomer = Newcomer(*(Provider(CHAIN[:100]) for _ in range(MAX_PROVIDERS)), Provider(CHAIN))
+    with trio.fail_after(60):
+        await newcomer.catch_up()
+    assert newcomer.ledger.height() == BLOCKS
+
+
+@on_mock_clock
+async def test_a_boast_of_somebody_in_reserve_does_not_hold_a_run_up(caplog: pytest.LogCaptureFixture) -> None:
+    newcomer = Newcomer(*(Provider(CHAIN) for _ in range(MAX_PROVIDERS)), Boaster(CHAIN[:50]))
+    with trio.fail_after(60):
+        await newcomer.catch_up(BLOCKS + 1)
+    assert newcomer.ledger.height() == BLOCKS and "although it says that it has" in caplog.text
+
+
+@on_mock_clock
+async def test_a_boast_of_somebody_who_serves_everything_leaves_no_range_that_nobody_has() -> None:
+    newcomer = Newcomer(Boaster(CHAIN), Provider(CHAIN), *(Provider(CHAIN[:120]) for _ in range(3)))
+    with trio.fail_after(60):
+        await newcomer.catch_up(BLOCKS + 1)
+    assert newcomer.ledger.height() == BLOCKS

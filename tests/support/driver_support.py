@@ -11,8 +11,11 @@ import trio.testing
 from consensus_support import DOMAIN, real_key
 
 from flock_chain.codec import decode, encode
+from flock_chain.consensus.evidence import is_slashable
 from flock_chain.consensus.rules import CoreConfig
+from flock_chain.consensus.types import Proposal, Vote
 from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.consensus.wire import decode_message
 from flock_chain.crypto import Account, keccak256
 from flock_chain.errors import InvalidBlock, InvalidEncoding, Unavailable
 from flock_peers.driver.driver import Driver
@@ -248,6 +251,10 @@ class Cluster:
             TestPeer(index, self, FakeLedger(self.validators, **ledger)) for index in range(validators + listeners)
         ]
 
+    @staticmethod
+    def block_id(block: bytes) -> bytes:
+        return keccak256(block)
+
     def start(self, *indexes: int) -> None:
         for index in indexes or range(len(self.peers)):
             self.peers[index].start()
@@ -275,3 +282,18 @@ class Cluster:
         for peer in self.peers:
             mine = [block for block, _ in peer.ledger.chain]
             assert mine == [block for block, _ in longest[: len(mine)]]
+
+
+def heard_from(wires: Wires, account: Account, *, since: int = 0) -> list[Vote]:
+    """Every vote and proposal that this account has put on the wire, after so many messages of everybody."""
+    votes = []
+    for _, source, _, payload in wires.sent[since:]:
+        if source == account:
+            message, _ = decode_message(payload, source)
+            if isinstance(message, Vote | Proposal):
+                votes.append(message.vote if isinstance(message, Proposal) else message)
+    return votes
+
+
+def slashable_pairs(votes: list[Vote]) -> list[tuple[Vote, Vote]]:
+    return [(one, other) for one in votes for other in votes if is_slashable(one, other)]

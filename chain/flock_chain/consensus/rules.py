@@ -101,7 +101,7 @@ class Rules:
         )
 
     def use_signer(self, signer: Signer | None) -> None:
-        """For a listener that has become a validator, before the first height of a set that it is in."""
+        """For a listener that has become a validator; in the middle of a height what it signed before binds it too."""
         self._signer = signer
 
     @property

@@ -93,7 +93,7 @@ class Signer:
         if self._stopped:
             raise Refused(f"signer: {self._stopped}")
         record = SignRecord(kind, height, view, block_id, parent_view)
-        known = self._signed.get((kind, view)) == record
+        known = self.remembers(record)
         if not known:
             self._refuse_conflict(record)
             self.advance(height)
@@ -103,6 +103,10 @@ class Signer:
     def votes(self, height: int) -> list[Vote]:
         """Everything signed at `height`, signed again (the same bytes)."""
         return [self._vote(record) for record in self._signed.values() if record.height == height]
+
+    def remembers(self, record: SignRecord) -> bool:
+        """Whether it signed exactly this, at the height of its mark."""
+        return self._signed.get((record.kind, record.view)) == record
 
     def _refuse_conflict(self, record: SignRecord) -> None:
         if record.height < self._mark:
@@ -120,7 +124,7 @@ class Signer:
     def _replay(self, record: SignerRecord) -> None:
         if isinstance(record, MarkRecord):
             self.advance(record.height)
-        elif record.height >= self._mark and self._signed.get((record.kind, record.view)) != record:
+        elif record.height >= self._mark and not self.remembers(record):
             self._refuse_conflict(record)
             self.advance(record.height)
             self._signed[(record.kind, record.view)] = record

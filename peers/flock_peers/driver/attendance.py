@@ -1,10 +1,11 @@
-"""The votes that validators sent for the running height and the one before, for the next leader to show. Unverified."""
+"""The votes that validators sent for the running height and its neighbours, for the next leader to show. Unverified."""
 
 from flock_chain.consensus.types import Kind, Vote
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import Account
 
 KEPT_HEIGHTS = 2  # one vote of each validator in each: slow ones are still heard while the next block is made
+HEIGHTS_AHEAD = 1  # others vote for the next block while this peer stores the last
 
 
 class VoteBook:
@@ -15,7 +16,7 @@ class VoteBook:
 
     def note(self, vote: Vote, running: int, validators: ValidatorSet | None) -> None:
         """`running`: the height that is being decided, and its set."""
-        is_near = running - KEPT_HEIGHTS < vote.height <= running
+        is_near = running - KEPT_HEIGHTS < vote.height <= running + HEIGHTS_AHEAD
         if vote.kind != Kind.PROPOSE and is_near and validators is not None and vote.signer in validators:
             self._rows.setdefault(vote.height, {})[vote.signer] = vote
 

@@ -7,7 +7,6 @@ caller. Knows no certificate and no execution: whoever takes a block says whethe
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 
 import trio
 
@@ -68,15 +67,22 @@ class Download:
         heads = [head for head, _ in self._workers.values()] + list(self._reserve.values())
         return max((head.height for head in heads), default=0)
 
+    @property
+    def _missing(self) -> int:
+        """The lowest height that nobody has given yet."""
+        return next((slot.first for slot in self._slots if slot.rows is None), self._next)
+
     async def run(self, adopt: Adopt, on_idle: Callable[[], Awaitable[None]]) -> None:
         """Until the target is reached or nobody is left. `adopt` raises InvalidRemote for what its giver must answer
         for; `on_idle` is called before each wait."""
         async with trio.open_nursery() as self._nursery:
             self._hire()
-            while self._workers and (self._slots or self._next <= self.target):
+            while self._workers:
                 if self._slots and self._slots[0].rows is not None:
                     await self._take(self._slots[0], adopt)
                     continue
+                if self._missing > self.target:
+                    break  # also where a range is left of somebody who claimed more and was dismissed
                 changed = self._changed
                 await on_idle()
                 await changed.wait()
@@ -103,10 +109,22 @@ class Download:
     # ---- who is asked
 
     def _hire(self) -> None:
-        for account in list(islice(self._reserve, MAX_PROVIDERS - len(self._workers))):
+        """In order of preference, but first who has what is missing."""
+        order = sorted(self._reserve, key=lambda account: self._reserve[account].height < self._missing)
+        for account in order[: MAX_PROVIDERS - len(self._workers)]:
             scope = trio.CancelScope()
             self._workers[account] = self._reserve.pop(account), scope
             self._nursery.start_soon(self._work, account, scope)
+
+    def _gives_way(self, account: Account, head: Head) -> bool:
+        """Heads are of different moments: who has nothing that is missing makes room for who has, until needed."""
+        missing = self._missing
+        if head.height >= missing or all(other.height < missing for other in self._reserve.values()):
+            return False
+        del self._workers[account]
+        self._reserve[account] = head
+        self._hire()
+        return True
 
     def _dismiss(self, account: Account, blame: Blame, reason: str) -> None:
         """Out of this run; what it gave and nobody took yet is asked of others."""
@@ -128,6 +146,8 @@ class Download:
                 head = self._workers[account][0]
                 slot = self._choose(account, head, most)
                 if slot is None:
+                    if self._gives_way(account, head):
+                        return
                     with trio.move_on_after(HEDGE_SECONDS / 2):
                         await self._changed.wait()
                     continue

@@ -71,6 +71,7 @@ BATCH_INPUTS = 64  # inputs that share one fsync
 MAX_EVIDENCE = 256  # pairs kept for later slashing; one of an offender is enough
 INFINITE = float("inf")
 RETRY_SECONDS = 0.25  # a body that is nowhere, a block that is too early, a build that failed
+BODY_SECONDS = 0.3  # for an answer with a body; then another peer is asked beside
 STATUS_MS_PER_HEARTBEAT_SECOND = 1_250  # while heartbeats come nobody needs to be told where we are; greetings remain
 GREET_SECONDS = 0.5  # how soon a newly connected validator is told where we are
 
@@ -184,8 +185,8 @@ class Driver:
 
     def _takes_part(self) -> bool:
         """Whether blocks come to it by votes. A validator that waits asks for them: its messages may go to a copy."""
-        if self._level_height is None and self._journal.signer is not None:
-            return self._is_member()
+        if not self._core.height and self._level_height is None and self._journal.signer is not None:
+            return self._is_member()  # what it lacks is fetched while it asks how far the others are
         return self._is_member() and self._core.is_voting
 
     # ---------------------------------------------------------------- the loop
@@ -207,11 +208,15 @@ class Driver:
     async def _become_level(self) -> None:
         """A signer first learns how far the network is: it may not know what it signed there."""
         if self._journal.signer is not None and self._validators is not None and self._is_member():
-            before = self._ledger.height()
-            await Level(self._ledger, self._sync, self._follower, self._me).reach()
-            if self._ledger.height() > before:
-                await self._journal.caught_up(self._ledger.height())
+            await self._reach_level()
         self._level_height = self._ledger.height()
+
+    async def _reach_level(self, *, before_entering: bool = False) -> None:
+        before = self._ledger.height()
+        level = Level(self._ledger, self._sync, self._follower, self._me)
+        await level.reach(before_entering=before_entering)
+        if self._ledger.height() > before:
+            await self._journal.caught_up(self._ledger.height())
 
     async def _next_inputs(self) -> list[Input | Packet | Advanced]:
         """What has arrived, and the timers that are due; waits for the first of either."""
@@ -323,9 +328,16 @@ class Driver:
         """An epoch ahead: new logs do not sign at once, and the set may need this vote in its first height."""
         self._enlist = None
         self._journal.take_over(enlist(height - 1))
-        self._core.use_signer(self._journal.signer)
         self._own.use_signer(self._journal.signer)
+        self._level_height = None
+        self._start(self._enter_level)
         log.info("height %d: this peer is a validator now, or will be in the next epoch", height)
+
+    async def _enter_level(self) -> None:
+        """As at a start: this key may have signed elsewhere, in blocks that are still to come here."""
+        await self._reach_level(before_entering=True)
+        self._level_height = self._ledger.height()
+        self._core.use_signer(self._journal.signer)
 
     async def _wait_for_final(self, height: int) -> None:
         while self._ledger.height() < height:
@@ -431,6 +443,8 @@ class Driver:
             verdict = await self._ledger.check(body, proposer=effect.proposer)
             if verdict != BlockVerdict.LATER:
                 valid = verdict == BlockVerdict.VALID
+                if valid:  # its proposer could flush it out before the vote, and then nobody would have it
+                    self._bodies.pin(effect.height, effect.block_id, body)
                 await self._inputs.send(BlockChecked(effect.height, effect.block_id, valid))
                 return
             await trio.sleep(RETRY_SECONDS)
@@ -443,17 +457,38 @@ class Driver:
             self._journal.settle()
 
     async def _find_body(self, height: int, block_id: bytes, first: Account) -> bytes | None:
-        """Here, or from whoever has it, `first` asked first; None once the height is final anyway."""
+        """Here, or from whoever has it; None once the height is final anyway."""
         while self._is_open(height):
-            for account in [first, *(other for other in self._sync.peers() if other != first)]:
-                body = self._bodies.get(height, block_id)
-                if body is not None or not self._is_open(height):
-                    return body
-                if account != self._me:
-                    await self._ask_for_body(account, height, block_id)
+            body = self._bodies.get(height, block_id)
+            if body is not None:
+                return body
+            await self._ask_around(height, block_id, first)
             if self._bodies.get(height, block_id) is None:
                 await trio.sleep(RETRY_SECONDS)
         return None
+
+    async def _ask_around(self, height: int, block_id: bytes, first: Account) -> None:
+        """`first`, and while there is no answer the others: a silent leader must not hold up who lacks its block."""
+        async with trio.open_nursery() as nursery:
+
+            async def ask(account: Account, answered: trio.Event) -> None:
+                await self._ask_for_body(account, height, block_id)
+                answered.set()
+                if not self._lacks(height, block_id):
+                    nursery.cancel_scope.cancel()
+
+            for account in [first, *(other for other in self._sync.peers() if other != first)]:
+                if account != self._me and self._lacks(height, block_id):
+                    answered = trio.Event()
+                    nursery.start_soon(ask, account, answered)
+                    with trio.move_on_after(BODY_SECONDS):
+                        await answered.wait()
+            while nursery.child_tasks and self._lacks(height, block_id):
+                await trio.sleep(RETRY_SECONDS)
+            nursery.cancel_scope.cancel()
+
+    def _lacks(self, height: int, block_id: bytes) -> bool:
+        return self._is_open(height) and self._bodies.get(height, block_id) is None
 
     async def _ask_for_body(self, account: Account, height: int, block_id: bytes) -> None:
         try:

@@ -28,16 +28,19 @@ class Level:
         self._heard: set[Account] = set()  # who had nothing more when asked
         self._ahead: list[Account] = []
 
-    async def reach(self) -> None:
-        """Returns once a quorum of weight, this validator's included, knew no later block, or it is in no set."""
+    async def reach(self, *, before_entering: bool = False) -> None:
+        """Returns once a quorum of weight, this validator's included, knew no later block.
+
+        Who is in no set has nothing to wait for, unless it enters one soon (`before_entering`).
+        """
         said = trio.current_time()
-        while self._me in (validators := await self._ledger.validators()):
+        while self._me in (validators := await self._ledger.validators()) or before_entering:
             weight = self._weight(validators)
             if weight >= validators.quorum:
                 return
             before = self._ledger.height()
             await self._ask_all(validators)
-            if self._ahead:
+            if self._ahead and self._weight(validators) < validators.quorum:  # who boasts alone is nobody to wait for
                 await self._follower.download(self._ahead[0])
             if trio.current_time() - said > SAY_SECONDS:
                 said = trio.current_time()

@@ -13,7 +13,7 @@ from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote
 
-MAX_REMEMBERED = 1_024  # own votes: some hundred heights; only the running one and the last are asked for
+MAX_REMEMBERED = 1_024  # own votes: some hundred heights; those of the running one are the signer's to remember
 
 
 class OwnVotes:
@@ -49,7 +49,8 @@ class OwnVotes:
         if position // 8 >= len(certificate.bitmap) or not certificate.bitmap[position // 8] >> position % 8 & 1:
             return None
         c = certificate
-        if SignRecord(c.kind, c.height, c.view, c.block_id, 0) in self._known:
+        record = SignRecord(c.kind, c.height, c.view, c.block_id, 0)
+        if record in self._known or (self._signer is not None and self._signer.remembers(record)):
             return None
         try:
             vote = next(vote for vote in votes_of(certificate, validators) if vote.signer == self._me)
