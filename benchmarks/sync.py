@@ -47,7 +47,7 @@ from flock_chain.execution.state_trie import StateTrie
 from flock_chain.execution.transactions import decode_transaction, sign_call
 from flock_chain.genesis import Genesis, GenesisValidator, decode_genesis
 from flock_chain.parameters import DEMO
-from flock_peers.driver.driver import open_driver
+from flock_peers.driver.opening import open_driver
 from flock_peers.ledger import open_ledger
 from flock_peers.network.host import open_host
 from flock_peers.ports import SYNC_PROTOCOL, HostConsensus

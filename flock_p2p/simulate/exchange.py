@@ -14,7 +14,7 @@ from flock_chain.consensus.events import (
 )
 from flock_chain.consensus.types import Message, Proposal, Status
 from flock_chain.crypto import Account
-from flock_chain.errors import InvalidRemote
+from flock_chain.errors import InvalidContent, InvalidRemote
 from flock_p2p.simulate.chance import Chance
 from flock_p2p.simulate.ledgers import Body
 from flock_p2p.simulate.machines import Machines
@@ -22,6 +22,7 @@ from flock_p2p.simulate.node import Final, Node
 from flock_p2p.simulate.scenario import Scenario
 from flock_p2p.simulate.sins import MUTATED, Forger
 from flock_p2p.simulate.worlds import Variant
+from flock_peers.driver.catch_up import CAUGHT_UP_BLOCKS
 from flock_peers.store.signer_file import WAITING_HEIGHTS
 
 BLOCK_MS = 30  # to build or check a block, at most
@@ -29,7 +30,6 @@ COMMIT_MS = 20
 BODY_RETRY_MS = 300
 FETCH_MS = 40
 FOLLOW_MS = 250
-CAUGHT_UP_BLOCKS = 2  # as in the driver: so many at once, and a doubtful signer waits on
 
 
 class Exchange(Machines):
@@ -57,13 +57,10 @@ class Exchange(Machines):
             if account != node.key.account:
                 self.transmit(node, account, message, body)
 
-    def _body_beside(self, node: Node, message: Message) -> Body | None:
-        """A proposal carries its body the first time; who missed it asks by id."""
-        if not isinstance(message, Proposal) or (message.height, message.view) in node.bodies_sent:
-            return None
-        node.bodies_sent.add((message.height, message.view))
-        data = node.bodies.get(message.height, message.block_id)
-        return None if data is None else Body(message.block_id, data)
+    @staticmethod
+    def _body_beside(node: Node, message: Message) -> Body | None:
+        data = node.bodies.get_beside(message)
+        return Body(message.block_id, data) if data and isinstance(message, Proposal) else None
 
     def _on_send(self, node: Node, effect: Send) -> None:
         if node.honest:
@@ -87,23 +84,16 @@ class Exchange(Machines):
     def _deliver(self, source: Node, target: Node, message: Message, body: Body | None) -> None:
         if not target.up:
             return
-        if body is not None and isinstance(message, Proposal) and not self._take_body(source, target, message, body):
-            return
+        if body is not None and isinstance(message, Proposal):
+            try:
+                target.bodies.put_beside(
+                    message, body.data, lambda _: body.id, target.height, self.validators(target.height)
+                )
+            except InvalidContent:
+                return
         if self.scenario.colluders and target.honest:
             self.judge.on_heard(message, self.members)
         self.input(target, Received(source.key.account, message))
-
-    def _take_body(self, source: Node, target: Node, proposal: Proposal, body: Body) -> bool:
-        """The driver's rules for a body beside a proposal; False: the message is dropped."""
-        height, account = proposal.height, source.key.account
-        if not 0 <= height - target.height <= 1:
-            return True
-        if self.validators(target.height).leader(height, proposal.view) != account:
-            return True
-        if body.id != proposal.block_id:
-            return False
-        target.bodies.put(account, height, body.id, body.data)
-        return True
 
     # ---------------------------------------------------------------- blocks
 

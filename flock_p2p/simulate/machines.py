@@ -32,10 +32,11 @@ from flock_p2p.simulate.disk import Disk
 from flock_p2p.simulate.judge import INNOCENCE, Judge, Violation, show
 from flock_p2p.simulate.members import RESERVE, Members
 from flock_p2p.simulate.network import Network
-from flock_p2p.simulate.node import INBOX_INPUTS, Node
+from flock_p2p.simulate.node import Node
 from flock_p2p.simulate.scenario import Scenario
 from flock_p2p.simulate.sins import FakingCore, ForgetfulSigner, LyingCore
 from flock_p2p.simulate.worlds import CheapWorld, Variant, World
+from flock_peers.driver.inbox import INBOX_INPUTS
 
 CONFIG = CoreConfig(view_timeout_ms=250, view_timeout_cap_ms=4_000, retry_interval_ms=400, status_interval_ms=5_000)
 
@@ -133,7 +134,6 @@ class Machines:
         height, wal = node.height, node.disk.wal
         if not restarted:
             node.timers.clear()
-            node.bodies_sent.clear()
             node.bodies.start_height(height)
             if wal:
                 wal.start_height()

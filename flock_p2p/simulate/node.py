@@ -11,8 +11,6 @@ from flock_p2p.simulate.disk import Disk
 from flock_p2p.simulate.ledgers import SimulatedLedger
 from flock_peers.driver.bodies import Bodies
 
-INBOX_INPUTS = 1_024  # of a node that waits for its disk, as in the driver
-
 
 @dataclass(frozen=True, slots=True)
 class Final:
@@ -34,7 +32,6 @@ class Node:
         self.core: Core | None = None
         self.chain: list[Final] = []
         self.bodies = Bodies()
-        self.bodies_sent: set[tuple[int, int]] = set()
         self.pending: list[SignerRecord] = []  # appended to the signer file at the next sync
         self.unsynced_bodies: set[bytes] = set()
         self.timers: dict[Timer, int] = {}
@@ -59,7 +56,6 @@ class Node:
         self.timers.clear()
         self.pending.clear()
         self.unsynced_bodies.clear()
-        self.bodies_sent.clear()
         self.bodies = Bodies()
         self.waiting = None
         self.fetching = False

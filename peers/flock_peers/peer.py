@@ -23,7 +23,8 @@ from flock_peers.checkpoint import CheckpointStart
 from flock_peers.contents import Contents
 from flock_peers.control import serve_control
 from flock_peers.courier import Courier
-from flock_peers.driver.driver import Driver, open_driver
+from flock_peers.driver.driver import Driver
+from flock_peers.driver.opening import open_driver
 from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.ledger.ledger import decode_once

@@ -16,8 +16,9 @@ from flock_chain.execution.transactions import sign_call
 from flock_chain.restart import Restart
 from flock_contracts import loader
 from flock_contracts.addresses import STAKE
-from flock_peers.driver.driver import Driver, make_config
+from flock_peers.driver.driver import Driver
 from flock_peers.driver.journal import Journal, open_journal
+from flock_peers.driver.opening import make_config
 from flock_peers.ledger.ledger import Ledger
 
 CONTRACT = loader.load("Stake")
