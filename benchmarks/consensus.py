@@ -22,6 +22,7 @@ from typing import Any
 
 import crash_network
 from crash_network import MAX_PEERS, CrashNetwork, CrashPeer, Heard
+from percentiles import sum_up
 
 from flock_chain.consensus.types import Proposal
 from flock_chain.consensus.wire import decode_message
@@ -62,11 +63,6 @@ def cpu_seconds(peers: list[CrashPeer]) -> float:
         fields = Path(f"/proc/{peer.pid}/stat").read_text().rpartition(")")[2].split()
         total += int(fields[11]) + int(fields[12])
     return total / TICKS
-
-
-def percentile(samples: list[float], share: float) -> float | None:
-    ordered = sorted(samples)
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) if ordered else None
 
 
 class Bench:
@@ -166,7 +162,7 @@ def measure_rate(bench: Bench, rate: float, seconds: float) -> dict[str, Any]:
         "blocks": blocks,
         "first_height": first + 1,
         "last_height": last,
-        "finality_s": {"p50": percentile(samples, 0.5), "p95": percentile(samples, 0.95)},
+        "finality_s": sum_up(samples, 3),
         "samples": len(samples),
         "cpu_ms_per_block": round(1_000 * cpu / blocks, 1),
         "cpu_ms_per_block_and_peer": round(1_000 * cpu / blocks / len(bench.peers), 2),

@@ -6,7 +6,8 @@ Four real peers decide blocks with a stream of transfers. One, two or all of the
 seed, also while they start; a quarter of the kills also loses what the logs had not synced, with a torn end, as a
 power loss would. The same --folder goes on where an earlier campaign stopped. Checked: no slashable pair among all
 statements heard by anybody or held by any signer's file; nothing heard that the signer's file lacks; no reported
-block, receipt or state root missing from any chain at the end; every peer level and signing again.
+block, receipt or state root missing from any chain at the end; each chain replayed from its genesis; every peer level,
+signing anew after the last kill and ending in order. A campaign in which nothing was heard, final or lost fails too.
 """
 
 import argparse
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from crash_network import POLL_SECONDS, CrashNetwork, CrashPeer, lose_unsynced
-from crash_oracle import Reports, Statements, read_signer_log
+from crash_oracle import Recoveries, Statements, read_signer_log
+from crash_reports import Reports, find_gaps
+from percentiles import sum_up
 
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.validators import ValidatorSet
@@ -51,6 +54,7 @@ class Tally:
     seconds: float = 0.0
     recovery_s: list[float] = field(default_factory=list)
     receipts: dict[str, int] = field(default_factory=dict)
+    heads: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
 class Client:
@@ -72,7 +76,7 @@ class Client:
         if self._hash:
             receipt = self._network.ask(peer, "receipt", hash=self._hash)
             if receipt["height"] is not None:
-                reports.receipt(self._hash, receipt["height"])
+                reports.receipt(peer.name, self._hash, receipt["height"])
                 self._nonce, self._hash, self._raw = self._nonce + 1, "", b""
                 return
         if time.monotonic() - self._offered_at > RESEND_SECONDS:
@@ -92,11 +96,11 @@ class Campaign:
         genesis = self.network.genesis
         self.validators = ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))
         self.statements = Statements(ChainDomain(genesis.chain_id, genesis.hash), self.validators)
-        self.reports = Reports(receipts=tally.receipts)
+        self.reports = Reports(receipts=tally.receipts, heads=tally.heads)
         self.clients = [Client(self.network, number) for number in range(CLIENTS)]
         self.chance = random.Random(f"{tally.seed}/{tally.kills}")
-        self._recovering: dict[int, tuple[float, int]] = {}  # number -> since when, at which height it must sign
-        self._top = 0  # the highest height that anybody signed at
+        self.recoveries = Recoveries(tally.recovery_s)
+        self.top = 0  # the highest height that anybody signed at
         self._asked_at = 0.0
 
     # ---- watching
@@ -105,17 +109,13 @@ class Campaign:
         """Read every tape; a first new statement at the running height ends a recovery."""
         for peer in self.network.peers:
             for heard in peer.hear():
-                for vote in self.statements.hear(heard.sender, heard.payload):
-                    self._top = max(self._top, vote.height)
-                    self._note_signed(vote.signer, vote.height, heard.at)
+                for vote in self.statements.hear(peer.account, heard.sender, heard.payload):
+                    self.top = max(self.top, vote.height)
+                    self.recoveries.hear(vote, heard.sender, heard.at)
 
-    def _note_signed(self, account: bytes, height: int, at: float) -> None:
-        for peer in self.network.peers:
-            if peer.account == account and peer.number in self._recovering:
-                since, wanted = self._recovering[peer.number]
-                if height >= wanted and at > since:
-                    del self._recovering[peer.number]
-                    self.tally.recovery_s.append(at - since)
+    def expect(self, peer: CrashPeer, height: int) -> None:
+        """It must sign something new at this height or above."""
+        self.recoveries.expect(peer.account, time.monotonic(), height)
 
     def watch(self, seconds: float) -> None:
         """Let the network run, with its stream of transfers."""
@@ -142,29 +142,47 @@ class Campaign:
             status = self.network.ask(peer, "status")
         except Unavailable:
             return 0
-        self.reports.head(status["height"], status["block"], status["state_root"])
+        self.reports.head(peer.name, status["height"], status["block"], status["state_root"])
         return int(status["height"])
 
     def settle(self, seconds: float) -> None:
-        """Until everybody who was started again signs at the head; raises Unavailable where it takes too long."""
+        """Until everybody who is waited for signs at the head; raises Unavailable where it takes too long."""
         deadline = time.monotonic() + seconds
-        while self._recovering:
+        while self.recoveries:
             self.watch(POLL_SECONDS)
-            for peer in self.network.running():
-                self.network.check_alive(peer)
+            self.check_alive()
             if time.monotonic() > deadline:
-                stuck = {n: round(time.monotonic() - since, 1) for n, (since, _) in self._recovering.items()}
-                raise Unavailable(f"not level and signing after {seconds:.0f} s: {stuck}, height {self._top}")
+                stuck = self.recoveries.describe(time.monotonic())
+                raise Unavailable(f"not level and signing after {seconds:.0f} s: {stuck}; height {self.top}")
+
+    def check_alive(self) -> None:
+        for peer in self.network.running():
+            self.network.check_alive(peer)
+
+    def prove_well(self, seconds: float) -> None:
+        """Everybody signs something new and then holds all that was called final; raises Unavailable. No sample."""
+        samples = len(self.tally.recovery_s)
+        self.drain()
+        for peer in self.network.peers:
+            self.expect(peer, self.top + 1)
+        self.settle(seconds)
+        del self.tally.recovery_s[samples:]
+        deadline = time.monotonic() + seconds
+        while min(heights := [self.report_head(peer) for peer in self.network.peers]) < self.reports.top:
+            self.check_alive()
+            if time.monotonic() > deadline:
+                raise Unavailable(f"heights {heights}, although {self.reports.top} was called final")
+            time.sleep(POLL_SECONDS)
 
     # ---- crashing
 
     def crash(self, victims: list[CrashPeer]) -> None:
         for peer in victims:
-            starting = not (peer.home / "control.sock").exists() or peer.number in self._recovering
+            starting = not (peer.home / "control.sock").exists() or peer.account in self.recoveries
             self.network.kill(peer)
             self.tally.kills += 1
             self.tally.while_starting += starting
-            self._recovering.pop(peer.number, None)
+            self.recoveries.forget(peer.account)
             (peer.home / "control.sock").unlink(missing_ok=True)
         if len(victims) == VALIDATORS:
             self.tally.cluster_crashes += 1
@@ -177,9 +195,8 @@ class Campaign:
     def revive(self, victims: list[CrashPeer]) -> None:
         self.drain()
         for peer in victims:
-            if peer.signer_log.exists():
-                self.statements.check_memory(peer.account, read_signer_log(peer.signer_log))
-            self._recovering[peer.number] = (time.monotonic(), self._top)
+            self.statements.check_memory(peer.account, read_signer_log(peer.signer_log))
+            self.expect(peer, self.top)
             self.network.start(peer)
 
     def step(self) -> None:
@@ -205,10 +222,10 @@ class Campaign:
         wanted = self.tally.kills + kills
         try:
             for peer in self.network.peers:
-                self._recovering[peer.number] = (time.monotonic(), 0)
+                self.expect(peer, 0)
                 self.network.start(peer)
             self.settle(RECOVER_SECONDS)
-            self.tally.recovery_s.pop()  # the first start of all is none
+            del self.tally.recovery_s[-VALIDATORS:]  # a first start is no recovery
             while self.tally.kills < wanted:
                 self.step()
                 self.tally.seconds = before + time.monotonic() - started
@@ -217,12 +234,14 @@ class Campaign:
                 if self.violations():
                     return
             self.settle(RECOVER_SECONDS)
-            self.watch(2.0)
+            self.prove_well(RECOVER_SECONDS)
         finally:
-            self.network.stop_all()
+            codes = self.network.stop_all()
             self.tally.seconds = before + time.monotonic() - started
             self.tally.runs += 1
             self.save()
+        if any(codes.values()):
+            raise Unavailable(f"peers did not end in order when they were asked to: exit codes {codes}")
 
     def save(self) -> None:
         (self.folder / "campaign.json").write_text(json.dumps(asdict(self.tally)))
@@ -238,7 +257,8 @@ class Campaign:
         heights = []
         for peer in self.network.peers:
             self.statements.check_memory(peer.account, read_signer_log(peer.signer_log))
-            heights.append(self.reports.check_chain(f"peer {peer.number}", peer.home / "chain", self.statements))
+            heights.append(self.reports.check_home(peer.name, peer.home, self.statements))
+        self.reports.check_reach(heights)
         lost = [hash for hash, height in self.reports.receipts.items() if height > min(heights)]
         tally = self.tally
         return {
@@ -254,22 +274,27 @@ class Campaign:
             "transactions_reported_final": len(self.reports.receipts),
             "above_the_lowest_head": len(lost),
             "recoveries": len(tally.recovery_s),
-            "recovery_s": {name: percentile(tally.recovery_s, share) for name, share in SHARES.items()},
+            "recovery_s": sum_up(tally.recovery_s, 2),
+            "not_exercised": self.find_gaps(),
             "violations": self.violations(),
         }
 
-
-SHARES = {"p50": 0.5, "p95": 0.95, "max": 1.0}
-
-
-def percentile(samples: list[float], share: float) -> float | None:
-    ordered = sorted(samples)
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2) if ordered else None
+    def find_gaps(self) -> list[str]:
+        tally = self.tally
+        return find_gaps(
+            unheard=self.statements.unheard(peer.account for peer in self.network.peers), reports=self.reports,
+            kills=tally.kills, recoveries=len(tally.recovery_s), power_losses=tally.power_losses,
+            bytes_lost=tally.bytes_lost,
+        )  # fmt: skip
 
 
 def load_tally(folder: Path, seed: int) -> Tally:
     path = folder / "campaign.json"
-    return Tally(**json.loads(path.read_text())) if path.exists() else Tally(seed)
+    if not path.exists():
+        return Tally(seed)
+    tally = Tally(**json.loads(path.read_text()))
+    tally.heads = {int(height): (block, root) for height, (block, root) in tally.heads.items()}  # JSON has no tuples
+    return tally
 
 
 def show_progress(wanted: int) -> Any:
@@ -280,10 +305,11 @@ def show_progress(wanted: int) -> Any:
         if time.monotonic() - shown[0] < 10 and tally.kills < wanted:
             return
         shown[0] = time.monotonic()
-        p50, p95 = (percentile(tally.recovery_s, share) for share in (0.5, 0.95))
+        recovery = sum_up(tally.recovery_s, 2)
         print(
-            f"[{tally.kills:5}/{wanted}] {tally.seconds:6.0f} s  height {campaign._top}  "
-            f"{len(campaign.reports.receipts)} transactions final  recovery p50 {p50} s, p95 {p95} s  "
+            f"[{tally.kills:5}/{wanted}] {tally.seconds:6.0f} s  height {campaign.top}  "
+            f"{len(campaign.reports.receipts)} transactions final  "
+            f"recovery p50 {recovery['p50']} s, p95 {recovery['p95']} s  "
             f"{campaign.statements.count} statements, {len(campaign.violations())} violations",
             file=sys.stderr, flush=True,
         )  # fmt: skip
@@ -314,7 +340,7 @@ def main() -> int:
     else:
         for name, value in result.items():
             print(f"{name.replace('_', ' '):<38}{value}")
-    return 1 if failure or result["violations"] or result["above_the_lowest_head"] else 0
+    return 1 if failure or any(result[name] for name in ("violations", "above_the_lowest_head", "not_exercised")) else 0
 
 
 if __name__ == "__main__":

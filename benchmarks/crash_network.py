@@ -31,11 +31,10 @@ def _stepped_time() -> float:
 
 time.time = _stepped_time  # before anything binds it as a default argument
 
-from flock_chain import ecvrf  # noqa: E402
+from small_genesis import make_genesis  # noqa: E402
+
 from flock_chain.crypto import Account, Key, keccak256  # noqa: E402
 from flock_chain.errors import Unavailable  # noqa: E402
-from flock_chain.execution.genesis_state import compute_contract_hashes  # noqa: E402
-from flock_chain.genesis import Genesis, GenesisValidator  # noqa: E402
 from flock_chain.parameters import DEMO  # noqa: E402
 from flock_p2p.cli import main as run_command  # noqa: E402
 from flock_p2p.commands import join as _join  # noqa: E402, F401 - loaded before the first fork
@@ -46,8 +45,8 @@ from flock_peers.network.identity import make_address, peer_id_of  # noqa: E402
 from flock_peers.ports import HostConsensus  # noqa: E402
 
 CHAIN_ID = 771_179
-COIN = 10**18
 START_SECONDS = 60.0
+STOP_SECONDS = 15.0
 POLL_SECONDS = 0.03
 _TAPE_HEAD = struct.Struct(">d20sI")  # seconds (monotonic, of the machine), sender, length of the payload
 
@@ -114,19 +113,6 @@ def make_keys(seed: int, what: str, count: int) -> list[Key]:
     ]
 
 
-def make_genesis(seed: int, validators: list[Key], clients: list[Key], *, timestamp: int, **changes: int) -> Genesis:
-    rows = [GenesisValidator(key.account, 32 * COIN, ecvrf.public_key(ecvrf.derive_seed(key))) for key in validators]
-    return Genesis(
-        network=f"flock-crash-{seed}",
-        chain_id=CHAIN_ID,
-        timestamp=timestamp,
-        parameters=replace(DEMO, **changes),
-        accounts=tuple(sorted((key.account, 1_000 * COIN) for key in [*validators, *clients])),
-        validators=tuple(sorted(rows, key=lambda row: row.account)),
-        contracts=compute_contract_hashes(),
-    )
-
-
 @dataclass
 class CrashPeer:
     number: int
@@ -141,6 +127,10 @@ class CrashPeer:
     @property
     def account(self) -> Account:
         return self.key.account
+
+    @property
+    def name(self) -> str:
+        return f"peer {self.number}"
 
     @property
     def address(self) -> str:
@@ -190,7 +180,10 @@ class CrashNetwork:
         if known.exists():
             self.genesis = Home(folder / "peer0").load_genesis()
         else:
-            self.genesis = make_genesis(seed, keys, self.clients, timestamp=int(_real_time()), **parameters)
+            self.genesis = make_genesis(
+                f"flock-crash-{seed}", CHAIN_ID, keys, self.clients,
+                timestamp=int(_real_time()), parameters=replace(DEMO, **parameters),
+            )  # fmt: skip
             for peer in self.peers:
                 peer.home.mkdir(parents=True, mode=0o700)
                 write_private(Home(peer.home).key_path, peer.key.secret.hex().encode() + b"\n", exclusive=True)
@@ -269,14 +262,18 @@ class CrashNetwork:
     def step_clock(self, peer: CrashPeer, seconds: float) -> None:
         struct.pack_into("d", _OFFSETS, 8 * peer.number, seconds)
 
-    def stop_all(self) -> None:
+    def stop_all(self) -> dict[int, int]:
+        """The exit codes; one that does not end within its time is killed, and has -9."""
+        codes: dict[int, int] = {}
         for peer in self.running():
             os.kill(peer.pid, signal.SIGTERM)
         for peer in self.running():
             try:
-                self.wait_end(peer, 15.0)
+                codes[peer.number] = self.wait_end(peer, STOP_SECONDS)
             except Unavailable:
                 self.kill(peer)
+                codes[peer.number] = -signal.SIGKILL
+        return codes
 
 
 def _become_peer(

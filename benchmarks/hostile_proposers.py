@@ -14,14 +14,14 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flock_chain.errors import Unavailable
+from live_tasks import open_task, task_of, wait_until, with_terms
+
 from flock_p2p.demo.network import Network, make_homes, run_network
-from flock_p2p.demo.plan import POT, DemoPeer, Plan, make_plan, set_apart
+from flock_p2p.demo.plan import DemoPeer, Plan, make_plan, set_apart
 from flock_peers.home import Home
 from flock_peers.roles.spoil import KINDS, PREFIX
 from flock_peers.tasks import COIN
@@ -29,38 +29,17 @@ from flock_peers.tasks import COIN
 HONEST = 5
 BOND = 600  # coins, against 5 of each other: drawn first almost surely
 WAIT_SECONDS = 300.0
-POLL_SECONDS = 0.2
 WANTED = {kind: "INVALID" for kind in KINDS} | {"unavailable": "VOID"}
 
 
 def make_hostile_plan(folder: Path, kinds: list[str], seed: int = 78) -> tuple[Plan, tuple[DemoPeer, ...]]:
     plan = make_plan(peers=HONEST + len(kinds), rounds=90, poisoners=0, seed=seed, folder=folder)
-    terms = replace(
-        plan.terms, proposers=3, voters=3, commit_seconds=60, reveal_seconds=8, availability_seconds=15,
-        score_commit_seconds=25, score_reveal_seconds=8, tally_seconds=8, adopt_seconds=20,
-    )  # fmt: skip
-    return set_apart(replace(plan, terms=terms), [PREFIX + kind for kind in kinds], BOND * COIN)
-
-
-def wait_until(what: str, check: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if value := check():
-                return value
-        except Unavailable:
-            pass
-        time.sleep(POLL_SECONDS)
-    raise Unavailable(f"not within {WAIT_SECONDS:.0f} s: {what}")
-
-
-def task_of(network: Network) -> dict[str, Any]:
-    return network.ask(0, "status")["task"] or {}
+    return set_apart(with_terms(plan, proposers=3, voters=3), [PREFIX + kind for kind in kinds], BOND * COIN)
 
 
 def watch_round(network: Network, account: str) -> dict[str, Any]:
     """The last sight of the first round in which the account proposes."""
-    wait_until("the hostile peer is drawn", lambda: account in task_of(network).get("proposers", []))
+    wait_until("the hostile peer is drawn", WAIT_SECONDS, lambda: account in task_of(network).get("proposers", []))
     started, last = time.monotonic(), task_of(network)
 
     def is_over() -> dict[str, Any] | None:
@@ -71,7 +50,7 @@ def watch_round(network: Network, account: str) -> dict[str, Any]:
         last = task
         return None
 
-    after = wait_until("its round is over", is_over)
+    after = wait_until("its round is over", WAIT_SECONDS, is_over)
     verdicts = dict(zip(last["proposers"], last["verdicts"] or ["NONE"] * len(last["proposers"]), strict=True))
     return {
         "round": last["round"],
@@ -121,9 +100,8 @@ def run_trials(kinds: list[str]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         plan, hostile = make_hostile_plan(Path(folder), kinds)
         with run_network(plan) as network:
-            values = {name: getattr(plan.terms, name) for name in plan.terms.__dataclass_fields__}
-            network.ask(0, "open_task", name="hostile", terms=values, pot=str(POT))
-            wait_until("a first round is over", lambda: task_of(network).get("round", 0) >= 2)
+            open_task(network, "hostile")
+            wait_until("a first round is over", WAIT_SECONDS, lambda: task_of(network).get("round", 0) >= 2)
             for peer in hostile:
                 rows.append(try_kind(network, peer))
                 print(format_row(rows[-1]), file=sys.stderr, flush=True)

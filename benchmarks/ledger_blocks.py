@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
+from small_genesis import make_genesis
+
 from flock_chain import ecvrf
 from flock_chain.crypto import Key, keccak256
 from flock_chain.execution.block_run import Candidate
 from flock_chain.execution.executor import Executor
-from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.transactions import decode_transaction, sign_call
-from flock_chain.genesis import Genesis, GenesisValidator
-from flock_chain.parameters import DEMO
 from flock_chain.proposal import compute_proposal_commitment
 from flock_contracts import loader
 from flock_contracts.addresses import BOARD
@@ -48,16 +47,7 @@ class Chain:
     """One validator, 32 funded accounts, and seven tasks whose voters are asked which proposals they hold."""
 
     def __init__(self) -> None:
-        key = ecvrf.public_key(ecvrf.derive_seed(VALIDATOR))
-        self.genesis = Genesis(
-            network="ledger-benchmark",
-            chain_id=CHAIN_ID,
-            timestamp=1_700_000_000,
-            parameters=DEMO,
-            accounts=tuple(sorted((key.account, 1_000 * ETHER) for key in KEYS)),
-            validators=(GenesisValidator(VALIDATOR.account, 32 * ETHER, key),),
-            contracts=compute_contract_hashes(),
-        )
+        self.genesis = make_genesis("ledger-benchmark", CHAIN_ID, [VALIDATOR], KEYS[1:])
         self.store = MemoryStore()
         self.executor = Executor(self.genesis, self.store)
         self.store.commit(self.executor.genesis_writes())

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import trio
+from small_genesis import COIN, make_genesis
 
 from flock_chain import ecvrf
 from flock_chain.consensus.certificates import make_certificate
@@ -37,7 +38,6 @@ from flock_chain.execution import records
 from flock_chain.execution import strict_rlp as rlp
 from flock_chain.execution.blocks import Block, make_header
 from flock_chain.execution.executor import Executor
-from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.ordered_trie import EMPTY_ROOT
 from flock_chain.execution.snapshot import write_snapshot
@@ -45,8 +45,7 @@ from flock_chain.execution.sorted_trie import SortedTrie
 from flock_chain.execution.state_cache import StateCache
 from flock_chain.execution.state_trie import StateTrie
 from flock_chain.execution.transactions import decode_transaction, sign_call
-from flock_chain.genesis import Genesis, GenesisValidator, decode_genesis
-from flock_chain.parameters import DEMO
+from flock_chain.genesis import Genesis, decode_genesis
 from flock_peers.driver.opening import open_driver
 from flock_peers.ledger import open_ledger
 from flock_peers.network.host import open_host
@@ -54,24 +53,15 @@ from flock_peers.ports import SYNC_PROTOCOL, HostConsensus
 from flock_peers.staging import Staging
 from flock_peers.store.chain_store import ChainStore
 
-CHAIN_ID, COIN = 424_242, 10**18
+CHAIN_ID = 424_242
 VALIDATORS = [Key(keccak256(b"sync benchmark validator", bytes([n]))) for n in range(4)]
 USERS = [Key(keccak256(b"sync benchmark user", bytes([n]))) for n in range(8)]
 PEERS = [Key(keccak256(b"sync benchmark peer", bytes([n]))) for n in range(8)]
 FAR_SECONDS = 0.5
 
 
-def make_genesis() -> Genesis:
-    rows = [GenesisValidator(k.account, 32 * COIN, ecvrf.public_key(ecvrf.derive_seed(k))) for k in VALIDATORS]
-    return Genesis(
-        network="sync-benchmark",
-        chain_id=CHAIN_ID,
-        timestamp=1_700_000_000,
-        parameters=DEMO,
-        accounts=tuple(sorted((key.account, 1_000 * COIN) for key in [*VALIDATORS, *USERS])),
-        validators=tuple(sorted(rows, key=lambda row: row.account)),
-        contracts=compute_contract_hashes(),
-    )
+def make_sync_genesis() -> Genesis:
+    return make_genesis("sync-benchmark", CHAIN_ID, VALIDATORS, USERS)
 
 
 # ---- the chain that is served
@@ -79,7 +69,7 @@ def make_genesis() -> Genesis:
 
 def build_chain(folder: Path, blocks: int, transactions: int) -> None:
     """A stored chain as a peer has it, every block certified by three of the four validators."""
-    genesis = make_genesis()
+    genesis = make_sync_genesis()
     domain = make_domain(genesis)
     validators = ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))
     with ChainStore(folder) as store:
@@ -177,7 +167,7 @@ async def follow(folder: Path, addresses: Sequence[str], blocks: int) -> Sample:
 def measure_sync(chain: Path, blocks: int, providers: int, delay: float) -> Sample:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "genesis").write_bytes(make_genesis().encode())
+        (folder / "genesis").write_bytes(make_sync_genesis().encode())
         processes, addresses = start_providers(folder, chain, providers, delay)
         try:
             return trio.run(follow, folder, addresses, blocks)
@@ -274,7 +264,7 @@ def run_snapshot(options: argparse.Namespace) -> dict[str, Any]:
             exports.append(options.entries / (time.process_time() - began))
             size = file.stat().st_size
             began = time.process_time()
-            Staging(Path(name), make_genesis()).import_state(file, block)
+            Staging(Path(name), make_sync_genesis()).import_state(file, block)
             imports.append(options.entries / (time.process_time() - began))
             began = time.process_time()
             assert insert_state(options.entries, Path(name) / "inserted") == block.state_root

@@ -1,0 +1,71 @@
+"""Watching, killing and restarting the peers of a live network with one task; waits for observables, with deadlines.
+
+Knows no benchmark and no test: both use it.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flock_chain.errors import Unavailable
+from flock_p2p.demo.network import Network
+from flock_p2p.demo.plan import POT, Plan
+
+POLL_SECONDS = 0.1  # some phases last under a second
+# Of each phase: short enough to be waited for where somebody is dead.
+SHORT_PHASES = {
+    "commit_seconds": 60,
+    "reveal_seconds": 8,
+    "availability_seconds": 15,
+    "score_commit_seconds": 25,
+    "score_reveal_seconds": 8,
+    "tally_seconds": 8,
+    "adopt_seconds": 20,
+}
+
+
+def with_terms(plan: Plan, **changes: int) -> Plan:
+    """The plan with short phases, and with these terms of its task."""
+    return replace(plan, terms=replace(plan.terms, **SHORT_PHASES | changes))
+
+
+def open_task(network: Network, name: str = "test") -> None:
+    terms = network.plan.terms
+    values = {name: getattr(terms, name) for name in terms.__dataclass_fields__}
+    network.ask(0, "open_task", name=name, terms=values, pot=str(POT))
+
+
+def wait_until(what: str, seconds: float, check: Callable[[], Any]) -> Any:
+    """The first true value of `check`; raises Unavailable naming `what`. A peer that is away counts as not yet."""
+    deadline = time.monotonic() + seconds
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            if value := check():
+                return value
+            last = None
+        except Unavailable as error:
+            last = error
+        time.sleep(POLL_SECONDS)
+    raise Unavailable(f"not within {seconds:.0f} s: {what}" + (f"; last answer: {last}" if last else ""))
+
+
+def task_of(network: Network, number: int = 0) -> dict[str, Any]:
+    """A peer's view of the task; empty before it has one."""
+    return network.ask(number, "status")["task"] or {}
+
+
+def kill(network: Network, number: int) -> None:
+    """kill -9, of the peer and so of its trainer, which ends with its stdin."""
+    process = network.processes[number]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def restart(network: Network, number: int) -> None:
+    """The same command again."""
+    network.start(network.plan.peers[number], [network.addresses[0]])
+    network.wait_ready(number)
