@@ -132,3 +132,16 @@ def test_a_task_that_is_taken_part_in_keeps_its_bond_whatever_becomes_of_earlier
         assert game.tasks == [2] and {task for _, task in game.sender.sent} == {1}
 
     play(game, test)
+
+
+def test_an_ended_task_in_which_nothing_is_left_is_not_asked_again() -> None:
+    board = Board({task: Row(is_ended=True) for task in range(1, 9)}, bonds={1: 5 * COIN})
+    game = Game(board)
+
+    async def test() -> None:
+        await trio.sleep(2 * COLLECT_SECONDS)
+        before = board.asked["unbonding"]
+        await trio.sleep(10 * COLLECT_SECONDS)
+        assert board.asked["unbonding"] - before <= 11, "but the one with the bond"
+
+    play(game, test)

@@ -1,5 +1,6 @@
 """The task loop beside a board in memory: rows that a test writes, a sender that writes down, parts of any life."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,10 +37,12 @@ class Board:
     now: int = 0
     due: dict[tuple[int, int], int] = field(default_factory=dict)  # (task, round) -> wei
     views: int = 0
+    asked: Counter[str] = field(default_factory=Counter)  # views by function
 
     async def view(self, _contract: str, function: str, *args: Any, **_: Any) -> Any:
         await trio.lowlevel.checkpoint()
         self.views += 1
+        self.asked[function] += 1
         if self.error is not None:
             raise self.error
         match function:
