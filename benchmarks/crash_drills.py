@@ -24,7 +24,7 @@ from crash_campaign import Campaign, Tally
 from flock_chain.errors import FlockError, Unavailable
 from flock_peers.store import record_log
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0  # an interpreter that starts on a busy machine has taken one of these minutes
 TMPFS_MIB = 48
 
 
@@ -361,14 +361,19 @@ def run_drills(folder: Path, names: list[str]) -> list[dict[str, Any]]:
             except FlockError as error:
                 row |= {"ok": False, "said": str(error)}
             rows.append(row | {"seconds": round(time.monotonic() - began, 1)})
-            print(f"{row['drill']:<24}{'ok' if row['ok'] else 'FAILED'}  {row['said']}", file=sys.stderr, flush=True)
+            show(rows[-1])
             if not row["ok"]:
                 break
     finally:
         drill.network.stop_all()
         rows.append(judge(drill))
+        show(rows[-1])
         subprocess.run(["umount", drill.victim.home], capture_output=True, check=False)
     return rows
+
+
+def show(row: dict[str, Any]) -> None:
+    print(f"{row['drill']:<24}{'ok' if row['ok'] else 'FAILED'}  {row['said']}", file=sys.stderr, flush=True)
 
 
 def judge(drill: Drill) -> dict[str, Any]:
