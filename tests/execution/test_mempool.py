@@ -249,6 +249,35 @@ def test_a_full_pool_gives_up_the_lowest_tip_for_a_higher_one() -> None:
     assert lowest.hash not in pool and {low.hash, high.hash} <= set(pool._by_hash) and len(pool) == 4
 
 
+def test_who_takes_anothers_place_offers_a_tenth_more_and_is_worth_no_more_than_what_goes_before_it() -> None:
+    pool = make_pool(total=2)
+    dear = make(ALICE, 0, fee=100, tip=20)
+    add(pool, dear, make(BOB, 0, fee=100, tip=30))
+    with pytest.raises(Refused, match="full"):
+        add(pool, make(CAROL, 0, fee=100, tip=21))
+    add(pool, make(CAROL, 0, fee=100, tip=22))
+    assert dear.hash not in pool
+    with pytest.raises(Refused, match="full"):
+        add(pool, make(CAROL, 1, fee=100, tip=90))  # it has to wait for the one with 22
+
+
+def test_a_larger_replacement_never_costs_its_sender_what_follows_it() -> None:
+    pool = make_pool(bytes=5_000)
+    rows = make(ALICE, 0, tip=1), make(ALICE, 1, tip=9, data=bytes(4_500), gas=200_000)
+    add(pool, *rows)
+    with pytest.raises(Refused, match="full"):
+        add(pool, make(ALICE, 0, fee=20, tip=15, data=bytes(1_000), gas=200_000))
+    assert take(pool) == list(rows)
+
+
+def test_a_block_that_is_reported_late_takes_no_sender_back() -> None:
+    pool = make_pool()
+    two = make(ALICE, 2)
+    add(pool, two, nonce=2)
+    pool.on_block(set(), {ALICE.account: 1}, gas_left=10**6, bytes_left=1 << 20)
+    assert take(pool) == [two]
+
+
 def test_a_large_one_that_finds_too_little_room_costs_nobody_anything() -> None:
     pool = make_pool(bytes=12_000)
     small, dear = make(ALICE, 0), make(BOB, 0, tip=9, data=bytes(9_000), gas=200_000)
