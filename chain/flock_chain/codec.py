@@ -12,26 +12,40 @@ from flock_chain.errors import InvalidEncoding, Misuse
 
 MAX_DEPTH = 16  # deeper than any message of ours; msgpack's own limit is 511
 MAX_DECODED_BYTES = 1 << 20  # the largest message on any protocol but bulk transfer
+MAX_VALUES = 1 << 16  # in one message; a task document with 4,096 tensors has 40,000. A million take seconds to look at
 
 
-def _sorted(value: Any, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise Misuse(f"codec: nesting deeper than {MAX_DEPTH}")
-    if value is None or isinstance(value, bool | int | bytes | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_sorted(item, depth + 1) for item in value]
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise Misuse("codec: dict keys must be str")
-        return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
-    raise Misuse(f"codec: {type(value).__name__} has no canonical encoding")
+class _Walk:
+    """One value made canonical, and counted on the way."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def sort(self, value: Any, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise Misuse(f"codec: nesting deeper than {MAX_DEPTH}")
+        if value is None or isinstance(value, bool | int | bytes | str):
+            return value
+        if isinstance(value, list | tuple):
+            self._count(len(value))
+            return [self.sort(item, depth + 1) for item in value]
+        if isinstance(value, dict):
+            self._count(2 * len(value))
+            if not all(isinstance(key, str) for key in value):
+                raise Misuse("codec: dict keys must be str")
+            return {key: self.sort(value[key], depth + 1) for key in sorted(value)}
+        raise Misuse(f"codec: {type(value).__name__} has no canonical encoding")
+
+    def _count(self, values: int) -> None:
+        self._left -= values
+        if self._left < 0:
+            raise Misuse(f"codec: more than {MAX_VALUES} values")
 
 
 def encode(value: Any) -> bytes:
     """Encode a value of the allowed types; raises Misuse for any other."""
     try:
-        packed: bytes = msgpack.packb(_sorted(value, 0), use_bin_type=True)
+        packed: bytes = msgpack.packb(_Walk().sort(value, 0), use_bin_type=True)
     except OverflowError as error:
         raise Misuse("codec: integer outside 64 bits") from error
     except UnicodeEncodeError as error:

@@ -137,7 +137,9 @@ def test_verdicts_follow_clock_content_and_height(tmp_path: Path) -> None:
             assert await two.check(block, fresh=False) is BlockVerdict.VALID
             bench.clock.now += 2
             assert await two.check(block) is BlockVerdict.VALID
-            bench.clock.now += 7
+            bench.clock.now += 6.75  # five seconds and a part: whole seconds count, as in the timestamp
+            assert await two.check(block) is BlockVerdict.VALID
+            bench.clock.now += 0.25
             assert await two.check(block) is BlockVerdict.LATER
             bench.clock.now -= 6
             assert await two.check(block, proposer=LEADER.account) is BlockVerdict.VALID

@@ -118,3 +118,15 @@ def test_a_value_without_a_canonical_encoding_is_misuse(value):
 
 def test_tuples_encode_as_lists():
     assert codec.decode(codec.encode((1, (2, 3)))) == [1, [2, 3]]
+
+
+def test_a_message_of_too_many_values_is_refused_before_they_are_all_looked_at():
+    most = [[None] * (codec.MAX_VALUES // 2 - 1), {str(key): key for key in range(codec.MAX_VALUES // 4)}, None]
+    most[0].pop()  # the three themselves
+    most[0].pop()
+    assert codec.decode(codec.encode(most)) == most
+    for one_more in ([*most, None], [[*most[0], None], *most[1:]], [most[0], most[1] | {"x": 1}, None]):
+        with pytest.raises(Misuse, match="more than 65536 values"):
+            codec.encode(one_more)
+        with pytest.raises(InvalidEncoding, match="more than 65536 values"):
+            codec.decode(msgpack.packb(one_more))
