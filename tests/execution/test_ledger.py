@@ -151,6 +151,27 @@ def test_verdicts_follow_clock_content_and_height(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_clock_that_is_wrong_is_said_once_in_a_while_and_a_block_a_moment_early_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(bench: Bench) -> None:
+        async with bench.open("one") as one:
+            block = await one.build(1, 1)
+            bench.clock.now -= 9
+            assert await one.check(block) is BlockVerdict.LATER and not caplog.messages
+            bench.clock.now -= 11
+            for _ in range(2):
+                assert await one.check(block) is BlockVerdict.LATER
+            assert len(caplog.messages) == 1 and "stamped 20 s after this machine's clock" in caplog.messages[0]
+            bench.trio_clock.jump(11)
+            bench.clock.now += 60
+            assert await one.check(block) is BlockVerdict.LATER
+            assert len(caplog.messages) == 2 and "stamped 40 s before" in caplog.messages[1]
+
+    with caplog.at_level("WARNING"):
+        run(tmp_path, test)
+
+
 def test_a_false_body_under_a_true_id_spoils_nothing(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         async with bench.open("one") as one, bench.open("two", SECOND) as two:
