@@ -36,6 +36,7 @@ TERMS = {
     "tolerance": 50_000,
     "voting_rule": 0,
     "rule_slash": 0,
+    "rest_share": 0,
     **{
         f"{name}_seconds": 36_000
         for name in ("commit", "reveal", "availability", "score_commit", "score_reveal", "tally", "adopt")

@@ -55,6 +55,12 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("norm_slash", "bps", 5_000, 5_000, 0, 10_000, "a norm above three times the median is no accident"),
     Parameter("missed_reveal_slash", "bps", 100, 100, 0, 10_000, "a commitment that is never opened; small, burned"),
     Parameter("bond_unlock_rounds", "rounds", 2, 2, 0, 64, "a bond stays until this many rounds after an acceptance"),
+    Parameter("seat_absence_slash", "bps", 10, 10, 0, 10_000,
+              "a voter that took its seat and then stayed away; once a round, and a crash must cost next to nothing"),
+    Parameter("seat_absence_limit", "seats", 3, 3, 1, 1_000,
+              "missed in a row: drawn no more until it comes back; a restart takes less than one round"),
+    Parameter("task_fee", "wei", 10**18, 10**18, 0, 10**30,
+              "of opening a task, burned; doubles with every 8 that run: to fill all 64 places costs 2,040 fees"),
 )  # fmt: skip
 
 
@@ -91,6 +97,9 @@ class Parameters:
     norm_slash: int
     missed_reveal_slash: int
     bond_unlock_rounds: int
+    seat_absence_slash: int
+    seat_absence_limit: int
+    task_fee: int
 
     def to_dict(self) -> dict[str, int]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -294,7 +294,12 @@ class Peer:
         known = Terms.__dataclass_fields__
         values = {name: int(value) for name, value in params.get("terms", {}).items() if name in known}
         task = await open_task(
-            str(params.get("name", "task")), Terms(**values), int(params["pot"]), self.contents, self.sender
+            str(params.get("name", "task")),
+            Terms(**values),
+            int(params["pot"]),
+            self.contents,
+            self.ledger,
+            self.sender,
         )
         return {"document": task.document.hex(), "adapter": task.adapter.hex()}
 

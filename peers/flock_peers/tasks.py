@@ -10,6 +10,7 @@ from flock_chain.aggregation import encode_global
 from flock_chain.errors import Unavailable
 from flock_chain.paper_rule import RULE_PROPOSALS
 from flock_peers.contents import Contents
+from flock_peers.roles.board import Views
 from flock_peers.roles.sender import Sender
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import TaskDocument, compute_initial_adapter, create_document
@@ -41,6 +42,7 @@ class Terms:
     tolerance: int = 50_000  # millionths: a round of other domains costs one's own a few per cent
     voting_rule: int = RULE_PROPOSALS
     rule_slash: int = 1_000  # basis points of a bond, by the paper's rule only
+    rest_share: int = 0  # basis points of the pot's rest that go to the paid seats at the end; else the creator's
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,16 @@ def prepare(name: str, contents: Contents, base: Path = BASE_FOLDER) -> Prepared
     return PreparedTask(contents.put_object(document.encode()), adapter)
 
 
-async def open_task(name: str, terms: Terms, pot: int, contents: Contents, sender: Sender) -> PreparedTask:
-    """Publishes and sends the transaction; that it is final is seen in the board's `task_count`."""
+async def open_task(
+    name: str, terms: Terms, pot: int, contents: Contents, views: Views, sender: Sender
+) -> PreparedTask:
+    """Publishes and sends the transaction, with what opening costs now beside the pot; that it is final is seen in the
+    board's `task_count`."""
     task = await trio.to_thread.run_sync(prepare, name, contents)
+    fee: int = await views.view("TaskBoard", "opening_fee")
     sent = await sender.call(
         f"open task {task.document.hex()[:12]}", "TaskBoard", "open_task", task.document, task.adapter, asdict(terms),
-        value=pot,
+        value=pot + fee,
     )  # fmt: skip
     if not sent:
         raise Unavailable("task: too many of your transactions are not final yet; try again in a moment")

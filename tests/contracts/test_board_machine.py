@@ -44,13 +44,14 @@ class Board(RuleBasedStateMachine):
     @initialize(
         pot=st.sampled_from([0, 1, 7, 900_001, 10**20]),
         rounds=st.integers(1, 2),
-        extra=st.integers(0, 2),
+        extra=st.integers(0, 4),
         proposers=st.integers(1, 4),
         voters=st.integers(3, 5),
         share=st.sampled_from([0, 3_333, 6_000, 10_000]),
         people=st.integers(3, PEOPLE),
         least=st.sampled_from([0, 2, 4, 5]),
         rule=st.sampled_from([(0, 0), (0, 0), (1, 1_000), (1, 10_000)]),
+        rest=st.sampled_from([0, 0, 3_333, 10_000]),
     )
     def open(
         self,
@@ -63,9 +64,10 @@ class Board(RuleBasedStateMachine):
         people: int,
         least: int,
         rule: tuple[int, int],
+        rest: int,
     ) -> None:
         terms = {"rounds": rounds, "extra_rounds": extra, "proposers": proposers, "voters": voters}
-        terms |= {"proposer_share": share, "min_participants": least}
+        terms |= {"proposer_share": share, "min_participants": least, "rest_share": rest}
         terms |= {"voting_rule": rule[0], "rule_slash": rule[1]}
         self.world = new_world()
         self.start = [self.world.balance(account(index)) for index in range(PEOPLE + 1)]
@@ -111,7 +113,9 @@ class Board(RuleBasedStateMachine):
     def leave(self, index: int) -> None:
         self.both(account(index), self.model.leave(account(index)), "leave_task")
 
-    @rule(index=who, back=st.integers(0, 3), kind=st.sampled_from(["evict", "withdraw", "claim", "stop", "pot"]))
+    @rule(
+        index=who, back=st.integers(0, 3), kind=st.sampled_from(["evict", "withdraw", "claim", "stop", "pot", "rejoin"])
+    )
     def money(self, index: int, back: int, kind: str) -> None:
         me, round = account(index), max(1, self.model.number - back)
         if kind == "evict":
@@ -121,6 +125,8 @@ class Board(RuleBasedStateMachine):
         elif kind == "claim":
             assert self.world.board("claimable", self.game.task, round, me) == self.model.rewards.get((round, me), 0)
             self.both(me, self.model.claim(me, round), "claim", round)
+        elif kind == "rejoin":
+            self.both(me, self.model.rejoin(me), "rejoin")
         elif kind == "stop":
             self.both(CREATOR, self.model.stop(), "stop_task")
         else:
@@ -285,7 +291,7 @@ class Board(RuleBasedStateMachine):
         if not hasattr(self, "model"):
             return
         self.check_everything()
-        for _ in range(4 * 8 * 5):
+        for _ in range(6 * 8 * 5):
             if self.model.phase == ENDED:
                 break
             assert self.world.board("wakeup") <= self.model.now + 300
@@ -309,7 +315,12 @@ class Board(RuleBasedStateMachine):
         """The model's whole state against the views."""
         model, task = self.model, self.game.task
         rows = self.world.board("participants", task)
-        assert [(row["account"], row["bond"]) for row in rows] == [(a, m.bond) for a, m in model.members.items()]
+        seen = [(row["account"], row["bond"], row["missed"], row["unseated"]) for row in rows]
+        assert seen == [(who, m.bond, m.missed, m.unseated) for who, m in model.members.items()]
+        assert self.world.board("total_bonds") == sum(row["bond"] for row in rows)
+        assert self.world.board("total_unbonding") == sum(amount for amount, _ in model.unbonding.values())
+        assert self.world.board("total_pots") == model.pot
+        assert self.world.board("total_rewards") == sum(model.rewards.values())
         assert self.world.board("task_view", task)["pot"] == model.pot
         assert self.world.board("task_view", task)["carried"] == model.carried
         assert self.world.board("task_view", task)["adapter"] == model.adapter

@@ -1,6 +1,6 @@
 """Who may join, leave, be drawn and be evicted; and when a bond comes back."""
 
-from board_support import ADAPTER, BOND, CREATOR, DOCUMENT, POT, Game
+from board_support import ADAPTER, BOND, CREATOR, DOCUMENT, FEE, POT, Game
 from contracts_support import (
     ADOPT,
     AVAILABILITY,
@@ -79,7 +79,7 @@ def test_the_seated_stay_to_the_end_of_the_round_so_that_no_slash_is_evaded() ->
     guilty = game.proposers[0]
     game.world.next_block()
     game.must(guilty, "leave_task")
-    assert game.world.board("burned") == BOND
+    assert game.world.board("burned") == FEE + BOND
 
 
 def test_who_is_not_drawn_leaves_at_once_and_gets_its_bond_after_the_delay() -> None:
@@ -186,7 +186,7 @@ def test_too_few_participants_wait_and_the_task_ends_with_its_pot_returned() -> 
     game.world.blocks(7, 90)
     for index in range(1, 4):
         game.must(account(index), "withdraw_bond")
-    assert game.world.balance(BOARD) == 0 == game.world.board("liabilities")
+    assert game.world.balance(BOARD) == FEE == game.world.board("liabilities") == game.world.board("burned")
 
 
 def test_a_task_that_loses_its_participants_waits_for_others() -> None:
@@ -212,7 +212,7 @@ def test_a_creator_stops_a_waiting_task_at_once_when_its_rounds_are_done() -> No
     assert game.phase == ENDED
     assert game.world.board("wakeup") == (1 << 256) - 1
     game.must(CREATOR, "withdraw_pot")
-    assert game.world.balance(CREATOR) == RICH
+    assert game.world.balance(CREATOR) == RICH - FEE
 
 
 def test_terms_out_of_range_open_no_task() -> None:
@@ -227,23 +227,30 @@ def test_terms_out_of_range_open_no_task() -> None:
         "proposer_share": 10_001,
         "loss_limit": 10**9 + 1,
         "mad_multiple": 10**6 + 1,
+        "rest_share": 10_001,
     }
     for name, value in wrong.items():
         refused = world.act(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, name: value}, value=POT)
         assert refused.reason == f"board: terms: {name}"
     for name in (name for name in TERMS if name.endswith("_seconds")):
-        refused = world.act(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, name: 0})
+        refused = world.act(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, name: 0}, value=FEE)
         assert refused.reason == "board: terms: seconds"
     for digests in ((bytes(32), ADAPTER), (DOCUMENT, bytes(32))):
-        assert "board: a task needs a" in world.act(CREATOR, "TaskBoard", "open_task", *digests, TERMS).reason
+        assert (
+            "board: a task needs a" in world.act(CREATOR, "TaskBoard", "open_task", *digests, TERMS, value=FEE).reason
+        )
     assert world.board("task_count") == 0 == world.board("liabilities")
 
 
 def test_sixty_four_tasks_run_at_a_time_and_an_ended_one_makes_room() -> None:
     world = new_world()
     for index in range(64):
-        world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, "wait_seconds": 100 + index % 3})
-    full = world.act(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, TERMS)
+        terms = {**TERMS, "wait_seconds": 100 + index % 3}
+        fee = world.board("opening_fee")
+        assert fee == FEE * 2 ** (index // 8)
+        world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, terms, value=fee)
+    assert world.board("burned") == world.balance(BOARD) == 2_040 * FEE
+    full = world.act(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, TERMS, value=10**9)
     assert full.reason == "board: as many tasks run as can"
     world.next_block(90)
     world.next_block(9)
@@ -254,7 +261,8 @@ def test_sixty_four_tasks_run_at_a_time_and_an_ended_one_makes_room() -> None:
     assert world.board("due_tasks") == by_deadline[:16]
     assert world.next_block() == by_deadline[:16]
     assert world.next_block() == by_deadline[16:32]
-    assert world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, TERMS).output[-1] == 65
+    assert world.board("opening_fee") == FEE * 2**4  # 32 run
+    assert world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, TERMS, value=16 * FEE).output[-1] == 65
 
 
 def test_a_participant_of_an_ended_task_is_free_whatever_was_accepted() -> None:

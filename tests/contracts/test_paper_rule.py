@@ -1,7 +1,7 @@
 """The paper's voting rule on the compiled contract, and against its reference in Python."""
 
 import pytest
-from board_support import ADAPTER, BOND, CREATOR, NEW_ADAPTER, POT, Game, padded, salt_of
+from board_support import ADAPTER, BOND, CREATOR, FEE, NEW_ADAPTER, POT, Game, padded, salt_of
 from contracts_support import ENDED, SCORE_REVEAL
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +42,7 @@ def test_an_accepted_aggregate_pays_all_proposers_and_slashes_the_minority() -> 
     assert [game.bond_of(who) for who in result["voters"]] == [BOND, BOND, BOND * 8 // 10]
     owed = [game.world.board("claimable", game.task, round, who) for who in result["voters"]]
     assert owed[0] == owed[1] > 0 == owed[2]
-    assert game.world.board("burned") == 0 and game.world.board("total_carried") == BOND * 2 // 10
+    assert game.world.board("burned") == FEE and game.world.board("total_carried") == BOND * 2 // 10
     check_like_the_reference(game, round)
     game.check_solvent()
 
@@ -97,7 +97,7 @@ def test_what_no_accepted_round_could_get_is_burned_at_the_end_and_never_the_cre
     game = paper(rounds=1, extra_rounds=0)
     game.play_votes([ADAPTER] * 3)
     assert game.phase == ENDED
-    assert game.world.board("burned") == 3 * BOND * 2 // 10 and game.world.board("total_carried") == 0
+    assert game.world.board("burned") == FEE + 3 * BOND * 2 // 10 and game.world.board("total_carried") == 0
     pot = game.world.board("task_view", game.task)["pot"]
     assert pot < POT  # the voters' part is owed
     before = game.world.balance(CREATOR)
@@ -116,7 +116,7 @@ def test_an_unopened_vote_costs_a_part_of_the_bond_which_is_burned() -> None:
     for who in others:
         game.reveal_vote(who, NEW_ADAPTER)
     game.world.blocks(3, 10)
-    assert game.bond_of(lazy) == BOND - BOND // 100 and game.world.board("burned") == BOND // 100
+    assert game.bond_of(lazy) == BOND - BOND // 100 and game.world.board("burned") == FEE + BOND // 100
     assert game.result(1)["verdicts"] == [Verdict.ACCEPTED] * 3
 
 

@@ -1,7 +1,7 @@
 """One round of a task on the compiled contract, from the draw to the pay, with each verdict."""
 
 import pytest
-from board_support import ADAPTER, BOND, CREATOR, NEW_ADAPTER, POT, Game, manifest_of, padded
+from board_support import ADAPTER, BOND, CREATOR, FEE, NEW_ADAPTER, POT, Game, manifest_of, padded
 from contracts_support import ADOPT, AVAILABILITY, COMMIT, ENDED, REVEAL, SCORE_COMMIT, SCORE_REVEAL, TALLY, account
 
 from flock_chain.tally import Verdict
@@ -133,7 +133,7 @@ def test_norm_filters_reject_above_twice_and_slash_above_three_times_the_median(
     game.tally()
     assert verdicts(game) == [Verdict.REJECTED_NORM, Verdict.SLASHED_NORM, Verdict.ACCEPTED]
     assert [game.bond_of(who) for who in game.proposers] == [BOND, BOND // 2, BOND]
-    assert game.world.board("burned") == BOND // 2
+    assert game.world.board("burned") == FEE + BOND // 2
 
 
 def test_near_duplicates_earn_nothing() -> None:
@@ -202,7 +202,7 @@ def test_invalid_bytes_cost_the_bond_and_what_nobody_holds_is_void() -> None:
     assert game.view["held_set"] == 0b001
     assert verdicts(game) == [Verdict.NONE, Verdict.INVALID, Verdict.VOID]
     assert [game.bond_of(who) for who in game.proposers] == [BOND, 0, BOND]
-    assert game.world.board("burned") == BOND
+    assert game.world.board("burned") == FEE + BOND
     game.check_solvent()
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from board_support import FEE
 from economy_support import TOKEN, Economy, Measured
 
 from flock_chain.paper_rule import RULE_PAPER, RULE_PROPOSALS
@@ -24,7 +25,7 @@ def test_without_a_pot_no_token_is_made_and_the_paper_s_rule_loses_none() -> Non
     economy = Economy(Measured(DETECTION), rule=RULE_PAPER, malicious=15, seed=1, rounds=60)
     economy.run()
     total = sum(economy.wealth(who) for who in economy.number) + economy.model.burned + economy.model.carried
-    assert total == 50 * 64 * TOKEN
+    assert total == 50 * 64 * TOKEN + FEE, "what opening the task cost was the creator's"
 
 
 @pytest.mark.parametrize("malicious", [5, 10, 15])

@@ -36,13 +36,14 @@ TERMS = {
     "tolerance": 50_000,
     "voting_rule": 0,
     "rule_slash": 0,
+    "rest_share": 0,
 }
 
 
 def open_tasks(chain: Chain, count: int = 1, participants: int = 6) -> None:
     """Tasks 1 to `count`, each with its participants, in two blocks."""
     creator, data = KEYS[7], BOARD_CONTRACT.encode("open_task", b"d" * 32, b"a" * 32, TERMS)
-    chain.add(*(chain.call(creator, BOARD, data, value=ETHER, gas=2_000_000) for _ in range(count)))
+    chain.add(*(chain.call(creator, BOARD, data, value=2 * ETHER, gas=2_000_000) for _ in range(count)))
     for task in range(1, count + 1):
         join = BOARD_CONTRACT.encode("join_task", task, b"domain".ljust(32))
         chain.add(*(chain.call(key, BOARD, join, value=ETHER) for key in KEYS[:participants]))

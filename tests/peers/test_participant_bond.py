@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from participant_support import ME, TASK, Stage, contents, play
+from participant_support import TASK, Stage, contents, make_row, play
 
 from flock_chain.errors import FlockError, InvalidContent, Unavailable
 from flock_peers.roles.board import Phase
@@ -139,12 +139,25 @@ def test_who_was_evicted_ends_its_part_once_all_is_claimed(tmp_path: Path) -> No
 
 def test_a_leave_that_was_asked_for_before_a_restart_is_carried_through(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
-    stage.board.rows = [{"account": ME, "leaving_at": 9, "bond": 1_000, "domain": b"d"}]
+    stage.board.rows = [make_row(leaving_at=9)]
     stage.board.phase = Phase.WAITING
 
     async def test() -> None:
         await stage.until(lambda: stage.is_over)
         assert stage.sender.sent == ["leave_task"] and stage.error is None
+
+    play(stage, test)
+
+
+def test_who_was_unseated_while_it_was_away_comes_back_by_itself(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.board.rows = [make_row(unseated=True)]
+    stage.board.phase = Phase.COMMIT
+
+    async def test() -> None:
+        await stage.until(lambda: "rejoin" in stage.sender.sent)
+        await trio.sleep(5)
+        assert stage.sender.sent == ["rejoin"], "once a round is enough"
 
     play(stage, test)
 

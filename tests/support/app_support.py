@@ -57,7 +57,7 @@ TERMS = {
     "proposer_share": 6_000, "commit_seconds": 60, "reveal_seconds": 60, "availability_seconds": 60,
     "score_commit_seconds": 60, "score_reveal_seconds": 60, "tally_seconds": 60, "adopt_seconds": 60,
     "loss_limit": 20_000, "mad_multiple": 12, "wait_seconds": 600,
-    "tolerance": 50_000, "voting_rule": 0, "rule_slash": 0,
+    "tolerance": 50_000, "voting_rule": 0, "rule_slash": 0, "rest_share": 0,
 }  # fmt: skip
 MAX_BLOCKS = 200  # a scripted game takes about 35 a round
 BAD_SCORE = 900_000  # a loss almost twice the previous one: rejected
@@ -195,7 +195,7 @@ class Game:
                 break
             self.add(*self._act(row))
         for other, first in self.script.later:
-            self.add((KEYS[5], "open_task", (other or document, first, terms)))
+            self.add((KEYS[5], "open_task", (other or document, first, terms)), value=20 * ETHER)
         self.played.adapters += [
             self.view("round_result", 1, n)["adapter_after"] for n in range(1, self.script.rounds + 1)
         ]

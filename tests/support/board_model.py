@@ -45,6 +45,8 @@ class Member:
     later: list[tuple[int, int]] = field(default_factory=list)  # (height, amount) of every addition
     leaving: int | None = None
     last_accepted: int | None = None
+    missed: int = 0  # seats in a row
+    unseated: bool = False
 
     def bond_at(self, close: int) -> int:
         return self.bond - sum(amount for height, amount in self.later if height > close)
@@ -77,8 +79,9 @@ class BoardModel:
         self.unbonding: dict[bytes, tuple[int, int]] = {}
         self.rewards: dict[tuple[int, bytes], int] = {}
         self.owners: dict[bytes, tuple[int, bytes]] = {}  # manifest -> (round, account)
-        self.burned, self.carried, self.stopped = 0, 0, False
+        self.burned, self.carried, self.stopped = PARAMETERS["task_fee"], 0, False
         self.by_paper = bool(terms["voting_rule"])
+        self.paid: list[tuple[int, bytes]] = []  # (round, account) of every paid seat
         self.number, self.rounds, self.adapter = 1, {1: Round()}, adapter
         self.height, self.now = height, now
         self.close = self.seed_height = 0
@@ -124,8 +127,18 @@ class BoardModel:
         self.members[who].leaving = self.height
         return True
 
+    def rejoin(self, who: bytes) -> bool:
+        member = self.members.get(who)
+        if self.phase == ENDED or member is None or not member.unseated or member.leaving is not None:
+            return False
+        member.unseated, member.missed, member.joined = False, 0, self.height
+        return True
+
     def evict(self, who: bytes) -> bool:
-        if who not in self.members or self.members[who].bond >= self.terms["min_bond"] or not self.is_free(who):
+        if who not in self.members or not self.is_free(who):
+            return False
+        in_the_way = self.members[who].unseated and len(self.members) == 64
+        if self.members[who].bond >= self.terms["min_bond"] and not in_the_way:
             return False
         self.remove(who)
         return True
@@ -312,14 +325,22 @@ class BoardModel:
 
     def weight(self, who: bytes) -> int:
         member = self.members[who]
-        if member.joined > self.close or (member.leaving is not None and member.leaving < self.close):
+        if (
+            member.unseated
+            or member.joined > self.close
+            or (member.leaving is not None and member.leaving < self.close)
+        ):
             return 0
         bond = member.bond_at(self.close)
         return bond if bond >= self.terms["min_bond"] else 0
 
     def has_enough(self) -> bool:
-        able = [m for m in self.members.values() if m.leaving is None and m.bond >= self.terms["min_bond"]]
-        return len(able) >= max(2, self.terms["min_participants"])
+        return self.able >= max(2, self.terms["min_participants"])
+
+    @property
+    def able(self) -> int:
+        stays = [m for m in self.members.values() if m.leaving is None and not m.unseated]
+        return sum(member.bond >= self.terms["min_bond"] for member in stays)
 
     def is_due(self) -> bool:
         row = self.round
@@ -452,7 +473,27 @@ class BoardModel:
                 self.adapter = adapter
         self.finish()
 
+    def close_seats(self) -> None:
+        row = self.round
+        for who in row.proposers:
+            self.note(who, who not in row.revealed)
+        committed, opened = {*row.score_committed, *row.choices}, {*row.score_revealed, *row.opened}
+        asked = [(AVAILABILITY, {*row.attested}), (SCORE_COMMIT, committed), (SCORE_REVEAL, opened)]
+        done = [acts for phase, acts in asked if self.phase >= phase] + ([{*row.votes}] if self.phase == ADOPT else [])
+        for who in row.voters:
+            was_away = any(who not in acts for acts in done)
+            unopened = who in committed - opened
+            if was_away and not unopened and (who in row.attested or who in committed):
+                self.slash(who, PARAMETERS["seat_absence_slash"])
+            self.note(who, was_away)
+
+    def note(self, who: bytes, was_away: bool) -> None:
+        member = self.members[who]
+        member.missed = member.missed + 1 if was_away else 0
+        member.unseated = member.unseated or member.missed >= PARAMETERS["seat_absence_limit"]
+
     def finish(self) -> None:
+        self.close_seats()
         self.settle()
         if self.stopped or self.number == self.terms["rounds"] + self.terms["extra_rounds"]:
             self.end()
@@ -466,6 +507,11 @@ class BoardModel:
 
     def end(self) -> None:
         self.burned, self.carried = self.burned + self.carried, 0
+        if self.paid:
+            per_seat = self.pot * self.terms["rest_share"] // BPS // len(self.paid)
+            for seat in self.paid if per_seat else []:
+                self.rewards[seat] = self.rewards.get(seat, 0) + per_seat
+            self.pot -= per_seat * len(self.paid)
         self.enter(ENDED)
 
     def settle(self) -> None:
@@ -478,6 +524,7 @@ class BoardModel:
         paid = 0
         part = share * self.terms["proposer_share"] // BPS
         for accounts, total in ((proposers, part), (self.earning(), share - part)):
+            self.paid += [(self.number, who) for who in accounts]
             for who in accounts:
                 if amount := total // len(accounts):
                     self.rewards[self.number, who] = amount

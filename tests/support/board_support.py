@@ -9,6 +9,7 @@ from contracts_support import (
     CHAIN_ID,
     COMMIT,
     ENDED,
+    PARAMETERS,
     REVEAL,
     SCORE_COMMIT,
     SCORE_REVEAL,
@@ -28,6 +29,7 @@ from flock_contracts.addresses import BOARD
 CREATOR = account(0)
 POT = 900_001
 BOND = 1_000
+FEE = PARAMETERS["task_fee"]  # of the first tasks
 DOCUMENT, ADAPTER = b"d" * 32, b"a" * 32
 NEW_ADAPTER = b"n" * 32
 NO_FILTERS = (0,) * SEATS_MAX
@@ -51,7 +53,7 @@ class Game:
     def __init__(self, participants: int = 6, *, pot: int = POT, world: World | None = None, **terms: int) -> None:
         self.world = world or new_world()
         self.terms = {**TERMS, **terms}
-        opened = self.world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, self.terms, value=pot)
+        opened = self.world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, self.terms, value=pot + FEE)
         self.task = int.from_bytes(opened.output, "big")
         for index in range(1, participants + 1):
             self.join(account(index))

@@ -34,6 +34,9 @@ PARAMETERS = {
     "missed_reveal_slash": 100,
     "bond_unlock_rounds": 2,
     "unbonding_delay": 600,
+    "seat_absence_slash": 10,
+    "seat_absence_limit": 3,
+    "task_fee": 1_000,
 }
 FAUCET = {"amount": 10 * ETHER, "deposit": ETHER, "lock": 60}
 FAUCET_FUNDS = 25 * ETHER
@@ -243,4 +246,5 @@ TERMS = {
     "tolerance": 50_000,
     "voting_rule": 0,
     "rule_slash": 1_000,
+    "rest_share": 0,
 }

@@ -104,6 +104,10 @@ class Board:
         return 1
 
 
+def make_row(**changes: Any) -> dict[str, Any]:
+    return {"account": ME, "leaving_at": 0, "bond": 1_000, "domain": b"d", "unseated": False} | changes
+
+
 class FakeSender:
     """What is sent takes effect on the board at once, if the board takes it."""
 
@@ -118,10 +122,10 @@ class FakeSender:
         self.sent.append(function)
         self.calls.append((function, *args, value))
         if function == "join_task" and self.takes_bonds:
-            self.board.rows = [{"account": ME, "leaving_at": 0, "bond": 1_000, "domain": b"d"}]
+            self.board.rows = [make_row()]
         if function == "leave_task":
             is_free = self.board.phase is Phase.WAITING
-            self.board.rows = [] if is_free else [{"account": ME, "leaving_at": 9, "bond": 1_000, "domain": b"d"}]
+            self.board.rows = [] if is_free else [make_row(leaving_at=9)]
         return True
 
     def is_pending(self, _label: str) -> bool:

@@ -32,6 +32,7 @@
 
 import book
 import clock
+import duty
 import events
 import packing
 import paper_rule
@@ -44,20 +45,16 @@ import views
 initializes: book
 initializes: clock[book := book]
 initializes: seating[book := book]
+initializes: duty[book := book]
 initializes: paper_rule[book := book]
-initializes: rounds[book := book, seating := seating, paper_rule := paper_rule]
+initializes: rounds[book := book, duty := duty, seating := seating, paper_rule := paper_rule]
 initializes: tallying[book := book]
 initializes: views[book := book, clock := clock]
 
 exports: (
     book.initialized,
-    book.seed_delay,
-    book.phase_min_blocks,
-    book.invalid_bytes_slash,
-    book.norm_slash,
-    book.missed_reveal_slash,
-    book.bond_unlock_rounds,
-    book.unbonding_delay,
+    book.rules_version,
+    book.rules,
     book.task_count,
     book.total_bonds,
     book.total_unbonding,
@@ -71,6 +68,7 @@ exports: (
     paper_rule.vote_of,
     views.claimable,
     views.liabilities,
+    views.opening_fee,
     views.task_view,
     views.progress,
     views.participants,
@@ -94,23 +92,31 @@ def initialize(
     missed_reveal_slash: uint256,
     bond_unlock_rounds: uint256,
     unbonding_delay: uint256,
+    seat_absence_slash: uint256,
+    seat_absence_limit: uint256,
+    task_fee: uint256,
 ):
     """
     @notice Called once at genesis by the system, with the network's parameters (blocks, bps, rounds, seconds).
     """
     assert msg.sender == types.SYSTEM, "board: only the system may call"
     assert not book.initialized, "board: already initialized"
-    assert seed_delay > 0, "board: a seed must be unknown when its height is fixed"
-    largest: uint256 = max(invalid_bytes_slash, max(norm_slash, missed_reveal_slash))
-    assert largest <= types.BPS, "board: a slash above the whole bond"
     book.initialized = True
-    book.seed_delay = seed_delay
-    book.phase_min_blocks = phase_min_blocks
-    book.invalid_bytes_slash = invalid_bytes_slash
-    book.norm_slash = norm_slash
-    book.missed_reveal_slash = missed_reveal_slash
-    book.bond_unlock_rounds = bond_unlock_rounds
-    book.unbonding_delay = unbonding_delay
+    rules: types.Rules = types.Rules(
+        seed_delay=seed_delay,
+        phase_min_blocks=phase_min_blocks,
+        invalid_bytes_slash=invalid_bytes_slash,
+        norm_slash=norm_slash,
+        missed_reveal_slash=missed_reveal_slash,
+        bond_unlock_rounds=bond_unlock_rounds,
+        unbonding_delay=unbonding_delay,
+        seat_absence_slash=seat_absence_slash,
+        seat_absence_limit=seat_absence_limit,
+        task_fee=task_fee,
+    )
+    book._check_rules(rules)
+    book.rules_version = 1
+    book.rules[1] = rules
 
 
 # ---------------------------------------------------------------- tasks
@@ -120,7 +126,7 @@ def initialize(
 @payable
 def open_task(document: bytes32, adapter: bytes32, terms: types.Terms) -> uint256:
     """
-    @notice Open a task; the value is its pot, and may be zero.
+    @notice Open a task. The value pays the fee, which is burned; the rest is the pot, and may be zero.
     @param document Object digest of the task document.
     @param adapter Chunk-list digest of the round-0 global adapter.
     @return The task's number, from 1.
@@ -130,6 +136,9 @@ def open_task(document: bytes32, adapter: bytes32, terms: types.Terms) -> uint25
     assert document != empty(bytes32), "board: a task needs a document"
     assert adapter != empty(bytes32), "board: a task needs a first adapter"
     self._check_terms(terms)
+    fee: uint256 = book._opening_fee()
+    assert msg.value >= fee, "board: the value does not cover the fee"
+    pot: uint256 = msg.value - fee
     book.task_count += 1
     task: uint256 = book.task_count
     book.live.append(task)
@@ -138,10 +147,12 @@ def open_task(document: bytes32, adapter: bytes32, terms: types.Terms) -> uint25
     book.tasks[task].adapter0 = adapter
     book.tasks[task].adapter = adapter
     book.tasks[task].terms = terms
-    book.tasks[task].pot = msg.value
+    book.tasks[task].pot = pot
     book.tasks[task].round = 1
-    book.total_pots += msg.value
-    log events.TaskOpened(task=task, creator=msg.sender, document=document, adapter=adapter, pot=msg.value)
+    book.tasks[task].rules = book.rules_version
+    book.total_pots += pot
+    book.burned += fee
+    log events.TaskOpened(task=task, creator=msg.sender, document=document, adapter=adapter, pot=pot, fee=fee)
     book._enter(task, types.WAITING)
     return task
 
@@ -161,6 +172,7 @@ def _check_terms(terms: types.Terms):
     assert terms.tolerance <= 10**6, "board: terms: tolerance"
     assert terms.voting_rule <= types.RULE_PAPER, "board: terms: voting_rule"
     assert terms.rule_slash <= types.BPS, "board: terms: rule_slash"
+    assert terms.rest_share <= types.BPS, "board: terms: rest_share"
     seconds: uint256[8] = [
         terms.commit_seconds,
         terms.reveal_seconds,
@@ -233,7 +245,7 @@ def join_task(task: uint256, domain: bytes32):
     else:
         assert member.leaving_at == 0, "board: leaving"
         assert member.domain == domain, "board: the domain is frozen until it leaves"
-        if member.bond < min_bond and member.bond + msg.value >= min_bond:
+        if member.bond < min_bond and member.bond + msg.value >= min_bond and not member.unseated:
             book.tasks[task].able += 1
         settled: bool = member.fresh_height <= book.tasks[task].close_height
         book.members[task][msg.sender].fresh = msg.value + (0 if settled else member.fresh)
@@ -254,19 +266,39 @@ def leave_task(task: uint256):
         book._remove(task, msg.sender)
         return
     assert book.members[task][msg.sender].leaving_at == 0, "board: leaving, but not free yet"
-    if book.members[task][msg.sender].bond >= book.tasks[task].terms.min_bond:
+    if book._is_able(task, msg.sender):
         book.tasks[task].able -= 1
     book.members[task][msg.sender].leaving_at = block.number
     log events.LeaveRequested(task=task, account=msg.sender)
 
 
 @external
+def rejoin(task: uint256):
+    """
+    @notice Who was unseated for its absence is here again. Counts from the next round's draw on.
+    """
+    book._check_running(task)
+    assert book.members[task][msg.sender].unseated, "board: not unseated"
+    assert book.members[task][msg.sender].leaving_at == 0, "board: leaving"
+    book.members[task][msg.sender].unseated = False
+    book.members[task][msg.sender].missed = 0
+    book.members[task][msg.sender].joined_height = block.number
+    if book._is_able(task, msg.sender):
+        book.tasks[task].able += 1
+    log events.Rejoined(task=task, account=msg.sender)
+
+
+@external
 def evict(task: uint256, account: address):
     """
-    @notice Anybody may free the row of a participant whose bond fell below the minimum; its bond starts to unbond.
+    @notice Anybody may free the row of a participant whose bond fell below the minimum, or that is unseated while all
+            rows are taken; its bond starts to unbond.
     """
-    assert book.members[task][account].joined_height > 0, "board: no participant"
-    assert book.members[task][account].bond < book.tasks[task].terms.min_bond, "board: its bond suffices"
+    member: types.Member = book.members[task][account]
+    assert member.joined_height > 0, "board: no participant"
+    is_in_the_way: bool = member.unseated and len(book.accounts[task]) == types.MAX_PARTICIPANTS
+    is_short: bool = member.bond < book.tasks[task].terms.min_bond
+    assert is_short or is_in_the_way, "board: its bond suffices"
     assert book._is_free(task, account), "board: not free yet"
     book._remove(task, account)
 
@@ -479,13 +511,13 @@ def poke(task: uint256):
 @nonreentrant
 def claim(task: uint256, round: uint256):
     """
-    @notice Take the pay of a settled round, once.
+    @notice Take the pay of a settled round, and after the task's end that seat's part of the rest; each once.
     """
     amount: uint256 = 0
-    bit: uint256 = 0
-    amount, bit = views._claimable(task, round, msg.sender)
+    mask: uint256 = 0
+    amount, mask = views._claimable(task, round, msg.sender)
     assert amount > 0, "board: nothing to claim"
-    book.rounds[task][round].claimed |= 1 << bit
+    book.rounds[task][round].claimed |= mask
     book.total_rewards -= amount
     log events.Claimed(task=task, round=round, account=msg.sender, amount=amount)
     raw_call(msg.sender, b"", value=amount)

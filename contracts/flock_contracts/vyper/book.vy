@@ -10,13 +10,8 @@ import packing
 import types
 
 initialized: public(bool)
-seed_delay: public(uint256)
-phase_min_blocks: public(uint256)
-invalid_bytes_slash: public(uint256)
-norm_slash: public(uint256)
-missed_reveal_slash: public(uint256)
-bond_unlock_rounds: public(uint256)
-unbonding_delay: public(uint256)
+rules_version: public(uint256)  # of new tasks, and of rounds that begin
+rules: public(HashMap[uint256, types.Rules])  # by version
 
 task_count: public(uint256)
 live: DynArray[uint256, types.MAX_TASKS]
@@ -49,7 +44,7 @@ def _is_free(task: uint256, account: address) -> bool:
         return True
     member: types.Member = self.members[task][account]
     round: uint256 = self.tasks[task].round
-    if member.last_accepted > 0 and round <= member.last_accepted + self.bond_unlock_rounds:
+    if member.last_accepted > 0 and round <= member.last_accepted + self.rules[self.tasks[task].rules].bond_unlock_rounds:
         return False
     if phase == types.WAITING:
         return True
@@ -66,12 +61,22 @@ def _weight(task: uint256, account: address) -> uint256:
     """
     close_height: uint256 = self.tasks[task].close_height
     member: types.Member = self.members[task][account]
-    if member.joined_height > close_height or (member.leaving_at > 0 and member.leaving_at < close_height):
+    if member.unseated or member.joined_height > close_height or (member.leaving_at > 0 and member.leaving_at < close_height):
         return 0
     weight: uint256 = member.bond
     if member.fresh_height > close_height:
         weight -= member.fresh
     return weight if weight >= self.tasks[task].terms.min_bond else 0
+
+
+@view
+@internal
+def _is_able(task: uint256, account: address) -> bool:
+    """
+    @notice Whether it counts as a participant for rounds to come.
+    """
+    member: types.Member = self.members[task][account]
+    return not member.unseated and member.leaving_at == 0 and member.bond >= self.tasks[task].terms.min_bond
 
 
 @internal
@@ -80,7 +85,7 @@ def _remove(task: uint256, account: address):
     @notice Free its row, in the order of the others, and start to unbond.
     """
     member: types.Member = self.members[task][account]
-    if member.leaving_at == 0 and member.bond >= self.tasks[task].terms.min_bond:
+    if self._is_able(task, account):
         self.tasks[task].able -= 1
     count: uint256 = len(self.accounts[task])
     found: bool = False
@@ -91,7 +96,7 @@ def _remove(task: uint256, account: address):
             found = True
     self.accounts[task].pop()
     self.members[task][account] = empty(types.Member)
-    release_at: uint256 = self._now() + self.unbonding_delay
+    release_at: uint256 = self._now() + self.rules[self.tasks[task].rules].unbonding_delay
     self.leavers[task][account].amount += member.bond
     self.leavers[task][account].release_at = release_at
     self.total_bonds -= member.bond
@@ -132,10 +137,10 @@ def _cut(task: uint256, round: uint256, account: address, bps: uint256) -> uint2
     amount: uint256 = bond * bps // types.BPS
     if amount == 0:
         return 0
-    min_bond: uint256 = self.tasks[task].terms.min_bond
-    if bond >= min_bond and bond - amount < min_bond and self.members[task][account].leaving_at == 0:
-        self.tasks[task].able -= 1
+    was_able: bool = self._is_able(task, account)
     self.members[task][account].bond = bond - amount
+    if was_able and not self._is_able(task, account):
+        self.tasks[task].able -= 1
     self.total_bonds -= amount
     return amount
 
@@ -199,6 +204,28 @@ def _enter(task: uint256, phase: uint256):
     self.tasks[task].phase_started = self._now()
     self.tasks[task].phase_block = block.number
     log events.PhaseChanged(task=task, round=self.tasks[task].round, phase=phase)
+
+
+@pure
+@internal
+def _check_rules(rules: types.Rules):
+    assert rules.seed_delay > 0, "board: a seed must be unknown when its height is fixed"
+    slashes: uint256[4] = [
+        rules.invalid_bytes_slash, rules.norm_slash, rules.missed_reveal_slash, rules.seat_absence_slash
+    ]
+    for slash: uint256 in slashes:
+        assert slash <= types.BPS, "board: a slash above the whole bond"
+    assert rules.seat_absence_limit > 0, "board: nobody would be seated twice"
+    assert rules.task_fee < 2**128, "board: a fee that nobody can pay"
+
+
+@view
+@internal
+def _opening_fee() -> uint256:
+    """
+    @notice What opening a task costs now. Places are scarce: the more tasks run, the dearer is one more.
+    """
+    return self.rules[self.rules_version].task_fee << (len(self.live) // types.FEE_STEP)
 
 
 @view

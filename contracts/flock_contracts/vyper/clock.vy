@@ -21,7 +21,7 @@ def _is_due(task: uint256, now: uint256) -> bool:
         return block.number > height or staticcall IBeacon(types.BEACON).has_mix(height)
     if self._has_everybody_acted(task, phase):
         return True
-    old_enough: bool = block.number >= book.tasks[task].phase_block + book.phase_min_blocks
+    old_enough: bool = block.number >= book.tasks[task].phase_block + book.rules[book.tasks[task].rules].phase_min_blocks
     return old_enough and now >= self._deadline(task)
 
 

@@ -11,6 +11,7 @@ event TaskOpened:
     document: bytes32
     adapter: bytes32
     pot: uint256
+    fee: uint256
 
 event Joined:
     task: indexed(uint256)
@@ -159,3 +160,12 @@ event VoteRevealed:
     round: indexed(uint256)
     account: indexed(address)
     adapter: bytes32
+
+event Unseated:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+
+event Rejoined:
+    task: indexed(uint256)
+    account: indexed(address)

@@ -5,13 +5,14 @@
 """
 
 import book
+import duty
 import events
 import packing
 import paper_rule
 import seating
 import types
 
-uses: (book, seating, paper_rule)
+uses: (book, duty, seating, paper_rule)
 
 
 @internal
@@ -32,7 +33,8 @@ def _close_reveal(task: uint256):
     unopened: uint256 = book.rounds[task][round].committed & ~book.rounds[task][round].revealed
     for index: uint256 in range(types.SEATS):
         if packing._has(unopened, index):
-            book._judge(task, round, index, types.UNOPENED, book.missed_reveal_slash)
+            slash: uint256 = book.rules[book.tasks[task].rules].missed_reveal_slash
+            book._judge(task, round, index, types.UNOPENED, slash)
     if self._judged_later(task, round) == 0:
         self._finish_round(task)
     else:
@@ -70,7 +72,8 @@ def _close_availability(task: uint256):
         if packing._has_two_thirds(counts[index], seats):
             held_set |= 1 << index
         elif packing._has_two_thirds(counts[index + types.SEATS], seats):
-            book._judge(task, round, index, types.INVALID, book.invalid_bytes_slash)
+            slash: uint256 = book.rules[book.tasks[task].rules].invalid_bytes_slash
+            book._judge(task, round, index, types.INVALID, slash)
         else:
             book._judge(task, round, index, types.VOID, 0)
     book.rounds[task][round].held_set = held_set
@@ -112,7 +115,8 @@ def _close_score_reveal(task: uint256):
     unopened: uint256 = book.rounds[task][round].score_committed & ~revealed
     for index: uint256 in range(types.SEATS):
         if packing._has(unopened, index):
-            book._slash(task, round, book.rounds[task][round].voters[index], book.missed_reveal_slash)
+            slash: uint256 = book.rules[book.tasks[task].rules].missed_reveal_slash
+            book._slash(task, round, book.rounds[task][round].voters[index], slash)
     if book.tasks[task].terms.voting_rule == types.RULE_PAPER:
         paper_rule._decide(task, round)
         self._finish_round(task)
@@ -151,10 +155,11 @@ def _close_adopt(task: uint256):
 @internal
 def _finish_round(task: uint256):
     """
-    @notice Settle, then start the next round, wait for participants, or end.
+    @notice Look who did not do its part, settle, then start the next round, wait for participants, or end.
     """
     round: uint256 = book.tasks[task].round
     last: uint256 = book.tasks[task].terms.rounds + book.tasks[task].terms.extra_rounds
+    duty._close_seats(task, round)
     self._settle(task, round, last - round + 1)
     if book.tasks[task].stopped or round >= last:
         self._end(task)
@@ -193,10 +198,28 @@ def _settle(task: uint256, round: uint256, rounds_left: uint256):
         book.tasks[task].pot -= owed - from_carried
         book.total_pots -= owed - from_carried
         book.total_rewards += owed
+        book.tasks[task].paid_seats += proposers + voters
         book.rounds[task][round].share = share
         book.rounds[task][round].per_proposer = per_proposer
         book.rounds[task][round].per_voter = per_voter
     log events.Settled(task=task, round=round, share=share, per_proposer=per_proposer, per_voter=per_voter)
+
+
+@internal
+def _share_rest(task: uint256):
+    """
+    @notice Set aside what the creator's terms leave to those who were paid, the same for each seat that was; what does
+            not divide is the creator's.
+    """
+    seats: uint256 = book.tasks[task].paid_seats
+    if seats == 0:
+        return
+    per_seat: uint256 = book.tasks[task].pot * book.tasks[task].terms.rest_share // types.BPS // seats
+    owed: uint256 = per_seat * seats
+    book.tasks[task].rest_per_seat = per_seat
+    book.tasks[task].pot -= owed
+    book.total_pots -= owed
+    book.total_rewards += owed
 
 
 @internal
@@ -210,6 +233,7 @@ def _end(task: uint256):
         book.total_carried -= carried
         book.burned += carried
         log events.CarriedBurned(task=task, amount=carried)
+    self._share_rest(task)
     count: uint256 = len(book.live)
     for index: uint256 in range(count, bound=types.MAX_TASKS):
         if book.live[index] == task:

@@ -18,6 +18,7 @@ def _start_round(task: uint256):
     """
     @notice Fix who is eligible and the height whose mix is the proposers' seed.
     """
+    book.tasks[task].rules = book.rules_version  # not changed before the next round
     book.tasks[task].close_height = block.number
     self._await_seed(task)
     book._enter(task, types.DRAW_PROPOSERS)
@@ -25,7 +26,7 @@ def _start_round(task: uint256):
 
 @internal
 def _await_seed(task: uint256):
-    height: uint256 = block.number + book.seed_delay
+    height: uint256 = block.number + book.rules[book.tasks[task].rules].seed_delay
     book.tasks[task].seed_height = height
     log events.SeedHeight(task=task, round=book.tasks[task].round, height=height)
 

@@ -139,7 +139,7 @@ def _judge_all(task: uint256, round: uint256, sheet: types.Sheet) -> uint256:
         if not packing._has(held_set, index):
             continue
         verdict: uint256 = sheet.filters[index]
-        slash: uint256 = book.norm_slash if verdict == types.SLASHED_NORM else 0
+        slash: uint256 = book.rules[book.tasks[task].rules].norm_slash if verdict == types.SLASHED_NORM else 0
         if verdict == types.UNJUDGED:
             if is_void or 2 * sheet.counts[index] <= voters:
                 verdict = types.VOID

@@ -13,6 +13,7 @@ MAX_POKES: constant(uint256) = 16  # in a block
 MAX_ROUNDS: constant(uint256) = 100_000
 MAX_SECONDS: constant(uint256) = 365 * 86_400
 BPS: constant(uint256) = 10_000
+FEE_STEP: constant(uint256) = 8  # running tasks; each further such number doubles the price of opening one
 PAID_FROM: constant(uint256) = 4  # eligible participants; with fewer, no pay and no slash
 MIN_VOTERS: constant(uint256) = 3
 MIN_SPREAD: constant(uint256) = 3  # medians; the deviation of one or two is 0 by construction
@@ -53,6 +54,18 @@ FILTER_NO_SCORE: constant(uint256) = 8
 ROLE_PROPOSER: constant(uint256) = 1
 ROLE_VOTER: constant(uint256) = 2
 
+struct Rules:
+    seed_delay: uint256  # blocks
+    phase_min_blocks: uint256
+    invalid_bytes_slash: uint256  # bps, as all slashes
+    norm_slash: uint256
+    missed_reveal_slash: uint256
+    bond_unlock_rounds: uint256
+    unbonding_delay: uint256  # seconds
+    seat_absence_slash: uint256
+    seat_absence_limit: uint256  # seats in a row
+    task_fee: uint256  # wei
+
 struct Terms:
     rounds: uint256  # guaranteed
     extra_rounds: uint256  # more, unless the creator stops the task
@@ -74,6 +87,7 @@ struct Terms:
     tolerance: uint256  # millionths of the previous metric: by so much a voter lets the aggregate be worse
     voting_rule: uint256
     rule_slash: uint256  # bps of the bond that the paper's rule takes
+    rest_share: uint256  # bps of what is left at the end that the paid seats share; the rest is the creator's
 
 struct Task:
     creator: address
@@ -91,6 +105,9 @@ struct Task:
     able: uint256  # participants with a sufficient bond that did not ask to leave
     stopped: bool
     carried: uint256  # wei that the paper's rule took, for the next accepted round
+    rules: uint256  # the version that holds for the running round
+    paid_seats: uint256  # of all settled rounds
+    rest_per_seat: uint256  # of the pot's rest, known at the end
 
 struct Member:
     bond: uint256
@@ -102,6 +119,8 @@ struct Member:
     last_accepted: uint256  # round, 0 = none
     leaving_at: uint256  # height of the request, 0 = stays
     seat: uint256  # round << 5 | (16 for a voter) | index
+    missed: uint256  # seats in a row in which it did not do its part
+    unseated: bool  # drawn no more until it comes back
 
 struct Leaver:
     amount: uint256
@@ -119,7 +138,7 @@ struct Round:
     score_revealed: uint256
     earning: uint256
     adoption_votes: uint256
-    claimed: uint256  # proposers in bits 0-15, voters in bits 16-31
+    claimed: uint256  # pay: proposers in bits 0-15, voters in bits 16-31; the same for the rest in bits 32-63
     verdicts: uint256  # 4 bits by proposer
     tallied: bool
     settled: bool
@@ -227,3 +246,5 @@ struct ParticipantRow:
     joined_round: uint256
     last_accepted: uint256
     leaving_at: uint256
+    missed: uint256
+    unseated: bool

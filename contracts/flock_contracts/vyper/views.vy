@@ -25,24 +25,55 @@ def claimable(task: uint256, round: uint256, account: address) -> uint256:
 @internal
 def _claimable(task: uint256, round: uint256, account: address) -> (uint256, uint256):
     """
-    @return The amount, and the bit that marks it as claimed.
+    @return The amount, and the bits that mark it as claimed.
     """
-    claimed: uint256 = book.rounds[task][round].claimed
     bit: uint256 = 0
     for proposer: address in book.rounds[task][round].proposers:
         if proposer == account:
             is_accepted: bool = packing._nibble(book.rounds[task][round].verdicts, bit) == types.ACCEPTED
-            is_open: bool = is_accepted and not packing._has(claimed, bit)
-            return book.rounds[task][round].per_proposer if is_open else 0, bit
+            if not is_accepted:
+                return 0, 0
+            return self._open_pay(task, round, bit, book.rounds[task][round].per_proposer)
         bit += 1
     bit = types.SEATS
     for voter: address in book.rounds[task][round].voters:
         if voter == account:
             is_earning: bool = packing._has(book.rounds[task][round].earning, bit - types.SEATS)
-            is_open: bool = is_earning and not packing._has(claimed, bit)
-            return book.rounds[task][round].per_voter if is_open else 0, bit
+            if not is_earning:
+                return 0, 0
+            return self._open_pay(task, round, bit, book.rounds[task][round].per_voter)
         bit += 1
     return 0, 0
+
+
+@view
+@internal
+def _open_pay(task: uint256, round: uint256, bit: uint256, pay: uint256) -> (uint256, uint256):
+    """
+    @notice What a seat that earned can still take: its pay, and after the end its part of the pot's rest.
+    """
+    amount: uint256 = 0
+    mask: uint256 = 0
+    if not book.rounds[task][round].tallied or book.rounds[task][round].candidates < types.PAID_FROM:
+        return 0, 0
+    claimed: uint256 = book.rounds[task][round].claimed
+    rest: uint256 = book.tasks[task].rest_per_seat
+    if pay > 0 and not packing._has(claimed, bit):
+        amount += pay
+        mask |= 1 << bit
+    if rest > 0 and not packing._has(claimed, bit + 2 * types.SEATS):
+        amount += rest
+        mask |= 1 << (bit + 2 * types.SEATS)
+    return amount, mask
+
+
+@view
+@external
+def opening_fee() -> uint256:
+    """
+    @notice What opening a task costs now, beside its pot.
+    """
+    return book._opening_fee()
 
 
 @view
@@ -120,6 +151,8 @@ def _participant(task: uint256, account: address) -> types.ParticipantRow:
         joined_round=member.joined_round,
         last_accepted=member.last_accepted,
         leaving_at=member.leaving_at,
+        missed=member.missed,
+        unseated=member.unseated,
     )
 
 

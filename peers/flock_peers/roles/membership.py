@@ -96,6 +96,9 @@ class Membership:
             log.info("task %d: going on to leave it, as was asked for before", self._task)
         elif row["bond"] < self.min_bond:
             await self._fill_up(row["bond"], row["domain"])
+        elif row["unseated"]:
+            log.info("task %d: this account was away for too long and is drawn no more; coming back", self._task)
+            await self._sender.call(f"rejoin {self._task}", "TaskBoard", "rejoin", self._task)
         self._looked_at = view.round
 
     async def _fill_up(self, bond: int, domain: bytes) -> None:
