@@ -2,8 +2,15 @@
 
 from dataclasses import replace
 
+import trio
+from execution_support import Chain
+
+from flock_chain.execution.block_run import Candidate
+from flock_chain.execution.transactions import SystemTransaction
 from flock_chain.parameters import DEFAULT
+from flock_contracts.addresses import BOARD
 from flock_peers.ledger.demand import NOTHING_DUE, Moment, compute_delay, estimate_chain_time
+from flock_peers.ledger.pacing import Pacing
 
 QUIET = Moment(timestamp=1_000, chain_time=900, wakeup=NOTHING_DUE, failed_pokes=0)
 
@@ -52,3 +59,23 @@ def test_a_standstill_counts_as_the_gap() -> None:
     assert estimate_chain_time(QUIET, 1_030.0, 90) == 930.0
     assert estimate_chain_time(QUIET, 99_999.0, 90) == 990.0
     assert estimate_chain_time(QUIET, 500.0, 90) == 900.0
+
+
+def final(chain: Chain, *pokes: bool) -> Candidate:
+    """A block in which the pokes went so."""
+    candidate = chain.build()
+    call = SystemTransaction(chain_id=1, height=1, index=1, to=BOARD, gas=1, data=b"")
+    receipts = tuple(replace(candidate.receipts[0], status=status) for status in pokes)
+    block = replace(candidate.block, transactions=(*candidate.block.transactions, *(call.raw for _ in pokes)))
+    return replace(candidate, block=block, receipts=(*candidate.receipts, *receipts))
+
+
+def test_heights_whose_pokes_all_fail_are_counted_until_one_works() -> None:
+    async def main() -> None:
+        chain = Chain()
+        pacing = Pacing(chain.executor, None, chain.genesis.parameters)  # type: ignore[arg-type] # nothing is read
+        for pokes, counted in [((), 0), ((False,), 1), ((False, False), 2), ((False, True), 0), ((False,), 1), ((), 0)]:
+            pacing.on_commit(final(chain, *pokes))
+            assert pacing._failed_pokes == counted
+
+    trio.run(main)

@@ -22,6 +22,7 @@ from flock_contracts import loader
 from flock_contracts.addresses import FAUCET
 from flock_peers.driver.ports import BlockVerdict
 from flock_peers.ledger import Ledger, open_ledger
+from flock_peers.ledger.candidates import MAX_CANDIDATES
 
 ALICE, BOB, _, _ = USERS
 LEADER, SECOND = VALIDATORS[:2]
@@ -204,6 +205,28 @@ def test_a_block_is_executed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 monkeypatch.setattr(ledger.executor, "execute", count)
             await bench.add_block(one, two)
             assert len(executed) == 2  # built by one, verified by the other
+            bench.pass_time(1)
+            built = await one.build(2, 1)
+            candidate = one._candidates.get(built)
+            assert candidate is not None
+            header = replace(candidate.block.header, state_root=bytes(32))
+            for _ in range(3):
+                assert await two.check(Block(header, candidate.block.transactions).encoded) is BlockVerdict.INVALID
+            assert len(executed) == 4  # an invalid one once too
+
+    run(tmp_path, test)
+
+
+def test_candidates_are_bounded(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        async with bench.open("one") as one:
+            for view in range(MAX_CANDIDATES + 3):
+                bench.clock.now += 1
+                await one.build(1, view)
+                one._candidates.add_fault(b"block %d" % view, "why")
+            held = one._candidates
+            assert (len(held._valid), len(held._invalid)) == (MAX_CANDIDATES, MAX_CANDIDATES)
+            assert held.get_fault(b"block 0") is None and held.get_fault(b"block %d" % (MAX_CANDIDATES + 2)) == "why"
 
     run(tmp_path, test)
 
