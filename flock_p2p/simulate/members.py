@@ -31,16 +31,16 @@ class Members:
         if scenario.colluders:
             self.byzantine = frozenset(order[: 2 * members.quorum - members.total])  # what two quorums share
             return
-        chosen: list[int] = []
         room = members.max_byzantine
+        if scenario.corrupt or scenario.lost_signer:  # first: otherwise the misbehaving take all the room
+            self.unlucky = frozenset([index for index in order if rows[index][1] <= room][:1])
+            room -= sum(rows[index][1] for index in self.unlucky)
+        chosen: list[int] = []
         for index in order:
-            if rows[index][1] <= room and len(chosen) < scenario.byzantine:
+            if index not in self.unlucky and rows[index][1] <= room and len(chosen) < scenario.byzantine:
                 room -= rows[index][1]
                 chosen.append(index)
         self.byzantine = frozenset(chosen)
-        if scenario.corrupt or scenario.lost_signer:
-            rest = [index for index in order if index not in self.byzantine and rows[index][1] <= room]
-            self.unlucky = frozenset(rest[:1])
 
     def at(self, height: int) -> ValidatorSet:
         change = self._scenario.set_change

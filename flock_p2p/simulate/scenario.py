@@ -117,8 +117,8 @@ def _settle(scenario: Scenario) -> Scenario:
             scenario, sin="split", weights=None, set_change=0, corrupt=0.0, lost_signer=0.0, on_demand=False,
             laggard=False, partition=0.0, drop=min(scenario.drop, 0.05), kind_fault=0.0,
         )  # fmt: skip
-    if (scenario.corrupt or scenario.lost_signer) and scenario.byzantine:
-        scenario = replace(scenario, byzantine=scenario.byzantine - 1, crash=max(scenario.crash, 0.004))
+    if scenario.corrupt or scenario.lost_signer:  # what goes bad is found at a start: somebody must crash
+        scenario = replace(scenario, byzantine=max(0, scenario.byzantine - 1), crash=max(scenario.crash, 0.004))
     return scenario
 
 

@@ -19,6 +19,12 @@ async def test_one_validator_enters_two_epochs_after_its_bond_another_leaves_and
         assert not newcomer.driver.status.is_validator and not newcomer.folder.exists()
         bonded_in = newcomer.ledger.executor.served().epoch
         await cluster.bond(NEWCOMER, 32 * ETHER)
+
+        async def has_logs() -> bool:
+            return newcomer.folder.exists()
+
+        await cluster.until(has_logs)
+        assert not newcomer.driver.status.is_validator, "its logs are as new as its first height: it could not vote"
         await cluster.until_members(A, B, C, D, NEWCOMER)
         assert newcomer.ledger.executor.served().epoch == bonded_in + 2
         await cluster.grow(3)

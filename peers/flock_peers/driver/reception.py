@@ -11,6 +11,8 @@ from flock_peers.driver.inbox import Packet
 from flock_peers.driver.offences import Offences
 from flock_peers.driver.signing import Signing
 
+MAX_STRANGER_BYTES = 64  # who validates another height only is heard where it says how far it is, in some 20 bytes
+
 
 class Reception:
     def __init__(self, current: Current, bodies: Bodies, votes: VoteBook, offences: Offences, signing: Signing) -> None:
@@ -19,7 +21,7 @@ class Reception:
 
     def handle(self, packet: Packet) -> list[Effect]:
         """One peer's bad message is its own trouble: noted with its name, dropped."""
-        if not self._offences.may_speak(packet.account):
+        if not self._offences.may_speak(packet.account) or not self._is_worth_reading(packet):
             return []
         current = self._current
         try:
@@ -34,3 +36,8 @@ class Reception:
         except InvalidRemote as error:
             self._offences.note(packet.account, str(error))
             return []
+
+    def _is_worth_reading(self, packet: Packet) -> bool:
+        """A stranger's proposal of 1 MiB would cost milliseconds, for nothing. No offence: sets change on the way."""
+        members = self._current.validators
+        return len(packet.payload) <= MAX_STRANGER_BYTES or members is None or packet.account in members
