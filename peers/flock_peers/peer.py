@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from flock_chain.execution.records import Pin
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_chain.genesis import Genesis
 from flock_chain.upgrades import Schedule
+from flock_peers.baseline import Baseline
 from flock_peers.checkpoint import CheckpointStart
 from flock_peers.contents import Contents
 from flock_peers.control import serve_control
@@ -31,9 +31,9 @@ from flock_peers.ledger.ledger import decode_once
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import parse_address
+from flock_peers.peer_control import PeerControl
 from flock_peers.ports import SYNC_PROTOCOL, HostConsensus, HostSnapshots
 from flock_peers.restarts import load_restarts
-from flock_peers.roles.board import as_account
 from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
 from flock_peers.roles.participant import Participant, Surroundings
@@ -46,8 +46,7 @@ from flock_peers.settings import PeerSettings
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL, Snapshots, open_index
 from flock_peers.staging import is_started
 from flock_peers.store.blob_store import BlobStore
-from flock_peers.tasks import Terms, open_task
-from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
+from flock_peers.telemetry import RoundBytes, TrainingProgress
 from flock_peers.training.client import Trainer, TrainerConfig, check_data
 from flock_peers.training.supervised import supervise
 
@@ -77,6 +76,7 @@ class Peer:
             is_plausible=lambda payload: is_transaction(payload, genesis.chain_id),
         )  # fmt: skip
         self.sender = Sender(key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._courier.send)
+        self._baseline = Baseline(home, settings.seed)
         self._tasks = self._make_task_loop()
         self._staking = Staking(key.account, ecvrf.public_key(ecvrf.derive_seed(key)), ledger, self.sender)
         self._faucet_turn = 0
@@ -85,14 +85,32 @@ class Peer:
         self.progress = TrainingProgress()
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
-        self._nursery: trio.Nursery | None = None
-        self._baseline: dict[str, Any] | None = None
-        self._baselines_running = 0
+        self.control = self._make_control()
         faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
         host.on_request(FAUCET_PROTOCOL, faucet.on_request)
 
     async def _validators(self) -> tuple[Account, ...]:
         return (await self.ledger.validators()).accounts
+
+    def _make_control(self) -> PeerControl:
+        return PeerControl(
+            account=self.account,
+            genesis=self.genesis,
+            started_at=self.started_at,
+            host=self.host,
+            ledger=self.ledger,
+            driver=self.driver,
+            snapshots=self.snapshots,
+            contents=self.contents,
+            sender=self.sender,
+            courier=self._courier,
+            staking=self._staking,
+            baseline=self._baseline,
+            progress=self.progress,
+            round_bytes=self.round_bytes,
+            stop=self.stop,
+            find_participant=lambda: self.participant,
+        )
 
     # Roles
 
@@ -103,8 +121,8 @@ class Peer:
 
     async def run_roles(self) -> None:
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            await nursery.start(serve_control, self.home.control_path, self._methods())
+            self._baseline.run_in(nursery)
+            await nursery.start(serve_control, self.home.control_path, self.control.methods())
             nursery.start_soon(self.sender.run)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self._staking.report_forever, self._find_evidence)
@@ -142,7 +160,7 @@ class Peer:
                 bond=self.settings.bond,
                 faucet_amount=parameters.faucet_amount,
                 fee=parameters.base_fee,
-                is_busy=lambda: self._baselines_running > 0,
+                is_busy=lambda: self._baseline.is_running,
             )
         )
 
@@ -213,141 +231,6 @@ class Peer:
             attack=split_attack(data.attack)[0],
         )
         return supervise(lambda: Trainer.open(config, self.progress.on_progress))
-
-    # Local control
-
-    def _methods(self) -> Mapping[str, Any]:
-        return {
-            "status": self._status,
-            "stake": lambda params: self._staking.order(str(params["action"]), params),
-            "open_task": self._open_task,
-            "stop_task": self._stop_task,
-            "connect": self._connect,
-            "baseline": self._start_baseline,
-            "submit": self._submit,
-            "receipt": self._receipt,
-            "stop": self._stop,
-        }
-
-    async def _status(self, _params: Mapping[str, Any]) -> dict[str, Any]:
-        head = self.ledger.head
-        samples, consensus = list(self.ledger.finality), self.driver.status
-        return {
-            "account": "0x" + self.account.hex(),
-            "address": self.host.address,
-            "network": self.genesis.network,
-            "genesis": self.genesis.hash.hex(),
-            "height": head.height,
-            "block": head.id.hex(),
-            "state_root": head.state_root.hex(),
-            "base": self.ledger.base(),
-            "snapshots": [row.height for row in self.snapshots.rows],
-            "epoch": self.ledger.epoch,
-            "rules": self.ledger.parameters.rules,
-            "upgrades": self.ledger.upgrades.hash.hex(),
-            "stops_before": unknown.epoch if (unknown := self.ledger.upgrades.find_unknown()) else None,
-            "head_timestamp": head.timestamp,
-            "peers": ["0x" + account.hex() for account in self.host.connected()],
-            "balance": str(await self.ledger.balance(self.account)),
-            "is_validator": consensus.is_validator,
-            "validators": consensus.validators,
-            "sync": self._sync_status(),
-            "not_signing": self.driver.status.not_signing,
-            "up_seconds": int(time.time() - self.started_at),
-            "finality_seconds": {"p50": compute_percentile(samples, 0.5), "p95": compute_percentile(samples, 0.95)},
-            "finality_samples": samples[-1000:],
-            "bytes_by_round": {str(k): v for k, v in self.round_bytes.by_round().items()},
-            "training": self.progress.latest,
-            "task": await self._task_status(),
-            "baseline": self._baseline,
-        }
-
-    def _sync_status(self) -> dict[str, Any] | None:
-        sync = self.driver.status.sync
-        return None if sync is None else asdict(sync)
-
-    async def _task_status(self) -> dict[str, Any] | None:
-        participant = self.participant
-        if participant is None or participant.view is None:
-            return None
-        view = participant.view
-        bonds = {as_account(row["account"]): str(row["bond"]) for row in await participant.membership.participants()}
-        return {
-            "task": view.task,
-            "round": view.round,
-            "phase": view.phase.name,
-            "adapter": view.adapter.hex(),
-            "proposers": ["0x" + account.hex() for account in view.proposers],
-            "voters": ["0x" + account.hex() for account in view.voters],
-            "awaited": ["0x" + account.hex() for account in view.awaited()],
-            "committed": view.committed.bit_count(),
-            "revealed": view.revealed.bit_count(),
-            "verdicts": [verdict.name for verdict in view.verdicts],
-            "joined": self.account in bonds,
-            "bonds": {"0x" + account.hex(): bond for account, bond in bonds.items()},
-            "is_ended": participant.is_ended,
-            "kept_until": participant.keeper.kept_until if participant.keeper else 0,
-            "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,
-        }
-
-    async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        known = Terms.__dataclass_fields__
-        values = {name: int(value) for name, value in params.get("terms", {}).items() if name in known}
-        task = await open_task(
-            str(params.get("name", "task")),
-            Terms(**values),
-            int(params["pot"]),
-            self.contents,
-            self.ledger,
-            self.sender,
-        )
-        return {"document": task.document.hex(), "adapter": task.adapter.hex()}
-
-    async def _stop_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        sent = await self.sender.call("stop task", "TaskBoard", "stop_task", int(params["task"]))
-        return {"sent": sent}
-
-    async def _start_baseline(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What this peer would have got alone: trained beside the task's end, shown by `status` when it is there."""
-        if self._nursery is None or self.participant is None or self.participant.trainer is None:
-            raise Unavailable("baseline: this peer takes part in no task")
-        self._nursery.start_soon(self._run_baseline, self.participant, int(params["rounds"]))
-        return {}
-
-    async def _run_baseline(self, participant: Participant, rounds: int) -> None:
-        self._baselines_running += 1
-        try:
-            library, trainer = participant.library, participant.trainer
-            assert library is not None
-            out = self.home.folder("training") / "isolated.safetensors"
-            start = await library.global_path(library.initial_digest)
-            await trainer.isolated(start, rounds=rounds, seed=self.settings.seed, out_path=out)
-            result = await trainer.evaluate(out, "test")
-            self._baseline = {"mean": result.bits_per_byte, "domains": dict(result.domains)}
-        except Exception:  # a request's edge: it answered long ago
-            log.exception("the baseline could not be trained")
-        finally:
-            self._baselines_running -= 1
-
-    async def _connect(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return {"account": "0x" + (await self.host.connect(str(params["address"]))).hex()}
-
-    async def _submit(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A signed transaction, in hex, to this peer's mempool and to its neighbours. Final is what has a receipt."""
-        raw = bytes.fromhex(str(params["transaction"]))
-        digest = await self.ledger.submit(raw)
-        await self._courier.send(raw)
-        return {"hash": digest.hex()}
-
-    async def _receipt(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        receipt = await self.ledger.receipt(bytes.fromhex(str(params["hash"])))
-        if receipt is None:
-            return {"height": None}
-        return {"height": receipt.height, "status": receipt.status, "reason": receipt.reason}
-
-    async def _stop(self, _params: Mapping[str, Any]) -> dict[str, Any]:
-        self.stop.set()
-        return {}
 
 
 def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key, *, knows_others: bool) -> None:

@@ -91,7 +91,7 @@ async def test_a_newcomer_starts_from_a_checkpoint_over_sockets_and_follows(
             await wait_until(lambda: peer.ledger.height() == BLOCKS)
             assert peer.ledger.head == server.ledger.head
             assert [row.height for row in peer.snapshots.rows] == [12]
-            status = await peer._status({})
+            status = await peer.control.status({})
             assert (status["base"], status["snapshots"], status["sync"]) == (12, [12], None)
         await start_from_checkpoint(told, chain.pin(13))  # the same command again: nothing to do
     assert "upgrade schedule" not in caplog.text  # both follow the same one, before and after the start

@@ -14,6 +14,7 @@ from flock_chain.codec import decode, encode
 from flock_chain.crypto import Key
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
+from flock_peers.baseline import Baseline
 from flock_peers.home import Home
 from flock_peers.peer import YOUNG_SECONDS, Peer, check_bootstrap, connect_bootstrap, is_transaction
 from flock_peers.settings import PeerSettings
@@ -90,9 +91,9 @@ def test_a_baseline_that_fails_ends_nothing(tmp_path: Path) -> None:
     class Part:
         library, trainer = None, None  # the task was left in between
 
-    peer = make_peer(home=Home(tmp_path), _baselines_running=0, _baseline=None)
-    trio.run(peer._run_baseline, Part(), 1)
-    assert peer._baselines_running == 0 and peer._baseline is None
+    baseline = Baseline(Home(tmp_path), seed=0)
+    trio.run(baseline.run, Part(), 1)
+    assert not baseline.is_running and baseline.result is None
 
 
 @pytest.mark.parametrize(

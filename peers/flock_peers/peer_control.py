@@ -1,0 +1,162 @@
+"""What the control socket may ask of a peer: its status, transactions, tasks and stake. Knows no socket."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import trio
+
+from flock_chain.crypto import Account
+from flock_chain.genesis import Genesis
+from flock_peers.baseline import Baseline
+from flock_peers.contents import Contents
+from flock_peers.control import Method
+from flock_peers.courier import Courier
+from flock_peers.driver.driver import Driver
+from flock_peers.ledger import Ledger
+from flock_peers.network.host import Host
+from flock_peers.roles.board import as_account
+from flock_peers.roles.participant import Participant
+from flock_peers.roles.sender import Sender
+from flock_peers.roles.staking import Staking
+from flock_peers.snapshots import Snapshots
+from flock_peers.tasks import Terms, open_task
+from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
+
+
+@dataclass(frozen=True)
+class PeerControl:
+    """The parts of one peer that the methods look at."""
+
+    account: Account
+    genesis: Genesis
+    started_at: float  # seconds since 1970
+    host: Host
+    ledger: Ledger
+    driver: Driver
+    snapshots: Snapshots
+    contents: Contents
+    sender: Sender
+    courier: Courier
+    staking: Staking
+    baseline: Baseline
+    progress: TrainingProgress
+    round_bytes: RoundBytes
+    stop: trio.Event
+    find_participant: Callable[[], Participant | None]
+
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            "status": self.status,
+            "stake": lambda params: self.staking.order(str(params["action"]), params),
+            "open_task": self._open_task,
+            "stop_task": self._stop_task,
+            "connect": self._connect,
+            "baseline": self._start_baseline,
+            "submit": self._submit,
+            "receipt": self._receipt,
+            "stop": self._stop,
+        }
+
+    async def status(self, _params: Mapping[str, Any]) -> dict[str, Any]:
+        head = self.ledger.head
+        samples, consensus = list(self.ledger.finality), self.driver.status
+        return {
+            "account": "0x" + self.account.hex(),
+            "address": self.host.address,
+            "network": self.genesis.network,
+            "genesis": self.genesis.hash.hex(),
+            "height": head.height,
+            "block": head.id.hex(),
+            "state_root": head.state_root.hex(),
+            "base": self.ledger.base(),
+            "snapshots": [row.height for row in self.snapshots.rows],
+            "epoch": self.ledger.epoch,
+            "rules": self.ledger.parameters.rules,
+            "upgrades": self.ledger.upgrades.hash.hex(),
+            "stops_before": unknown.epoch if (unknown := self.ledger.upgrades.find_unknown()) else None,
+            "head_timestamp": head.timestamp,
+            "peers": ["0x" + account.hex() for account in self.host.connected()],
+            "balance": str(await self.ledger.balance(self.account)),
+            "is_validator": consensus.is_validator,
+            "validators": consensus.validators,
+            "sync": self._sync_status(),
+            "not_signing": self.driver.status.not_signing,
+            "up_seconds": int(time.time() - self.started_at),
+            "finality_seconds": {"p50": compute_percentile(samples, 0.5), "p95": compute_percentile(samples, 0.95)},
+            "finality_samples": samples[-1000:],
+            "bytes_by_round": {str(k): v for k, v in self.round_bytes.by_round().items()},
+            "training": self.progress.latest,
+            "task": await self._task_status(),
+            "baseline": self.baseline.result,
+        }
+
+    def _sync_status(self) -> dict[str, Any] | None:
+        sync = self.driver.status.sync
+        return None if sync is None else asdict(sync)
+
+    async def _task_status(self) -> dict[str, Any] | None:
+        participant = self.find_participant()
+        if participant is None or participant.view is None:
+            return None
+        view = participant.view
+        bonds = {as_account(row["account"]): str(row["bond"]) for row in await participant.membership.participants()}
+        return {
+            "task": view.task,
+            "round": view.round,
+            "phase": view.phase.name,
+            "adapter": view.adapter.hex(),
+            "proposers": ["0x" + account.hex() for account in view.proposers],
+            "voters": ["0x" + account.hex() for account in view.voters],
+            "awaited": ["0x" + account.hex() for account in view.awaited()],
+            "committed": view.committed.bit_count(),
+            "revealed": view.revealed.bit_count(),
+            "verdicts": [verdict.name for verdict in view.verdicts],
+            "joined": self.account in bonds,
+            "bonds": {"0x" + account.hex(): bond for account, bond in bonds.items()},
+            "is_ended": participant.is_ended,
+            "kept_until": participant.keeper.kept_until if participant.keeper else 0,
+            "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,
+        }
+
+    async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        known = Terms.__dataclass_fields__
+        values = {name: int(value) for name, value in params.get("terms", {}).items() if name in known}
+        task = await open_task(
+            str(params.get("name", "task")),
+            Terms(**values),
+            int(params["pot"]),
+            self.contents,
+            self.ledger,
+            self.sender,
+        )
+        return {"document": task.document.hex(), "adapter": task.adapter.hex()}
+
+    async def _stop_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        sent = await self.sender.call("stop task", "TaskBoard", "stop_task", int(params["task"]))
+        return {"sent": sent}
+
+    async def _start_baseline(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        self.baseline.start(self.find_participant(), int(params["rounds"]))
+        return {}
+
+    async def _connect(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"account": "0x" + (await self.host.connect(str(params["address"]))).hex()}
+
+    async def _submit(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A signed transaction, in hex, to this peer's mempool and to its neighbours. Final is what has a receipt."""
+        raw = bytes.fromhex(str(params["transaction"]))
+        digest = await self.ledger.submit(raw)
+        await self.courier.send(raw)
+        return {"hash": digest.hex()}
+
+    async def _receipt(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        receipt = await self.ledger.receipt(bytes.fromhex(str(params["hash"])))
+        if receipt is None:
+            return {"height": None}
+        return {"height": receipt.height, "status": receipt.status, "reason": receipt.reason}
+
+    async def _stop(self, _params: Mapping[str, Any]) -> dict[str, Any]:
+        self.stop.set()
+        return {}
