@@ -10,7 +10,6 @@ from typing import Any
 import trio
 
 from flock_chain import ecvrf
-from flock_chain.codec import decode, encode
 from flock_chain.consensus.types import Vote
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import FlockError, Misuse, Unavailable
@@ -18,6 +17,7 @@ from flock_chain.execution.records import Pin
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_chain.genesis import Genesis
 from flock_chain.upgrades import Schedule
+from flock_peers.arrival import Arrival
 from flock_peers.baseline import Baseline
 from flock_peers.checkpoint import CheckpointStart
 from flock_peers.contents import Contents
@@ -25,6 +25,7 @@ from flock_peers.control import serve_control
 from flock_peers.courier import Courier
 from flock_peers.driver.driver import Driver
 from flock_peers.driver.opening import open_driver
+from flock_peers.driver.ports import SyncPort
 from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.ledger.ledger import decode_once
@@ -52,10 +53,7 @@ from flock_peers.training.supervised import supervise
 
 log = logging.getLogger(__name__)
 
-FAUCET_SECONDS = 10.0  # between two requests of a newcomer, each to another peer
-LEVEL_ANSWER_SECONDS = 5.0  # for a peer to say whether it knows a later block
-MAX_LEVEL_PEERS = 8  # asked for that: a few liars among them change nothing
-YOUNG_SECONDS = 30.0  # a head of this age is the network's: no crowd of liars can keep a peer from its tasks
+FAUCET_ANSWER_SECONDS = 10.0  # for a helper to submit a drip
 PARTICIPATE_AGAIN_SECONDS = 60.0  # after a failure on this side, such as a data file that is gone
 
 
@@ -64,7 +62,7 @@ class Peer:
 
     def __init__(
         self, settings: PeerSettings, home: Home, key: Key, genesis: Genesis, host: Host, ledger: Ledger,
-        driver: Driver, contents: Contents, blobs: BlobService, snapshots: Snapshots,
+        driver: Driver, sync: SyncPort, contents: Contents, blobs: BlobService, snapshots: Snapshots,
     ) -> None:  # fmt: skip
         self.settings, self.home, self.key, self.genesis = settings, home, key, genesis
         self.host, self.ledger, self.driver, self.contents, self._blobs = host, ledger, driver, contents, blobs
@@ -77,17 +75,18 @@ class Peer:
         )  # fmt: skip
         self.sender = Sender(key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._courier.send)
         self._baseline = Baseline(home, settings.seed)
+        self._arrival = Arrival(ledger, sync, self._ask_faucet)
         self._tasks = self._make_task_loop()
         self._staking = Staking(key.account, ecvrf.public_key(ecvrf.derive_seed(key)), ledger, self.sender)
-        self._faucet_turn = 0
-        self._told_level = False
-        self._faucet_asked_at = -FAUCET_SECONDS
         self.progress = TrainingProgress()
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
         self.control = self._make_control()
         faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
         host.on_request(FAUCET_PROTOCOL, faucet.on_request)
+
+    async def _ask_faucet(self, helper: Account) -> None:
+        await self.host.request(helper, FAUCET_PROTOCOL, b"", timeout=FAUCET_ANSWER_SECONDS)
 
     async def _validators(self) -> tuple[Account, ...]:
         return (await self.ledger.validators()).accounts
@@ -155,8 +154,8 @@ class Peer:
                 ledger=self.ledger,
                 sender=self.sender,
                 make=self._make_participant,
-                is_level=self._is_level,
-                ask_for_coins=self._ask_for_coins,
+                is_level=self._arrival.is_level,
+                ask_for_coins=self._arrival.ask_for_coins,
                 bond=self.settings.bond,
                 faucet_amount=parameters.faucet_amount,
                 fee=parameters.base_fee,
@@ -183,41 +182,6 @@ class Peer:
                 bonds_early=bonds_early,
             ),
         )
-
-    async def _is_level(self) -> bool:
-        """Whether the head is young, or most of the connected peers know no block beyond it."""
-        height = self.ledger.height()
-        asked = self.host.connected()[:MAX_LEVEL_PEERS]
-        answers = [await self._knows_more(account, height) for account in asked]
-        is_young = self.ledger.head.timestamp >= time.time() - YOUNG_SECONDS
-        is_level = is_young or 0 < answers.count(False) >= answers.count(True)
-        if is_level:
-            log.info("connected to %d peers and level with them at height %d", len(asked), height)
-        elif not self._told_level:
-            self._told_level = True
-            log.info("connected to %d peers, at height %d; waiting for the chain", len(asked), height)
-        return is_level
-
-    async def _knows_more(self, account: Account, height: int) -> bool | None:
-        try:
-            request = encode(["range", height + 1, 1, 0])
-            return bool(decode(await self.host.request(account, SYNC_PROTOCOL, request, timeout=LEVEL_ANSWER_SECONDS)))
-        except FlockError:
-            return None
-
-    async def _ask_for_coins(self) -> None:
-        """A newcomer has no gas: it asks its peers, one after the other, to submit the faucet's drip for it."""
-        peers = self.host.connected()
-        if not peers or trio.current_time() - self._faucet_asked_at < FAUCET_SECONDS:
-            return
-        self._faucet_asked_at, self._faucet_turn = trio.current_time(), self._faucet_turn + 1
-        helper = peers[self._faucet_turn % len(peers)]
-        log.info("asking 0x%s for faucet coins", helper.hex())
-        try:
-            await self.host.request(helper, FAUCET_PROTOCOL, b"", timeout=10.0)
-            log.info("faucet: 0x%s submits for this account", helper.hex())
-        except FlockError as error:
-            log.info("faucet: 0x%s does not: %s", helper.hex(), error)
 
     def _open_trainer(self, library: Library) -> AbstractAsyncContextManager[Any]:
         data = self.settings.data
@@ -282,7 +246,7 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
                 snapshots = Snapshots(ledger, store, home.folder("snapshots"), genesis.parameters.epoch_blocks)
                 host.on_request(SNAPSHOT_PROTOCOL, snapshots.answer)
                 contents = Contents(store, service)
-                yield Peer(settings, home, key, genesis, host, ledger, driver, contents, service, snapshots)
+                yield Peer(settings, home, key, genesis, host, ledger, driver, consensus, contents, service, snapshots)
 
 
 async def start_from_checkpoint(settings: PeerSettings, checkpoint: Pin) -> None:

@@ -1,22 +1,18 @@
 """What a peer decides at its edges: what it relays, and which bootstrap addresses it starts with."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import trio
 from execution_support import CHAIN_ID, KEYS, make_genesis
 
-from flock_chain.codec import decode, encode
 from flock_chain.crypto import Key
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_peers.baseline import Baseline
 from flock_peers.home import Home
-from flock_peers.peer import YOUNG_SECONDS, Peer, check_bootstrap, connect_bootstrap, is_transaction
+from flock_peers.peer import check_bootstrap, connect_bootstrap, is_transaction
 from flock_peers.settings import PeerSettings
 
 RAW = sign_call(KEYS[0], chain_id=CHAIN_ID, nonce=0, to=bytes(20), gas=21_000, fee=1)
@@ -80,13 +76,6 @@ def test_a_peer_that_knows_nobody_and_that_nobody_looks_for_is_told_what_is_miss
     check_bootstrap(settings, genesis, KEYS[0], knows_others=False)  # the first validator of a new network
 
 
-def make_peer(**attributes: object) -> Peer:
-    """Without a home, a host or a ledger: only what the method under test looks at."""
-    peer = Peer.__new__(Peer)
-    peer.__dict__.update(attributes)
-    return peer
-
-
 def test_a_baseline_that_fails_ends_nothing(tmp_path: Path) -> None:
     class Part:
         library, trainer = None, None  # the task was left in between
@@ -94,33 +83,3 @@ def test_a_baseline_that_fails_ends_nothing(tmp_path: Path) -> None:
     baseline = Baseline(Home(tmp_path), seed=0)
     trio.run(baseline.run, Part(), 1)
     assert not baseline.is_running and baseline.result is None
-
-
-@pytest.mark.parametrize(
-    ("answers", "is_level"),
-    [([[]], True), ([[b"block"]], False), ([[b"block"], [], []], True),
-     ([[b"block"], [b"block"], []], False), ([], False),
-     ([None, []], True), ([None], False)],
-)  # fmt: skip
-def test_most_of_the_connected_peers_say_whether_the_chain_goes_on(answers: list[Any], is_level: bool) -> None:
-    class Answering:
-        def connected(self) -> list[int]:
-            return list(range(len(answers)))
-
-        async def request(self, account: int, _protocol: str, payload: bytes, **_: Any) -> bytes:
-            await trio.lowlevel.checkpoint()
-            assert decode(payload) == ["range", 8, 1, 0]
-            if answers[account] is None:
-                raise Unavailable("no answer")
-            return encode(answers[account])
-
-    class Ledger:
-        head = SimpleNamespace(timestamp=time.time() - 2 * YOUNG_SECONDS)
-
-        def height(self) -> int:
-            return 7
-
-    peer = make_peer(host=Answering(), ledger=Ledger(), _told_level=False)
-    assert trio.run(peer._is_level) is is_level
-    Ledger.head.timestamp = time.time() - YOUNG_SECONDS / 2
-    assert trio.run(peer._is_level), "a crowd of liars cannot deny a block that was made just now"
