@@ -39,6 +39,7 @@ MORE_SECONDS = 6.0  # after the first answer, for others who have what that one 
 ASK_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 MAX_PEERS_ASKED = 8
+HEADERS_PER_SECOND = 100  # a peer that serves them slower than this costs more than it is worth
 MAX_DISTANCE = 1 << 20  # blocks between snapshot and checkpoint: 600 MB of headers are enough for anybody
 
 Answer = TypeVar("Answer")
@@ -229,10 +230,14 @@ class CheckpointStart:
                 return True
             self._strangers.update({account: offer.block_id.hex() for account in providers})
             return False
+        seconds = ASK_SECONDS + (self._checkpoint.height - offer.height) / HEADERS_PER_SECOND
         for account in providers:
             try:
-                if await self._walk(offer, account):
-                    return True
+                with trio.move_on_after(seconds) as patience:
+                    if await self._walk(offer, account):
+                        return True
+                if patience.cancelled_caught:
+                    self._drop(account, f"headers up to the checkpoint took it longer than {seconds:.0f} s")
             except Unavailable as error:
                 self._reasons[account] = str(error)
             except InvalidRemote as error:

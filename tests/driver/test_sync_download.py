@@ -97,6 +97,20 @@ async def test_who_serves_wrong_data_is_dropped_by_name_and_the_chain_comes_from
 
 
 @on_mock_clock
+async def test_a_peer_that_finds_everybody_wrong_is_told_which_documents_it_may_lack(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spoil, _ = SINS["blocks that another set made final"]
+    newcomer = Newcomer(Spoiler(CHAIN, spoil), Spoiler(CHAIN, spoil))
+    await newcomer.catch_up()
+    await newcomer.catch_up()
+    assert caplog.text.count("restart apply") == 1
+    caplog.clear()
+    await Newcomer(Spoiler(CHAIN, spoil), Provider(CHAIN)).catch_up()
+    assert "restart apply" not in caplog.text
+
+
+@on_mock_clock
 async def test_a_dropped_peer_is_asked_again_only_after_its_time() -> None:
     bad = Spoiler(CHAIN, SINS["nothing"][0])
     newcomer = Newcomer(bad)

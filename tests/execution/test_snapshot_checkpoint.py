@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from driver_support import on_mock_clock
 from snapshot_support import CertifiedChain, Joiner, Server, account
 
-from flock_chain.codec import encode
+from flock_chain.codec import decode, encode
 from flock_chain.errors import Misuse, Refused, Unavailable
 from flock_chain.execution import records
 from flock_chain.execution.records import Pin
 from flock_p2p.verify import verify_home
 from flock_peers import snapshots
+from flock_peers.checkpoint import ASK_SECONDS
 from flock_peers.driver.offences import DROP_SECONDS
 from flock_peers.home import Home, write_private
 from flock_peers.ledger import open_ledger
@@ -172,6 +174,19 @@ def _lie_about_headers(server: Server, _chain: CertifiedChain, other: CertifiedC
     server.answer = answer  # type: ignore[method-assign]
 
 
+def _drip_headers(server: Server, _chain: CertifiedChain, _other: CertifiedChain) -> None:
+    """Right, but one at a time, each just before the answer would be late."""
+
+    async def answer(payload: bytes) -> bytes:
+        request = decode(payload)
+        if request[0] == "headers":
+            await trio.sleep(0.9 * ASK_SECONDS)
+            return await Server.answer(server, encode([*request[:2], 1]))
+        return await Server.answer(server, payload)
+
+    server.answer = answer  # type: ignore[method-assign]
+
+
 def _say(answer: bytes) -> Spoil:
     def spoil(server: Server, _chain: CertifiedChain, _other: CertifiedChain) -> None:
         async def say(_payload: bytes) -> bytes:
@@ -196,6 +211,7 @@ SINS: dict[str, tuple[Spoil, str]] = {
     "another state": (_tamper, "snapshot of block 12: .*(root|account|sorted|record|encoding|list|trie|rlp|code)"),
     "a snapshot cut short": (_cut, "snapshot of block 12: .*(short|root|missing)"),
     "headers of another chain": (_lie_about_headers, "header 13: not a child"),
+    "headers one at a time": (_drip_headers, "took it longer than 10 s"),
     "a list that is none": (_say(encode([[1]])), "not rows of height"),
     "an endless list": (_say(encode([[1, bytes(32), bytes(32), 5]] * 30)), "not a list of at most"),
     "another block": (_serve_block(lambda _chain, other: [other.row(12)]), "not the one that was asked for"),

@@ -98,6 +98,7 @@ class Follower:
         self._target = 0
         self._is_running = False
         self._unflushed = 0
+        self._stuck_at = -1  # the height at which nobody was left to ask; said once
         self._progress: SyncProgress | None = None
 
     @property
@@ -146,7 +147,7 @@ class Follower:
         except Unavailable as error:
             log.debug("sync: 0x%s does not answer: %s", account.hex(), error)
         except InvalidRemote as error:
-            self._dropped.drop(account, f"as a provider of blocks: {error}")
+            self._on_wrong(account, str(error))
         finally:
             with trio.CancelScope(shield=True):
                 await self._settle()
@@ -228,6 +229,15 @@ class Follower:
 
     def _on_wrong(self, account: Account, reason: str) -> None:
         self._dropped.drop(account, f"as a provider of blocks: {reason}")
+        height = self._ledger.height()
+        if self._stuck_at != height and not any(self._is_good(other) for other in self._port.peers()):
+            self._stuck_at = height
+            log.warning(
+                "sync: what every connected peer serves after height %d is wrong by what is installed here; where the "
+                "operators restarted a halted chain or agreed on an upgrade, stop this peer, install their document "
+                "(`restart apply`, `upgrade --install`) and start it again",
+                height,
+            )
 
     def _on_slow(self, account: Account, reason: str) -> None:
         log.info("sync: 0x%s rests for %.0f s: %s", account.hex(), REST_SECONDS, reason)
