@@ -47,6 +47,7 @@ from flock_peers.settings import PeerSettings
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL, Snapshots, open_index
 from flock_peers.staging import is_started
 from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.evidence_file import EvidenceFile
 from flock_peers.telemetry import RoundBytes, TrainingProgress
 from flock_peers.training.client import Trainer, TrainerConfig, check_data
 from flock_peers.training.supervised import supervise
@@ -77,7 +78,10 @@ class Peer:
         self._baseline = Baseline(home, settings.seed)
         self._arrival = Arrival(ledger, sync, self._ask_faucet)
         self._tasks = self._make_task_loop()
-        self._staking = Staking(key.account, ecvrf.public_key(ecvrf.derive_seed(key)), ledger, self.sender)
+        self._staking = Staking(
+            key.account, ecvrf.public_key(ecvrf.derive_seed(key)), ledger, self.sender,
+            EvidenceFile(home.folder("consensus") / "evidence"),
+        )  # fmt: skip
         self.progress = TrainingProgress()
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()

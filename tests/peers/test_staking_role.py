@@ -1,6 +1,8 @@
 """A peer's orders about its own stake and the evidence that it reports, on a real ledger with blocks made by hand."""
 
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -20,19 +22,29 @@ from flock_chain.execution.transactions import sign_call
 from flock_peers.ledger.ledger import Ledger
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.staking import REPORT_SECONDS, Staking
+from flock_peers.store.evidence_file import EvidenceFile
 
 LEADER, ME, OFFENDER = VALIDATORS[0], USERS[0], VALIDATORS[3]
-GENESIS = make_genesis(with_parameters(epoch_blocks=2, epoch_seconds=0, open_staking=1))
+GENESIS = make_genesis(
+    with_parameters(epoch_blocks=2, epoch_seconds=0, open_staking=1, evidence_window=300, unbonding_delay=600)
+)
 
 
 class Bench:
     """One chain, its leader's ledger, and one account that gives orders."""
 
-    def __init__(self, key: Key = ME) -> None:
+    def __init__(self, folder: Path, key: Key = ME) -> None:
+        self.key = key
         clock: Callable[[], float] = lambda: GENESIS_TIME + trio.current_time()  # noqa: E731
         self.ledger = Ledger(GENESIS, MemoryStore(), InlineEvm(), LEADER, clock)  # type: ignore[arg-type]
         self.sender = Sender(key, GENESIS.chain_id, 1, self.ledger, sign_call, self._gossip)
-        self.staking = Staking(key.account, ecvrf.public_key(ecvrf.derive_seed(key)), self.ledger, self.sender)
+        self.evidence = EvidenceFile(folder / "evidence")
+        self.staking = self.make_staking()
+
+    def make_staking(self) -> Staking:
+        """As after a start of the peer: nothing is remembered but what the file holds."""
+        vrf_key = ecvrf.public_key(ecvrf.derive_seed(self.key))
+        return Staking(self.key.account, vrf_key, self.ledger, self.sender, EvidenceFile(self.evidence._path))
 
     async def _gossip(self, raw: bytes) -> None:
         pass
@@ -49,9 +61,10 @@ class Bench:
 
 def run(test: Callable[[Bench], Any]) -> None:
     async def main() -> None:
-        bench = Bench()
-        await bench.ledger.start()
-        await test(bench)
+        with TemporaryDirectory() as folder:
+            bench = Bench(Path(folder))
+            await bench.ledger.start()
+            await test(bench)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
@@ -83,13 +96,15 @@ def test_what_the_contract_refuses_is_said_before_anything_is_sent() -> None:
             ("unjail", {}, "stake: not jailed"),
             ("withdraw", {}, "stake: nothing is unbonding"),
             ("claim", {}, "stake: no reward"),
+            ("settle", {"account": OFFENDER.account.hex()}, "stake: not convicted"),
             ("remove", {"amount": "1"}, "stake: more than is bonded"),
             ("admit", {"amount": "1", "account": ME.account.hex()}, "stake: only the serving set admits"),
             ("add", {"amount": str(10**30)}, "."),
         ):
             with pytest.raises(CallReverted, match=reason):
                 await bench.order(action, **params)
-        for action, params in (("dance", {}), ("add", {"amount": 5}), ("admit", {"amount": "1", "account": "0x12"})):
+        for action, params in (("dance", {}), ("add", {"amount": 5}), ("admit", {"amount": "1", "account": "0x12"}),
+                               ("settle", {"account": "nobody"})):  # fmt: skip
             with pytest.raises(Misuse):
                 await bench.order(action, **params)
         assert not bench.ledger.mempool.has_executable()
@@ -124,3 +139,67 @@ def test_detected_evidence_is_sent_once_and_convicts() -> None:
         assert OFFENDER.account not in await bench.ledger.validators()
 
     run(test)
+
+
+def test_evidence_survives_the_peer_and_is_sent_by_its_next_start() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.blocks(3)
+        pairs = [make_pair(OFFENDER, 3), make_pair(USERS[2], 3)]  # nobody takes the second: no stake
+        with trio.move_on_after(1.5 * REPORT_SECONDS):  # the transaction is never in a block
+            await bench.staking.report_forever(lambda: pairs)
+        again = bench.make_staking()
+        bench.sender._pending.clear()  # a new process has sent nothing
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(again.report_forever, list)
+            await trio.sleep(1)
+            await bench.blocks(1)
+            assert await bench.ledger.view("Stake", "reporter_of", OFFENDER.account) == ME.account
+            await trio.sleep(2 * REPORT_SECONDS)
+            nursery.cancel_scope.cancel()
+        assert EvidenceFile(bench.evidence._path).pairs == []  # what is on the chain or never will be is not kept
+
+    run(test)
+
+
+def test_evidence_that_can_be_sent_later_is_kept_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.blocks(1)
+        with trio.move_on_after(5 * REPORT_SECONDS):
+            await bench.staking.report_forever(lambda: [make_pair(OFFENDER, 9)])  # the network halted at that height
+        assert [pair[0].height for pair in EvidenceFile(bench.evidence._path).pairs] == [9]
+
+    run(test)
+    assert caplog.text.count("is not sent") == 1
+
+
+def test_the_reporter_settles_a_conviction_and_claims_its_reward() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.blocks(3)
+        with trio.move_on_after(1.5):
+            await bench.staking.report_forever(lambda: [make_pair(OFFENDER, 3)])
+        await bench.blocks(1)
+        with pytest.raises(CallReverted, match=r"still secures|still unbonding"):
+            await bench.order("settle", account=OFFENDER.account.hex())
+        await bench.blocks(6)
+        release_at = await bench.ledger.view("Stake", "release_at", OFFENDER.account)
+        await sleep_on_chain(bench, release_at)
+        assert await bench.order("settle", account="0x" + OFFENDER.account.hex()) == {"sent": True}
+        assert (await bench.order("status"))["under_way"]
+        await bench.blocks(1)
+        await bench.sender.resend()  # looks at what is final
+        row = await bench.order("status")
+        assert int(row["reward"]) > 0 and not row["under_way"]
+        before = await bench.ledger.balance(ME.account)
+        await bench.order("claim")
+        await bench.blocks(1)
+        assert await bench.ledger.balance(ME.account) - before > int(row["reward"]) * 99 // 100
+        assert (await bench.order("status"))["reward"] == "0"
+
+    run(test)
+
+
+async def sleep_on_chain(bench: Bench, until: int) -> None:
+    """Chain time moves by a bounded gap between blocks."""
+    while await bench.ledger.view("Beacon", "chain_time") < until:
+        await trio.sleep(GENESIS.parameters.chain_time_gap - 1)
+        await bench.blocks(1)

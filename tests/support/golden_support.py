@@ -27,11 +27,11 @@ from flock_chain.consensus.records import (
     encode_wal_record,
 )
 from flock_chain.consensus.signer import MarkRecord, Signer
-from flock_chain.consensus.types import NO_BLOCK, Certificate, Kind, Message, Proposal, Status
+from flock_chain.consensus.types import NO_BLOCK, Certificate, Kind, Message, Proposal, Status, Vote
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_certificate, decode_message, encode_certificate, encode_message
 from flock_chain.content import compute_chunk_list, decode_chunk_list, format_cid, parse_cid
-from flock_chain.crypto import Account, Digest, Key, keccak256
+from flock_chain.crypto import SIGNATURE_BYTES, Account, Digest, Key, keccak256
 from flock_chain.execution import records
 from flock_chain.execution import strict_rlp as rlp
 from flock_chain.execution.blocks import Block, Receipt, decode_block, decode_receipts, encode_receipts, make_header
@@ -56,6 +56,7 @@ from flock_peers.network import blob_wire, hello
 from flock_peers.network.identity import make_address, peer_id_of
 from flock_peers.roles import faucet
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL
+from flock_peers.store.evidence_file import decode_pairs, encode_pairs
 from flock_peers.store.protection import export_protection, import_protection
 from flock_peers.store.record_log import encode_record, scan
 from flock_peers.training.document import BaseFile, LoraSettings, TaskDocument, decode_document
@@ -274,6 +275,14 @@ def _redo_signer(data: bytes) -> bytes:
     return b"".join(encode_record(*encode_signer_record(decode_signer_record(*row))) for row in rows)
 
 
+def _make_pair() -> tuple[Vote, Vote]:
+    """Form only: nobody verifies these signatures."""
+    first, second = (
+        Vote(Kind.FINALIZE, 7, 2, bytes([n]) * 32, 0, KEYS[0].account, bytes([n]) * SIGNATURE_BYTES) for n in (1, 2)
+    )
+    return first, second
+
+
 def _protection(signer: bytes) -> bytes:
     with TemporaryDirectory() as folder:
         log = Path(folder) / "signer.log"
@@ -297,6 +306,7 @@ def disk() -> dict[str, Sample]:
         "home version": Sample(encode_version(HOME_FORMAT), lambda data: encode_version(decode_version(data))),
         "write-ahead log": Sample(b"".join(encode_record(*row) for row in wal), _redo_wal),
         "signer file": Sample(b"".join(encode_record(*row) for row in signer), _redo_signer),
+        "evidence": Sample(encode_pairs([_make_pair()]), lambda data: encode_pairs(decode_pairs(data))),
         "slashing protection export": Sample(
             _protection(b"".join(encode_record(*row) for row in signer)), _redo_protection
         ),

@@ -17,7 +17,11 @@ from flock_chain.errors import FlockError, Misuse
 log = logging.getLogger(__name__)
 
 NEVER = (1 << 256) - 1  # the contract's word for: no time can be named yet
-REPORT_SECONDS = 10.0  # between two looks at what was detected
+LOOK_SECONDS = 1.0  # between two looks at what was detected: so much a kill may lose
+REPORT_SECONDS = 10.0  # between two tries to send it
+# What no later try can change, in the contract's words; everything else (no coins, a height to come) waits.
+FINAL_REFUSALS = ("stake: the evidence is too old", "stake: the signer has no stake", "stake: two signers")
+FUNCTIONS = ("bond_validator", "unbond", "withdraw", "unjail", "admit", "settle", "claim_reward")  # by orders
 MAX_EPOCHS_BACK = 64  # of evidence that is still sent; the contract's window is shorter on every network we ship
 STAKE_GAS = 1_500_000  # the dearest, an admission into a set of 150, takes under a million
 
@@ -41,9 +45,20 @@ class Caller(Protocol):
 Pair = tuple[Vote, Vote]
 
 
+class Memory(Protocol):
+    """Where evidence waits to be sent, one pair for each signer. Blocks for the disk, once or twice an offender."""
+
+    @property
+    def pairs(self) -> Sequence[Pair]: ...
+    def add(self, pair: Pair) -> None: ...
+    def remove(self, signer: Account) -> None: ...
+
+
 class Staking:
-    def __init__(self, account: Account, vrf_key: bytes, state: State, sender: Caller) -> None:
+    def __init__(self, account: Account, vrf_key: bytes, state: State, sender: Caller, memory: Memory) -> None:
         self._account, self._vrf_key, self._state, self._sender = account, vrf_key, state, sender
+        self._memory = memory
+        self._said: dict[Account, str] = {}  # why evidence is not sent yet: once in the log, not at each look
 
     # ---- orders
 
@@ -55,6 +70,7 @@ class Staking:
             "withdraw": lambda _: self._call("withdraw"),
             "unjail": lambda _: self._call("unjail"),
             "admit": lambda row: self._call("admit", _account(row), _wei(row)),
+            "settle": lambda row: self._call("settle", _account(row)),
             "claim": lambda _: self._call("claim_reward"),
         }
         if action == "status":
@@ -65,7 +81,7 @@ class Staking:
 
     async def _call(self, function: str, *arguments: Any, value: int = 0) -> bool:
         await self._state.simulate("Stake", function, *arguments, sender=self._account, value=value)
-        return await self._sender.call(f"stake: {function}", "Stake", function, *arguments, value=value, gas=STAKE_GAS)
+        return await self._sender.call(_label(function), "Stake", function, *arguments, value=value, gas=STAKE_GAS)
 
     async def status(self) -> dict[str, Any]:
         """Amounts in wei as text, times in chain time; `release_at` None while the stake still secures a set."""
@@ -92,25 +108,49 @@ class Staking:
             "epoch": epoch,
             "first_height": first_height,
             "validators": len(rows),
+            "under_way": any(self._sender.is_pending(_label(function)) for function in FUNCTIONS),
         }
 
     # ---- evidence
 
     async def report_forever(self, find: Callable[[], Sequence[Pair]]) -> None:
-        """Sends what `find` returns, once for each signer, while nobody else has. A failure waits for the next look."""
+        """Keeps what `find` returns, and sends it, once for each signer, while nobody else has."""
         done: set[Account] = set()
+        reported_at = -REPORT_SECONDS
         while True:
-            for first, second in find():
-                if first.signer in done:
+            try:
+                known = done | {first.signer for first, _ in self._memory.pairs}
+                for pair in find():
+                    if pair[0].signer not in known:
+                        known.add(pair[0].signer)
+                        self._memory.add(pair)
+                if trio.current_time() - reported_at >= REPORT_SECONDS:
+                    reported_at = trio.current_time()
+                    done |= await self._report_all()
+            except Exception as error:  # a task's edge: a disk or a view that fails never ends the validator
+                log.warning("evidence: %s", error, exc_info=None if isinstance(error, FlockError) else error)
+            await trio.sleep(LOOK_SECONDS)
+
+    async def _report_all(self) -> set[Account]:
+        """About whom nothing is left to do. A failure waits for the next look."""
+        done = set()
+        for first, second in list(self._memory.pairs):
+            try:
+                if not await self.report(first, second):
                     continue
-                try:
-                    if await self.report(first, second):
-                        done.add(first.signer)
-                except Exception as error:  # a task's edge: it can be sent later, and never ends the validator
-                    known = isinstance(error, FlockError)
-                    message = "evidence against 0x%s is not sent: %s"
-                    log.warning(message, first.signer.hex(), error, exc_info=None if known else error)
-            await trio.sleep(REPORT_SECONDS)
+            except FlockError as error:
+                self._say(first.signer, error)
+                if not any(reason in str(error) for reason in FINAL_REFUSALS):
+                    continue
+            done.add(first.signer)
+            self._said.pop(first.signer, None)
+            self._memory.remove(first.signer)
+        return done
+
+    def _say(self, signer: Account, error: FlockError) -> None:
+        if self._said.get(signer) != str(error):
+            self._said[signer] = str(error)
+            log.warning("evidence against 0x%s is not sent: %s", signer.hex(), error)
 
     async def report(self, first: Vote, second: Vote) -> bool:
         """Whether nothing is left to do about this signer."""
@@ -135,6 +175,10 @@ class Staking:
         return int(epoch)
 
 
+def _label(function: str) -> str:
+    return f"stake: {function}"
+
+
 def _statement(vote: Vote) -> dict[str, Any]:
     signature = vote.signature
     return {
@@ -157,7 +201,10 @@ def _wei(params: Mapping[str, Any]) -> int:
 
 
 def _account(params: Mapping[str, Any]) -> Account:
-    value = bytes.fromhex(str(params["account"]).removeprefix("0x"))
+    try:
+        value = bytes.fromhex(str(params["account"]).removeprefix("0x"))
+    except ValueError:
+        value = b""
     if len(value) != 20:
         raise Misuse("stake: an account is 40 hex digits")
     return Account(value)
