@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a check failed (verify, demo); 2 wrong usage, or something
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from flock_p2p import __version__
 from flock_peers.store.disk import find_trouble
 
 EXIT_CHECK_FAILED, EXIT_MISUSE, EXIT_UNAVAILABLE, EXIT_REFUSED, EXIT_REMOTE = 1, 2, 3, 4, 5
+EXIT_PIPE_CLOSED = 141  # as a shell has it for SIGPIPE
 DEFAULT_HOME = Path("~/.flock")
 
 SIMULATED_FAULTS = (
@@ -122,13 +124,13 @@ def _verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _stake(parser: argparse.ArgumentParser) -> None:
-    actions = ("status", "add", "remove", "withdraw", "unjail", "admit", "claim")
+    actions = ("status", "add", "remove", "withdraw", "unjail", "admit", "settle", "claim")
     parser.add_argument("action", nargs="?", default="status", choices=actions, help="default: status")
     _home(parser)
     parser.add_argument("--amount", metavar="COINS", help="add, remove: how much; admit: up to which weight, 0 expels")
-    parser.add_argument("--account", metavar="ACCOUNT", help="admit: whom")
+    parser.add_argument("--account", metavar="ACCOUNT", help="admit: whom; settle: who was convicted")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--wait", type=float, default=3.0, help=argparse.SUPPRESS)
+    parser.add_argument("--wait", type=float, default=15.0, help=argparse.SUPPRESS)
 
 
 def _protection(parser: argparse.ArgumentParser) -> None:
@@ -232,7 +234,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         code: int = import_module(f"flock_p2p.commands.{arguments.command}").run(arguments)
+        sys.stdout.flush()  # where nobody reads any more, this says so, not the end of the interpreter
         return code
+    except BrokenPipeError:  # such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
     except (FlockError, OSError, KeyboardInterrupt, BaseExceptionGroup) as error:
         if _is_interrupt(error):
             return 130
@@ -249,3 +255,18 @@ def parse_coins(text: str) -> int:
     if not (whole.isascii() and (whole + part).isdigit() and part.isascii()) or len(part) > 18 or len(whole) > 20:
         raise Misuse(f"{text!r} is no amount in coins, such as 5 or 2.5")
     return int(whole) * 10**18 + int(part.ljust(18, "0") or 0)
+
+
+def format_coins(wei: int) -> str:
+    return f"{wei / 10**18:.4f}"
+
+
+def parse_account(text: str) -> bytes:
+    """40 hex digits, with or without 0x."""
+    try:
+        value = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        value = b""
+    if len(value) != 20:
+        raise Misuse(f"{text!r} is no account: 40 hex digits")
+    return value

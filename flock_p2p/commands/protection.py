@@ -9,6 +9,7 @@ from flock_peers.store.protection import MAX_DOCUMENT_BYTES, export_protection, 
 
 def run(arguments: argparse.Namespace) -> int:
     home = Home(arguments.home)
+    home.load_key()  # says what is missing before the lock makes a folder
     with home.lock():  # a running peer signs on: its export would be old at once
         key, genesis = home.load_key(), home.load_genesis()
         log = home.folder("consensus") / "signer.log"

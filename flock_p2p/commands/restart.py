@@ -5,6 +5,7 @@ import argparse
 from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
 from flock_chain.restart import MAX_DOCUMENT_BYTES
+from flock_p2p.cli import format_coins, parse_account
 from flock_peers.home import Home, write_private
 from flock_peers.restarts import apply_restart, propose_restart, read_halt
 
@@ -16,6 +17,7 @@ because its operators say so, no longer because of a quorum. Who is left out is 
 
 def run(arguments: argparse.Namespace) -> int:
     home = Home(arguments.home)
+    home.load_genesis()  # says what is missing before the lock makes a folder
     with home.lock():
         return _propose(home, arguments) if arguments.action == "propose" else _apply(home, arguments)
 
@@ -25,18 +27,21 @@ def _propose(home: Home, arguments: argparse.Namespace) -> int:
         raise Misuse("restart propose: name who is gone, by --without ACCOUNT, once for each; and no --hash")
     genesis = home.load_genesis()
     halt = read_halt(home, genesis)
-    restart = propose_restart(genesis, halt, [_parse_account(text) for text in arguments.without])
+    restart = propose_restart(genesis, halt, [Account(parse_account(text)) for text in arguments.without])
     kept = halt.weight(restart.keep)
     write_private(arguments.document, restart.encode())
     print(f"network   {genesis.network}, genesis {genesis.hash.hex()}")
     print(f"goes on   after height {halt.height}, block {halt.block_id.hex()}")
-    print(f"with      {len(restart.keep)} of {len(halt.validators)} validators, {kept} of {halt.validators.total} wei")
+    print(
+        f"with      {len(restart.keep)} of {len(halt.validators)} validators, "
+        f"{format_coins(kept)} of {format_coins(halt.validators.total)} coins of weight"
+    )
     for account in restart.keep:
         print(f"          0x{account.hex()}")
     print(f"document  {arguments.document}")
     print(f"hash      {restart.hash.hex()}\n\n{GIVES_UP}\n")
     print("Nothing has changed yet. Every operator compares height and block, agrees on the hash, and runs")
-    print(f"flock_p2p restart apply --document FILE --hash {restart.hash.hex()}")
+    print(f"python -m flock_p2p restart apply --home HOME --document FILE --hash {restart.hash.hex()}")
     return 0
 
 
@@ -51,14 +56,5 @@ def _apply(home: Home, arguments: argparse.Namespace) -> int:
     restart = apply_restart(home, data, arguments.hash)
     print(f"installed restart document {restart.hash.hex()}")
     print(f"From height {restart.height + 1} on {len(restart.keep)} validators decide. Start the peer with `join`.")
+    print("Keep the document: whoever joins later needs it too.")
     return 0
-
-
-def _parse_account(text: str) -> Account:
-    try:
-        value = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        value = b""
-    if len(value) != 20:
-        raise Misuse(f"{text!r} is no account: 40 hex digits")
-    return Account(value)

@@ -2,38 +2,62 @@
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from flock_chain.errors import Misuse
-from flock_p2p.cli import parse_coins
+from flock_p2p.cli import format_coins, parse_account, parse_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
 AMOUNTS = ("add", "remove", "admit")  # take --amount
+ACCOUNTS = ("admit", "settle")  # take --account
+POLL_SECONDS = 0.3
 
 
 def run(arguments: argparse.Namespace) -> int:
     action = arguments.action
-    if (action in AMOUNTS) != (arguments.amount is not None) or (action == "admit") != (arguments.account is not None):
-        raise Misuse(f"stake: {', '.join(AMOUNTS)} take --amount COINS; admit takes --account ACCOUNT too")
+    _check(action, "--amount COINS", AMOUNTS, arguments.amount)
+    _check(action, "--account ACCOUNT", ACCOUNTS, arguments.account)
     path = Home(arguments.home).control_path
     params: dict[str, Any] = {"action": action}
     if arguments.amount is not None:
         params["amount"] = str(parse_coins(arguments.amount))
     if arguments.account is not None:
-        params["account"] = arguments.account
+        params["account"] = "0x" + parse_account(arguments.account).hex()
     answer = request_control(path, "stake", **params)
     if action != "status":
-        print("sent; it is final in a moment" if answer["sent"] else "the same order is under way already")
-        time.sleep(arguments.wait)
-        answer = request_control(path, "stake", action="status")
+        said = "sent" if answer["sent"] else "the same order is under way already"
+        answer = _wait(path, arguments.wait)
+        said += "; not final yet: `stake` shows when it is" if answer["under_way"] else "; it is final"
+        print(said, file=sys.stderr if arguments.json else sys.stdout)
     print(json.dumps(answer, indent=2) if arguments.json else format_stake(answer))
     return 0
 
 
+def _check(action: str, option: str, actions: Sequence[str], value: str | None) -> None:
+    if action in actions and value is None:
+        raise Misuse(f"{action} needs {option}")
+    if action not in actions and value is not None:
+        raise Misuse(f"{action} takes no {option.split()[0]}; only {', '.join(actions)}")
+
+
+def _wait(path: Path, seconds: float) -> dict[str, Any]:
+    """The status once what was ordered is final, or has had so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer: dict[str, Any] = request_control(path, "stake", action="status")
+        if not answer["under_way"] or time.monotonic() > deadline:
+            return answer
+        time.sleep(POLL_SECONDS)
+
+
 def format_stake(row: dict[str, Any]) -> str:
-    coins = {name: f"{int(row[name]) / 1e18:.4f}" for name in ("stake", "serving_weight", "next_weight", "unbonding")}
+    names = ("stake", "serving_weight", "next_weight", "unbonding", "granted_weight", "reward")
+    coins = {name: format_coins(int(row[name])) for name in names}
     lines = [
         f"account    {row['account']}",
         f"stake      {coins['stake']} coins, {coins['unbonding']} more unbonding",
@@ -42,11 +66,13 @@ def format_stake(row: dict[str, Any]) -> str:
         f"missed     {row['missed']} of the last 100 heights",
     ]
     if not row["open_staking"]:
-        lines.append(f"granted    {int(row['granted_weight']) / 1e18:.4f}: here two thirds of the set grant weight")
+        lines.append(f"granted    {coins['granted_weight']}: here two thirds of the set grant weight")
     if int(row["unbonding"]):
         free = row["release_at"]
         when = "when it secures no set any more" if free is None else f"in {max(0, free - row['chain_time'])} s"
         lines.append(f"withdraw   {when}, of chain time")
+    if int(row["reward"]):
+        lines.append(f"reward     {coins['reward']} coins for evidence; `stake claim` pays them out")
     if row["tombstoned_at"]:
         lines.append("convicted  this key signed against itself; it is never a validator again")
     elif row["jailed_until"]:

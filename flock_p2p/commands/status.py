@@ -8,6 +8,7 @@ from flock_peers.control import request_control
 from flock_peers.home import Home
 
 HALT_BELOW = 4  # two or three validators stop when one leaves
+MAX_NAMED = 8  # validators that are away, in one line
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,11 +45,19 @@ def format_status(status: dict[str, Any]) -> str:
     text = "\n".join(f"{name:<9}{value}" for name, value in rows)
     if status["not_signing"]:
         text += f"\nwarning  this validator does not sign: {status['not_signing']}"
+    if status["is_silent"] and not status["has_quorum"]:
+        text += f"\nwarning  no new block, and no quorum: {_format_away(status['away'])} not connected here; the chain "
+        text += "goes on when they come back; if they are gone for good, see `restart` (docs/validators.md)"
     if status["stops_before"] is not None:
         text += f"\nwarning  epoch {status['epoch']} runs; this release stops before epoch {status['stops_before']}"
     if status["validators"] < HALT_BELOW:
         text += f"\nwarning  only {status['validators']} validators: the chain stops when one of them leaves"
     return text
+
+
+def _format_away(accounts: list[str]) -> str:
+    more = f" and {len(accounts) - MAX_NAMED} more (--json names all)" if len(accounts) > MAX_NAMED else ""
+    return ", ".join(accounts[:MAX_NAMED]) + more + (" is" if len(accounts) == 1 else " are")
 
 
 def _format_sync(sync: dict[str, Any]) -> str:

@@ -111,6 +111,10 @@ def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, *
             client.sendall(encode_request(method, params))
             with client.makefile("rb") as reader:
                 answer = json.loads(reader.readline(MAX_LINE_BYTES))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise Unavailable(
+            f"no peer answers at {path}: none runs with this home; start it (`python -m flock_p2p join --home ...`)"
+        ) from error
     except (OSError, ValueError) as error:
         raise Unavailable(f"no peer answers at {path.parent}: {error}") from error
     if "error" in answer:

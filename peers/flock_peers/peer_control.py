@@ -24,6 +24,8 @@ from flock_peers.snapshots import Snapshots
 from flock_peers.tasks import Terms, open_task
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
 
+SILENT_SECONDS = 30.0  # without a block beyond the heartbeat: some views of waiting are no standstill
+
 
 @dataclass(frozen=True)
 class PeerControl:
@@ -60,7 +62,9 @@ class PeerControl:
         }
 
     async def status(self, _params: Mapping[str, Any]) -> dict[str, Any]:
-        head = self.ledger.head
+        head, validators = self.ledger.head, await self.ledger.validators()
+        here = {self.account, *self.host.connected()}
+        away = [account for account in validators.accounts if account not in here]
         samples, consensus = list(self.ledger.finality), self.driver.status
         return {
             "account": "0x" + self.account.hex(),
@@ -81,6 +85,9 @@ class PeerControl:
             "balance": str(await self.ledger.balance(self.account)),
             "is_validator": consensus.is_validator,
             "validators": consensus.validators,
+            "away": ["0x" + account.hex() for account in away],
+            "has_quorum": validators.total - sum(map(validators.weight, away)) >= validators.quorum,
+            "is_silent": time.time() - head.timestamp > self.genesis.parameters.heartbeat + SILENT_SECONDS,
             "sync": self._sync_status(),
             "not_signing": self.driver.status.not_signing,
             "up_seconds": int(time.time() - self.started_at),

@@ -1,0 +1,134 @@
+"""`stake` and `status` as their user sees them, against a control socket that answers what a peer would."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from flock_p2p.cli import EXIT_PIPE_CLOSED, main
+from flock_p2p.commands.status import format_status
+from flock_peers.control import serve_control
+from flock_peers.home import Home
+
+COIN = 10**18
+ROW = {
+    "account": "0x" + "11" * 20, "stake": str(32 * COIN), "serving_weight": "0", "next_weight": "0",
+    "granted_weight": str(32 * COIN), "open_staking": False, "unbonding": "0", "release_at": None, "jailed_until": 0,
+    "tombstoned_at": 0, "reward": str(COIN + COIN // 2), "missed": 3, "chain_time": 100, "epoch": 4, "first_height": 9,
+    "validators": 5, "under_way": False,
+}  # fmt: skip
+
+
+@contextmanager
+def answering(home: Home, looks: int = 0) -> Iterator[list[dict[str, Any]]]:
+    """A control socket; an order is under way for so many looks."""
+    asked: list[dict[str, Any]] = []
+    ready, tokens = threading.Event(), list[trio.lowlevel.TrioToken]()
+    scope = trio.CancelScope()
+
+    async def stake(params: Any) -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        asked.append(dict(params))
+        seen = sum(row["action"] == "status" for row in asked)
+        return {**ROW, "under_way": seen <= looks} if params["action"] == "status" else {"sent": True}
+
+    async def serve() -> None:
+        tokens.append(trio.lowlevel.current_trio_token())
+        with scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(serve_control, home.control_path, {"stake": stake})
+                ready.set()
+
+    home.path.mkdir(parents=True)
+    thread = threading.Thread(target=trio.run, args=(serve,))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield asked
+    finally:
+        tokens[0].run_sync_soon(scope.cancel)
+        thread.join(10)
+
+
+def test_an_order_says_whether_it_is_final_and_shows_what_it_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    with answering(home, looks=1) as asked:
+        assert main(["stake", "settle", "--home", str(home.path), "--account", "22" * 20]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("sent; it is final\n") and "reward     1.5000 coins" in out
+        assert asked[0] == {"action": "settle", "account": "0x" + "22" * 20} and len(asked) == 3
+        asked.clear()
+        assert main(["stake", "add", "--home", str(home.path), "--amount", "2.5", "--wait", "0", "--json"]) == 0
+        said = capsys.readouterr()
+        assert asked[0]["amount"] == str(5 * COIN // 2) and json.loads(said.out)["epoch"] == 4  # nothing but the object
+    home = Home(tmp_path / "halted")
+    with answering(home, looks=99):
+        assert main(["stake", "unjail", "--home", str(home.path), "--wait", "0"]) == 0
+    assert capsys.readouterr().out.startswith("sent; not final yet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("add",), "add needs --amount"),
+        (("admit", "--amount", "5"), "admit needs --account"),
+        (("settle",), "settle needs --account"),
+        (("settle", "--account", "zz"), "'zz' is no account"),
+        (("unjail", "--amount", "5"), "unjail takes no --amount"),
+        (("remove", "--amount", "5", "--account", "22" * 20), "remove takes no --account"),
+    ],
+)
+def test_a_wrong_order_is_refused_before_anybody_is_asked(
+    arguments: tuple[str, ...], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stake", *arguments, "--home", str(tmp_path)]) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_is_no_error_of_the_program(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom flock_p2p.cli import main\nsys.stdin.read()\nsys.exit(main(['init', '--home', sys.argv[1]]))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "home")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == EXIT_PIPE_CLOSED
+
+
+STATUS: dict[str, Any] = {
+    "account": "0x11", "address": "/ip4/...", "network": "n", "genesis": "ab", "height": 7, "state_root": "cd" * 32,
+    "block": "ef" * 32, "peers": [], "balance": "0", "is_validator": True, "finality_seconds": {"p50": None},
+    "sync": None, "task": None, "training": {}, "not_signing": "", "stops_before": None, "validators": 12,
+    "away": [], "has_quorum": True, "is_silent": False,
+}  # fmt: skip
+
+
+def test_a_chain_that_stands_still_for_want_of_a_quorum_names_who_is_away() -> None:
+    away = ["0x" + f"{n:02x}" * 20 for n in range(9)]
+    halted = {**STATUS, "away": away, "has_quorum": False, "is_silent": True}
+    text = format_status(halted)
+    assert f"no quorum: {away[0]}" in text and "and 1 more" in text and away[8] not in text and "restart" in text
+    for part in ({"is_silent": False}, {"has_quorum": True}):  # a busy chain, or one that only waits
+        assert "warning" not in format_status({**halted, **part})
+
+
+@pytest.mark.parametrize("arguments", [("protection", "export", "x"), ("restart", "propose", "--document", "x")])
+def test_a_mistyped_home_is_not_made(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--home", str(tmp_path / "typo")]) == 2
+    assert not (tmp_path / "typo").exists() and "flock_p2p" in capsys.readouterr().err
