@@ -1,6 +1,7 @@
 """Snapshots of a running peer: made at the ends of epochs, two kept, told to others; nothing of it stops the peer."""
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,33 @@ async def test_what_is_offered_is_a_short_list_and_headers_come_in_bounded_parts
     for request in (["headers", 0, 1], ["headers", 1, 0], ["headers", 1], ["all"], 7):
         with pytest.raises(InvalidEncoding):
             await server.snapshots.answer(account(1), encode(request))
+
+
+@on_stepped_clock
+async def test_whoever_asks_for_headers_on_and_on_leaves_the_loop_to_consensus(
+    chain: CertifiedChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "HEADERS_AT_ONCE", 2)
+    server, read, turns = make_server(chain, tmp_path), list[int](), list[int]()
+    real = records.read_header
+    monkeypatch.setattr(records, "read_header", lambda reader, height: (read.append(height), real(reader, height))[1])
+
+    async def ask() -> None:
+        assert len(decode(await server.answer(encode(["headers", 1, 12])))) == 12
+
+    async def consensus() -> None:
+        while True:
+            turns.append(len(read))
+            await trio.sleep(snapshots.HEADERS_PAUSE / 5)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(consensus)
+        async with trio.open_nursery() as askers:
+            for _ in range(5):
+                askers.start_soon(ask)
+        nursery.cancel_scope.cancel()
+    assert read == list(range(1, 13)) * 5  # one after the other
+    assert max(later - earlier for earlier, later in pairwise(turns)) <= 2
 
 
 def test_an_offer_that_is_none_is_refused() -> None:
