@@ -3,7 +3,7 @@
 import argparse
 
 from flock_chain.errors import Misuse
-from flock_peers.home import Home, write_private
+from flock_peers.home import Home, write_new
 from flock_peers.store.protection import MAX_DOCUMENT_BYTES, export_protection, import_protection
 
 
@@ -14,7 +14,7 @@ def run(arguments: argparse.Namespace) -> int:
         key, genesis = home.load_key(), home.load_genesis()
         log = home.folder("consensus") / "signer.log"
         if arguments.action == "export":
-            write_private(arguments.file.expanduser(), export_protection(log, key, genesis))
+            write_new(arguments.file.expanduser(), export_protection(log, key, genesis))
             print(f"exported  {arguments.file}  (do not start this home again once another one signs with its key)")
             return 0
         try:

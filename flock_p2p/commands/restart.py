@@ -6,7 +6,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
 from flock_chain.restart import MAX_DOCUMENT_BYTES
 from flock_p2p.cli import format_coins, parse_account
-from flock_peers.home import Home, write_private
+from flock_peers.home import Home, write_new
 from flock_peers.restarts import apply_restart, propose_restart, read_halt
 
 GIVES_UP = """\
@@ -29,7 +29,7 @@ def _propose(home: Home, arguments: argparse.Namespace) -> int:
     halt = read_halt(home, genesis)
     restart = propose_restart(genesis, halt, [Account(parse_account(text)) for text in arguments.without])
     kept = halt.weight(restart.keep)
-    write_private(arguments.document, restart.encode())
+    write_new(arguments.document, restart.encode())
     print(f"network   {genesis.network}, genesis {genesis.hash.hex()}")
     print(f"goes on   after height {halt.height}, block {halt.block_id.hex()}")
     print(

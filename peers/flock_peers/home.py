@@ -213,6 +213,14 @@ def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
             os.close(folder)
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """For a document that its user names: a mistyped path must cost no key and no other document. Raises Misuse."""
+    try:
+        write_private(path, data, exclusive=True)
+    except FileExistsError as error:
+        raise Misuse(f"{path}: exists already and is left as it is; name a new file") from error
+
+
 def _write_synced(path: Path, data: bytes) -> None:
     """A half-written file is removed again: on a full disk its room is wanted."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

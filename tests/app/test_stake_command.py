@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+from execution_support import make_genesis
 
 from flock_p2p.cli import EXIT_PIPE_CLOSED, main
 from flock_p2p.commands.status import format_status
@@ -132,3 +133,14 @@ def test_a_mistyped_home_is_not_made(
 ) -> None:
     assert main([*arguments, "--home", str(tmp_path / "typo")]) == 2
     assert not (tmp_path / "typo").exists() and "flock_p2p" in capsys.readouterr().err
+
+
+def test_an_export_never_replaces_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = Home(tmp_path / "home")
+    key = home.create_key()
+    home.store_genesis(make_genesis().encode())
+    (home.folder("consensus") / "signer.log").touch()
+    assert main(["protection", "export", str(home.key_path), "--home", str(home.path)]) == 2
+    assert "name a new file" in capsys.readouterr().err
+    assert home.load_key().secret == key.secret and not list(home.path.glob("*.part"))
+    assert main(["protection", "export", str(tmp_path / "new"), "--home", str(home.path)]) == 0
