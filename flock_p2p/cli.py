@@ -133,6 +133,15 @@ def _stake(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=float, default=15.0, help=argparse.SUPPRESS)
 
 
+def _task(parser: argparse.ArgumentParser) -> None:
+    actions = ("status", "leave", "withdraw", "claim", "pot", "stop")
+    parser.add_argument("action", nargs="?", default="status", choices=actions, help="default: status")
+    _home(parser)
+    parser.add_argument("--task", type=int, metavar="N", help="task number (default: your newest)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--wait", type=float, default=3.0, help=argparse.SUPPRESS)
+
+
 def _protection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("export", "import"), help="write the document, or merge one into this home")
     parser.add_argument("file", type=Path, metavar="FILE", help="the document (JSON)")
@@ -184,6 +193,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("export", "write the global adapter as a PEFT folder", _export),
     Command("verify", "replay a home's chain and recompute every verdict and adapter", _verify),
     Command("stake", "what a running peer has at stake in consensus, and orders to change it", _stake),
+    Command("task", "what a running peer has in a task, and orders to take it back", _task),
     Command("protection", "what this validator signed, to move with its key to another home", _protection),
     Command("restart", "go on with a chain that halted because too many validators are gone for good", _restart),
     Command("simulate", "try to break consensus: seeded faults, all properties checked", _simulate),

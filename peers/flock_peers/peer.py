@@ -43,6 +43,7 @@ from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import split_attack
 from flock_peers.roles.staking import Staking
 from flock_peers.roles.task_loop import Choice, TaskLoop, Ways, find_flock_error
+from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.settings import PeerSettings
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL, Snapshots, open_index
 from flock_peers.staging import is_started
@@ -108,6 +109,7 @@ class Peer:
             sender=self.sender,
             courier=self._courier,
             staking=self._staking,
+            task_orders=TaskOrders(self.account, self.ledger, self.sender, self._tasks.give_up),
             baseline=self._baseline,
             progress=self.progress,
             round_bytes=self.round_bytes,

@@ -20,6 +20,7 @@ from flock_peers.roles.board import as_account
 from flock_peers.roles.participant import Participant
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.staking import Staking
+from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.snapshots import Snapshots
 from flock_peers.tasks import Terms, open_task
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
@@ -42,6 +43,7 @@ class PeerControl:
     sender: Sender
     courier: Courier
     staking: Staking
+    task_orders: TaskOrders
     baseline: Baseline
     progress: TrainingProgress
     round_bytes: RoundBytes
@@ -52,6 +54,7 @@ class PeerControl:
         return {
             "status": self.status,
             "stake": lambda params: self.staking.order(str(params["action"]), params),
+            "task": lambda params: self.task_orders.order(str(params["action"]), params),
             "open_task": self._open_task,
             "stop_task": self._stop_task,
             "connect": self._connect,

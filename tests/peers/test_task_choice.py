@@ -7,7 +7,14 @@ import trio
 from task_loop_support import Board, Game, Row, play
 
 from flock_chain.errors import InvalidContent, Unavailable
-from flock_peers.roles.task_loop import COIN, IDLE_SECONDS, LEVEL_SECONDS, RETRY_SECONDS, find_flock_error
+from flock_peers.roles.task_loop import (
+    COIN,
+    IDLE_SECONDS,
+    LEVEL_SECONDS,
+    RETRY_SECONDS,
+    UNUSABLE_SECONDS,
+    find_flock_error,
+)
 
 
 async def fail_with(error: Exception) -> None:
@@ -36,6 +43,22 @@ def test_a_task_whose_document_nobody_had_is_tried_again_later() -> None:
         assert game.tasks == [1]
         await trio.sleep(RETRY_SECONDS)
         assert game.tasks == [1, 1]
+
+    play(game, test)
+
+
+def test_a_task_that_its_owner_gave_up_is_left_and_not_joined_again() -> None:
+    game = Game(Board({1: Row(pot=9), 2: Row(pot=8)}))
+    out = trio.Event()
+    game.work[1] = out.wait
+
+    async def test() -> None:
+        await trio.sleep(2)
+        game.loop.give_up(1)
+        assert game.tasks == [1] and game.parts[0].is_leaving and game.parts[0].is_running
+        out.set()
+        await trio.sleep(2 * UNUSABLE_SECONDS)
+        assert game.tasks == [1, 2]
 
     play(game, test)
 

@@ -100,6 +100,9 @@ class FakePart:
         self.is_running = self.is_released = False
         self._work = work
 
+    def leave(self) -> None:
+        self.is_leaving = True
+
     def release(self) -> None:
         self.is_released = True
 

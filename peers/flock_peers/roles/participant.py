@@ -79,6 +79,10 @@ class Participant:
         """Its trainer cannot be opened, or it asked to leave before."""
         return self.membership.is_leaving
 
+    def leave(self) -> None:
+        """As soon as the board lets it go; until then its seats are served."""
+        self.membership.is_leaving = True
+
     async def is_joined(self) -> bool:
         return await self.membership.is_joined()
 

@@ -156,8 +156,14 @@ class TaskLoop:
         await self._over.wait()
         self.participant.release()
 
+    def give_up(self, task: int) -> None:
+        """Its owner wants out: the part goes on until the board lets it go, and none begins again before a restart."""
+        self._put_aside(task, math.inf)
+        if self.participant is not None and self.participant.task == task:
+            self.participant.leave()
+
     def _put_aside(self, task: int, seconds: float) -> None:
-        self._aside[task] = trio.current_time() + seconds
+        self._aside[task] = max(self._aside.get(task, -math.inf), trio.current_time() + seconds)
 
     async def _collect(self) -> None:
         while True:

@@ -1,0 +1,97 @@
+"""What a peer's owner orders over the local socket about its tasks: leave, take back, claim. Knows no socket, no round.
+
+A call is tried on the final state first, so that what the board would refuse is said in its words and costs nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flock_chain.crypto import Account
+from flock_chain.errors import Misuse
+from flock_peers.roles.board import Phase
+from flock_peers.roles.staking import Caller, State
+
+CLAIMS_AT_ONCE = 16  # calls in one order; the order is given again for more
+LOOKS_AT_ONCE = 1_000  # rounds in one status or claim: a task may have had 100,000
+
+
+class TaskOrders:
+    """`on_leave` is told which task is no longer wanted, before anything is sent."""
+
+    def __init__(self, account: Account, state: State, sender: Caller, on_leave: Callable[[int], None]) -> None:
+        self._account, self._state, self._sender, self._on_leave = account, state, sender, on_leave
+
+    async def order(self, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises Misuse for what is no order, CallReverted with the board's reason."""
+        task = await self._task(params)
+        if action == "status":
+            return await self._status(task)
+        if action == "claim":
+            return {"task": task, "sent": await self._claim(task)}
+        calls = {"leave": "leave_task", "withdraw": "withdraw_bond", "pot": "withdraw_pot", "stop": "stop_task"}
+        if action not in calls:
+            raise Misuse(f"task: no order {action!r}")
+        await self._state.simulate("TaskBoard", calls[action], task, sender=self._account)
+        if action == "leave":
+            self._on_leave(task)
+        return {"task": task, "sent": await self._sender.call(f"{action} {task}", "TaskBoard", calls[action], task)}
+
+    async def _task(self, params: Mapping[str, Any]) -> int:
+        """The one that is named, or the newest in which this account has anything."""
+        count: int = await self._state.view("TaskBoard", "task_count")
+        named = params.get("task")
+        if named is not None:
+            if not isinstance(named, int) or isinstance(named, bool) or not 1 <= named <= count:
+                raise Misuse(f"task: there is no task {named}; {count} have been opened")
+            return named
+        for task in range(count, max(0, count - LOOKS_AT_ONCE), -1):
+            bond = (await self._state.view("TaskBoard", "participant", task, self._account))["bond"]
+            unbonding = (await self._state.view("TaskBoard", "unbonding", task, self._account))["amount"]
+            creator = (await self._state.view("TaskBoard", "task_view", task))["creator"]
+            if bond or unbonding or _as_bytes(creator) == self._account:
+                return task
+        raise Misuse("task: this account has nothing in any task; name one with --task")
+
+    async def _claim(self, task: int) -> int:
+        """How many claims were sent."""
+        sent = 0
+        for round in await self._claimable(task):
+            if sent == CLAIMS_AT_ONCE:
+                break
+            sent += await self._sender.call(f"claim {task}/{round}", "TaskBoard", "claim", task, round)
+        return sent
+
+    async def _claimable(self, task: int) -> dict[int, int]:
+        """Wei by round, of the last rounds."""
+        last: int = (await self._state.view("TaskBoard", "task_view", task))["round"]
+        found = {}
+        for round in range(max(1, last - LOOKS_AT_ONCE + 1), last + 1):
+            amount = await self._state.view("TaskBoard", "claimable", task, round, self._account)
+            if amount:
+                found[round] = amount
+        return found
+
+    async def _status(self, task: int) -> dict[str, Any]:
+        """Amounts in wei as text, times in chain time."""
+        row = await self._state.view("TaskBoard", "task_view", task)
+        mine = await self._state.view("TaskBoard", "participant", task, self._account)
+        leaver = await self._state.view("TaskBoard", "unbonding", task, self._account)
+        return {
+            "task": task,
+            "round": row["round"],
+            "phase": Phase(row["phase"]).name,
+            "pot": str(row["pot"]),
+            "is_creator": _as_bytes(row["creator"]) == self._account,
+            "bond": str(mine["bond"]),
+            "is_leaving": bool(mine["leaving_at"]),
+            "missed": mine["missed"],
+            "is_unseated": mine["unseated"],
+            "claimable": str(sum((await self._claimable(task)).values())),
+            "unbonding": str(leaver["amount"]),
+            "release_at": leaver["release_at"],
+            "chain_time": await self._state.view("Beacon", "chain_time"),
+        }
+
+
+def _as_bytes(account: bytes | str) -> bytes:
+    return account if isinstance(account, bytes) else bytes.fromhex(account.removeprefix("0x"))

@@ -1,0 +1,122 @@
+"""A peer's orders about its tasks, on a real ledger and the compiled board, with blocks made by hand."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from execution_support import ETHER, GENESIS_TIME, USERS, VALIDATORS, make_genesis
+from set_support import InlineEvm
+
+from flock_chain.errors import Misuse
+from flock_chain.execution.executor import CallReverted
+from flock_chain.execution.machine import MemoryStore
+from flock_chain.execution.transactions import sign_call
+from flock_p2p.commands.task import format_task
+from flock_peers.ledger.ledger import Ledger
+from flock_peers.roles.sender import Sender
+from flock_peers.roles.task_orders import TaskOrders
+from flock_peers.tasks import Terms
+
+LEADER, ME = VALIDATORS[0], USERS[0]
+GENESIS = make_genesis()
+POT, BOND = 3 * ETHER, 2 * ETHER
+
+
+class Bench:
+    """One chain, and one account that has opened a task, bonded to it, and waits for others who never come."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.ledger = Ledger(GENESIS, MemoryStore(), InlineEvm(), LEADER, self._clock)  # type: ignore[arg-type]
+        self.sender = Sender(ME, GENESIS.chain_id, 1, self.ledger, sign_call, self._gossip)
+        self.left: list[int] = []
+        self.orders = TaskOrders(ME.account, self.ledger, self.sender, self.left.append)
+
+    def _clock(self) -> float:
+        return GENESIS_TIME + trio.current_time()
+
+    async def _gossip(self, raw: bytes) -> None:
+        pass
+
+    async def blocks(self, count: int, seconds: float = 1) -> None:
+        for _ in range(count):
+            await trio.sleep(seconds)
+            block = await self.ledger.build(self.ledger.height() + 1, 1)
+            await self.ledger.commit(block, b"certificate")
+
+    async def open(self) -> None:
+        await self.ledger.start()
+        terms = asdict(Terms(min_bond=ETHER, wait_seconds=300))
+        fee = await self.ledger.view("TaskBoard", "opening_fee")
+        await self.sender.call("open", "TaskBoard", "open_task", b"d" * 32, b"a" * 32, terms, value=POT + fee)
+        await self.blocks(1)
+        await self.sender.call("join", "TaskBoard", "join_task", 1, b"domain".ljust(32), value=BOND)
+        await self.blocks(1)
+
+    async def order(self, action: str, **params: Any) -> dict[str, Any]:
+        return await self.orders.order(action, params)
+
+
+def run(test: Callable[[Bench], Any]) -> None:
+    async def main() -> None:
+        bench = Bench()
+        await bench.open()
+        await test(bench)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_bond_and_a_pot_come_back_by_orders_alone() -> None:
+    async def test(bench: Bench) -> None:
+        row = await bench.order("status")
+        assert (row["task"], row["bond"], row["pot"], row["is_creator"]) == (1, str(BOND), str(POT), True)
+        assert (await bench.order("leave"))["sent"] and bench.left == [1]
+        await bench.blocks(1)
+        row = await bench.order("status")
+        assert (row["bond"], row["unbonding"]) == ("0", str(BOND))
+        with pytest.raises(CallReverted, match="still unbonding"):
+            await bench.order("withdraw")
+        with pytest.raises(CallReverted, match="the task has not ended"):
+            await bench.order("pot")
+        await bench.blocks(9, 80)
+        before = await bench.ledger.balance(ME.account)
+        assert (await bench.order("withdraw"))["sent"] and (await bench.order("pot"))["sent"]
+        await bench.blocks(1)
+        assert 0 < before + BOND + POT - await bench.ledger.balance(ME.account) < ETHER // 1_000  # but for gas
+        row = await bench.order("status")
+        assert (row["phase"], row["unbonding"], row["pot"]) == ("ENDED", "0", "0")
+
+    run(test)
+
+
+def test_what_cannot_be_ordered_is_said_and_nothing_is_sent() -> None:
+    async def test(bench: Bench) -> None:
+        for action, params, reason in (
+            ("status", {"task": 2}, "there is no task 2; 1 have been opened"),
+            ("status", {"task": "1"}, "there is no task 1"),
+            ("sing", {}, "no order 'sing'"),
+        ):
+            with pytest.raises(Misuse, match=reason):
+                await bench.order(action, **params)
+        with pytest.raises(CallReverted, match="guaranteed rounds are left"):
+            await bench.order("stop")
+        assert (await bench.order("claim"))["sent"] == 0 and not bench.left
+
+    run(test)
+
+
+def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
+    async def test(bench: Bench) -> None:
+        assert "bond       2.0000 coins\n" in format_task(await bench.order("status"))
+        await bench.order("leave")
+        await bench.blocks(1)
+        text = format_task(await bench.order("status"))
+        assert "unbonding  2.0000 coins" in text and "s of chain time" in text and "pot        3.0000" in text
+
+    run(test)
+    row = {"task": 1, "round": 3, "phase": "COMMIT", "pot": "0", "is_creator": False, "bond": "1", "claimable": "0"}
+    row |= {"is_leaving": False, "is_unseated": True, "missed": 3, "unbonding": "0"}
+    assert "absent for too long" in format_task(row) and "3 seats in a row" in format_task(row)
