@@ -37,6 +37,9 @@ TERMS = {
     "voting_rule": 0,
     "rule_slash": 0,
     "rest_share": 0,
+    "audit_rounds": 0,
+    "audit_seconds": 60,
+    "audit_slash": 0,
     **{
         f"{name}_seconds": 36_000
         for name in ("commit", "reveal", "availability", "score_commit", "score_reveal", "tally", "adopt")

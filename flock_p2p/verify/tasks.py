@@ -10,7 +10,7 @@ from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, 
 from flock_chain.content import format_cid
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote
 from flock_chain.execution.executor import Executor
-from flock_chain.tally import Verdict
+from flock_chain.tally import Verdict, has_two_thirds
 from flock_p2p.verify.proposals import Place, examine
 from flock_p2p.verify.report import Progress, VerifyReport
 from flock_p2p.verify.votes import Ballot, check_aggregate, check_filters, check_tally, check_untallied, members
@@ -45,6 +45,7 @@ class _TaskCheck:
         self._digest: bytes = self._row["adapter0"]
         self._adapter: GlobalAdapter | None = None  # of _digest, where it could be had
         self._seen: set[bytes] = set()  # the deltas of the rounds so far
+        self._past: list[tuple[bytes, GlobalAdapter | None]] = []  # before the present one, to fall back to
 
     def _view(self, function: str, *arguments: int) -> Any:
         return self._executor.view("TaskBoard", function, *arguments)
@@ -178,6 +179,9 @@ class _TaskCheck:
         accepted = [index for index, verdict in enumerate(result["verdicts"]) if verdict == Verdict.ACCEPTED]
         where = f"{self._name} round {number}"
         following: GlobalAdapter | None
+        if self._gave_up(number):
+            self._fall_back(number, after)
+            return
         if not accepted:
             origin, following = "the previous one: no proposal was accepted", self._adapter
             if after != before:
@@ -192,7 +196,24 @@ class _TaskCheck:
             origin, following = self._compare_candidate(where, result, [deltas[index] for index in accepted])
         self._check_stored(after)
         self._report.add_adapter(self._task, number, after, origin)
+        if after != before:
+            self._past.append((before, self._adapter))
         self._digest, self._adapter = after, following
+
+    def _gave_up(self, number: int) -> bool:
+        missing, stake = self._view("missing_stake", self._task, number)
+        return bool(missing > 0 and has_two_thirds(missing, stake))
+
+    def _fall_back(self, number: int, after: bytes) -> None:
+        """Two thirds of the stake said that the round's parent is nowhere: what follows is the one before it."""
+        expected = self._past[-1][0] if self._past else self._digest
+        if after != expected:
+            self._report.fail(
+                f"{self._name} round {number}: gave up its adapter for {format_cid(after)}, but the one before was "
+                f"{format_cid(expected)}"
+            )
+        self._digest, self._adapter = self._past.pop() if self._past else (after, self._adapter)
+        self._report.add_adapter(self._task, number, after, "the one before: two thirds of the stake could not get it")
 
     def _compare_candidate(self, where: str, result: Any, accepted: list[Delta]) -> tuple[str, GlobalAdapter | None]:
         """What the adopted adapter is, and its content where that is known."""

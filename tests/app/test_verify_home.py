@@ -304,3 +304,35 @@ def test_what_two_thirds_of_dishonest_voters_decided_fails_by_name(tmp_path: Pat
     assert len(report.failures) == 3
     assert report.adapters[1].origin.startswith("WRONG")
     assert len(report.remarks) == 3 and len(KEYS) == 6  # each of the three voters reported no norm
+
+
+def test_a_round_that_gave_up_its_adapter_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    played = play(tmp_path / "home", Script(rounds=3, lost=lambda number: number == 2))
+    report = verify_home(played.home)
+    assert report.ok and not report.could_not_check, format_report(report)
+    assert played.adapters[2] == played.adapters[0] != played.adapters[1]
+    origins = [row.origin for row in report.adapters]
+    assert origins[2] == "the one before: two thirds of the stake could not get it"
+    assert origins[3].startswith("recomputed from ")
+
+
+def test_rounds_by_the_paper_s_rule_are_recomputed_from_the_votes(tmp_path: Path) -> None:
+    """The second aggregate is rejected by all voters."""
+    script = Script(
+        terms={"voting_rule": 1, "rule_slash": 500},
+        adopt=lambda number, before, after: after if number == 1 else before,
+    )
+    played = play(tmp_path / "home", script)
+    report = verify_home(played.home)
+    assert report.ok and not report.could_not_check, format_report(report)
+    origins = [row.origin for row in report.adapters]
+    assert origins[1] == "recomputed from 3 accepted proposals"
+    assert origins[2] == "the previous one: no proposal was accepted"
+    assert played.adapters[2] == played.adapters[1] != played.adapters[0]
+
+
+def test_an_aggregate_that_follows_from_nothing_fails_though_its_voters_named_it(tmp_path: Path) -> None:
+    junk = keccak256(b"an adapter of their own")
+    script = Script(rounds=1, terms={"voting_rule": 1}, adopt=lambda _number, _before, _after: junk)
+    report = verify_home(play(tmp_path / "home", script).home)
+    assert [text for text in report.failures if "the voters adopted bafkrei" in text] == report.failures != []

@@ -11,6 +11,7 @@ from board_model import BoardModel
 from board_support import ADAPTER, CREATOR, NEW_ADAPTER, Game, manifest_of, padded, salt_of
 from contracts_support import (
     ADOPT,
+    AUDIT,
     AVAILABILITY,
     CHAIN_ID,
     COMMIT,
@@ -52,6 +53,7 @@ class Board(RuleBasedStateMachine):
         least=st.sampled_from([0, 2, 4, 5]),
         rule=st.sampled_from([(0, 0), (0, 0), (1, 1_000), (1, 10_000)]),
         rest=st.sampled_from([0, 0, 3_333, 10_000]),
+        audits=st.sampled_from([(0, 0), (1, 10_000), (1, 2_500), (2, 10_000)]),
     )
     def open(
         self,
@@ -65,10 +67,12 @@ class Board(RuleBasedStateMachine):
         least: int,
         rule: tuple[int, int],
         rest: int,
+        audits: tuple[int, int],
     ) -> None:
         terms = {"rounds": rounds, "extra_rounds": extra, "proposers": proposers, "voters": voters}
         terms |= {"proposer_share": share, "min_participants": least, "rest_share": rest}
         terms |= {"voting_rule": rule[0], "rule_slash": rule[1]}
+        terms |= {"audit_rounds": audits[0], "audit_slash": audits[1]}
         self.world = new_world()
         self.start = [self.world.balance(account(index)) for index in range(PEOPLE + 1)]
         self.game = Game(0, world=self.world, pot=pot, **terms)
@@ -140,19 +144,14 @@ class Board(RuleBasedStateMachine):
     ) -> None:
         """Any message of anybody: out of turn, twice, for a wrong round, with another's proposal."""
         me = account(index)
-        kinds = [
-            "commit",
-            "commit ahead",
-            "reveal",
-            "attest",
-            "commit scores",
-            "scores",
-            "adopt",
-            "commit vote",
-            "vote",
-        ]
-        kind = data.draw(st.sampled_from(kinds))
-        if kind == "commit vote":
+        kinds = ["commit", "commit ahead", "reveal", "attest", "commit scores", "scores", "adopt"]
+        kind = data.draw(st.sampled_from([*kinds, "commit vote", "vote", "miss", "blame"]))
+        if kind == "miss":
+            self.miss(me)
+        elif kind == "blame":
+            accused = data.draw(st.lists(who.map(account), max_size=3))
+            self.blame(me, tuple(sorted(accused) if bits[0] % 4 else accused), bits[1] % 8 == 0)
+        elif kind == "commit vote":
             self.commit_vote(me, NEW_ADAPTER)
         elif kind == "vote":
             self.reveal_vote(me, data.draw(st.sampled_from([NEW_ADAPTER, self.model.adapter])))
@@ -185,16 +184,22 @@ class Board(RuleBasedStateMachine):
         liars=st.sets(who, max_size=3),
         held=st.sampled_from([31, 31, 31, 30, 5, 0]),
         copying=st.sampled_from([False, False, True]),
+        lost=st.sampled_from([False, False, False, True]),
     )
     def turn(
-        self, vanished: set[int], sheet: list[tuple[list[int], list[int]]], liars: set[int], held: int, copying: bool
-    ) -> None:
+        self, vanished: set[int], sheet: list[tuple[list[int], list[int]]], liars: set[int], held: int, copying: bool,
+        lost: bool = False,
+    ) -> None:  # fmt: skip
         phase, row = self.model.phase, self.model.round
         for index in range(1, PEOPLE + 1):
             if index in vanished:
                 continue
             me = account(index)
-            if phase == COMMIT and me in row.proposers:
+            if phase == COMMIT and lost:
+                self.miss(me)
+            elif phase == AUDIT:
+                self.blame(me, self.guilty(me, index in liars))
+            elif phase == COMMIT and me in row.proposers:
                 self.commit(me, row.proposers[0] if copying else me)
             elif phase == REVEAL and me in row.committed:
                 self.reveal(me, row.proposers[0] if copying else me)
@@ -261,6 +266,18 @@ class Board(RuleBasedStateMachine):
         is_good = self.model.number % 2 == 0
         return bytes([self.model.number]) * 32 if is_good != is_liar else self.model.adapter
 
+    def guilty(self, me: bytes, is_liar: bool) -> tuple[bytes, ...]:
+        """The one with the largest address whose proposal was accepted; a liar blames nobody."""
+        known = [name for name, member in self.model.members.items() if member.last_accepted is not None]
+        return () if is_liar or not known or max(known) == me else (max(known),)
+
+    def miss(self, me: bytes) -> None:
+        self.both(me, self.model.miss(me), "attest_missing", self.model.number)
+
+    def blame(self, me: bytes, accused: tuple[bytes, ...], ahead: bool = False) -> None:
+        audit = self.model.audits + 1 + ahead
+        self.both(me, self.model.blame(me, audit, accused), "attest_guilty", audit, list(accused))
+
     def commit_vote(self, me: bytes, choice: bytes) -> None:
         round = self.model.number
         digest = compute_vote_commitment(CHAIN_ID, BOARD, self.game.task, round, me, choice, salt_of(me, round))
@@ -291,7 +308,7 @@ class Board(RuleBasedStateMachine):
         if not hasattr(self, "model"):
             return
         self.check_everything()
-        for _ in range(6 * 8 * 5):
+        for _ in range(6 * 9 * 5):
             if self.model.phase == ENDED:
                 break
             assert self.world.board("wakeup") <= self.model.now + 300
@@ -321,6 +338,9 @@ class Board(RuleBasedStateMachine):
         assert self.world.board("total_unbonding") == sum(amount for amount, _ in model.unbonding.values())
         assert self.world.board("total_pots") == model.pot
         assert self.world.board("total_rewards") == sum(model.rewards.values())
+        found = [(row["account"], row["bond"], row["suspended"], row["blamed_audit"]) for row in rows]
+        assert found == [(a, m.bond, m.suspended, m.blamed or 0) for a, m in model.members.items()]
+        assert self.world.board("audit_view", task)["number"] == model.audits + 1
         assert self.world.board("task_view", task)["pot"] == model.pot
         assert self.world.board("task_view", task)["carried"] == model.carried
         assert self.world.board("task_view", task)["adapter"] == model.adapter

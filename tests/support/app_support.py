@@ -36,7 +36,12 @@ from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_chain.execution.transactions import Transaction, decode_transaction, sign_call
 from flock_chain.genesis import Genesis, GenesisValidator
 from flock_chain.parameters import DEMO
-from flock_chain.proposal import Manifest, compute_proposal_commitment, compute_score_commitment
+from flock_chain.proposal import (
+    Manifest,
+    compute_proposal_commitment,
+    compute_score_commitment,
+    compute_vote_commitment,
+)
 from flock_chain.tally import SEATS_MAX, compute_tally
 from flock_contracts.addresses import BOARD
 from flock_contracts.loader import load
@@ -58,6 +63,7 @@ TERMS = {
     "score_commit_seconds": 60, "score_reveal_seconds": 60, "tally_seconds": 60, "adopt_seconds": 60,
     "loss_limit": 20_000, "mad_multiple": 12, "wait_seconds": 600,
     "tolerance": 50_000, "voting_rule": 0, "rule_slash": 0, "rest_share": 0,
+    "audit_rounds": 0, "audit_seconds": 60, "audit_slash": 0,
 }  # fmt: skip
 MAX_BLOCKS = 200  # a scripted game takes about 35 a round
 BAD_SCORE = 900_000  # a loss almost twice the previous one: rejected
@@ -99,6 +105,8 @@ class Script:
     adopt: Callable[[int, bytes, bytes], bytes] = lambda _round, _before, candidate: candidate
     filters: Callable[[int, list[int]], list[int]] = lambda _round, exact: exact
     invalid: Callable[[int], int] = lambda _round: 0  # bitmap that every voter attests as invalid bytes
+    terms: Mapping[str, int] = field(default_factory=dict)
+    lost: Callable[[int], bool] = lambda _round: False  # whether all say that the round's parent is nowhere
     later: tuple[tuple[bytes | None, bytes], ...] = ()  # (document, adapter) of tasks that are opened at the end
 
 
@@ -139,6 +147,7 @@ class Game:
         self.validators = ValidatorSet(tuple((row.account, row.stake) for row in self.genesis.validators))
         self.domain = ChainDomain(CHAIN_ID, self.genesis.hash)
         self.adapter = compute_initial_adapter(document)
+        self.past: list[GlobalAdapter] = []  # before the present one
         self.parsed: dict[int, Delta] = {}  # of the running round, by seat
 
     # ---- blocks
@@ -186,7 +195,7 @@ class Game:
         adapter = self.put(encode_global(self.adapter))
         self.played.adapters.append(adapter)
         document = self.blobs.put_object(self.document.encode())
-        terms: Mapping[str, int] = {**TERMS, "rounds": self.script.rounds}
+        terms: Mapping[str, int] = {**TERMS, "rounds": self.script.rounds, **self.script.terms}
         self.add((KEYS[0], "open_task", (document, adapter, terms)), value=10 * ETHER)
         self.add(*((key, "join_task", (1, b"domain".ljust(32, b"\0"))) for key in KEYS), value=2 * ETHER)
         for _ in range(MAX_BLOCKS):
@@ -206,6 +215,11 @@ class Game:
     def _act(self, row: Any) -> list[tuple[Key, str, Sequence[Any]]]:
         """Everybody's calls for the phase, all in one block."""
         number, phase = row["round"], Phase(row["phase"])
+        if phase is Phase.COMMIT and self.script.lost(number):
+            if self.view("missing_stake", 1, number)[0]:
+                return []  # said, and not poked yet
+            self.adapter = self.past.pop()
+            return [(key, "attest_missing", (1, number)) for key in KEYS]
         if phase is Phase.COMMIT and not row["committed"]:
             self.played.proposers[number] = row["proposers"]
             return [self._commit(row, seat, who) for seat, who in enumerate(row["proposers"])]
@@ -218,6 +232,8 @@ class Game:
         if phase is Phase.AVAILABILITY and not row["attested"]:
             invalid = self.script.invalid(number)
             return self._voters(row, "attest_available", lambda _who: (row["revealed"] & ~invalid, invalid))
+        if self.script.terms.get("voting_rule") and phase in (Phase.SCORE_COMMIT, Phase.SCORE_REVEAL):
+            return self._vote(row, phase)
         if phase is Phase.SCORE_COMMIT and not row["score_committed"]:
             return self._voters(row, "commit_scores", lambda who: (self._score_commitment(row, who),))
         if phase is Phase.SCORE_REVEAL and not row["score_revealed"]:
@@ -233,6 +249,20 @@ class Game:
         self, row: Any, function: str, arguments: Callable[[bytes], Sequence[Any]]
     ) -> list[tuple[Key, str, Sequence[Any]]]:
         return [(BY_ACCOUNT[who], function, (1, row["round"], *arguments(who))) for who in row["voters"]]
+
+    def _vote(self, row: Any, phase: Phase) -> list[tuple[Key, str, Sequence[Any]]]:
+        """By the paper's rule: one adapter of each voter, the same of all."""
+        number = row["round"]
+        if phase is Phase.SCORE_REVEAL and not row["score_revealed"]:
+            return self._voters(row, "reveal_vote", lambda who: (self.choice, _salt(who, number)))
+        if row["score_committed"]:
+            return []
+        self.choice = self.script.adopt(number, row["adapter"], self._candidate(row, bits(row["held_set"])))
+
+        def commitment(who: bytes) -> tuple[bytes]:
+            return (compute_vote_commitment(CHAIN_ID, BOARD, 1, number, who, self.choice, _salt(who, number)),)
+
+        return self._voters(row, "commit_scores", commitment)
 
     def _commit(self, row: Any, seat: int, who: bytes) -> tuple[Key, str, Sequence[Any]]:
         number, layout = row["round"], self.document.layout
@@ -272,11 +302,13 @@ class Game:
         tally = compute_tally([scores] * rows, [filters] * rows, row["held_set"], *terms)
         return list(tally.medians), tally.center, tally.mad
 
-    def _candidate(self, row: Any) -> bytes:
-        accepted = [self.parsed[seat] for seat, verdict in enumerate(row["verdicts"]) if verdict == 1]
-        candidate: GlobalAdapter = apply(self.adapter, accepted)
+    def _candidate(self, row: Any, seats: Sequence[int] | None = None) -> bytes:
+        if seats is None:
+            seats = [seat for seat, verdict in enumerate(row["verdicts"]) if verdict == 1]
+        candidate: GlobalAdapter = apply(self.adapter, [self.parsed[seat] for seat in seats])
         data = encode_global(candidate)
         if self.script.adopt(row["round"], row["adapter"], compute_file_digest(data)) == compute_file_digest(data):
+            self.past.append(self.adapter)
             self.adapter = candidate
         return self.put(data)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from contracts_support import (
     ADOPT,
+    AUDIT,
     AVAILABILITY,
     COMMIT,
     DRAW_PROPOSERS,
@@ -34,6 +35,7 @@ SECONDS = {
     SCORE_REVEAL: "score_reveal_seconds",
     TALLY: "tally_seconds",
     ADOPT: "adopt_seconds",
+    AUDIT: "audit_seconds",
 }
 Scores = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -47,6 +49,9 @@ class Member:
     last_accepted: int | None = None
     missed: int = 0  # seats in a row
     unseated: bool = False
+    accepted_audit: int = 0  # audits closed at that time
+    blamed: int | None = None  # the last audit whose two thirds of all stake blamed it
+    suspended: bool = False
 
     def bond_at(self, close: int) -> int:
         return self.bond - sum(amount for height, amount in self.later if height > close)
@@ -68,8 +73,20 @@ class Round:
     opened: dict[bytes, bytes] = field(default_factory=dict)
     majority: list[bytes] = field(default_factory=list)
     carried: int = 0  # from rounds before
+    missing: set[bytes] = field(default_factory=set)
+    gave_up: bool = False  # its parent is nowhere
     verdicts: dict[bytes, Verdict] = field(default_factory=dict)
     tallied: bool = False
+
+
+@dataclass
+class Audit:
+    """`stake` and `said` count who bonded until the block in which it began, and who has left since."""
+
+    stake: int
+    auditors: int
+    seats: list[bytes]
+    said: dict[bytes, tuple[int, tuple[bytes, ...]]] = field(default_factory=dict)
 
 
 class BoardModel:
@@ -85,6 +102,10 @@ class BoardModel:
         self.number, self.rounds, self.adapter = 1, {1: Round()}, adapter
         self.height, self.now = height, now
         self.close = self.seed_height = 0
+        self.past: list[bytes] = []  # adapters before the present one, to fall back to
+        self.audits, self.audit = 0, Audit(0, 0, [])
+        self.accepted_audit: int | None = None
+        self.ending = False
         self.enter(WAITING)
 
     # ------------------------------------------------ sums
@@ -109,12 +130,19 @@ class BoardModel:
             if amount < self.terms["min_bond"] or len(self.members) == 64:
                 return False
             self.members[who] = Member(amount, self.height)
+            self.note_late(amount, 1)
             return True
         if member.leaving is not None:
             return False
         member.bond += amount
         member.later.append((self.height, amount))
+        self.note_late(amount, 0)
         return True
+
+    def note_late(self, amount: int, new: int) -> None:
+        if self.phase == AUDIT and self.close == self.height:
+            self.audit.stake += amount
+            self.audit.auditors += new
 
     def leave(self, who: bytes) -> bool:
         if who not in self.members:
@@ -148,6 +176,10 @@ class BoardModel:
             return True
         accepted = self.members[who].last_accepted
         if accepted is not None and self.number <= accepted + PARAMETERS["bond_unlock_rounds"]:
+            return False
+        member = self.members[who]
+        awaits = self.audits < member.accepted_audit + 2 or member.blamed == self.audits
+        if self.terms["audit_rounds"] and accepted is not None and awaits:
             return False
         if self.phase == WAITING:
             return True
@@ -238,6 +270,51 @@ class BoardModel:
         row.score_revealed[who] = scores
         return True
 
+    def miss(self, who: bytes) -> bool:
+        """Says that the round's parent is nowhere."""
+        if self.phase != COMMIT or not self.past or who not in self.members or who in self.round.missing:
+            return False
+        if self.weight(who) == 0:
+            return False
+        self.round.missing.add(who)
+        return True
+
+    def is_missing(self) -> bool:
+        stake = sum(self.weight(who) for who in self.members)
+        missing = sum(self.weight(who) for who in self.round.missing)
+        return missing > 0 and has_two_thirds(missing, stake)
+
+    def blame(self, who: bytes, audit: int, accused: tuple[bytes, ...]) -> bool:
+        if self.phase != AUDIT or audit != self.audits + 1 or who in self.audit.said or who not in self.members:
+            return False
+        stake = self.members[who].bond_at(self.close) if self.members[who].joined <= self.close else 0
+        known = {name for name, member in self.members.items() if member.last_accepted is not None}
+        if stake == 0 or list(accused) != sorted(set(accused)) or who in accused or set(accused) - known:
+            return False
+        self.audit.said[who] = (stake, accused)
+        return True
+
+    def open_audit(self) -> None:
+        voters = self.round.voters or self.rounds.get(self.number - 1, Round()).voters
+        self.close = self.height
+        self.audit = Audit(sum(member.bond for member in self.members.values()), len(self.members), voters)
+        self.enter(AUDIT)
+
+    def close_audit(self) -> None:
+        self.audits += 1
+        for who, member in self.members.items():
+            blamers = {name: stake for name, (stake, accused) in self.audit.said.items() if who in accused}
+            is_guilty = bool(blamers) and has_two_thirds(sum(blamers.values()), self.audit.stake)
+            named = sum(name in self.audit.seats for name in blamers)
+            member.suspended = is_guilty or (named > 0 and 7 * named >= 5 * len(self.audit.seats))
+            if is_guilty and member.blamed == self.audits - 1 and member.blamed is not None:
+                member.blamed = None
+                if self.audit.auditors >= 4:
+                    self.burned += self.cut(who, self.terms["audit_slash"])
+            elif is_guilty:
+                member.blamed = self.audits
+        self.go_on()
+
     def commit_vote(self, who: bytes, choice: bytes) -> bool:
         """By the paper's rule, or in vain: only the opening tells the two kinds of commitments apart."""
         row = self.round
@@ -266,17 +343,26 @@ class BoardModel:
             if row.held >> index & 1:
                 row.verdicts[who] = outcome.verdict
                 if outcome.verdict is Verdict.ACCEPTED:
-                    self.members[who].last_accepted = self.number
+                    self.accept(who)
                 elif outcome.verdict is Verdict.REJECTED_AGGREGATE:
                     self.carry(who)
         for seat in outcome.minority:
             self.carry(row.voters[seat])
         row.majority = [row.voters[seat] for seat in outcome.majority]
-        self.adapter = outcome.adapter
+        self.take(outcome.adapter)
         self.finish()
 
+    def accept(self, who: bytes) -> None:
+        self.members[who].last_accepted = self.number
+        self.members[who].accepted_audit = self.accepted_audit = self.audits
+
+    def take(self, adapter: bytes) -> None:
+        if adapter != self.adapter:
+            self.past.append(self.adapter)
+        self.adapter = adapter
+
     def carry(self, who: bytes) -> None:
-        self.carried += self.cut(who, self.terms["rule_slash"])
+        self.carried += self.cut(who, self.terms["rule_slash"]) if self.round.candidates >= 4 else 0
 
     def adopt(self, who: bytes, adapter: bytes) -> bool:
         row = self.round
@@ -299,7 +385,7 @@ class BoardModel:
             verdict = tally.verdicts[index]
             row.verdicts[who] = verdict
             if verdict is Verdict.ACCEPTED:
-                self.members[who].last_accepted = self.number
+                self.accept(who)
             if verdict is Verdict.SLASHED_NORM:
                 self.slash(who, PARAMETERS["norm_slash"])
         if Verdict.ACCEPTED in row.verdicts.values():
@@ -309,11 +395,10 @@ class BoardModel:
         return True
 
     def slash(self, who: bytes, bps: int) -> None:
-        self.burned += self.cut(who, bps)
+        if self.round.candidates >= 4:
+            self.burned += self.cut(who, bps)
 
     def cut(self, who: bytes, bps: int) -> int:
-        if self.round.candidates < 4:
-            return 0
         amount = self.members[who].bond * bps // BPS
         self.members[who].bond -= amount
         return amount
@@ -326,7 +411,8 @@ class BoardModel:
     def weight(self, who: bytes) -> int:
         member = self.members[who]
         if (
-            member.unseated
+            member.suspended
+            or member.unseated
             or member.joined > self.close
             or (member.leaving is not None and member.leaving < self.close)
         ):
@@ -339,7 +425,7 @@ class BoardModel:
 
     @property
     def able(self) -> int:
-        stays = [m for m in self.members.values() if m.leaving is None and not m.unseated]
+        stays = [m for m in self.members.values() if m.leaving is None and not m.unseated and not m.suspended]
         return sum(member.bond >= self.terms["min_bond"] for member in stays)
 
     def is_due(self) -> bool:
@@ -350,13 +436,14 @@ class BoardModel:
             return False
         everybody = {
             WAITING: self.has_enough(),
-            COMMIT: len(row.committed) == len(row.proposers),
+            COMMIT: len(row.committed) == len(row.proposers) or self.is_missing(),
             REVEAL: len(row.revealed) == len(row.committed),
             AVAILABILITY: len(row.attested) == len(row.voters),
             SCORE_COMMIT: len(row.score_committed) + len(row.choices) == len(row.voters),
             SCORE_REVEAL: len(row.score_revealed) + len(row.opened) == len(row.score_committed) + len(row.choices),
             TALLY: False,
             ADOPT: len(row.votes) == len(row.score_revealed),
+            AUDIT: len(self.audit.said) == self.audit.auditors,
         }
         late = self.now >= self.started + self.terms[SECONDS[self.phase]]
         return everybody[self.phase] or (late and self.height >= self.started_height + PARAMETERS["phase_min_blocks"])
@@ -377,6 +464,7 @@ class BoardModel:
             SCORE_REVEAL: self.close_score_reveal,
             TALLY: self.void,
             ADOPT: self.close_adopt,
+            AUDIT: self.close_audit,
         }[self.phase]()
         return True
 
@@ -413,6 +501,10 @@ class BoardModel:
         return [accounts[index] for index in draw(seed, list(weights.values()), count)]
 
     def close_commit(self) -> None:
+        if self.is_missing():
+            self.round.gave_up, self.adapter = True, self.past.pop()
+            self.finish()
+            return
         if not self.round.committed:
             self.finish()
             return
@@ -470,7 +562,7 @@ class BoardModel:
         for adapter in set(row.votes.values()):
             votes = sum(vote == adapter for vote in row.votes.values())
             if has_two_thirds(votes, len(row.score_revealed)) and 2 * votes >= len(row.voters):
-                self.adapter = adapter
+                self.take(adapter)
         self.finish()
 
     def close_seats(self) -> None:
@@ -493,9 +585,20 @@ class BoardModel:
         member.unseated = member.unseated or member.missed >= PARAMETERS["seat_absence_limit"]
 
     def finish(self) -> None:
-        self.close_seats()
+        if not self.round.gave_up:
+            self.close_seats()
         self.settle()
-        if self.stopped or self.number == self.terms["rounds"] + self.terms["extra_rounds"]:
+        every = self.terms["audit_rounds"]
+        if every and self.number % every == 0 and not self.is_over():
+            self.open_audit()
+        else:
+            self.go_on()
+
+    def is_over(self) -> bool:
+        return self.ending or self.stopped or self.number == self.terms["rounds"] + self.terms["extra_rounds"]
+
+    def go_on(self) -> None:
+        if self.is_over():
             self.end()
             return
         self.number += 1
@@ -506,6 +609,10 @@ class BoardModel:
             self.enter(WAITING)
 
     def end(self) -> None:
+        if self.terms["audit_rounds"] and self.accepted_audit is not None and self.audits < self.accepted_audit + 2:
+            self.ending = True
+            self.open_audit()
+            return
         self.burned, self.carried = self.burned + self.carried, 0
         if self.paid:
             per_seat = self.pot * self.terms["rest_share"] // BPS // len(self.paid)

@@ -61,7 +61,7 @@ RICH = 1_000_000 * ETHER  # what each test account starts with
 BOARD_RUNTIME = bytes.fromhex(os.environ["FLOCK_BOARD_RUNTIME"]) if "FLOCK_BOARD_RUNTIME" in os.environ else None
 
 WAITING, DRAW_PROPOSERS, COMMIT, DRAW_VOTERS, REVEAL, AVAILABILITY = range(6)
-SCORE_COMMIT, SCORE_REVEAL, TALLY, ADOPT, ENDED = range(6, 11)
+SCORE_COMMIT, SCORE_REVEAL, TALLY, ADOPT, AUDIT, ENDED = range(6, 12)
 
 
 def account(index: int) -> bytes:
@@ -247,4 +247,7 @@ TERMS = {
     "voting_rule": 0,
     "rule_slash": 1_000,
     "rest_share": 0,
+    "audit_rounds": 0,
+    "audit_seconds": 15,
+    "audit_slash": 10_000,
 }

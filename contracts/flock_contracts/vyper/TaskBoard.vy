@@ -30,10 +30,12 @@
        input set has several. Voters of a round that a tally made void are paid; without a tally nobody is.
 """
 
+import audits
 import book
 import clock
 import duty
 import events
+import fallback
 import packing
 import paper_rule
 import rounds
@@ -43,15 +45,27 @@ import types
 import views
 
 initializes: book
-initializes: clock[book := book]
+initializes: audits[book := book]
+initializes: fallback[book := book]
+initializes: clock[book := book, fallback := fallback]
 initializes: seating[book := book]
 initializes: duty[book := book]
 initializes: paper_rule[book := book]
-initializes: rounds[book := book, duty := duty, seating := seating, paper_rule := paper_rule]
+initializes: rounds[
+    book := book,
+    duty := duty,
+    seating := seating,
+    paper_rule := paper_rule,
+    fallback := fallback,
+    audits := audits,
+]
 initializes: tallying[book := book]
 initializes: views[book := book, clock := clock]
 
 exports: (
+    audits.attest_guilty,
+    audits.audit_view,
+    audits.blame_of,
     book.initialized,
     book.rules_version,
     book.rules,
@@ -64,6 +78,8 @@ exports: (
     book.burned,
     clock.due_tasks,
     clock.wakeup,
+    fallback.attest_missing,
+    fallback.missing_stake,
     paper_rule.reveal_vote,
     paper_rule.vote_of,
     views.claimable,
@@ -173,7 +189,9 @@ def _check_terms(terms: types.Terms):
     assert terms.voting_rule <= types.RULE_PAPER, "board: terms: voting_rule"
     assert terms.rule_slash <= types.BPS, "board: terms: rule_slash"
     assert terms.rest_share <= types.BPS, "board: terms: rest_share"
-    seconds: uint256[8] = [
+    assert terms.audit_rounds <= types.MAX_ROUNDS, "board: terms: audit_rounds"
+    assert terms.audit_slash <= types.BPS, "board: terms: audit_slash"
+    seconds: uint256[9] = [
         terms.commit_seconds,
         terms.reveal_seconds,
         terms.availability_seconds,
@@ -182,6 +200,7 @@ def _check_terms(terms: types.Terms):
         terms.tally_seconds,
         terms.adopt_seconds,
         terms.wait_seconds,
+        terms.audit_seconds,
     ]
     for length: uint256 in seconds:
         assert length > 0 and length <= types.MAX_SECONDS, "board: terms: seconds"
@@ -241,16 +260,16 @@ def join_task(task: uint256, domain: bytes32):
         book.members[task][msg.sender].joined_height = block.number
         book.members[task][msg.sender].joined_round = book.tasks[task].round
         book.members[task][msg.sender].domain = domain
-        book.tasks[task].able += 1
     else:
         assert member.leaving_at == 0, "board: leaving"
         assert member.domain == domain, "board: the domain is frozen until it leaves"
-        if member.bond < min_bond and member.bond + msg.value >= min_bond and not member.unseated:
-            book.tasks[task].able += 1
         settled: bool = member.fresh_height <= book.tasks[task].close_height
         book.members[task][msg.sender].fresh = msg.value + (0 if settled else member.fresh)
         book.members[task][msg.sender].fresh_height = block.number
+    was_able: bool = book._is_able(task, msg.sender)
     book.members[task][msg.sender].bond = member.bond + msg.value
+    book._recount(task, msg.sender, was_able)
+    audits._note_late(task, msg.value, member.joined_height == 0)
     book.total_bonds += msg.value
     log events.Joined(task=task, account=msg.sender, domain=domain, amount=msg.value, bond=member.bond + msg.value)
 
@@ -266,9 +285,9 @@ def leave_task(task: uint256):
         book._remove(task, msg.sender)
         return
     assert book.members[task][msg.sender].leaving_at == 0, "board: leaving, but not free yet"
-    if book._is_able(task, msg.sender):
-        book.tasks[task].able -= 1
+    was_able: bool = book._is_able(task, msg.sender)
     book.members[task][msg.sender].leaving_at = block.number
+    book._recount(task, msg.sender, was_able)
     log events.LeaveRequested(task=task, account=msg.sender)
 
 
@@ -500,6 +519,8 @@ def poke(task: uint256):
         rounds._close_score_reveal(task)
     elif phase == types.TALLY:
         rounds._void(task)
+    elif phase == types.AUDIT:
+        rounds._close_audit(task)
     else:
         rounds._close_adopt(task)
 

@@ -24,6 +24,7 @@ proposals: HashMap[uint256, HashMap[uint256, types.Proposal[types.SEATS]]]
 ballots: HashMap[uint256, HashMap[uint256, types.Ballot[types.SEATS]]]
 owners: HashMap[uint256, HashMap[bytes32, types.Owner]]
 adoptions: HashMap[uint256, HashMap[uint256, HashMap[bytes32, uint256]]]
+misses: HashMap[uint256, HashMap[uint256, HashMap[address, bool]]]  # task, round: who said that its parent is nowhere
 
 total_bonds: public(uint256)
 total_unbonding: public(uint256)
@@ -46,11 +47,48 @@ def _is_free(task: uint256, account: address) -> bool:
     round: uint256 = self.tasks[task].round
     if member.last_accepted > 0 and round <= member.last_accepted + self.rules[self.tasks[task].rules].bond_unlock_rounds:
         return False
+    if self._awaits_audit(task, member):
+        return False
     if phase == types.WAITING:
         return True
     if member.seat >> 5 == round:
         return False
     return phase > types.DRAW_VOTERS or self._weight(task, account) == 0
+
+
+@view
+@internal
+def _awaits_audit(task: uint256, member: types.Member) -> bool:
+    """
+    @notice Whether an audit may still cost its bond: two follow each acceptance, and one each blame.
+    """
+    if self.tasks[task].terms.audit_rounds == 0 or member.last_accepted == 0:
+        return False
+    audits: uint256 = self.tasks[task].audits
+    return audits < member.accepted_audit + 2 or (member.blamed_audit > 0 and member.blamed_audit == audits)
+
+
+@view
+@internal
+def _is_able(task: uint256, account: address) -> bool:
+    """
+    @notice Whether it counts as a participant for a round to start.
+    """
+    member: types.Member = self.members[task][account]
+    is_seatable: bool = not member.suspended and not member.unseated and member.leaving_at == 0
+    return member.joined_height > 0 and is_seatable and member.bond >= self.tasks[task].terms.min_bond
+
+
+@internal
+def _recount(task: uint256, account: address, was_able: bool):
+    """
+    @notice After a change of the account's row.
+    """
+    is_able: bool = self._is_able(task, account)
+    if is_able and not was_able:
+        self.tasks[task].able += 1
+    elif was_able and not is_able:
+        self.tasks[task].able -= 1
 
 
 @view
@@ -61,22 +99,23 @@ def _weight(task: uint256, account: address) -> uint256:
     """
     close_height: uint256 = self.tasks[task].close_height
     member: types.Member = self.members[task][account]
-    if member.unseated or member.joined_height > close_height or (member.leaving_at > 0 and member.leaving_at < close_height):
+    if member.suspended or member.unseated or (member.leaving_at > 0 and member.leaving_at < close_height):
         return 0
-    weight: uint256 = member.bond
-    if member.fresh_height > close_height:
-        weight -= member.fresh
+    weight: uint256 = self._closed_bond(task, account)
     return weight if weight >= self.tasks[task].terms.min_bond else 0
 
 
 @view
 @internal
-def _is_able(task: uint256, account: address) -> bool:
+def _closed_bond(task: uint256, account: address) -> uint256:
     """
-    @notice Whether it counts as a participant for rounds to come.
+    @notice Its bond, without what came after the last close.
     """
+    close_height: uint256 = self.tasks[task].close_height
     member: types.Member = self.members[task][account]
-    return not member.unseated and member.leaving_at == 0 and member.bond >= self.tasks[task].terms.min_bond
+    if member.joined_height > close_height:
+        return 0
+    return member.bond - (member.fresh if member.fresh_height > close_height else 0)
 
 
 @internal
@@ -85,8 +124,7 @@ def _remove(task: uint256, account: address):
     @notice Free its row, in the order of the others, and start to unbond.
     """
     member: types.Member = self.members[task][account]
-    if self._is_able(task, account):
-        self.tasks[task].able -= 1
+    was_able: bool = self._is_able(task, account)
     count: uint256 = len(self.accounts[task])
     found: bool = False
     for index: uint256 in range(count, bound=types.MAX_PARTICIPANTS):
@@ -96,6 +134,7 @@ def _remove(task: uint256, account: address):
             found = True
     self.accounts[task].pop()
     self.members[task][account] = empty(types.Member)
+    self._recount(task, account, was_able)
     release_at: uint256 = self._now() + self.rules[self.tasks[task].rules].unbonding_delay
     self.leavers[task][account].amount += member.bond
     self.leavers[task][account].release_at = release_at
@@ -109,7 +148,14 @@ def _slash(task: uint256, round: uint256, account: address, bps: uint256) -> uin
     """
     @notice Burn a part of a seated participant's bond; nothing in a round that is too small to be judged.
     """
-    amount: uint256 = self._cut(task, round, account, bps)
+    if self.rounds[task][round].candidates < types.PAID_FROM:
+        return 0
+    return self._burn(task, round, account, bps)
+
+
+@internal
+def _burn(task: uint256, round: uint256, account: address, bps: uint256) -> uint256:
+    amount: uint256 = self._cut(task, account, bps)
     if amount > 0:
         self.burned += amount
         log events.Slashed(task=task, round=round, account=account, amount=amount)
@@ -121,7 +167,9 @@ def _carry(task: uint256, round: uint256, account: address, bps: uint256) -> uin
     """
     @notice Take a part of a bond for the task's next accepted round: the paper's rule alone does so.
     """
-    amount: uint256 = self._cut(task, round, account, bps)
+    if self.rounds[task][round].candidates < types.PAID_FROM:
+        return 0
+    amount: uint256 = self._cut(task, account, bps)
     if amount > 0:
         self.tasks[task].carried += amount
         self.total_carried += amount
@@ -130,18 +178,18 @@ def _carry(task: uint256, round: uint256, account: address, bps: uint256) -> uin
 
 
 @internal
-def _cut(task: uint256, round: uint256, account: address, bps: uint256) -> uint256:
-    if self.rounds[task][round].candidates < types.PAID_FROM:
-        return 0
+def _cut(task: uint256, account: address, bps: uint256) -> uint256:
+    """
+    @notice Take a part of a bond out of the books of bonds. Whoever calls says where it goes.
+    """
     bond: uint256 = self.members[task][account].bond
     amount: uint256 = bond * bps // types.BPS
     if amount == 0:
         return 0
     was_able: bool = self._is_able(task, account)
     self.members[task][account].bond = bond - amount
-    if was_able and not self._is_able(task, account):
-        self.tasks[task].able -= 1
     self.total_bonds -= amount
+    self._recount(task, account, was_able)
     return amount
 
 
@@ -176,6 +224,8 @@ def _write_verdict(task: uint256, round: uint256, index: uint256, verdict: uint2
     self.rounds[task][round].verdicts = packing._with_nibble(packed, index, verdict)
     if verdict == types.ACCEPTED:
         self.members[task][account].last_accepted = round
+        self.members[task][account].accepted_audit = self.tasks[task].audits
+        self.tasks[task].accepted_audit = self.tasks[task].audits + 1
     log events.Verdict(task=task, round=round, account=account, verdict=verdict, slashed=slashed)
 
 
@@ -193,6 +243,12 @@ def _vote_for(task: uint256, round: uint256, adapter: bytes32):
 
 @internal
 def _adopt(task: uint256, round: uint256, adapter: bytes32):
+    """
+    @notice Remember where the one before came from, should this one prove to be nowhere.
+    """
+    if adapter != self.tasks[task].adapter:
+        self.rounds[task][round].adopted_before = self.tasks[task].adopted
+        self.tasks[task].adopted = round
     self.tasks[task].adapter = adapter
     self.rounds[task][round].adapter_after = adapter
     log events.Adopted(task=task, round=round, adapter=adapter)

@@ -6,10 +6,11 @@
 
 import IBeacon
 import book
+import fallback
 import packing
 import types
 
-uses: book
+uses: (book, fallback)
 
 
 @view
@@ -31,6 +32,8 @@ def _has_everybody_acted(task: uint256, phase: uint256) -> bool:
     round: uint256 = book.tasks[task].round
     if phase == types.WAITING:
         return book._has_enough(task)
+    if phase == types.COMMIT and fallback._is_missing(task, round):
+        return True
     if phase == types.COMMIT:
         return book.rounds[task][round].committed == packing._full(len(book.rounds[task][round].proposers))
     if phase == types.REVEAL:
@@ -43,6 +46,8 @@ def _has_everybody_acted(task: uint256, phase: uint256) -> bool:
         return book.rounds[task][round].score_revealed == book.rounds[task][round].score_committed
     if phase == types.ADOPT:
         return book.rounds[task][round].adoption_votes == book.rounds[task][round].score_revealed
+    if phase == types.AUDIT:
+        return book.tasks[task].heard == book.tasks[task].auditors
     return False
 
 
@@ -70,6 +75,8 @@ def _deadline(task: uint256) -> uint256:
         return started + book.tasks[task].terms.tally_seconds
     if phase == types.ADOPT:
         return started + book.tasks[task].terms.adopt_seconds
+    if phase == types.AUDIT:
+        return started + book.tasks[task].terms.audit_seconds
     return started if phase != types.ENDED else 0
 
 

@@ -155,6 +155,36 @@ event CarriedBurned:
     task: indexed(uint256)
     amount: uint256
 
+event ParentMissing:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    stake: uint256
+
+event FellBack:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    adapter: bytes32
+
+event Blamed:
+    task: indexed(uint256)
+    audit: indexed(uint256)
+    account: indexed(address)
+    stake: uint256
+    accused: DynArray[address, types.SEATS]
+
+event Audited:
+    task: indexed(uint256)
+    audit: indexed(uint256)
+    account: indexed(address)
+    guilty: bool
+    suspended: bool
+    slashed: uint256
+
+event AuditClosed:
+    task: indexed(uint256)
+    audit: indexed(uint256)
+
 event VoteRevealed:
     task: indexed(uint256)
     round: indexed(uint256)

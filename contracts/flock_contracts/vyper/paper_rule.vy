@@ -58,6 +58,7 @@ def _decide(task: uint256, round: uint256):
         self._judge_all(task, round, types.VOID, 0)
         return
     book.rounds[task][round].tallied = True
+    book.rounds[task][round].medians = packing._pack_scores(empty(int256[types.SEATS]))
     if leading == before:
         self._judge_all(task, round, types.REJECTED_AGGREGATE, book.tasks[task].terms.rule_slash)
     else:

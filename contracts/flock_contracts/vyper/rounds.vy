@@ -4,20 +4,27 @@
 @notice Nothing here needs a participant to act.
 """
 
+import audits
 import book
 import duty
 import events
+import fallback
 import packing
 import paper_rule
 import seating
 import types
 
-uses: (book, duty, seating, paper_rule)
+uses: (book, duty, seating, paper_rule, fallback, audits)
 
 
 @internal
 def _close_commit(task: uint256):
-    if book.rounds[task][book.tasks[task].round].committed == 0:
+    round: uint256 = book.tasks[task].round
+    if fallback._is_missing(task, round):
+        fallback._fall_back(task, round)
+        self._finish_round(task)
+        return
+    if book.rounds[task][round].committed == 0:
         self._finish_round(task)
         return
     seating._await_seed(task)
@@ -155,16 +162,38 @@ def _close_adopt(task: uint256):
 @internal
 def _finish_round(task: uint256):
     """
-    @notice Look who did not do its part, settle, then start the next round, wait for participants, or end.
+    @notice Look who did not do its part, settle, then audit, start the next round, wait for participants, or end.
     """
     round: uint256 = book.tasks[task].round
     last: uint256 = book.tasks[task].terms.rounds + book.tasks[task].terms.extra_rounds
-    duty._close_seats(task, round)
+    if not fallback._is_missing(task, round):
+        duty._close_seats(task, round)
     self._settle(task, round, last - round + 1)
-    if book.tasks[task].stopped or round >= last:
+    if not self._is_over(task) and audits._is_due(task):
+        audits._open(task)
+    else:
+        self._go_on(task)
+
+
+@internal
+def _close_audit(task: uint256):
+    audits._close(task)
+    self._go_on(task)
+
+
+@view
+@internal
+def _is_over(task: uint256) -> bool:
+    last: uint256 = book.tasks[task].terms.rounds + book.tasks[task].terms.extra_rounds
+    return book.tasks[task].ending or book.tasks[task].stopped or book.tasks[task].round >= last
+
+
+@internal
+def _go_on(task: uint256):
+    if self._is_over(task):
         self._end(task)
         return
-    book.tasks[task].round = round + 1
+    book.tasks[task].round += 1
     if book._has_enough(task):
         seating._start_round(task)
     else:
@@ -225,8 +254,12 @@ def _share_rest(task: uint256):
 @internal
 def _end(task: uint256):
     """
-    @notice What the paper's rule took and no round could get is burned: a creator must not gain by rejections.
+    @notice Not before the last accepted proposal has seen two audits. What the paper's rule took and no round could get is burned: a creator must not gain by rejections.
     """
+    if audits._is_owed(task):
+        book.tasks[task].ending = True
+        audits._open(task)
+        return
     carried: uint256 = book.tasks[task].carried
     if carried > 0:
         book.tasks[task].carried = 0

@@ -40,9 +40,12 @@ def _draw_proposers(task: uint256):
     round: uint256 = book.tasks[task].round
     weights: DynArray[uint256, types.MAX_PARTICIPANTS] = self._weights(task)
     eligible: uint256 = 0
+    stake: uint256 = 0
     for weight: uint256 in weights:
+        stake += weight
         if weight > 0:
             eligible += 1
+    book.rounds[task][round].stake = stake
     book.rounds[task][round].candidates = eligible
     book.rounds[task][round].adapter_before = book.tasks[task].adapter
     book.rounds[task][round].adapter_after = book.tasks[task].adapter

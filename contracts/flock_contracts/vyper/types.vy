@@ -30,7 +30,8 @@ SCORE_COMMIT: constant(uint256) = 6
 SCORE_REVEAL: constant(uint256) = 7
 TALLY: constant(uint256) = 8
 ADOPT: constant(uint256) = 9
-ENDED: constant(uint256) = 10
+AUDIT: constant(uint256) = 10
+ENDED: constant(uint256) = 11
 
 UNJUDGED: constant(uint256) = 0
 ACCEPTED: constant(uint256) = 1
@@ -88,6 +89,9 @@ struct Terms:
     voting_rule: uint256
     rule_slash: uint256  # bps of the bond that the paper's rule takes
     rest_share: uint256  # bps of what is left at the end that the paid seats share; the rest is the creator's
+    audit_rounds: uint256  # an audit after every so many rounds; 0 = never
+    audit_seconds: uint256
+    audit_slash: uint256  # bps of the bond of whom two audits in a row find guilty
 
 struct Task:
     creator: address
@@ -108,6 +112,13 @@ struct Task:
     rules: uint256  # the version that holds for the running round
     paid_seats: uint256  # of all settled rounds
     rest_per_seat: uint256  # of the pot's rest, known at the end
+    adopted: uint256  # the round that gave the present adapter; 0 = the first one
+    audits: uint256  # closed
+    accepted_audit: uint256  # audits closed when a proposal was last accepted, + 1; 0 = none was
+    audit_stake: uint256  # all bonded stake when the open audit began
+    auditors: uint256  # who has a say in it
+    heard: uint256  # of them
+    ending: bool  # no round follows the open audit
 
 struct Member:
     bond: uint256
@@ -121,6 +132,9 @@ struct Member:
     seat: uint256  # round << 5 | (16 for a voter) | index
     missed: uint256  # seats in a row in which it did not do its part
     unseated: bool  # drawn no more until it comes back
+    accepted_audit: uint256  # audits closed at its last acceptance
+    blamed_audit: uint256  # the last audit in which two thirds of all stake blamed it, 0 = none
+    suspended: bool  # draws no seat until an audit clears it
 
 struct Leaver:
     amount: uint256
@@ -149,6 +163,9 @@ struct Round:
     leading_votes: uint256
     adapter_before: bytes32
     adapter_after: bytes32
+    adopted_before: uint256  # the round that gave adapter_before, where this one adopted another
+    stake: uint256  # of all who are eligible
+    missing: uint256  # of those who say that adapter_before is nowhere
     carried: uint256  # what the paper's rule took before, and this round may give
     share: uint256
     accepted_count: uint256
@@ -248,3 +265,12 @@ struct ParticipantRow:
     leaving_at: uint256
     missed: uint256
     unseated: bool
+    suspended: bool
+    blamed_audit: uint256
+
+struct AuditView:
+    number: uint256  # of the open audit, or the next one
+    stake: uint256
+    auditors: uint256
+    heard: uint256
+    round: uint256  # whose voters' seats suspend

@@ -153,6 +153,8 @@ def _participant(task: uint256, account: address) -> types.ParticipantRow:
         leaving_at=member.leaving_at,
         missed=member.missed,
         unseated=member.unseated,
+        suspended=member.suspended,
+        blamed_audit=member.blamed_audit,
     )
 
 

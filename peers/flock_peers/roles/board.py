@@ -20,7 +20,8 @@ class Phase(IntEnum):
     SCORE_REVEAL = 7
     TALLY = 8
     ADOPT = 9
-    ENDED = 10
+    AUDIT = 10
+    ENDED = 11
 
 
 class Views(Protocol):

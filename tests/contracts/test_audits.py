@@ -1,0 +1,248 @@
+"""Audit blame on the compiled contract: who is suspended, who is slashed, and whose bond waits for it."""
+
+import pytest
+from board_support import BOND, CREATOR, FEE, Game
+from contracts_support import AUDIT, COMMIT, ENDED, WAITING, account
+
+
+def game_of(participants: int = 9, **terms: int) -> Game:
+    defaults = {"audit_rounds": 1, "rounds": 8, "extra_rounds": 0}
+    return Game(participants, **{**defaults, **terms})
+
+
+def members(game: Game) -> list[bytes]:
+    return [row["account"] for row in game.world.board("participants", game.task)]
+
+
+def row_of(game: Game, who: bytes) -> dict[str, object]:
+    found: dict[str, object] = game.world.board("participant", game.task, who)
+    return found
+
+
+def play_to_audit(game: Game) -> bytes:
+    """An honest round; one whose proposal was accepted."""
+    round = game.round
+    game.until(COMMIT)
+    game.play_to_tally([[-300 + k, -200, -100] for k in range(3)])
+    game.tally()
+    for who in game.voters:
+        game.must(who, "attest_adoption", round, bytes([round]) * 32)
+    game.until(AUDIT)
+    return bytes(game.result(round)["proposers"][0])
+
+
+def blame(game: Game, accused: bytes, blamers: list[bytes]) -> None:
+    audit = game.world.board("audit_view", game.task)["number"]
+    for who in blamers:
+        game.must(who, "attest_guilty", audit, [accused])
+
+
+def close(game: Game) -> None:
+    audit = game.world.board("audit_view", game.task)["number"]
+    game.world.blocks(3, 10)
+    assert game.world.board("audit_view", game.task)["number"] == audit + 1
+
+
+def others(game: Game, *without: bytes) -> list[bytes]:
+    return [who for who in members(game) if who not in without]
+
+
+def test_two_thirds_of_all_stake_in_two_audits_in_a_row_take_the_bond_and_burn_it() -> None:
+    game = game_of()
+    guilty = play_to_audit(game)
+    blame(game, guilty, others(game, guilty)[:6])
+    close(game)
+    assert row_of(game, guilty)["blamed_audit"] == 1 and row_of(game, guilty)["suspended"]
+    assert game.bond_of(guilty) == BOND and game.world.board("burned") == FEE
+    play_to_audit(game)
+    blame(game, guilty, others(game, guilty)[:6])
+    close(game)
+    assert game.bond_of(guilty) == 0 and game.world.board("burned") == FEE + BOND
+    assert game.world.board("task_view", game.task)["carried"] == 0
+    assert all(game.bond_of(who) == BOND for who in others(game, guilty))
+    game.check_solvent()
+
+
+def test_one_vote_of_stake_less_than_two_thirds_takes_nothing_though_all_seats_blame() -> None:
+    game = game_of()
+    accused = play_to_audit(game)
+    for _ in range(2):
+        if game.phase != AUDIT:
+            play_to_audit(game)
+        voters = [who for who in game.result(game.round)["voters"] if who != accused]
+        blame(game, accused, [*voters, *others(game, accused, *voters)][:5])  # of nine, six are two thirds
+        close(game)
+        assert row_of(game, accused)["blamed_audit"] == 0
+    assert game.bond_of(accused) == BOND and game.world.board("burned") == FEE
+
+
+def test_two_blames_with_a_clear_audit_between_them_take_nothing() -> None:
+    game = game_of()
+    accused = play_to_audit(game)
+    blame(game, accused, others(game, accused))
+    close(game)
+    play_to_audit(game)
+    close(game)
+    assert not row_of(game, accused)["suspended"]  # cleared
+    play_to_audit(game)
+    blame(game, accused, others(game, accused))
+    close(game)
+    assert game.bond_of(accused) == BOND and row_of(game, accused)["blamed_audit"] == 3
+
+
+@pytest.mark.parametrize(("blaming", "is_suspended"), [(4, False), (5, True)])
+def test_five_of_seven_seats_suspend_and_the_suspended_draws_no_seat(blaming: int, is_suspended: bool) -> None:
+    game = Game(20, audit_rounds=1, rounds=8, extra_rounds=0, voters=7)
+    round = game.round
+    game.until(COMMIT)
+    game.play_to_tally([[-300 + k, -200, -100] for k in range(7)])
+    game.tally()
+    for who in game.voters:
+        game.must(who, "attest_adoption", round, b"n" * 32)
+    game.until(AUDIT)
+    accused, voters = game.result(1)["proposers"][0], game.result(1)["voters"]
+    blame(game, accused, voters[:blaming])
+    assert game.world.board("blame_of", game.task, 1, accused) == (blaming * BOND, blaming)
+    close(game)
+    assert row_of(game, accused)["suspended"] is is_suspended and game.bond_of(accused) == BOND
+    game.until(COMMIT)
+    assert game.view["candidate_count"] == (19 if is_suspended else 20)
+
+
+def test_a_bond_stays_until_two_audits_after_the_last_acceptance() -> None:
+    game = game_of(12, audit_rounds=3, rounds=12)
+    game.play_round()
+    accepted = game.result(1)["proposers"][0]
+    game.must(accepted, "leave_task")  # a request
+    for round in range(2, 7):
+        game.until(COMMIT)
+        assert game.round == round
+        assert game.send(accepted, "leave_task").reason == "board: leaving, but not free yet"
+        game.world.blocks(3, 10)  # nobody commits
+        if game.phase == AUDIT:
+            assert game.send(accepted, "leave_task").reason == "board: leaving, but not free yet"
+            close(game)
+    game.must(accepted, "leave_task")
+    assert game.world.board("unbonding", game.task, accepted)["amount"] == BOND
+
+
+def test_who_was_blamed_waits_for_the_next_audit_to_decide() -> None:
+    game = game_of(12, audit_rounds=2, rounds=12)
+    game.play_round()
+    accused = game.result(1)["proposers"][0]
+    pass_rounds(game)
+    close(game)
+    pass_rounds(game)
+    blame(game, accused, others(game, accused))
+    close(game)
+    game.until(COMMIT)
+    assert game.round == 5  # two audits have closed, and the rounds after an acceptance are over
+    game.must(accused, "leave_task")
+    assert game.bond_of(accused) == BOND and game.world.board("unbonding", game.task, accused)["amount"] == 0
+    pass_rounds(game)
+    assert game.send(accused, "leave_task").reason == "board: leaving, but not free yet"
+    blame(game, accused, others(game, accused))
+    close(game)
+    assert game.bond_of(accused) == 0 and game.world.board("burned") == FEE + BOND
+
+
+def pass_rounds(game: Game) -> None:
+    """Rounds in which nobody commits, up to the next audit."""
+    for _ in range(20):
+        if game.phase == AUDIT:
+            return
+        game.world.next_block(20)
+    raise AssertionError("no audit came")
+
+
+def test_poison_of_the_last_round_is_audited_twice_before_anybody_can_leave() -> None:
+    game = game_of(audit_rounds=5, rounds=1)
+    guilty = play_to_audit(game)
+    assert game.world.board("audit_view", game.task)["number"] == 1
+    assert game.send(guilty, "leave_task").ok and game.bond_of(guilty) == BOND  # a request
+    for _ in range(2):
+        assert game.phase == AUDIT and game.send(CREATOR, "withdraw_pot").reason == "board: the task has not ended"
+        blame(game, guilty, others(game, guilty))
+        close(game)
+    assert game.phase == ENDED and game.bond_of(guilty) == 0 and game.world.board("burned") == FEE + BOND
+    for who in members(game):
+        game.must(who, "leave_task")
+    game.check_solvent()
+
+
+def test_an_audit_ends_early_when_everybody_has_spoken_and_by_itself_when_nobody_does() -> None:
+    game = game_of()
+    play_to_audit(game)
+    for who in members(game):
+        game.must(who, "attest_guilty", 1, [])
+    game.world.next_block()
+    assert game.phase != AUDIT and game.round == 2
+    play_to_audit(game)
+    game.world.blocks(3, 10)
+    assert game.phase != AUDIT and game.round == 3
+
+
+def test_a_bond_that_comes_after_an_audit_began_has_no_say_in_it() -> None:
+    game = game_of()
+    accused = play_to_audit(game)
+    game.world.next_block()
+    rich, first = account(30), others(game, accused)[0]
+    game.join(rich, 100 * BOND)
+    game.join(first, 100 * BOND)
+    late = game.send(rich, "attest_guilty", 1, [accused])
+    assert late.reason == "board: nothing was bonded when the audit began"
+    blame(game, accused, [first])
+    assert game.world.board("blame_of", game.task, 1, accused)[0] == BOND
+    close(game)
+    assert row_of(game, accused)["blamed_audit"] == 0
+
+
+def test_who_says_what_in_an_audit_is_checked() -> None:
+    game = game_of()
+    accused = play_to_audit(game)
+    clean = next(who for who in members(game) if row_of(game, who)["last_accepted"] == 0)
+    pair = sorted(game.result(1)["proposers"])
+    who = next(voter for voter in game.result(1)["voters"])
+    wrong = {
+        "board: not the open audit": (who, 2, [accused]),
+        "board: nobody judges itself": (accused, 1, [accused]),
+        "board: nothing of it was accepted": (who, 1, [clean if clean != who else CREATOR]),
+        "board: not in ascending order": (who, 1, [pair[1], pair[0]]),
+        "board: nothing was bonded when the audit began": (CREATOR, 1, [accused]),
+    }
+    for reason, (sender, audit, names) in wrong.items():
+        assert game.send(sender, "attest_guilty", audit, names).reason == reason
+    assert game.send(who, "attest_guilty", 1, [accused, accused]).reason == "board: not in ascending order"
+    game.must(who, "attest_guilty", 1, pair)
+    assert game.send(who, "attest_guilty", 1, []).reason == "board: already attested"
+    close(game)
+    assert game.send(who, "attest_guilty", 2, []).reason == "board: not the phase for this"
+
+
+def test_a_task_that_loses_too_many_to_suspension_waits_and_ends_and_gives_every_bond_back() -> None:
+    game = game_of(4, min_participants=4, rounds=4)
+    game.until(COMMIT)
+    game.play_to_tally([[-300], [-301], [-302]])
+    game.tally()
+    for who in game.voters:
+        game.must(who, "attest_adoption", 1, b"n" * 32)
+    game.until(AUDIT)
+    accused = game.result(1)["proposers"][0]
+    blame(game, accused, game.result(1)["voters"])
+    close(game)
+    assert (game.round, game.phase) == (2, WAITING) and row_of(game, accused)["suspended"]
+    game.world.blocks(4, 90)
+    assert game.phase == AUDIT  # of what was accepted only one audit is over
+    game.world.blocks(3, 10)
+    assert game.phase == ENDED
+    for who in members(game):
+        game.must(who, "leave_task")
+        assert game.world.board("unbonding", game.task, who)["amount"] == BOND
+    game.check_solvent()
+
+
+def test_a_task_without_audits_has_none() -> None:
+    game = Game()
+    game.play_round()
+    assert game.phase != AUDIT and game.round == 2
+    assert game.send(account(1), "attest_guilty", 1, []).reason == "board: not the phase for this"
