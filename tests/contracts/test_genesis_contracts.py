@@ -85,11 +85,37 @@ def test_deposits_are_never_given_to_newcomers() -> None:
     world = new_world()
     for index in range(2):
         world.must(account(10 + index), "Faucet", "drip", account(1_000 + index), value=ETHER)
+        world.next_block(59)
     assert world.balance(FAUCET_ADDRESS) == FAUCET_FUNDS - 20 * ETHER + 2 * ETHER
+    assert world.view("Faucet", "left") == 5 * ETHER
     assert world.act(account(12), "Faucet", "drip", account(1_002), value=ETHER).reason == "faucet: empty"
     world.next_block(60)
     for index in range(2):
         world.must(account(10 + index), "Faucet", "refund")
+
+
+def test_accounts_that_serve_each_other_get_a_sixteenth_of_the_faucet_in_a_locks_time() -> None:
+    """Each is served, pays a deposit of it and serves a next one; without the bound 1,000 coins last two minutes."""
+    world = new_world(accounts=1)
+    funds = 1_000 * ETHER
+    world.state.set_balance(FAUCET_ADDRESS, funds)
+    served, number = [account(0)], 1_000
+    for window in range(1, 11):
+        for helper in list(served):
+            world.act(helper, "Faucet", "refund")
+            if world.act(helper, "Faucet", "drip", account(number), value=FAUCET["deposit"]).ok:
+                served.append(account(number))
+                number += 1
+        kept = world.balance(FAUCET_ADDRESS) - world.view("Faucet", "deposits")
+        assert kept >= funds * 15**window // 16**window
+        world.next_block(60)
+    assert len(served) > 30 and funds // 2 < kept < funds * 65 // 100  # they take what there is, and no more
+    reason = "faucet: this window's coins are given; later there are more"
+    world.must(account(0), "Faucet", "refund")
+    for index in range(8):
+        world.state.set_balance(account(50 + index), RICH)
+        outcome = world.act(account(50 + index), "Faucet", "drip", account(5_000 + index), value=FAUCET["deposit"])
+    assert outcome.reason == reason and world.view("Faucet", "left") < FAUCET["amount"]
 
 
 def test_a_newcomer_that_takes_no_coins_blocks_nobody() -> None:

@@ -145,7 +145,7 @@ def test_reporting_oneself_loses_and_the_convicted_cannot_come_back():
     got = pay_out(world, D)
     world.must(D.account, "Stake", "claim_reward")
     assert world.balance(D.account) - RICH < got + STAKE_OF_EACH // 20 < STAKE_OF_EACH
-    assert world.act(D.account, "Stake", "settle", D.account).reason == "stake: settled before"
+    assert world.act(D.account, "Stake", "settle", D.account, D.account).reason == "stake: settled before"
 
 
 def test_a_stake_on_its_way_out_is_still_slashed_and_evidence_ages():
@@ -158,8 +158,8 @@ def test_a_stake_on_its_way_out_is_still_slashed_and_evidence_ages():
     for _ in range(4):
         world.next_block(20, pokes=False)
     assert report(world, *make_statements(C, 1), epoch=0).reason == "stake: the evidence is too old"
-    assert world.act(REPORTER.account, "Stake", "settle", C.account).reason == "stake: not convicted"
-    while not world.act(REPORTER.account, "Stake", "settle", D.account).ok:
+    assert world.act(REPORTER.account, "Stake", "settle", C.account, C.account).reason == "stake: not convicted"
+    while not world.act(REPORTER.account, "Stake", "settle", D.account, D.account).ok:
         world.next_block(20, pokes=False)
     world.must(REPORTER.account, "Stake", "claim_reward")
     assert 0 < pay_out(world, D) < STAKE_OF_EACH

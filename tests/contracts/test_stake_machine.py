@@ -1,16 +1,22 @@
-"""The staking contract against a plain model: every call, every epoch, every number, and what must never happen."""
+"""The staking contract against a plain model: every call, every epoch, every number, and what must never happen.
+
+The people: four founders, two who may come, and one whose account is code that refuses coins or calls back. Each may be
+honest, convicted, jailed, lazy, a delegator, or all of it; a campaign of any length is FLOCK_STAKE_EXAMPLES.
+"""
 
 import os
 from typing import Any
 
-from contracts_support import ETHER, GENESIS_TIME, RICH, STAKING, World, build_genesis
+from contracts_support import CHAIN_ID, ETHER, GENESIS_HASH, GENESIS_TIME, RICH, STAKING, World, build_genesis
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from stake_model import Refused, StakeModel
+from stake_model import ONE, Bond, Refused, StakeModel
 from stake_support import make_statements, staking_key
 
+from flock_chain.consensus.digest import ChainDomain
 from flock_contracts.addresses import STAKE, SYSTEM
+from flock_contracts.loader import load
 
 FOUNDERS = [staking_key(index) for index in range(4)]
 OTHERS = [staking_key(index) for index in range(4, 7)]
@@ -24,6 +30,13 @@ CHANGES: dict[str, Any] = {
 }  # fmt: skip
 BASES = {is_open: build_genesis(0, ROWS, open_staking=is_open, **CHANGES) for is_open in (False, True)}
 EXAMPLES = int(os.environ.get("FLOCK_STAKE_EXAMPLES", "6"))  # more in a campaign
+HOSTILE = PEOPLE[6]
+ANCHOR = staking_key(7).account  # comes at the end, so that the last of the others can leave
+MAX_RESTARTS = 16
+REFUSES = bytes.fromhex("5f5ffd")
+CALLS_BACK = bytes.fromhex(f"63{load('Stake').encode('withdraw').hex()}60e01b5f525f5f60045f5f73{STAKE.hex()}5af100")
+NEVER = (1 << 256) - 1
+PAYING = ("withdraw", "withdraw_delegation", "claim_reward", "claim_delegation")
 persons = st.sampled_from(PEOPLE)
 amounts = st.integers(1, 80).map(lambda coins: coins * ETHER) | st.integers(1, 80 * ETHER)
 
@@ -41,15 +54,26 @@ class StakeMachine(RuleBasedStateMachine):
         )  # fmt: skip
         self.model.start(ROWS)
         self.steps = 0
+        self.payments = 0
+        self.refuses = False
+        self.domain = ChainDomain(CHAIN_ID, GENESIS_HASH)
+        self.slashed: set[bytes] = set()
 
     def both(self, sender: bytes, function: str, *args: Any, model: Any, value: int = 0) -> None:
-        """The contract does it exactly where the model does."""
+        """The contract does it exactly where the model does, and each pays the sender the same."""
+        paid, before = self.model.paid, self.world.balance(sender)
+        if self.refuses and sender == HOSTILE and function in PAYING:
+            assert not self.world.act(sender, "Stake", function, *args, value=value).ok
+            return
         try:
             model()
             expected = True
         except Refused:
             expected = False
         outcome = self.world.act(sender, "Stake", function, *args, value=value)
+        gained = self.model.paid - paid - (value if outcome.ok else 0)
+        assert self.world.balance(sender) - before == gained, function
+        self.payments += outcome.ok and function in PAYING
         assert outcome.ok == expected, (function, outcome.reason)
         assert outcome.ok or outcome.reason.startswith("stake: "), outcome.reason
 
@@ -61,15 +85,60 @@ class StakeMachine(RuleBasedStateMachine):
 
     @rule(who=persons, amount=amounts, everything=st.booleans())
     def unbond(self, who: bytes, amount: int, everything: bool) -> None:
-        amount = self.model.of(who).stake if everything else amount
-        self.both(who, "unbond", amount, model=lambda: self.model.unbond(who, amount))
+        amount = self.model.bond_of(who, who).stake if everything else amount
+        self.both(who, "unbond", amount, model=lambda: self.model.unbond(who, who, amount))
 
     @rule(who=persons)
     def withdraw(self, who: bytes) -> None:
-        before = self.world.balance(who)
-        paid = self.model.paid
-        self.both(who, "withdraw", model=lambda: self.model.withdraw(who))
-        assert self.world.balance(who) - before == self.model.paid - paid
+        self.both(who, "withdraw", model=lambda: self.model.withdraw(who, who))
+
+    @rule(
+        who=persons, commission=st.sampled_from((0, 1_000, 3_333, 10_000, 10_001)), coins=st.sampled_from((0, 70, 500))
+    )
+    def set_terms(self, who: bytes, commission: int, coins: int) -> None:
+        def model() -> None:
+            if commission > 10_000:
+                raise Refused
+            self.model.set_terms(who, commission, coins * ETHER)
+
+        self.both(who, "set_terms", commission, coins * ETHER, model=model)
+        assert self.world.view("Stake", "terms_of", who)[0] == self.model.commission_of(who)
+
+    @rule(who=persons, where=persons, amount=amounts, opens=st.booleans())
+    def delegate(self, who: bytes, where: bytes, amount: int, opens: bool) -> None:
+        if opens:
+            self.both(where, "set_terms", 500, 200 * ETHER, model=lambda: self.model.set_terms(where, 500, 200 * ETHER))
+        self.both(who, "delegate", where, value=amount, model=lambda: self.model.delegate(who, where, amount))
+
+    def delegation(self, who: bytes, where: bytes) -> bytes:
+        """Rather one that exists than one that does not."""
+        found = [v for (v, owner), bond in self.model.bonds.items() if owner == who != v and bond != Bond()]
+        return found[PEOPLE.index(where) % len(found)] if found else where
+
+    @rule(who=persons, where=persons, amount=amounts, everything=st.booleans())
+    def undelegate(self, who: bytes, where: bytes, amount: int, everything: bool) -> None:
+        where = self.delegation(who, where)
+        amount = self.model.bond_of(where, who).stake if everything else amount
+        self.both(who, "undelegate", where, amount, model=lambda: self.model.unbond(where, who, amount))
+
+    @rule(who=persons, where=persons)
+    def withdraw_delegation(self, who: bytes, where: bytes) -> None:
+        where = self.delegation(who, where)
+        self.both(who, "withdraw_delegation", where, model=lambda: self.model.withdraw(where, who))
+
+    @rule(who=persons, where=persons, amount=amounts)
+    def share(self, who: bytes, where: bytes, amount: int) -> None:
+        self.both(who, "share_reward", where, value=amount, model=lambda: self.model.share(where, amount))
+
+    @rule(who=persons, where=persons)
+    def claim_delegation(self, who: bytes, where: bytes) -> None:
+        where = self.delegation(who, where)
+        self.both(who, "claim_delegation", where, model=lambda: self.model.claim_delegation(where, who))
+
+    @rule(code=st.sampled_from((b"", REFUSES, CALLS_BACK)))
+    def turn_hostile(self, code: bytes) -> None:
+        self.world.state.set_code(HOSTILE, code)
+        self.refuses = code == REFUSES
 
     @rule(voters=st.sets(persons, min_size=1), who=persons, coins=st.sampled_from((0, 32, 50)))
     def admit(self, voters: set[bytes], who: bytes, coins: int) -> None:
@@ -86,12 +155,28 @@ class StakeMachine(RuleBasedStateMachine):
         height, epoch = self.world.height - back, self.model.epoch - epochs_back
         if height < 1 or epoch < 0:
             return
-        pair = make_statements(KEYS[who], height)
+        pair = make_statements(KEYS[who], height, self.domain)
         self.both(reporter, "report", *pair, epoch, model=lambda: self.model.report(reporter, who, height, epoch))
 
-    @rule(who=persons, caller=persons)
-    def settle(self, who: bytes, caller: bytes) -> None:
-        self.both(caller, "settle", who, model=lambda: self.model.settle(who))
+    @rule(who=persons, caller=persons, owner=persons)
+    def settle(self, who: bytes, caller: bytes, owner: bytes) -> None:
+        convicted = [person for person in PEOPLE if self.model.of(person).tombstoned_at]
+        who = convicted[PEOPLE.index(who) % len(convicted)] if convicted else who
+        self.both(caller, "settle", who, owner, model=lambda: self.model.settle(who, owner))
+
+    @rule(keep=st.sets(st.integers(0, 6), min_size=1))
+    def restart(self, keep: set[int]) -> None:
+        names = {row for index, (row, _) in enumerate(self.model.sets[self.model.epoch]) if index in keep}
+        self.model.height += 1
+        is_over, self.model.height = self.model.is_over(), self.model.height - 1
+        if not names or is_over or len(self.domain.restarts) == MAX_RESTARTS:
+            return
+        document = bytes([len(self.domain.restarts) + 1]) * 32
+        self.domain = ChainDomain(CHAIN_ID, GENESIS_HASH, (*self.domain.restarts, (self.model.height, document)))
+        self.model.height += 1
+        self.world.next_block(0, pokes=False)
+        self.model.restart(names)
+        self.world.must(SYSTEM, "Stake", "on_restart", document, sorted(names))
 
     @rule(who=persons)
     def claim(self, who: bytes) -> None:
@@ -129,13 +214,20 @@ class StakeMachine(RuleBasedStateMachine):
         rows = view("Stake", "validators_of", epoch)
         assert [(row["account"], row["weight"]) for row in rows] == model.sets[epoch]
         assert rows and all(row["vrf_key"] == model.of(row["account"]).vrf_key for row in rows)
-        who = PEOPLE[self.steps % len(PEOPLE)]
-        row = model.of(who)
-        for name, value in (
-            ("stake_of", row.stake), ("unbonding_of", row.unbonding), ("weight_of", row.weight),
-            ("jailed_until", row.jailed_until), ("tombstoned_at", row.tombstoned_at), ("reward_of", row.reward),
+        who, other = PEOPLE[self.steps % len(PEOPLE)], PEOPLE[self.steps // 3 % len(PEOPLE)]
+        row, bond = model.of(who), model.bond_of(who, other)
+        free_at = model.release_at(who, other)
+        for value, name, *args in (
+            (row.weight, "weight_of", who), (row.jailed_until, "jailed_until", who),
+            (row.tombstoned_at, "tombstoned_at", who), (row.reward, "reward_of", who),
+            (model.staked_with(who), "staked_with", who), (model.leaving_with(who), "leaving_with", who),
+            ((bond.stake, bond.leaving + bond.held), "delegation_of", who, other),
+            (0 if who == other else bond.earned // ONE, "delegation_reward_of", who, other),
         ):  # fmt: skip
-            assert view("Stake", name, who) == value, (name, who)
+            assert view("Stake", name, *args) == value, (name, args)
+        if bond.leaving + bond.held:
+            known = view("Stake", "delegation_release_at", who, other)
+            assert free_at == known or (free_at is None and known == NEVER) or max(free_at or 0, known) <= model.now
 
     @invariant()
     def no_coin_is_made_or_lost(self) -> None:
@@ -148,9 +240,51 @@ class StakeMachine(RuleBasedStateMachine):
     @invariant()
     def whatever_secures_a_set_can_be_slashed(self) -> None:
         for epoch in (self.model.epoch, self.model.epoch + 1):
+            assert self.model.sets[epoch]
             for who, weight in self.model.sets[epoch]:
-                row = self.model.of(who)
-                assert weight <= row.stake + row.unbonding
+                assert 0 < weight <= self.model.staked_with(who) + self.model.leaving_with(who)
+
+    @invariant()
+    def only_who_signed_against_itself_or_bonded_with_it_loses_and_for_ever(self) -> None:
+        convicted = {who for who in PEOPLE if self.model.of(who).tombstoned_at}
+        assert self.slashed <= convicted  # tombstones are never taken away
+        self.slashed = convicted
+        assert convicted or not self.model.burned
+        assert all(bond.stake == 0 for who in convicted for bond in self.model.bonds_with(who))
+
+    def teardown(self) -> None:
+        if hasattr(self, "model"):
+            self.everybody_gets_out()
+
+    def everybody_gets_out(self) -> None:
+        """From here, whatever is here: each unit that no penalty took is paid to its owner, by calls of its own."""
+        world, model = self.world, self.model
+        world.state.set_code(HOSTILE, b"")
+        stake = 4 * (sum(model.staked_with(who) for who in PEOPLE) + 40 * ETHER)
+        world.state.set_balance(ANCHOR, stake)
+        for voter, _ in model.sets[model.epoch]:
+            world.must(voter, "Stake", "admit", ANCHOR, stake)
+        world.must(ANCHOR, "Stake", "bond_validator", b"a" * 32, value=stake)
+        for where, owner in list(model.bonds):
+            if amount := world.view("Stake", "delegation_of", where, owner)[0]:
+                own = where == owner
+                world.must(owner, "Stake", *(("unbond", amount) if own else ("undelegate", where, amount)))
+        for _ in range(120):
+            world.next_block(30, pokes=False)
+            if any(world.view("Stake", "weight_of", who) for who in PEOPLE):
+                continue
+            for where, owner in model.bonds:
+                world.act(owner, "Stake", *(("withdraw",) if where == owner else ("withdraw_delegation", where)))
+            if not world.view("Stake", "total_unbonding"):
+                break
+        for where, owner in model.bonds:
+            world.act(owner, "Stake", "claim_delegation", where)
+        for who in PEOPLE:
+            assert world.view("Stake", "leaving_with", who) == world.view("Stake", "staked_with", who) == 0
+            world.act(who, "Stake", "claim_reward")
+        dust = world.view("Stake", "total_rewards")  # parts of units, of each bond less than one
+        assert dust <= len(model.bonds) + model.share_count
+        assert world.balance(STAKE) == stake + world.view("Stake", "burned") + dust
 
 
 TestStakeMachine = StakeMachine.TestCase

@@ -30,6 +30,7 @@ class FakeState:
         self.submitted: list[bytes] = []
         self.refuses = False
         self.views_seconds = 0.0
+        self.left = 100 * COIN
 
     async def submit(self, raw: bytes) -> bytes:
         if self.refuses:
@@ -51,7 +52,7 @@ class FakeState:
         await trio.sleep(self.views_seconds)
         if (contract, function) == ("Faucet", "dripped"):
             return args[0] in self.dripped
-        return {"release_at": self.release_at, "chain_time": 1_000, "amount": AMOUNT}[function]
+        return {"release_at": self.release_at, "chain_time": 1_000, "amount": AMOUNT, "left": self.left}[function]
 
     def functions(self) -> list[str]:
         """What was sent, by the selector of its data."""
@@ -172,3 +173,15 @@ def test_slots_are_kept_for_the_transactions_of_the_roles() -> None:
         assert await helper.on_request(ONE, b"") == ACCEPTED
 
     run(main)
+
+
+def test_where_the_faucet_has_given_its_part_for_now_nothing_is_sent() -> None:
+    async def test() -> None:
+        state = FakeState()
+        state.left = AMOUNT - 1
+        helper, _ = make(state)
+        with pytest.raises(Unavailable, match="ask later"):
+            await helper.on_request(ONE, b"")
+        assert state.submitted == []
+
+    run(test)

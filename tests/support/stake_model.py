@@ -1,6 +1,6 @@
 """The rules of stake and of epochs once more, in plain Python, to be compared with the compiled contract step by step.
 
-Written from the rules, not from the contract: whole lists, no packing, no rings, no gas.
+Written from the rules, not from the contract: whole lists, loops over everybody, no packing, no rings, no gas.
 """
 
 from dataclasses import dataclass, field
@@ -14,22 +14,36 @@ class Refused(Exception):
 
 
 @dataclass
-class Account:
+class Bond:
+    """What an owner has with a validator; a validator's own stake is its bond with itself."""
+
     stake: int = 0
+    leaving: int = 0
+    held: int = 0  # by the validator's conviction, until its penalty is taken
+    since: int = 0
+    waits: bool = False  # for the weight to come down
+    last: int = 0  # the last epoch that what is leaving secures
+    is_settled: bool = False
+    earned: int = 0  # in parts of ONE
+
+
+@dataclass
+class Account:
     allowance: int = 0
     weight: int = 0
     peak: int = 0
     vrf_key: bytes = b""
-    unbonding: int = 0
-    requested_at: int = 0
     last_epoch: int = 0
     jailed_until: int = 0
     tombstoned_at: int = 0
     missed: set[int] = field(default_factory=set)
     ballot: int = 0
     reporter: bytes = b""
-    is_settled: bool = False
     reward: int = 0
+    limit: int = 0
+    commission: int | None = None  # None: no terms yet
+    next_commission: int = 0
+    next_at: int = 0
 
 
 @dataclass
@@ -53,13 +67,17 @@ class StakeModel:
     ended_at: dict[int, int] = field(default_factory=dict)
     approvals: dict[tuple[bytes, int, int, bytes], int] = field(default_factory=dict)  # when
     offences: list[tuple[int, int]] = field(default_factory=list)
+    bonds: dict[tuple[bytes, bytes], Bond] = field(default_factory=dict)
     burned: int = 0
+    shared: int = 0  # given to delegators, in units
+    share_count: int = 0
     paid: int = 0
     received: int = 0
 
     def start(self, rows: list[tuple[bytes, int, bytes]]) -> None:
         for account, stake, key in rows:
-            self.accounts[account] = Account(stake, stake, stake, stake, key)
+            self.accounts[account] = Account(stake, stake, stake, key)
+            self.bonds[account, account] = Bond(stake)
             self.candidates.append(account)
             self.received += stake
         self.sets[0] = self.sets[1] = [(account, stake) for account, stake, _ in rows]
@@ -68,11 +86,23 @@ class StakeModel:
     def of(self, account: bytes) -> Account:
         return self.accounts.setdefault(account, Account())
 
+    def bond_of(self, validator: bytes, owner: bytes) -> Bond:
+        return self.bonds.setdefault((validator, owner), Bond())
+
+    def bonds_with(self, validator: bytes) -> list[Bond]:
+        return [bond for (where, _), bond in self.bonds.items() if where == validator]
+
+    def staked_with(self, validator: bytes) -> int:
+        return sum(bond.stake for bond in self.bonds_with(validator))
+
+    def leaving_with(self, validator: bytes) -> int:
+        return sum(bond.leaving + bond.held for bond in self.bonds_with(validator))
+
     def target(self, account: bytes) -> int:
         row = self.of(account)
-        if row.jailed_until or row.tombstoned_at:
+        if row.jailed_until or row.tombstoned_at or self.bond_of(account, account).stake < self.min_stake:
             return 0
-        weight = row.stake if self.is_open else min(row.stake, row.allowance)
+        weight = self.staked_with(account) if self.is_open else min(self.staked_with(account), row.allowance)
         return weight if weight >= self.min_stake else 0
 
     def enlist(self, account: bytes) -> None:
@@ -87,34 +117,92 @@ class StakeModel:
         if row.tombstoned_at or (is_served and row.vrf_key != key):
             raise Refused
         row.vrf_key = key
-        row.stake += amount
+        self.bond_of(account, account).stake += amount
         self.received += amount
         self.enlist(account)
 
-    def unbond(self, account: bytes, amount: int) -> None:
+    def set_terms(self, account: bytes, commission: int, limit: int) -> None:
         row = self.of(account)
-        if not 0 < amount <= row.stake:
-            raise Refused
-        row.stake -= amount
-        row.unbonding += amount
-        row.requested_at = self.now
+        present = self.commission_of(account)
+        is_change = row.commission is not None and commission != present
+        row.next_at = self.now + (self.unbonding_delay if is_change else 0)
+        row.commission, row.next_commission, row.limit = present, commission, limit
 
-    def release_at(self, account: bytes) -> int | None:
+    def commission_of(self, account: bytes) -> int:
         row = self.of(account)
-        if row.weight > row.stake or (row.last_epoch and row.last_epoch >= self.epoch):
+        return row.next_commission if self.now >= row.next_at else row.commission or 0
+
+    def delegate(self, owner: bytes, validator: bytes, amount: int) -> None:
+        row = self.of(validator)
+        delegated = self.staked_with(validator) - self.bond_of(validator, validator).stake
+        if owner == validator or row.tombstoned_at or delegated + amount > row.limit:
+            raise Refused
+        self.collect(validator, owner)
+        self.bond_of(validator, owner).stake += amount
+        self.received += amount
+
+    def unbond(self, validator: bytes, owner: bytes, amount: int) -> None:
+        row, bond = self.of(validator), self.bond_of(validator, owner)
+        if not 0 < amount <= bond.stake:
+            raise Refused
+        self.collect(validator, owner)
+        bond.stake -= amount
+        bond.leaving += amount
+        bond.since = self.now
+        bond.waits = row.weight > self.staked_with(validator)
+        bond.last = row.last_epoch
+        if row.weight > 0:
+            bond.last = max(bond.last, self.epoch, 1)
+
+    def free_at(self, bond: Bond) -> int | None:
+        if bond.waits or (bond.last and bond.last >= self.epoch):
             return None
-        ended = self.ended_at[row.last_epoch] if row.last_epoch else 0
-        return max(row.requested_at, ended) + self.unbonding_delay
+        return max(bond.since, self.ended_at[bond.last] if bond.last else 0) + self.unbonding_delay
 
-    def withdraw(self, account: bytes) -> int:
-        row, release_at = self.of(account), self.release_at(account)
-        if row.unbonding == 0 or release_at is None or self.now < release_at:
+    def release_at(self, validator: bytes, owner: bytes) -> int | None:
+        row, bond = self.of(validator), self.bond_of(validator, owner)
+        if row.tombstoned_at and not bond.is_settled and not bond.leaving:
+            if row.weight or (row.last_epoch and row.last_epoch >= self.epoch):
+                return None
+            ended = self.ended_at[row.last_epoch] if row.last_epoch else 0
+            return max(row.tombstoned_at, ended) + self.unbonding_delay
+        if row.tombstoned_at:
+            return row.tombstoned_at
+        is_needed = row.weight > self.staked_with(validator) + self.leaving_with(validator) - bond.leaving
+        return None if is_needed else self.free_at(bond)
+
+    def withdraw(self, validator: bytes, owner: bytes) -> int:
+        bond, release_at = self.bond_of(validator, owner), self.release_at(validator, owner)
+        if bond.leaving + bond.held == 0 or release_at is None or self.now < release_at:
             raise Refused
-        if row.tombstoned_at and not row.is_settled:
-            self.settle(account)
-        amount, row.unbonding = row.unbonding, 0
+        if not bond.leaving and bond.held:
+            self.settle(validator, owner)
+        amount, bond.leaving = bond.leaving, 0
         self.paid += amount
         return amount
+
+    def share(self, validator: bytes, amount: int) -> None:
+        total, own = self.staked_with(validator), self.bond_of(validator, validator).stake
+        if not total:
+            raise Refused
+        delegated = total - own
+        part = amount * delegated // total
+        part -= part * self.commission_of(validator) // 10_000
+        step = part * ONE // delegated if delegated else 0
+        part = -(-step * delegated // ONE)
+        for (where, owner), bond in self.bonds.items():
+            if where == validator != owner:
+                bond.earned += bond.stake * step
+        self.of(validator).reward += amount - part
+        self.shared += part
+        self.share_count += 1
+        self.received += amount
+
+    def collect(self, validator: bytes, owner: bytes) -> None:
+        bond = self.bond_of(validator, owner)
+        units, bond.earned = divmod(bond.earned, ONE)
+        self.of(owner).reward += units
+        self.shared -= units
 
     def admit(self, voter: bytes, account: bytes, weight: int) -> None:
         serving = dict(self.sets[self.epoch])
@@ -145,25 +233,34 @@ class StakeModel:
         last = self.first_heights.get(epoch + 1, 1 << 60) - 1
         in_epoch = epoch in self.first_heights and self.first_heights[epoch] <= height <= min(last, self.height)
         is_late = epoch in self.ended_at and self.now > self.ended_at[epoch] + self.evidence_window
-        at_risk = min(row.stake + row.unbonding, row.peak)
+        at_risk = min(self.staked_with(account) + self.leaving_with(account), row.peak)
         if not in_epoch or is_late or row.tombstoned_at or at_risk == 0:
             raise Refused
         total = sum(weight for _, weight in self.sets[epoch])
         self.offences.append((self.now, at_risk * ONE // total))
         row.tombstoned_at, row.reporter = self.now, reporter
-        row.unbonding, row.stake, row.requested_at = row.unbonding + row.stake, 0, self.now
+        for bond in self.bonds_with(account):
+            free_at = self.free_at(bond)
+            bond.held, bond.stake = bond.stake, 0
+            if free_at is None or free_at > self.now:
+                bond.held, bond.leaving = bond.held + bond.leaving, 0
 
-    def settle(self, account: bytes) -> None:
-        row, release_at = self.of(account), self.release_at(account)
-        if not row.tombstoned_at or row.is_settled or release_at is None or self.now < release_at:
+    def settle(self, validator: bytes, owner: bytes) -> None:
+        row, bond = self.of(validator), self.bond_of(validator, owner)
+        free, bond.leaving = bond.leaving, 0  # what was free before the conviction is out of reach
+        release_at = self.release_at(validator, owner)
+        bond.leaving = free
+        if not row.tombstoned_at or not bond.held or release_at is None or self.now < release_at:
             raise Refused
         delay = self.unbonding_delay
         near = sum(share for at, share in self.offences if abs(at - row.tombstoned_at) < delay)
-        slashed = row.unbonding * min(ONE, max(ONE // 20, 3 * near)) // ONE
-        row.is_settled = True
-        row.unbonding -= slashed
-        self.of(row.reporter).reward += slashed // 20
-        self.burned += slashed - slashed // 20
+        slashed = -(-bond.held * min(ONE, max(ONE // 20, 3 * near)) // ONE)
+        reward = slashed // 20 if owner == validator else 0
+        self.collect(validator, owner)
+        bond.is_settled = True
+        bond.leaving, bond.held = bond.leaving + bond.held - slashed, 0
+        self.of(row.reporter).reward += reward
+        self.burned += slashed - reward
 
     def claim(self, account: bytes) -> int:
         row = self.of(account)
@@ -172,6 +269,12 @@ class StakeModel:
         amount, row.reward = row.reward, 0
         self.paid += amount
         return amount
+
+    def claim_delegation(self, validator: bytes, owner: bytes) -> int:
+        if not self.of(owner).reward and self.bond_of(validator, owner).earned < ONE:
+            raise Refused
+        self.collect(validator, owner)
+        return self.claim(owner)
 
     # ---- what the system does
 
@@ -201,11 +304,32 @@ class StakeModel:
                 row.last_epoch = number - 1
             row.weight = weights[account]
             row.peak = max(row.peak, row.weight)
+            self.let_go(account, number - 1)
         self.sets[number] = [(account, weights[account]) for account in self.candidates if weights[account]]
         self.candidates = [a for a in self.candidates if weights[a] or self.target(a)]
         self.ended_at[self.epoch] = self.started_at = self.now
         self.epoch += 1
         self.first_heights[self.epoch] = self.height + 1
+
+    def let_go(self, validator: bytes, last: int) -> None:
+        """Where the weight is down to what is bonded, those who left know the last epoch that they secure."""
+        if self.of(validator).weight <= self.staked_with(validator):
+            for bond in self.bonds_with(validator):
+                if bond.waits:
+                    bond.waits, bond.last = False, last
+
+    def restart(self, keep: set[bytes]) -> None:
+        rows = [(account, weight) for account, weight in self.sets[self.epoch] if account in keep]
+        others = [account for account in self.candidates if account not in keep]
+        for account, weight in rows:
+            self.of(account).weight = weight
+        for account in others:
+            row = self.of(account)
+            if row.weight:
+                row.weight, row.last_epoch, row.jailed_until = 0, self.epoch, self.now + self.jail_delay
+                self.let_go(account, self.epoch)
+        self.candidates = [account for account, _ in rows] + [account for account in others if self.target(account)]
+        self.sets[self.epoch] = self.sets[self.epoch + 1] = rows
 
     def next_weights(self) -> dict[bytes, int]:
         new = {account: self.of(account).weight for account in self.candidates}
@@ -238,5 +362,5 @@ class StakeModel:
         return new
 
     def liabilities(self) -> int:
-        rows = self.accounts.values()
-        return sum(row.stake + row.unbonding + row.reward for row in rows) + self.burned
+        bonded = sum(bond.stake + bond.leaving + bond.held for bond in self.bonds.values())
+        return bonded + sum(row.reward for row in self.accounts.values()) + self.shared + self.burned

@@ -29,11 +29,13 @@ def make_statement(
     }  # fmt: skip
 
 
-def make_statements(key: Key, height: int) -> tuple[dict[str, int | bytes], dict[str, int | bytes]]:
+def make_statements(
+    key: Key, height: int, domain: ChainDomain = DOMAIN
+) -> tuple[dict[str, int | bytes], dict[str, int | bytes]]:
     """Two notarize votes of view 1."""
     return (
-        make_statement(key, Kind.NOTARIZE, height, 1, b"\1" * 32),
-        make_statement(key, Kind.NOTARIZE, height, 1, b"\2" * 32),
+        make_statement(key, Kind.NOTARIZE, height, 1, b"\1" * 32, domain=domain),
+        make_statement(key, Kind.NOTARIZE, height, 1, b"\2" * 32, domain=domain),
     )
 
 

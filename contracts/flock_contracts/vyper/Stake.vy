@@ -9,6 +9,9 @@
 
         A stake can be withdrawn `unbonding_delay` after the end of the last epoch that it secured, which is longer than
         the window in which evidence is taken: whoever signs against itself still has what it loses.
+
+        Who delegates to a validator adds to its weight, shares its rewards less a commission, loses the same part of
+        its stake, and leaves after the same delay. A seat takes the minimum of the validator's own stake.
 @dev Placed at genesis without a constructor. The VRF key of who is in a set, present or to come, is frozen: one who
      could change it could choose among keys until the next random mix suits it.
 """
@@ -17,13 +20,17 @@ import absence
 import admission
 import epochs
 import evidence
+import exits
+import rewards
 import stakes
 
 initializes: stakes
 initializes: epochs[stakes := stakes]
 initializes: absence[stakes := stakes, epochs := epochs]
 initializes: admission[stakes := stakes, epochs := epochs]
-initializes: evidence[stakes := stakes, epochs := epochs]
+initializes: exits[stakes := stakes, epochs := epochs]
+initializes: rewards[stakes := stakes]
+initializes: evidence[stakes := stakes, epochs := epochs, exits := exits, rewards := rewards]
 
 exports: (
     stakes.initialized,
@@ -37,7 +44,9 @@ exports: (
     stakes.peak_weight_of,
     stakes.vrf_key,
     stakes.unbonding_of,
-    stakes.requested_at,
+    stakes.delegation_of,
+    stakes.staked_with,
+    stakes.leaving_with,
     stakes.last_epoch_of,
     stakes.jailed_until,
     stakes.tombstoned_at,
@@ -63,8 +72,9 @@ exports: (
     evidence.genesis_hash,
     evidence.offence_count,
     evidence.reporter_of,
-    evidence.is_settled,
-    evidence.reward_of,
+    rewards.reward_of,
+    rewards.terms_of,
+    rewards.delegation_reward_of,
 )
 
 MAX_VOTES_BYTES: constant(uint256) = 16384  # 150 votes in groups take under 14 KB
@@ -121,7 +131,7 @@ def initialize(
         assert stakes.weight_of[row.account] == 0, "stake: a validator twice"
         stakes.vrf_key[row.account] = row.vrf_key
         stakes.allowance_of[row.account] = row.stake
-        stakes._add_stake(row.account, row.stake)
+        stakes._add_stake(row.account, row.account, row.stake)
         stakes._enlist(row.account)
         stakes.weight_of[row.account] = row.stake
         stakes.peak_weight_of[row.account] = row.stake
@@ -180,7 +190,7 @@ def bond_validator(vrf_key: bytes32):
     if stakes.weight_of[msg.sender] > 0 or stakes.last_epoch_of[msg.sender] >= max(epochs.epoch, 1):
         assert stakes.vrf_key[msg.sender] == vrf_key, "stake: the VRF key of a validator is frozen"
     stakes.vrf_key[msg.sender] = vrf_key
-    stakes._add_stake(msg.sender, msg.value)
+    stakes._add_stake(msg.sender, msg.sender, msg.value)
     stakes._enlist(msg.sender)
 
 
@@ -189,26 +199,7 @@ def unbond(amount: uint256):
     """
     @notice Start to take stake out; another call before the withdrawal starts the delay anew for all of it.
     """
-    assert amount > 0, "stake: unbond more than nothing"
-    assert amount <= stakes.stake_of[msg.sender], "stake: more than is bonded"
-    stakes._start_unbonding(msg.sender, amount)
-
-
-@view
-@internal
-def _release_at(account: address) -> uint256:
-    """
-    @notice Chain time from which what is unbonding secures nothing any more; max_value(uint256) while that is open.
-    """
-    if stakes.weight_of[account] > stakes.stake_of[account]:
-        return max_value(uint256)
-    since: uint256 = stakes.requested_at[account]
-    last: uint256 = stakes.last_epoch_of[account]
-    if last > 0:
-        if last >= epochs.epoch:
-            return max_value(uint256)
-        since = max(since, epochs.ended_at[last])
-    return since + stakes.unbonding_delay
+    exits._start(msg.sender, msg.sender, amount)
 
 
 @view
@@ -217,7 +208,7 @@ def release_at(account: address) -> uint256:
     """
     @notice Chain time of the withdrawal; max_value(uint256) while the stake still secures a set.
     """
-    return self._release_at(account)
+    return exits._release_at(account, account)
 
 
 @external
@@ -226,22 +217,96 @@ def withdraw():
     """
     @notice Pay out what has been unbonding for long enough, less what a conviction costs.
     """
-    assert stakes.unbonding_of[msg.sender] > 0, "stake: nothing is unbonding"
-    self._settle(msg.sender)
-    amount: uint256 = stakes.unbonding_of[msg.sender]
-    stakes.unbonding_of[msg.sender] = 0
-    stakes.total_unbonding -= amount
-    log stakes.Withdrawn(account=msg.sender, amount=amount)
-    raw_call(msg.sender, b"", value=amount)
+    self._pay_out(msg.sender, msg.sender)
 
 
 @internal
-def _settle(account: address):
-    release_at: uint256 = self._release_at(account)
-    assert release_at < max_value(uint256), "stake: it still secures a set"
-    assert stakes._now() >= release_at, "stake: still unbonding"
-    if stakes.tombstoned_at[account] > 0 and not evidence.is_settled[account]:
-        evidence._settle(account)
+def _pay_out(account: address, owner: address):
+    assert stakes._leaving(account, owner) > 0, "stake: nothing is unbonding"
+    bond: stakes.Bond = stakes.bonds[account][owner]
+    is_free: bool = bond.is_settled or (bond.leaving > 0 and exits._held(account, bond) == 0)
+    if stakes.tombstoned_at[account] > 0 and not is_free:
+        evidence._settle(account, owner)
+    else:
+        release_at: uint256 = exits._release_at(account, owner)
+        assert release_at < max_value(uint256), "stake: it still secures a set"
+        assert stakes._now() >= release_at, "stake: still unbonding"
+    amount: uint256 = stakes.bonds[account][owner].leaving
+    stakes.bonds[account][owner].leaving = 0
+    stakes._take_out(account, amount)
+    log stakes.Withdrawn(account=account, owner=owner, amount=amount)
+    raw_call(owner, b"", value=amount)
+
+
+# ---------------------------------------------------------------- delegation
+
+
+@external
+def set_terms(commission: uint256, limit: uint256):
+    """
+    @notice Say, as a validator, how much others may bond with it (0, as at first: nothing more), and what it keeps of
+            their rewards. Another commission holds one unbonding delay later.
+    @param commission In bps.
+    """
+    rewards._set_terms(msg.sender, commission, limit)
+
+
+@external
+@payable
+def delegate(account: address):
+    """
+    @notice Bond with a validator.
+    """
+    assert msg.value > 0, "stake: bond more than nothing"
+    rewards._check_room(account, msg.sender, msg.value)
+    rewards._accrue(account, msg.sender)
+    stakes._add_stake(account, msg.sender, msg.value)
+
+
+@external
+def undelegate(account: address, amount: uint256):
+    """
+    @notice Start to leave a validator; another call before the withdrawal starts the delay anew for all of it.
+    """
+    rewards._accrue(account, msg.sender)
+    exits._start(account, msg.sender, amount)
+
+
+@external
+@nonreentrant
+def withdraw_delegation(account: address):
+    """
+    @notice Pay out what has been leaving a validator for long enough, less what a conviction costs.
+    """
+    self._pay_out(account, msg.sender)
+
+
+@view
+@external
+def delegation_release_at(account: address, owner: address) -> uint256:
+    """
+    @notice As `release_at`, of a delegation.
+    """
+    return exits._release_at(account, owner)
+
+
+@external
+@payable
+def share_reward(account: address):
+    """
+    @notice Pay a reward for a validator and its delegators.
+    """
+    rewards._share(account, msg.value)
+
+
+@external
+@nonreentrant
+def claim_delegation(account: address):
+    """
+    @notice Pay what the sender's bond with a validator has earned, with what else it may claim.
+    """
+    rewards._accrue(account, msg.sender)
+    self._pay_reward(msg.sender)
 
 
 # ---------------------------------------------------------------- entering and leaving sets
@@ -276,24 +341,29 @@ def report(a: evidence.Statement, b: evidence.Statement, epoch: uint256):
 
 
 @external
-def settle(account: address):
+def settle(account: address, owner: address):
     """
-    @notice Take a convicted account's penalty when its unbonding has ended; anybody may call, the reporter will.
+    @notice Take the penalty of a bond with a convicted account when its unbonding has ended; anybody may call, the
+            reporter will for the account's own.
     """
     assert stakes.tombstoned_at[account] > 0, "stake: not convicted"
-    assert not evidence.is_settled[account], "stake: settled before"
-    self._settle(account)
+    evidence._settle(account, owner)
 
 
 @external
 @nonreentrant
 def claim_reward():
     """
-    @notice Pay what the sender's reports earned.
+    @notice Pay what the sender's reports and its own validator earned.
     """
-    amount: uint256 = evidence.reward_of[msg.sender]
+    self._pay_reward(msg.sender)
+
+
+@internal
+def _pay_reward(owner: address):
+    amount: uint256 = rewards.reward_of[owner]
     assert amount > 0, "stake: no reward"
-    evidence.reward_of[msg.sender] = 0
+    rewards.reward_of[owner] = 0
     stakes.total_rewards -= amount
-    log Rewarded(account=msg.sender, amount=amount)
-    raw_call(msg.sender, b"", value=amount)
+    log Rewarded(account=owner, amount=amount)
+    raw_call(owner, b"", value=amount)

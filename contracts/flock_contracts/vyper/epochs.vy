@@ -195,6 +195,7 @@ def _store(
             elif weight > stakes.peak_weight_of[account]:
                 stakes.peak_weight_of[account] = weight
             log WeightChanged(account=account, epoch=epoch, weight=weight)
+        stakes._close_batch(account, epoch - 1)
         if weight > 0:
             rows.append((weight << 160) | convert(account, uint256))
         if weight > 0 or stakes._target(account) > 0:
@@ -230,6 +231,7 @@ def _restart(document: bytes32, keep: DynArray[address, stakes.MAX_VALIDATORS], 
             stakes.weight_of[account] = 0
             stakes.last_epoch_of[account] = self.epoch
             stakes.jailed_until[account] = jail_until
+            stakes._close_batch(account, self.epoch)
             log stakes.Jailed(account=account, until=jail_until)
         if stakes._target(account) > 0 and len(candidates) < stakes.MAX_CANDIDATES:
             candidates.append(account)

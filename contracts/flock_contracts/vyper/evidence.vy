@@ -2,17 +2,24 @@
 """
 @title Evidence: two signed statements that convict their signer, and what that costs
 @notice The slashable pairs are those of flock_chain.consensus.evidence: two different NOTARIZE, FINALIZE or PROPOSE of
-        one height and view, or a NULLIFY and a FINALIZE. The signer's whole stake starts to unbond and its key is
-        tombstoned. What it loses is known when the unbonding ends: a twentieth, or three times the share of the weight
+        one height and view, or a NULLIFY and a FINALIZE. All that is bonded with the signer starts to unbond and its
+        key is tombstoned. What it loses is known when the unbonding ends: a twentieth, or three times the share of the weight
         that was convicted less than one delay before or after it, so the order of the evidence does not matter. Coins
         that never weighed count for nothing in that share: who buys them cannot make others' offences dearer.
+
+        Delegators lose the same share, all of it burned: the reporter's part comes from the signer's own stake alone,
+        or a validator of little stake and large delegations would gain by reporting itself.
 """
 
 import epochs
+import exits
+import rewards
 import stakes
 
 uses: stakes
 uses: epochs
+uses: exits
+uses: rewards
 
 DOMAIN: constant(bytes32) = keccak256(b"flock-p2p consensus vote 1")
 NOTARIZE: constant(uint256) = 1
@@ -46,6 +53,7 @@ event Convicted:
 
 event Slashed:
     account: indexed(address)
+    owner: indexed(address)
     amount: uint256
     reward: uint256
 
@@ -56,8 +64,6 @@ restart_hashes: DynArray[bytes32, MAX_RESTARTS]
 offence_count: public(uint256)
 offences: HashMap[uint256, Offence]  # in the order of their times
 reporter_of: public(HashMap[address, address])
-is_settled: public(HashMap[address, bool])
-reward_of: public(HashMap[address, uint256])
 
 
 @view
@@ -127,13 +133,13 @@ def _convict(reporter: address, a: Statement, b: Statement, epoch: uint256):
         assert now <= epochs.ended_at[epoch] + self.evidence_window, "stake: the evidence is too old"
     assert a.height <= block.number, "stake: a height to come"
     assert stakes.tombstoned_at[signer] == 0, "stake: convicted before"
-    stake: uint256 = stakes.stake_of[signer]
-    at_risk: uint256 = stake + stakes.unbonding_of[signer]
+    stake: uint256 = stakes.staked_with[signer]
+    at_risk: uint256 = stake + stakes.leaving_with[signer]
     assert at_risk > 0, "stake: the signer has no stake"
     weight: uint256 = min(stakes.peak_weight_of[signer], at_risk)
     assert weight > 0, "stake: the signer never had a seat"
     stakes.tombstoned_at[signer] = now
-    stakes._start_unbonding(signer, stake)
+    stakes._take_leave(signer, stake)
     count: uint256 = self.offence_count
     shares: uint256 = weight * ONE // epochs.total_weight_of[epoch]
     if count > 0:
@@ -174,18 +180,27 @@ def _shares_until(time: uint256) -> uint256:
 
 
 @internal
-def _settle(account: address):
+def _settle(account: address, owner: address):
     """
-    @notice Take the penalty, once, from what has been unbonding for long enough.
+    @notice Take the penalty from one bond, once, when its unbonding has ended. What was free before the conviction
+            is out of reach.
     """
-    self.is_settled[account] = True
-    amount: uint256 = stakes.unbonding_of[account]
-    share: uint256 = max(ONE // LEAST_SLASH, 3 * self._convicted_share(stakes.tombstoned_at[account]))
-    slashed: uint256 = amount * min(share, ONE) // ONE
-    reward: uint256 = slashed // REWARD
-    stakes.unbonding_of[account] = amount - slashed
-    stakes.total_unbonding -= slashed
-    stakes.total_rewards += reward
+    bond: stakes.Bond = stakes.bonds[account][owner]
+    assert not bond.is_settled, "stake: settled before"
+    at: uint256 = stakes.tombstoned_at[account]
+    release_at: uint256 = exits._released_from_conviction(account)
+    assert release_at < max_value(uint256), "stake: it still secures a set"
+    assert stakes._now() >= release_at, "stake: still unbonding"
+    amount: uint256 = bond.stake + exits._held(account, bond)
+    assert amount > 0, "stake: nothing to settle"
+    rewards._accrue(account, owner)
+    share: uint256 = min(ONE, max(ONE // LEAST_SLASH, 3 * self._convicted_share(at)))
+    slashed: uint256 = (amount * share + ONE - 1) // ONE  # rounded against whoever takes the rest out
+    reward: uint256 = slashed // REWARD if owner == account else 0
+    stakes.bonds[account][owner].is_settled = True
+    stakes.bonds[account][owner].stake = 0
+    stakes.bonds[account][owner].leaving = bond.stake + bond.leaving - slashed
+    stakes._take_out(account, slashed)
     stakes.burned += slashed - reward
-    self.reward_of[self.reporter_of[account]] += reward
-    log Slashed(account=account, amount=slashed, reward=reward)
+    rewards._grant(self.reporter_of[account], reward)
+    log Slashed(account=account, owner=owner, amount=slashed, reward=reward)

@@ -55,6 +55,8 @@ class FaucetHelper:
         if self._sender.free_slots <= ROLE_SLOTS:
             raise Unavailable("faucet: this peer has too much to send itself; ask another peer")
         reserve = await self._views.view("Faucet", "amount")  # what bonds a newcomer to one task bonds this peer
+        if await self._views.view("Faucet", "left") < reserve:
+            raise Unavailable("faucet: it has given what it gives for now; ask later")
         if await self._sender.spendable() < self._deposit + reserve:
             raise Unavailable("faucet: this peer needs its coins for its own bonds; ask another peer")
 

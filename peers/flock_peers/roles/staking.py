@@ -23,7 +23,7 @@ REPORT_SECONDS = 10.0  # between two tries to send it
 FINAL_REFUSALS = ("stake: the evidence is too old", "stake: the signer has no stake", "stake: two signers")
 FUNCTIONS = ("bond_validator", "unbond", "withdraw", "unjail", "admit", "settle", "claim_reward")  # by orders
 MAX_EPOCHS_BACK = 64  # of evidence that is still sent; the contract's window is shorter on every network we ship
-STAKE_GAS = 1_500_000  # the dearest, an admission into a set of 150, takes under a million
+STAKE_GAS = 6_000_000  # the dearest, a bond into a full list of 300 candidates, takes 4 million
 
 
 class State(Protocol):
@@ -72,9 +72,16 @@ class Staking:
             "admit": lambda row: self._call("admit", _account(row), _wei(row)),
             "settle": lambda row: self._call("settle", _account(row)),
             "claim": lambda _: self._call("claim_reward"),
+            "terms": lambda row: self._call("set_terms", _bps(row), _wei(row)),
+            "delegate": lambda row: self._call("delegate", _account(row), value=_wei(row)),
+            "undelegate": lambda row: self._call("undelegate", _account(row), _wei(row)),
+            "withdraw-delegation": lambda row: self._call("withdraw_delegation", _account(row)),
+            "claim-delegation": lambda row: self._call("claim_delegation", _account(row)),
+            "share": lambda row: self._call("share_reward", _account(row), value=_wei(row)),
         }
         if action == "status":
-            return await self.status()
+            status = await self.status()
+            return status | {"delegation": await self._delegation(_account(params))} if "account" in params else status
         if action not in orders:
             raise Misuse(f"stake: no order {action!r}")
         return {"sent": await orders[action](params)}
@@ -82,6 +89,25 @@ class Staking:
     async def _call(self, function: str, *arguments: Any, value: int = 0) -> bool:
         await self._state.simulate("Stake", function, *arguments, sender=self._account, value=value)
         return await self._sender.call(_label(function), "Stake", function, *arguments, value=value, gas=STAKE_GAS)
+
+    async def _delegation(self, validator: Account) -> dict[str, Any]:
+        """What this account has bonded with somebody else, and that validator's terms."""
+        view, pair = self._state.view, (validator, self._account)
+        stake, leaving = await view("Stake", "delegation_of", *pair)
+        release_at = await view("Stake", "delegation_release_at", *pair)
+        commission, limit, next_commission, next_at = await view("Stake", "terms_of", validator)
+        return {
+            "validator": "0x" + validator.hex(),
+            "stake": str(stake),
+            "leaving": str(leaving),
+            "release_at": None if release_at == NEVER else release_at,
+            "reward": str(await view("Stake", "delegation_reward_of", *pair)),
+            "commission": commission,
+            "next_commission": next_commission,
+            "next_commission_at": next_at,
+            "room": str(max(0, limit - await view("Stake", "staked_with", validator)
+                + await view("Stake", "stake_of", validator))),
+        }  # fmt: skip
 
     async def status(self) -> dict[str, Any]:
         """Amounts in wei as text, times in chain time; `release_at` None while the stake still secures a set."""
@@ -103,6 +129,7 @@ class Staking:
             "jailed_until": values["jailed_until"],
             "tombstoned_at": values["tombstoned_at"],
             "reward": str(values["reward_of"]),
+            "delegated": str(await self._state.view("Stake", "staked_with", self._account) - values["stake_of"]),
             "missed": await self._state.view("Stake", "missed", self._account),
             "chain_time": await self._state.view("Beacon", "chain_time"),
             "epoch": epoch,
@@ -198,6 +225,13 @@ def _wei(params: Mapping[str, Any]) -> int:
     if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 39:
         raise Misuse("stake: the amount is wei in digits")
     return int(text)
+
+
+def _bps(params: Mapping[str, Any]) -> int:
+    value = params["commission"]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10_000:
+        raise Misuse("stake: a commission is 0 to 10000 hundredths of a per cent")
+    return value
 
 
 def _account(params: Mapping[str, Any]) -> Account:
