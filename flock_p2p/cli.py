@@ -124,11 +124,15 @@ def _verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _stake(parser: argparse.ArgumentParser) -> None:
-    actions = ("status", "add", "remove", "withdraw", "unjail", "admit", "settle", "claim")
-    parser.add_argument("action", nargs="?", default="status", choices=actions, help="default: status")
+    own = ("status", "add", "remove", "withdraw", "unjail", "admit", "settle", "claim", "terms")
+    others = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation", "share")
+    parser.add_argument("action", nargs="?", default="status", choices=own + others, help="default: status")
     _home(parser)
-    parser.add_argument("--amount", metavar="COINS", help="add, remove: how much; admit: up to which weight, 0 expels")
-    parser.add_argument("--account", metavar="ACCOUNT", help="admit: whom; settle: who was convicted")
+    amount = "how much; admit: up to which weight, 0 expels; terms: the most that others may bond with this validator"
+    parser.add_argument("--amount", metavar="COINS", help=amount)
+    account = "admit: whom; settle: who was convicted; of a delegation: the validator"
+    parser.add_argument("--account", metavar="ACCOUNT", help=account)
+    parser.add_argument("--commission", type=int, metavar="BPS", help="terms: of the delegators' rewards, in 1/10000")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--wait", type=float, default=15.0, help=argparse.SUPPRESS)
 

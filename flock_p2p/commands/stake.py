@@ -13,43 +13,49 @@ from flock_p2p.cli import format_coins, parse_account, parse_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
-AMOUNTS = ("add", "remove", "admit")  # take --amount
-ACCOUNTS = ("admit", "settle")  # take --account
+AMOUNTS = ("add", "remove", "admit", "terms", "delegate", "undelegate", "share")  # take --amount
+DELEGATIONS = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation", "share")  # with --account
+ACCOUNTS = ("admit", "settle", *DELEGATIONS)  # take --account; so does status, for what is bonded there
 POLL_SECONDS = 0.3
 
 
 def run(arguments: argparse.Namespace) -> int:
     action = arguments.action
     _check(action, "--amount COINS", AMOUNTS, arguments.amount)
-    _check(action, "--account ACCOUNT", ACCOUNTS, arguments.account)
+    if action != "status":
+        _check(action, "--account ACCOUNT", ACCOUNTS, arguments.account)
+    _check(action, "--commission BPS", ("terms",), arguments.commission)
     path = Home(arguments.home).control_path
     params: dict[str, Any] = {"action": action}
     if arguments.amount is not None:
         params["amount"] = str(parse_coins(arguments.amount))
     if arguments.account is not None:
         params["account"] = "0x" + parse_account(arguments.account).hex()
+    if arguments.commission is not None:
+        params["commission"] = arguments.commission
     answer = request_control(path, "stake", **params)
     if action != "status":
         said = "sent" if answer["sent"] else "the same order is under way already"
-        answer = _wait(path, arguments.wait)
+        named = {"account": params["account"]} if action in DELEGATIONS else {}
+        answer = _wait(path, arguments.wait, named)
         said += "; not final yet: `stake` shows when it is" if answer["under_way"] else "; it is final"
         print(said, file=sys.stderr if arguments.json else sys.stdout)
     print(json.dumps(answer, indent=2) if arguments.json else format_stake(answer))
     return 0
 
 
-def _check(action: str, option: str, actions: Sequence[str], value: str | None) -> None:
+def _check(action: str, option: str, actions: Sequence[str], value: object) -> None:
     if action in actions and value is None:
         raise Misuse(f"{action} needs {option}")
     if action not in actions and value is not None:
         raise Misuse(f"{action} takes no {option.split()[0]}; only {', '.join(actions)}")
 
 
-def _wait(path: Path, seconds: float) -> dict[str, Any]:
+def _wait(path: Path, seconds: float, named: dict[str, str]) -> dict[str, Any]:
     """The status once what was ordered is final, or has had so long."""
     deadline = time.monotonic() + seconds
     while True:
-        answer: dict[str, Any] = request_control(path, "stake", action="status")
+        answer: dict[str, Any] = request_control(path, "stake", action="status", **named)
         if not answer["under_way"] or time.monotonic() > deadline:
             return answer
         time.sleep(POLL_SECONDS)
@@ -72,10 +78,32 @@ def format_stake(row: dict[str, Any]) -> str:
         when = "when it secures no set any more" if free is None else f"in {max(0, free - row['chain_time'])} s"
         lines.append(f"withdraw   {when}, of chain time")
     if int(row["reward"]):
-        lines.append(f"reward     {coins['reward']} coins for evidence; `stake claim` pays them out")
+        lines.append(f"reward     {coins['reward']} coins; `stake claim` pays them out")
+    if int(row["delegated"]):
+        lines.append(f"delegated  {format_coins(int(row['delegated']))} coins of others, bonded with this validator")
+    if "delegation" in row:
+        lines += format_delegation(row["delegation"], row["chain_time"])
     if row["tombstoned_at"]:
         lines.append("convicted  this key signed against itself; it is never a validator again")
     elif row["jailed_until"]:
         wait = max(0, row["jailed_until"] - row["chain_time"])
         lines.append(f"jailed     for absence; `stake unjail` is possible in {wait} s of chain time")
     return "\n".join(lines)
+
+
+def format_delegation(row: dict[str, Any], now: int) -> list[str]:
+    """What this account has with the validator that was named."""
+    coins = {name: format_coins(int(row[name])) for name in ("stake", "leaving", "reward", "room")}
+    lines = [
+        f"with       {row['validator']}: {coins['stake']} coins, {coins['leaving']} more leaving, "
+        f"{coins['reward']} earned",
+        f"its terms  keeps {row['commission'] / 100:.2f} % of rewards, has room for {coins['room']} coins more",
+    ]
+    if row["next_commission"] != row["commission"]:
+        wait = max(0, row["next_commission_at"] - now)
+        lines.append(f"from then  {row['next_commission'] / 100:.2f} %, in {wait} s of chain time")
+    if int(row["leaving"]):
+        free = row["release_at"]
+        when = "when it secures no set any more" if free is None else f"in {max(0, free - now)} s, of chain time"
+        lines.append(f"free       {when}")
+    return lines

@@ -14,6 +14,7 @@ import trio
 from execution_support import make_genesis
 
 from flock_p2p.cli import EXIT_PIPE_CLOSED, main
+from flock_p2p.commands.stake import format_delegation, format_stake
 from flock_p2p.commands.status import format_status
 from flock_peers.control import serve_control
 from flock_peers.home import Home
@@ -23,7 +24,7 @@ ROW = {
     "account": "0x" + "11" * 20, "stake": str(32 * COIN), "serving_weight": "0", "next_weight": "0",
     "granted_weight": str(32 * COIN), "open_staking": False, "unbonding": "0", "release_at": None, "jailed_until": 0,
     "tombstoned_at": 0, "reward": str(COIN + COIN // 2), "missed": 3, "chain_time": 100, "epoch": 4, "first_height": 9,
-    "validators": 5, "under_way": False,
+    "validators": 5, "under_way": False, "delegated": "0",
 }  # fmt: skip
 
 
@@ -83,6 +84,9 @@ def test_an_order_says_whether_it_is_final_and_shows_what_it_changed(
         (("add",), "add needs --amount"),
         (("admit", "--amount", "5"), "admit needs --account"),
         (("settle",), "settle needs --account"),
+        (("delegate", "--amount", "5"), "delegate needs --account"),
+        (("terms", "--amount", "5"), "terms needs --commission"),
+        (("add", "--amount", "5", "--commission", "5"), "add takes no --commission"),
         (("settle", "--account", "zz"), "'zz' is no account"),
         (("unjail", "--amount", "5"), "unjail takes no --amount"),
         (("remove", "--amount", "5", "--account", "22" * 20), "remove takes no --account"),
@@ -144,3 +148,31 @@ def test_an_export_never_replaces_a_file(tmp_path: Path, capsys: pytest.CaptureF
     assert "name a new file" in capsys.readouterr().err
     assert home.load_key().secret == key.secret and not list(home.path.glob("*.part"))
     assert main(["protection", "export", str(tmp_path / "new"), "--home", str(home.path)]) == 0
+
+
+DELEGATION = {
+    "validator": "0x" + "ab" * 20, "stake": str(3 * COIN), "leaving": str(2 * COIN), "release_at": 130,
+    "reward": "0", "commission": 500, "next_commission": 500, "next_commission_at": 0, "room": str(45 * COIN),
+}  # fmt: skip
+
+
+def test_a_delegation_is_shown_with_the_validators_terms() -> None:
+    lines = "\n".join(format_delegation(DELEGATION, 100))
+    assert "3.0000 coins, 2.0000 more leaving" in lines and "5.00 %" in lines and "in 30 s" in lines
+    assert "from then" not in lines
+    change = DELEGATION | {"next_commission": 900, "next_commission_at": 160, "release_at": None}
+    lines = "\n".join(format_delegation(change, 100))
+    assert "9.00 %, in 60 s" in lines and "when it secures no set any more" in lines
+    assert lines in format_stake(ROW | {"delegation": change})
+    assert "of others" in format_stake(ROW | {"delegated": str(COIN)}) and "of others" not in format_stake(ROW)
+
+
+def test_an_order_about_a_delegation_shows_what_is_bonded_there(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with answering(home) as asked:
+        where = ["--home", str(home.path), "--account", "22" * 20]
+        assert main(["stake", "delegate", *where, "--amount", "5"]) == 0
+        assert asked[-1] == {"action": "status", "account": "0x" + "22" * 20}
+        assert main(["stake", *where]) == 0 and asked[-1] == {"action": "status", "account": "0x" + "22" * 20}
+        assert main(["stake", "terms", *where[:2], "--amount", "5", "--commission", "300"]) == 0
+        assert asked[-2] == {"action": "terms", "amount": str(5 * COIN), "commission": 300}

@@ -203,3 +203,36 @@ async def sleep_on_chain(bench: Bench, until: int) -> None:
     while await bench.ledger.view("Beacon", "chain_time") < until:
         await trio.sleep(GENESIS.parameters.chain_time_gap - 1)
         await bench.blocks(1)
+
+
+def test_a_peer_delegates_to_a_validator_and_sees_what_it_has_there() -> None:
+    async def test(bench: Bench) -> None:
+        validator = VALIDATORS[1]
+        theirs = Sender(validator, GENESIS.chain_id, 1, bench.ledger, sign_call, bench._gossip)
+        other = Staking(validator.account, b"", bench.ledger, theirs, bench.evidence)
+        name = validator.account.hex()
+        with pytest.raises(CallReverted, match="takes no more delegations"):
+            await bench.order("delegate", account=name, amount="1")
+        await other.order("terms", {"amount": str(50 * ETHER), "commission": 500})
+        await bench.blocks(1)
+        await bench.order("delegate", account=name, amount=str(5 * ETHER))
+        await bench.blocks(1)
+        await bench.order("share", account=name, amount=str(ETHER))
+        await bench.blocks(1)
+        row = (await bench.order("status", account=name))["delegation"]
+        assert (row["stake"], row["commission"], row["room"]) == (str(5 * ETHER), 500, str(45 * ETHER))
+        assert (await other.order("status", {}))["delegated"] == str(5 * ETHER)
+        earned = int(row["reward"])
+        assert 0 < earned < ETHER // 5
+        await bench.order("claim-delegation", account=name)
+        await bench.order("undelegate", account=name, amount=str(2 * ETHER))
+        await bench.blocks(1)
+        row = (await bench.order("status", account=name))["delegation"]
+        assert (row["stake"], row["leaving"], row["reward"]) == (str(3 * ETHER), str(2 * ETHER), "0")
+        with pytest.raises(CallReverted, match=r"secures a set|still unbonding"):
+            await bench.order("withdraw-delegation", account=name)
+        for commission in (-1, 10_001, True, "5", None):
+            with pytest.raises(Misuse):
+                await other.order("terms", {"amount": "1", "commission": commission})
+
+    run(test)

@@ -20,8 +20,14 @@ NEVER = (1 << 256) - 1  # the contract's word for: no time can be named yet
 LOOK_SECONDS = 1.0  # between two looks at what was detected: so much a kill may lose
 REPORT_SECONDS = 10.0  # between two tries to send it
 # What no later try can change, in the contract's words; everything else (no coins, a height to come) waits.
-FINAL_REFUSALS = ("stake: the evidence is too old", "stake: the signer has no stake", "stake: two signers")
-FUNCTIONS = ("bond_validator", "unbond", "withdraw", "unjail", "admit", "settle", "claim_reward")  # by orders
+FINAL_REFUSALS = (
+    "stake: the evidence is too old", "stake: the signer has no stake", "stake: the signer never had a seat",
+    "stake: two signers",
+)  # fmt: skip
+FUNCTIONS = (  # by orders
+    "bond_validator", "unbond", "withdraw", "unjail", "admit", "settle", "claim_reward", "set_terms", "delegate",
+    "undelegate", "withdraw_delegation", "claim_delegation", "share_reward",
+)  # fmt: skip
 MAX_EPOCHS_BACK = 64  # of evidence that is still sent; the contract's window is shorter on every network we ship
 STAKE_GAS = 6_000_000  # the dearest, a bond into a full list of 300 candidates, takes 4 million
 
@@ -70,7 +76,7 @@ class Staking:
             "withdraw": lambda _: self._call("withdraw"),
             "unjail": lambda _: self._call("unjail"),
             "admit": lambda row: self._call("admit", _account(row), _wei(row)),
-            "settle": lambda row: self._call("settle", _account(row)),
+            "settle": lambda row: self._call("settle", _account(row), _account(row)),
             "claim": lambda _: self._call("claim_reward"),
             "terms": lambda row: self._call("set_terms", _bps(row), _wei(row)),
             "delegate": lambda row: self._call("delegate", _account(row), value=_wei(row)),
