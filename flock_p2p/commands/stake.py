@@ -51,7 +51,7 @@ def _check(action: str, option: str, actions: Sequence[str], value: object) -> N
         raise Misuse(f"{action} takes no {option.split()[0]}; only {', '.join(actions)}")
 
 
-def _wait(path: Path, seconds: float, named: dict[str, str]) -> dict[str, Any]:
+def _wait(path: Path, seconds: float, named: dict[str, Any]) -> dict[str, Any]:
     """The status once what was ordered is final, or has had so long."""
     deadline = time.monotonic() + seconds
     while True:
