@@ -5,6 +5,8 @@ whatever state was reached: the clock runs on with pokes alone, everybody leaves
 """
 
 import os
+import random
+from functools import partial
 from typing import Any
 
 from board_model import BoardModel
@@ -54,6 +56,8 @@ class Board(RuleBasedStateMachine):
         rule=st.sampled_from([(0, 0), (0, 0), (1, 1_000), (1, 10_000)]),
         rest=st.sampled_from([0, 0, 3_333, 10_000]),
         audits=st.sampled_from([(0, 0), (1, 10_000), (1, 2_500), (2, 10_000)]),
+        gone=st.sets(who, max_size=3),
+        luck=st.integers(0, 2**32),
     )
     def open(
         self,
@@ -68,7 +72,10 @@ class Board(RuleBasedStateMachine):
         rule: tuple[int, int],
         rest: int,
         audits: tuple[int, int],
+        gone: set[int],
+        luck: int,
     ) -> None:
+        self.gone, self.luck = gone, random.Random(luck)
         terms = {"rounds": rounds, "extra_rounds": extra, "proposers": proposers, "voters": voters}
         terms |= {"proposer_share": share, "min_participants": least, "rest_share": rest}
         terms |= {"voting_rule": rule[0], "rule_slash": rule[1]}
@@ -192,7 +199,7 @@ class Board(RuleBasedStateMachine):
     ) -> None:  # fmt: skip
         phase, row = self.model.phase, self.model.round
         for index in range(1, PEOPLE + 1):
-            if index in vanished:
+            if index in vanished or index in self.gone:
                 continue
             me = account(index)
             if phase == COMMIT and lost:
@@ -317,16 +324,42 @@ class Board(RuleBasedStateMachine):
         for me in list(self.model.members):
             self.both(me, self.model.leave(me), "leave_task")
         self.blocks(90, 1 + PARAMETERS["unbonding_delay"] // 90, False)
-        for me in list(self.model.unbonding):
-            self.both(me, self.model.withdraw(me), "withdraw_bond")
-        for round, me in list(self.model.rewards):
-            self.both(me, self.model.claim(me, round), "claim", round)
-        if self.model.pot:
-            self.both(CREATOR, self.model.withdraw_pot(), "withdraw_pot")
+        self.take_everything_out()
         self.check_everything()
         assert self.world.balance(BOARD) == self.world.board("burned") == self.model.burned
         ends = [self.world.balance(account(index)) for index in range(PEOPLE + 1)]
         assert sum(ends) + self.model.burned == sum(self.start)
+
+    def take_everything_out(self) -> None:
+        """In any order, each thing once, and nobody's share depends on who came before."""
+        owed = [(self.take_bond, me, amount) for me, (amount, _) in self.model.unbonding.items()]
+        owed += [(partial(self.take_pay, round), me, amount) for (round, me), amount in self.model.rewards.items()]
+        owed += [(self.take_pot, CREATOR, self.model.pot)] if self.model.pot else []
+        self.luck.shuffle(owed)
+        for take, me, amount in owed:
+            before = self.world.balance(me)
+            take(me)
+            assert self.world.balance(me) == before + amount
+            take(me)  # a second time: refused, by the model and by the board
+
+    def take_bond(self, me: bytes) -> None:
+        self.both(me, self.model.withdraw(me), "withdraw_bond")
+
+    def take_pay(self, round: int, me: bytes) -> None:
+        self.both(me, self.model.claim(me, round), "claim", round)
+
+    def take_pot(self, me: bytes) -> None:
+        self.both(me, self.model.withdraw_pot(), "withdraw_pot")
+
+    def check_payouts(self, result: dict[str, Any]) -> None:
+        """A round pays its share to the unit: what is left of it is what does not divide, or what nobody earned."""
+        earners = {"proposers": result["accepted_count"], "voters": result["earning"].bit_count()}
+        paid = {"proposers": result["per_proposer"], "voters": result["per_voter"]}
+        part = {"proposers": result["share"] * self.game.terms["proposer_share"] // 10_000}
+        part["voters"] = result["share"] - part["proposers"]
+        for role, count in earners.items():
+            assert paid[role] * count <= part[role]
+            assert not count or not result["share"] or part[role] - paid[role] * count < count
 
     def check_everything(self) -> None:
         """The model's whole state against the views."""
@@ -349,6 +382,7 @@ class Board(RuleBasedStateMachine):
             result = self.world.board("round_result", task, number)
             assert (result["proposers"], result["voters"]) == (row.proposers, row.voters)
             assert result["verdicts"] == [row.verdicts.get(proposer, 0) for proposer in row.proposers]
+            self.check_payouts(result)
             assert result["held_set"] == row.held and result["tallied"] == row.tallied
 
 
