@@ -61,6 +61,8 @@ TABLE: tuple[Parameter, ...] = (
               "missed in a row: drawn no more until it comes back; a restart takes less than one round"),
     Parameter("task_fee", "wei", 10**18, 10**18, 0, 10**30,
               "of opening a task, burned; doubles with every 8 that run: to fill all 64 places costs 2,040 fees"),
+    Parameter("rules_delay", "s", 7 * 86_400, 600, 0, 10**9,
+              "until other numbers of the task board, agreed on by two thirds of the set, hold: one unbonding delay"),
 )  # fmt: skip
 
 
@@ -100,6 +102,7 @@ class Parameters:
     seat_absence_slash: int
     seat_absence_limit: int
     task_fee: int
+    rules_delay: int
 
     def to_dict(self) -> dict[str, int]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

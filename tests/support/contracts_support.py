@@ -38,6 +38,7 @@ PARAMETERS = {
     "seat_absence_slash": 10,
     "seat_absence_limit": 3,
     "task_fee": 1_000,
+    "rules_delay": 600,
 }
 FAUCET = {"amount": 10 * ETHER, "deposit": ETHER, "lock": 60}
 FAUCET_FUNDS = 25 * ETHER

@@ -32,6 +32,7 @@
 
 import audits
 import book
+import changes
 import clock
 import duty
 import events
@@ -46,6 +47,7 @@ import views
 
 initializes: book
 initializes: audits[book := book]
+initializes: changes[book := book]
 initializes: fallback[book := book]
 initializes: clock[book := book, fallback := fallback]
 initializes: seating[book := book]
@@ -76,6 +78,11 @@ exports: (
     book.total_carried,
     book.total_rewards,
     book.burned,
+    changes.agreements,
+    changes.next_rules,
+    changes.enact_at,
+    changes.approve_rules,
+    changes.enact_rules,
     clock.due_tasks,
     clock.wakeup,
     fallback.attest_missing,
@@ -111,6 +118,7 @@ def initialize(
     seat_absence_slash: uint256,
     seat_absence_limit: uint256,
     task_fee: uint256,
+    rules_delay: uint256,
 ):
     """
     @notice Called once at genesis by the system, with the network's parameters (blocks, bps, rounds, seconds).
@@ -129,6 +137,7 @@ def initialize(
         seat_absence_slash=seat_absence_slash,
         seat_absence_limit=seat_absence_limit,
         task_fee=task_fee,
+        rules_delay=rules_delay,
     )
     book._check_rules(rules)
     book.rules_version = 1

@@ -98,8 +98,10 @@ def _weight(task: uint256, account: address) -> uint256:
     @notice The weight in this round's draws, 0 for who is not eligible. Only asked before the round's first slash.
     """
     close_height: uint256 = self.tasks[task].close_height
-    member: types.Member = self.members[task][account]
-    if member.suspended or member.unseated or (member.leaving_at > 0 and member.leaving_at < close_height):
+    if self.members[task][account].suspended or self.members[task][account].unseated:  # not the whole row: 64 are asked
+        return 0
+    leaving_at: uint256 = self.members[task][account].leaving_at
+    if leaving_at > 0 and leaving_at < close_height:
         return 0
     weight: uint256 = self._closed_bond(task, account)
     return weight if weight >= self.tasks[task].terms.min_bond else 0
@@ -112,10 +114,12 @@ def _closed_bond(task: uint256, account: address) -> uint256:
     @notice Its bond, without what came after the last close.
     """
     close_height: uint256 = self.tasks[task].close_height
-    member: types.Member = self.members[task][account]
-    if member.joined_height > close_height:
+    if self.members[task][account].joined_height > close_height:
         return 0
-    return member.bond - (member.fresh if member.fresh_height > close_height else 0)
+    bond: uint256 = self.members[task][account].bond
+    if self.members[task][account].fresh_height > close_height:
+        bond -= self.members[task][account].fresh
+    return bond
 
 
 @internal
@@ -266,6 +270,9 @@ def _enter(task: uint256, phase: uint256):
 @internal
 def _check_rules(rules: types.Rules):
     assert rules.seed_delay > 0, "board: a seed must be unknown when its height is fixed"
+    assert max(rules.seed_delay, rules.phase_min_blocks) <= types.MAX_WAIT, "board: blocks that nobody waits for"
+    assert rules.bond_unlock_rounds <= types.MAX_WAIT, "board: rounds that nobody waits for"
+    assert max(rules.unbonding_delay, rules.rules_delay) <= types.MAX_DELAY, "board: a bond that never comes back"
     slashes: uint256[4] = [
         rules.invalid_bytes_slash, rules.norm_slash, rules.missed_reveal_slash, rules.seat_absence_slash
     ]

@@ -199,3 +199,14 @@ event Unseated:
 event Rejoined:
     task: indexed(uint256)
     account: indexed(address)
+
+event RulesApproved:
+    account: indexed(address)
+    ballot: indexed(bytes32)
+
+event RulesAgreed:
+    ballot: indexed(bytes32)
+    enact_at: uint256
+
+event RulesEnacted:
+    version: uint256

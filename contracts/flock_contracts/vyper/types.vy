@@ -5,6 +5,7 @@
 
 SYSTEM: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE
 BEACON: constant(address) = 0x0000000000000000000000000000000000f10c01
+STAKE: constant(address) = 0x0000000000000000000000000000000000f10c02
 
 MAX_TASKS: constant(uint256) = 64  # running at one time: `due_tasks` walks over them in every block
 MAX_PARTICIPANTS: constant(uint256) = 64  # of a task: a draw walks over them
@@ -12,6 +13,9 @@ SEATS: constant(uint256) = 16  # proposers, and voters, of a round at most
 MAX_POKES: constant(uint256) = 16  # in a block
 MAX_ROUNDS: constant(uint256) = 100_000
 MAX_SECONDS: constant(uint256) = 365 * 86_400
+MAX_VALIDATORS: constant(uint256) = 150  # of a set, as the staking contract has it
+MAX_WAIT: constant(uint256) = 64  # blocks or rounds, whatever two thirds of the validators agree on
+MAX_DELAY: constant(uint256) = 10**9  # seconds
 BPS: constant(uint256) = 10_000
 FEE_STEP: constant(uint256) = 8  # running tasks; each further such number doubles the price of opening one
 PAID_FROM: constant(uint256) = 4  # eligible participants; with fewer, no pay and no slash
@@ -66,6 +70,7 @@ struct Rules:
     seat_absence_slash: uint256
     seat_absence_limit: uint256  # seats in a row
     task_fee: uint256  # wei
+    rules_delay: uint256  # seconds from an agreement on other numbers until they can be in force
 
 struct Terms:
     rounds: uint256  # guaranteed
