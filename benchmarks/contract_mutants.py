@@ -221,6 +221,7 @@ def main() -> int:
     parser.add_argument("--state", type=Path, default=ROOT / "build" / "contract_mutants.jsonl")
     parser.add_argument("--again", action="store_true", help="run survivors again, after a test was added")
     parser.add_argument("--only", action="append", default=[], metavar="KEY", help="this mutant alone")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="every N-th: N processes share one --state")
     parser.add_argument("--list", action="store_true", help="show the choice and run nothing")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     parser.add_argument("--pytest", action="append", default=[], metavar="ARG", help="passed on to pytest")
@@ -238,6 +239,9 @@ def main() -> int:
         importlib.import_module(name)
     campaign = Campaign(options.state, SOURCES, options.pytest)
     campaign.measure()
+    part, parts = map(int, options.part.split("/"))
+    if parts > 1:
+        order = order[part - 1 : options.count + SPARE : parts]
     rows = run(campaign, order, options.count, options.again)
     totals = summarise(rows)
     print(json.dumps({**totals, "rows": rows}) if options.json else table(rows))
