@@ -1,5 +1,5 @@
-"""What every function of the contracts costs at the largest lists there are: 64 tasks, 64 participants, 16 seats of each
-role, 150 validators, 300 candidates. Plays the scenarios and notes the dearest successful call of each function.
+"""What every function of the contracts costs at the largest lists there are: 64 tasks, 64 participants, 16 seats of
+each role, 150 validators, 300 candidates. Plays the scenarios and notes the dearest successful call of each function.
 """
 
 import random
@@ -10,7 +10,6 @@ from unittest.mock import patch
 import contracts_support
 from board_support import ADAPTER, CREATOR, DOCUMENT, NEW_ADAPTER, Game, padded
 from contracts_support import (
-    ADOPT,
     AVAILABILITY,
     COMMIT,
     ENDED,
@@ -89,14 +88,14 @@ class _Named:
 def measure() -> dict[str, int]:
     most: dict[str, int] = {}
     with noted(most):
-        play_board(most)
+        play_board()
         play_paper_rule()
         play_stake()
         play_faucet()
     return most
 
 
-def play_board(most: dict[str, int]) -> None:
+def play_board() -> None:
     """The last of 64 tasks, with everybody in it; the others wait, and are walked over in every block."""
     world = new_world()
     for _ in range(ROWS - 1):
@@ -133,10 +132,10 @@ def play_board(most: dict[str, int]) -> None:
         if world.board("claimable", game.task, 1, who):
             game.must(who, "claim", 1)
     read_views(game)
-    end(game, result["proposers"])
+    end(game)
 
 
-def end(game: Game, proposers: list[bytes]) -> None:
+def end(game: Game) -> None:
     """Everybody's first leaves, one is evicted, and the creator stops the task and takes the rest of its pot."""
     world = game.world
     game.must(CREATOR, "stop_task")
