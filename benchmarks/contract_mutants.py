@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = "tests/contracts"
 TIME_LIMIT = 1_200  # seconds of one run: a mutant that makes a test wait for ever is convicted by it
 SPARE = 4  # candidates for each mutant asked for; some do not compile
-COMMON = ("sources", "calldata", "gas", "genesis", "artifacts")  # in the names of test files of all contracts
+COMMON = ("edges", "sources", "calldata", "gas", "genesis", "artifacts")  # in the names of test files of all contracts
 OWN_WORDS: dict[str, tuple[str, ...]] = {
     "Stake": ("stake", "delegat", "restart", *COMMON),
     "TaskBoard": ("board", "task", "draw", "rule", "token", "original", *COMMON),

@@ -19,7 +19,7 @@ from contracts_support import (
     account,
     build_genesis,
 )
-from stake_support import FOUNDERS, REPORTER, make_statements, next_epoch, staking_world
+from stake_support import FOUNDERS, REPORTER, make_statements, next_epoch, staking_world, weights
 
 from flock_chain.tally import Verdict
 from flock_contracts.addresses import STAKE, SYSTEM
@@ -155,3 +155,20 @@ def test_a_reward_of_one_unit_is_paid() -> None:
     assert world.view("Stake", "reward_of", REPORTER.account) == 1
     world.must(REPORTER.account, "Stake", "claim_reward")
     assert world.act(REPORTER.account, "Stake", "claim_reward").reason == "stake: no reward"
+
+
+def test_an_offence_of_long_ago_makes_a_later_one_no_dearer() -> None:
+    world = staking_world((400 * ETHER, 400 * ETHER, 40 * ETHER, 40 * ETHER))
+    early, late = FOUNDERS[3], FOUNDERS[2]
+    world.must(REPORTER.account, "Stake", "report", *make_statements(early, 1), 0)
+    next_epoch(world, 4)
+    world.blocks(4, 90)
+    while world.view("Stake", "epoch_state")[1] > world.height:
+        world.next_block(1, pokes=False)
+    epoch = world.view("Stake", "epoch")
+    total = sum(weights(world).values())
+    world.must(REPORTER.account, "Stake", "report", *make_statements(late, world.height), epoch)
+    while not world.act(REPORTER.account, "Stake", "settle", late.account).ok:
+        world.next_block(30, pokes=False)
+    alone = 3 * (40 * ETHER * ETHER // total)
+    assert world.view("Stake", "unbonding_of", late.account) == 40 * ETHER - 40 * ETHER * alone // ETHER

@@ -21,14 +21,13 @@ from contracts_support import (
     SCORE_REVEAL,
     TALLY,
     TERMS,
-    WAITING,
     Outcome,
     World,
     account,
     build_genesis,
     new_world,
 )
-from stake_support import SHORT, make_statements, next_epoch, staking_key, vrf_key
+from stake_support import FOUNDERS, SHORT, make_statements, next_epoch, staking_key, staking_world, vrf_key
 
 from flock_contracts.addresses import SYSTEM
 from flock_contracts.loader import load_all
@@ -37,7 +36,7 @@ SEATS, ROWS, VALIDATORS, CANDIDATES = 16, 64, 150, 300
 BLOCK = 30_000_000
 SMALL, LARGE, ONCE = 300_000, 3_000_000, 40_000_000
 BOUNDS = {  # gas; SMALL for all others that anybody sends
-    "TaskBoard.open_task": 800_000,  # once in a task: its terms
+    "TaskBoard.open_task": 1_000_000,  # once in a task: its terms
     "TaskBoard.leave_task": 1_500_000,  # moves up to 63 rows, and so keeps their order
     "TaskBoard.evict": 1_500_000,
     "TaskBoard.poke": LARGE,
@@ -88,19 +87,32 @@ class _Named:
 def measure() -> dict[str, int]:
     most: dict[str, int] = {}
     with noted(most):
-        play_board()
+        play_tasks()
+        play_round()
+        play_end()
+        play_absence()
         play_paper_rule()
+        play_full_set()
         play_stake()
         play_faucet()
     return most
 
 
-def play_board() -> None:
-    """The last of 64 tasks, with everybody in it; the others wait, and are walked over in every block."""
+def play_tasks() -> None:
+    """As many tasks as can run, which are walked over in every block."""
     world = new_world()
-    for _ in range(ROWS - 1):
-        world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, "wait_seconds": 10**6}, value=1)
-    game = Game(ROWS, world=world, proposers=SEATS, voters=SEATS, rounds=1, extra_rounds=1)
+    for _ in range(ROWS):
+        fee = world.board("opening_fee")
+        world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, {**TERMS, "wait_seconds": 90}, value=fee + 1)
+    world.board("wakeup")
+    world.next_block(90, pokes=False)
+    world.board("due_tasks")
+
+
+def play_round() -> None:
+    """Everybody takes part who can."""
+    game = Game(ROWS, proposers=SEATS, voters=SEATS)
+    world = game.world
     game.join(account(1))  # adds to its bond
     chance = random.Random(1)
     sheets = [
@@ -132,37 +144,43 @@ def play_board() -> None:
         if world.board("claimable", game.task, 1, who):
             game.must(who, "claim", 1)
     read_views(game)
-    end(game)
+    first = next(account(index) for index in range(1, ROWS) if account(index) not in result["proposers"])
+    game.must(first, "leave_task")
 
 
-def end(game: Game) -> None:
-    """Everybody's first leaves, one is evicted, and the creator stops the task and takes the rest of its pot."""
+def play_end() -> None:
+    """A proposer of invalid bytes is evicted from a full task, the creator stops it, and all coins come back."""
+    game = Game(6, rounds=1, extra_rounds=1, rest_share=5_000)
     world = game.world
+    for index in range(7, ROWS + 1):
+        game.join(account(index))
+    game.play_to_availability()
+    guilty = game.proposers[0]
+    for who in game.voters:
+        game.attest(who, 0b110, 0b001)
     game.must(CREATOR, "stop_task")
-    game.until(COMMIT)
-    for who in game.proposers[1:]:
-        game.commit(who)
-    game.until(REVEAL, seconds=30)
-    world.blocks(4, 90)  # nobody reveals: each loses a part of its bond
-    game.until(ENDED, seconds=90)
-    short = min((row for row in world.board("participants", game.task)), key=lambda row: int(row["bond"]))
-    assert short["bond"] < 1_000
-    for who in [row["account"] for row in world.board("participants", game.task)][:2]:
-        game.must(who, "leave_task")
+    world.blocks(12, 90)
+    assert game.phase == ENDED
+    game.must(CREATOR, "evict", guilty)
+    for index in range(1, ROWS + 1):
+        if account(index) != guilty:
+            game.must(account(index), "leave_task")
+            break
     game.must(CREATOR, "withdraw_pot")
     world.blocks(8, 90)
-    game.must(account(1), "withdraw_bond")
-    other = Game(4, world=world, min_bond=1_000)  # who lost anything is below the minimum
-    other.until(COMMIT)
-    for who in other.proposers:
-        other.commit(who)
-    other.until(REVEAL, seconds=30)
-    for index in range(5, 5 + ROWS - 4):
-        other.join(account(index))
-    guilty = other.proposers[0]
-    other.until(WAITING if other.view["candidate_count"] < 4 else COMMIT, seconds=30, limit=20)
-    world.blocks(12, 90)
-    other.must(CREATOR, "evict", guilty)
+    game.must(account(index), "withdraw_bond")
+
+
+def play_absence() -> None:
+    """Who stays away too often is unseated, and comes back."""
+    game = Game(6, rounds=30)
+    for _ in range(200):
+        game.world.next_block(30)
+        away = [row["account"] for row in game.world.board("participants", game.task) if row["unseated"]]
+        if away:
+            game.must(away[0], "rejoin")
+            return
+    raise AssertionError("nobody was unseated")
 
 
 def read_views(game: Game) -> None:
@@ -180,37 +198,43 @@ def play_paper_rule() -> None:
     game.play_votes([NEW_ADAPTER if seat % 3 else ADAPTER for seat in range(SEATS)])
 
 
-def play_stake() -> None:
-    """A full set and a full list of candidates; one of them comes, goes, is absent, and signs against itself."""
+def play_full_set() -> None:
+    """A full set and a full list of candidates."""
     keys = [staking_key(index) for index in range(VALIDATORS)]
     rows = [(key.account, 40 * ETHER, vrf_key(key)) for key in keys]
     with patch.object(contracts_support, "GAS", ONCE):  # genesis is no transaction
-        world = World(*build_genesis(0, rows, **SHORT | {"open_staking": True, "epoch_blocks": 4}))
-    for key in (*keys, staking_key(200)):
-        world.state.set_balance(key.account, RICH)
+        world = World(*build_genesis(0, rows, **SHORT | {"open_staking": True}))
     world.next_block(pokes=False)
     for index in range(CANDIDATES - VALIDATORS):
         world.state.set_balance(account(index), RICH)
         world.must(account(index), "Stake", "bond_validator", vrf_key(keys[0]), value=50 * ETHER)
-    world.must(staking_key(200).account, "Stake", "bond_validator", vrf_key(keys[0]), value=60 * ETHER)
-    everybody = (1 << VALIDATORS) - 1
-    for _ in range(3):  # the limit of absence: all 150 are jailed at once
-        world.next_block(10, pokes=False)
-        world.must(SYSTEM, "Stake", "on_attendance", everybody, b"")
-    for key in keys:
+    world.state.set_balance(SYSTEM, RICH)
+    world.must(SYSTEM, "Stake", "bond_validator", vrf_key(keys[0]), value=60 * ETHER)  # one of the 300 gives way
+    world.next_block(1, pokes=False)
+    for _ in range(3):  # the limit of absence, reached by all 150 at once
+        world.must(SYSTEM, "Stake", "on_attendance", (1 << VALIDATORS) - 1, b"")
+        world.height += 1
+    for key in keys[:3]:
         world.must(key.account, "Stake", "admit", account(1), 50 * ETHER)
-    for index in (3, 4):
-        pair = make_statements(keys[index], 1)
-        world.must(keys[0].account, "Stake", "report", *pair, 0)
-    world.must(keys[1].account, "Stake", "unbond", ETHER)
-    next_epoch(world, 2)
-    world.blocks(8, 20)
-    world.must(keys[2].account, "Stake", "unjail")
+    next_epoch(world)
     for name, *args in (("validators",), ("validators_of", world.view("Stake", "epoch")), ("epoch_state",)):
         world.view("Stake", name, *args)
-    take_out(world, keys[1].account, keys[3].account, keys[0].account)
-    members = [row["account"] for row in world.view("Stake", "validators")]
-    world.must(SYSTEM, "Stake", "on_restart", b"d" * 32, members[: 2 * len(members) // 3])
+    world.must(SYSTEM, "Stake", "on_restart", b"d" * 32, [key.account for key in keys[: 2 * VALIDATORS // 3]])
+
+
+def play_stake() -> None:
+    """What costs the same whoever else there is."""
+    world = staking_world()
+    for _ in range(3):
+        world.next_block(10, pokes=False)
+        world.must(SYSTEM, "Stake", "on_attendance", 0b100, b"")
+    leaver, reporter, absent, guilty = (key.account for key in FOUNDERS)
+    world.must(reporter, "Stake", "report", *make_statements(FOUNDERS[3], 1), 0)
+    world.must(leaver, "Stake", "unbond", ETHER)
+    next_epoch(world, 3)
+    world.blocks(2, 20)
+    world.must(absent, "Stake", "unjail")
+    take_out(world, leaver, guilty, reporter)
 
 
 def take_out(world: World, leaver: bytes, guilty: bytes, reporter: bytes) -> None:
