@@ -78,6 +78,7 @@ def test_genesis_refuses_numbers_of_the_board_and_the_beacon_that_could_not_work
     assert board(seed_delay=0) == "board: a seed must be unknown when its height is fixed"
     for name in (name for name in PARAMETERS if name.endswith("_slash")):
         assert board(**{name: 10_001}) == "board: a slash above the whole bond"
+    assert board(seat_absence_limit=0) == "board: nobody would be seated twice"
     assert bare.act(SYSTEM, "Beacon", "initialize", 0).reason == "beacon: a gap of zero would stop chain time"
     assert bare.act(SYSTEM, "Beacon", "on_block", b"m" * 32, b"").reason == "beacon: not initialized"
     assert bare.act(account(1), "Faucet", "drip", account(2)).reason == "faucet: not initialized"
@@ -150,7 +151,7 @@ def test_a_reward_of_one_unit_is_paid() -> None:
     world = staking_world((10**6, 10**6, 10**6, 400), min_validator_stake=1)
     guilty = FOUNDERS[3]
     world.must(REPORTER.account, "Stake", "report", *make_statements(guilty, 1), 0)
-    while not world.act(REPORTER.account, "Stake", "settle", guilty.account).ok:
+    while not world.act(REPORTER.account, "Stake", "settle", guilty.account, guilty.account).ok:
         world.next_block(30, pokes=False)
     assert world.view("Stake", "reward_of", REPORTER.account) == 1
     world.must(REPORTER.account, "Stake", "claim_reward")
@@ -168,7 +169,7 @@ def test_an_offence_of_long_ago_makes_a_later_one_no_dearer() -> None:
     epoch = world.view("Stake", "epoch")
     total = sum(weights(world).values())
     world.must(REPORTER.account, "Stake", "report", *make_statements(late, world.height), epoch)
-    while not world.act(REPORTER.account, "Stake", "settle", late.account).ok:
+    while not world.act(REPORTER.account, "Stake", "settle", late.account, late.account).ok:
         world.next_block(30, pokes=False)
     alone = 3 * (40 * ETHER * ETHER // total)
     assert world.view("Stake", "unbonding_of", late.account) == 40 * ETHER - 40 * ETHER * alone // ETHER

@@ -27,7 +27,7 @@ from contracts_support import (
     build_genesis,
     new_world,
 )
-from stake_support import FOUNDERS, SHORT, make_statements, next_epoch, staking_key, staking_world, vrf_key
+from stake_support import FOUNDERS, NEWCOMER, SHORT, make_statements, next_epoch, staking_key, staking_world, vrf_key
 
 from flock_contracts.addresses import SYSTEM
 from flock_contracts.loader import load_all
@@ -39,7 +39,7 @@ BOUNDS = {  # gas; SMALL for all others that anybody sends
     "TaskBoard.open_task": 1_000_000,  # once in a task: its terms
     "TaskBoard.leave_task": 1_500_000,  # moves up to 63 rows, and so keeps their order
     "TaskBoard.evict": 1_500_000,
-    "TaskBoard.poke": LARGE,
+    "TaskBoard.poke": 4_500_000,  # the executor starts none with less than 5 million left in the block
     "TaskBoard.tally": LARGE,
     "Stake.bond_validator": LARGE,  # looks for the least of 300 candidates where the list is full
     "Stake.admit": LARGE,  # reads what all 150 members approved
@@ -235,18 +235,34 @@ def play_stake() -> None:
     world.blocks(2, 20)
     world.must(absent, "Stake", "unjail")
     take_out(world, leaver, guilty, reporter)
+    delegate(world, reporter)
+
+
+def delegate(world: World, validator: bytes) -> None:
+    """Somebody bonds with a validator, is paid, and leaves."""
+    who = NEWCOMER.account
+    world.must(validator, "Stake", "set_terms", 1_000, 10 * ETHER)
+    world.must(who, "Stake", "delegate", validator, value=5 * ETHER)
+    world.must(validator, "Stake", "share_reward", validator, value=ETHER)
+    world.must(who, "Stake", "claim_delegation", validator)
+    world.must(who, "Stake", "undelegate", validator, 5 * ETHER)
+    wait(world, who, "withdraw_delegation", validator)
 
 
 def take_out(world: World, leaver: bytes, guilty: bytes, reporter: bytes) -> None:
     """What unbonds is withdrawn, what was convicted is settled, what was reported is paid."""
-    for sender, function, args in (
-        (leaver, "withdraw", ()), (reporter, "settle", (guilty,)), (guilty, "withdraw", ()),
-        (reporter, "claim_reward", ()),
-    ):  # fmt: skip
-        for _ in range(200):
-            if world.act(sender, "Stake", function, *args).ok:
-                break
-            world.next_block(60, pokes=False)
+    wait(world, leaver, "withdraw")
+    wait(world, reporter, "settle", guilty, guilty)
+    wait(world, guilty, "withdraw")
+    wait(world, reporter, "claim_reward")
+
+
+def wait(world: World, sender: bytes, function: str, *args: object) -> None:
+    for _ in range(100):
+        if world.act(sender, "Stake", function, *args).ok:
+            return
+        world.next_block(60, pokes=False)
+    raise AssertionError(f"{function} is not possible")
 
 
 def play_faucet() -> None:
