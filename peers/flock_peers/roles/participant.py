@@ -19,6 +19,7 @@ from flock_peers.roles.jobs import JobKey, Jobs
 from flock_peers.roles.keeper import Keeper
 from flock_peers.roles.library import Fetcher, Library, Objects, open_library
 from flock_peers.roles.membership import Membership
+from flock_peers.roles.parent_watch import ParentWatch
 from flock_peers.roles.proposer import Identity, Proposer
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
@@ -70,6 +71,7 @@ class Participant:
         self.trainer: Any = None
         self.is_ended = False
         self.keeper: Keeper | None = None
+        self._parent_watch: ParentWatch | None = None
         self.membership = Membership(
             task, around.identity.account, around.ledger, around.sender, domain=around.domain, bond=around.bond
         )
@@ -127,6 +129,7 @@ class Participant:
         )
         voter = Voter(around.identity, library, around.ledger, trainer, around.sender, secrets, jobs)
         self.keeper = Keeper(around.identity.account, library, around.ledger, around.sender, jobs)
+        self._parent_watch = ParentWatch(library, around.ledger, around.sender, jobs)
         await self._loop(jobs, proposer, voter, self.keeper)
 
     async def _open_library(self) -> Library:
@@ -173,6 +176,8 @@ class Participant:
         if not self.is_ended:
             await proposer.step(view)
             await voter.step(view)
+            if self._parent_watch is not None and self.membership.was_joined:
+                await self._parent_watch.step(view)
             await self.membership.look(view)
         await keeper.step(view.round, self.is_ended)
         if self.is_leaving:
@@ -198,7 +203,7 @@ class Participant:
 def _still_matters(view: RoundView, key: JobKey) -> bool:
     """Training for a round that has passed its commit phase only takes the processor from the next one."""
     kind = key[0]
-    if kind == "train":
+    if kind in ("train", "parent"):
         return key[2] == view.round and view.phase <= Phase.COMMIT
     if kind in ("hold", "score", "adopt"):
         return bool(key[2] == view.round)
