@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from flock_chain.consensus.certificates import MAX_CHECKED_SIGNATURES, votes_of
-from flock_chain.consensus.core import MAX_BUFFERED_PER_SENDER
+from flock_chain.consensus.core import MAX_BUFFERED_BYTES_PER_SENDER, MAX_BUFFERED_PER_SENDER
 from flock_chain.consensus.events import Evidence
 from flock_chain.consensus.evidence import is_slashable
 from flock_chain.consensus.signer import SignRecord
 from flock_chain.consensus.types import VIEW_WINDOW, Certificate, Kind, Message, Proposal, Vote
+from flock_chain.consensus.wire import message_bytes
 from flock_chain.crypto import Account
 from flock_p2p.simulate.disk import EXAGGERATION
 from flock_p2p.simulate.members import Members
@@ -155,6 +156,11 @@ class Judge:
             ("answers", len(s.answered), 2 * n * views),
             ("buffered senders", len(core._future), n),
             ("buffered messages", max(map(len, core._future.values()), default=0), MAX_BUFFERED_PER_SENDER),
+            (
+                "buffered bytes of a sender",
+                max((sum(map(message_bytes, messages)) for messages in core._future.values()), default=0),
+                MAX_BUFFERED_BYTES_PER_SENDER,
+            ),
             ("checked signatures", len(core._checker._checked), MAX_CHECKED_SIGNATURES),
             ("bodies", sum(map(len, node.bodies._loose.values())), MAX_BODIES_PER_SOURCE * n * 2),
             ("write-ahead log", len(node.disk.wal_log.data), WAL_BYTES // EXAGGERATION + LOG_SLACK_BYTES),

@@ -1,5 +1,6 @@
 """Single rules of the core, one height, by hand: what it answers, refuses, ignores, and takes from its logs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,12 @@ from consensus_support import DOMAIN, CheapKey, block_id, certify, cheap_recover
 from flock_chain.codec import encode
 from flock_chain.consensus import certificates
 from flock_chain.consensus.certificates import SignatureChecker
-from flock_chain.consensus.core import MAX_ANSWERED_STRANGERS, Core
+from flock_chain.consensus.core import (
+    MAX_ANSWERED_STRANGERS,
+    MAX_BUFFERED_BYTES_PER_SENDER,
+    MAX_BUFFERED_PER_SENDER,
+    Core,
+)
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.events import (
     BlockBuilt,
@@ -32,7 +38,7 @@ from flock_chain.consensus.records import RecordType, decode_signer_record, deco
 from flock_chain.consensus.rules import CoreConfig
 from flock_chain.consensus.signer import MarkRecord, Signer, SignRecord
 from flock_chain.consensus.types import Kind, Proposal, Status, Vote
-from flock_chain.consensus.wire import decode_certificate
+from flock_chain.consensus.wire import decode_certificate, encode_message, message_bytes
 from flock_chain.errors import InvalidBlock, InvalidEncoding, Misuse, Refused
 
 KEYS, MEMBERS = cheap_set(4)
@@ -267,3 +273,28 @@ def test_a_record_that_the_write_ahead_log_never_holds_is_refused(kind: int, fie
 def test_bytes_that_are_no_certificate_are_refused(fields: list[object]) -> None:
     with pytest.raises(InvalidEncoding):
         decode_certificate(encode(fields))
+
+
+def test_of_the_next_height_little_is_kept_of_a_sender_in_number_and_in_bytes() -> None:
+    """Sixteen proposals full of certificates once were 16 MiB of each misbehaving validator."""
+    core, sender = _core(), KEYS[1]
+    permit = certify(KEYS[:1], MEMBERS, Kind.NULLIFY, 2, 1)
+    permit = replace(permit, signatures=permit.signatures * 100)
+    large = Proposal(sign_vote(sender, Kind.PROPOSE, 2, 50, X), (permit,) * 4)
+    for _ in range(20):
+        core.handle(Received(sender.account, large))
+    kept = core._future[sender.account]
+    assert 0 < sum(len(encode_message(message)) for message in kept) <= MAX_BUFFERED_BYTES_PER_SENDER
+    assert len(kept) == MAX_BUFFERED_BYTES_PER_SENDER // message_bytes(large)
+    for _ in range(20):
+        core.handle(Received(KEYS[2].account, sign_vote(KEYS[2], Kind.NOTARIZE, 2, 1, X)))
+    assert len(core._future[KEYS[2].account]) == MAX_BUFFERED_PER_SENDER
+
+
+@pytest.mark.parametrize("signers", [1, 4])
+def test_the_size_of_a_message_is_known_without_encoding_it(signers: int) -> None:
+    permit = certify(KEYS[:signers], MEMBERS, Kind.NULLIFY, 1 << 50, 1 << 30)
+    vote = sign_vote(KEYS[0], Kind.PROPOSE, 1 << 50, (1 << 30) + 3, X, 1 << 30)
+    for message in (permit, vote, Proposal(vote, ()), Proposal(vote, (permit, permit)), Status(1 << 50, 1 << 30)):
+        wire = replace(message, kind=Kind.NOTARIZE, parent_view=0) if isinstance(message, Vote) else message
+        assert len(encode_message(wire)) <= message_bytes(message) <= len(encode_message(wire)) + 400

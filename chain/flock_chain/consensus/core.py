@@ -40,10 +40,12 @@ from flock_chain.consensus.types import (
     Status,
     Vote,
 )
+from flock_chain.consensus.wire import message_bytes
 from flock_chain.crypto import Account, recover
 from flock_chain.errors import InvalidBlock, InvalidRemote
 
 MAX_BUFFERED_PER_SENDER = 16  # messages of the next height; an honest validator sends four before it hears from us
+MAX_BUFFERED_BYTES_PER_SENDER = 64 << 10  # six certificates of the largest set; what is left out is said again
 MAX_ANSWERED_CERTIFICATES = 64  # certificates in answer to one STATUS; the next retry asks for the rest
 MAX_ANSWERED_STRANGERS = 64  # between two retries; a set changes by a few validators at a time
 MAX_RETRIED_CERTIFICATES = 64  # newest views first; older ones are asked for by STATUS
@@ -203,7 +205,8 @@ class Core(Rules):
         if not self._future and not self._s.decided:
             self._set_timer(Timer.BEHIND, max(1, self._config.retry_interval_ms // 4))
         messages = self._future.setdefault(sender, [])
-        if len(messages) < MAX_BUFFERED_PER_SENDER:
+        size = sum(map(message_bytes, messages)) + message_bytes(message)
+        if len(messages) < MAX_BUFFERED_PER_SENDER and size <= MAX_BUFFERED_BYTES_PER_SENDER:
             messages.append(message)
 
     def _behind(self, account: Account, height: int) -> None:

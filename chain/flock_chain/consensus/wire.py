@@ -23,6 +23,7 @@ from flock_chain.crypto import SIGNATURE_BYTES, Account
 from flock_chain.errors import InvalidEncoding
 
 MAX_CERTIFICATE_BYTES = 128 + MAX_VALIDATORS * SIGNATURE_BYTES
+MESSAGE_OVERHEAD_BYTES = 160  # the fields of a vote, a proposal or a certificate beside its signatures
 MESSAGE_VERSION = 1
 _VOTE, _PROPOSAL, _CERTIFICATE, _STATUS = 1, 2, 3, 4
 
@@ -96,6 +97,17 @@ def encode_message(message: Message, body: bytes = b"") -> bytes:
             return encode([MESSAGE_VERSION, _CERTIFICATE, certificate_fields(message)])
         case _:
             return encode([MESSAGE_VERSION, _STATUS, message.height, message.view])
+
+
+def message_bytes(message: Message) -> int:
+    """At least what it takes on the wire and at most a little more, without encoding it."""
+    match message:
+        case Certificate():
+            return MESSAGE_OVERHEAD_BYTES + len(message.signatures) * SIGNATURE_BYTES
+        case Proposal():
+            return MESSAGE_OVERHEAD_BYTES + sum(map(message_bytes, message.certificates))
+        case _:
+            return MESSAGE_OVERHEAD_BYTES
 
 
 def _parse_vote(fields: list[Any], sender: Account) -> Vote:

@@ -4,6 +4,7 @@ Decides nothing: the core asks for it and is told the outcome.
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -19,11 +20,13 @@ from flock_peers.driver.current import Current
 from flock_peers.driver.offences import Offences
 from flock_peers.driver.ports import BlockVerdict, SyncPort
 from flock_peers.driver.sync import fetch_body
+from flock_peers.store.disk import DiskTrouble
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.25  # a body that is nowhere, a block that is too early, a build that failed
 BODY_SECONDS = 0.3  # for an answer with a body; then another peer is asked beside
+MAX_CHECKS = 4  # blocks under check: each is of another view, and only the newest view's verdict is still voted by
 
 
 class BlockWork:
@@ -40,6 +43,7 @@ class BlockWork:
         """`tell`: brings an answer to the core."""
         self._current, self._bodies, self._votes, self._offences = current, bodies, votes, offences
         self._sync, self._committer, self._tell = sync, committer, tell
+        self._checks: OrderedDict[tuple[int, bytes], None] = OrderedDict()  # the oldest is given up for a new one
 
     # ---------------------------------------------------------------- what the core asks for
 
@@ -50,6 +54,8 @@ class BlockWork:
                 body = await current.ledger.build(
                     effect.height, effect.view, lambda: self._votes.votes(effect.height - 1)
                 )
+            except DiskTrouble:
+                raise  # ours, and trying again does not mend it
             except Unavailable as error:
                 log.debug("no block for height %d, view %d yet: %s", effect.height, effect.view, error)
                 await trio.sleep(RETRY_SECONDS)
@@ -60,8 +66,18 @@ class BlockWork:
             return
 
     async def check(self, effect: CheckBlock) -> None:
-        body = await self._find_body(effect.height, effect.block_id, effect.proposer)
-        while body is not None and self._current.is_open(effect.height):
+        key = (effect.height, effect.block_id)
+        self._checks[key] = None
+        if len(self._checks) > MAX_CHECKS:
+            self._checks.popitem(last=False)
+        try:
+            await self._check(effect, lambda: self._current.is_open(effect.height) and key in self._checks)
+        finally:
+            self._checks.pop(key, None)
+
+    async def _check(self, effect: CheckBlock, is_wanted: Callable[[], bool]) -> None:
+        body = await self._find_body(effect.height, effect.block_id, effect.proposer, is_wanted)
+        while body is not None and is_wanted():
             verdict = await self._current.ledger.check(body, proposer=effect.proposer)
             if verdict != BlockVerdict.LATER:
                 valid = verdict == BlockVerdict.VALID
@@ -75,46 +91,51 @@ class BlockWork:
         """Whether the block is final now; False where it became final another way."""
         members = self._current.validators
         leader = members.leader(effect.height, effect.certificate.view) if members else self._current.me
-        body = await self._find_body(effect.height, effect.block_id, leader)
+        body = await self._find_body(
+            effect.height, effect.block_id, leader, lambda: self._current.is_open(effect.height)
+        )
         if body is not None:
             await self._committer.commit(effect.height, body, encode_certificate(effect.certificate))
         return body is not None
 
     # ---------------------------------------------------------------- bodies
 
-    async def _find_body(self, height: int, block_id: bytes, first: Account) -> bytes | None:
-        """Here, or from whoever has it; None once the height is final anyway."""
-        while self._current.is_open(height):
+    async def _find_body(
+        self, height: int, block_id: bytes, first: Account, is_wanted: Callable[[], bool]
+    ) -> bytes | None:
+        """Here, or from whoever has it; None once nobody needs it any more."""
+        while is_wanted():
             body = self._bodies.get(height, block_id)
             if body is not None:
                 return body
-            await self._ask_around(height, block_id, first)
+            await self._ask_around(height, block_id, first, is_wanted)
             if self._bodies.get(height, block_id) is None:
                 await trio.sleep(RETRY_SECONDS)
         return None
 
-    async def _ask_around(self, height: int, block_id: bytes, first: Account) -> None:
+    async def _ask_around(self, height: int, block_id: bytes, first: Account, is_wanted: Callable[[], bool]) -> None:
         """`first`, and while there is no answer the others: a silent leader must not hold up who lacks its block."""
+
+        def lacks() -> bool:
+            return is_wanted() and self._bodies.get(height, block_id) is None
+
         async with trio.open_nursery() as nursery:
 
             async def ask(account: Account, answered: trio.Event) -> None:
                 await self._ask(account, height, block_id)
                 answered.set()
-                if not self._lacks(height, block_id):
+                if not lacks():
                     nursery.cancel_scope.cancel()
 
             for account in [first, *(other for other in self._sync.peers() if other != first)]:
-                if account != self._current.me and self._lacks(height, block_id):
+                if account != self._current.me and lacks():
                     answered = trio.Event()
                     nursery.start_soon(ask, account, answered)
                     with trio.move_on_after(BODY_SECONDS):
                         await answered.wait()
-            while nursery.child_tasks and self._lacks(height, block_id):
+            while nursery.child_tasks and lacks():
                 await trio.sleep(RETRY_SECONDS)
             nursery.cancel_scope.cancel()
-
-    def _lacks(self, height: int, block_id: bytes) -> bool:
-        return self._current.is_open(height) and self._bodies.get(height, block_id) is None
 
     async def _ask(self, account: Account, height: int, block_id: bytes) -> None:
         try:

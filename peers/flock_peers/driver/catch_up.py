@@ -13,6 +13,7 @@ from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_certificate
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Refused, Unavailable
+from flock_peers.driver.claims import Claims
 from flock_peers.driver.download import Download
 from flock_peers.driver.journal import Journal
 from flock_peers.driver.offences import Offences
@@ -95,7 +96,7 @@ class Follower:
         self._committer = committer
         self._dropped = Offences()  # as providers of blocks only: a bad disk must not cost a validator its voice
         self._resting: dict[Account, float] = {}
-        self._target = 0
+        self._claims = Claims()
         self._is_running = False
         self._unflushed = 0
         self._stuck_at = -1  # the height at which nobody was left to ask; said once
@@ -110,12 +111,11 @@ class Follower:
 
     async def catch_up(self, first: Account, target: int) -> None:
         """Until `target - 1` is final here, or nobody serves more. `first`: who says that there is such a height."""
-        self._target = max(self._target, target)
-        if self._is_running:
+        if not self._claims.take(first, target) or self._is_running:
             return
-        while self._ledger.height() + 1 < self._target and await self.download(first):
+        while self._ledger.height() + 1 < self._claims.target and await self.download(first):
             pass
-        self._target = 0  # if it is not reached, whoever claimed it did not prove it
+        self._claims.close(self._ledger.height() + 1)
 
     async def follow(self, is_member: Callable[[], bool]) -> None:
         """A listener's loop: level first; then one peer at a time holds the question until there is a next block."""

@@ -6,7 +6,6 @@ so nothing signed leaves before it is durable. Bodies are fetched, built, checke
 
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +42,7 @@ from flock_peers.driver.attendance import VoteBook
 from flock_peers.driver.block_work import BlockWork
 from flock_peers.driver.bodies import Bodies
 from flock_peers.driver.catch_up import Committer, Follower
+from flock_peers.driver.convictions import Convictions
 from flock_peers.driver.current import Current
 from flock_peers.driver.inbox import Advanced, Inbox, Item, Packet
 from flock_peers.driver.journal import Journal
@@ -56,8 +56,6 @@ from flock_peers.driver.sources import greet, read_network, watch_work
 from flock_peers.driver.sync import SyncServer
 
 log = logging.getLogger(__name__)
-
-MAX_EVIDENCE = 256  # pairs kept for later slashing; one of an offender is enough
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Driver:
         self._server = SyncServer(ledger, self._bodies, current.wait_for_final)
         self._work = BlockWork(current, self._bodies, self._votes, self._offences, sync, committer, self._inbox.put)
         self._reception = Reception(current, self._bodies, self._votes, self._offences, self._signing)
-        self.evidence: deque[Evidence] = deque(maxlen=MAX_EVIDENCE)
+        self.evidence = Convictions()
 
     # ---------------------------------------------------------------- what others may use
 
@@ -239,7 +237,7 @@ class Driver:
 
     def _report(self, effect: Effect) -> None:
         if isinstance(effect, Evidence):
-            self.evidence.append(effect)
+            self.evidence.note(effect)
             first, second = effect.first, effect.second
             log.warning(
                 "0x%s signed against itself at height %d, view %d: %s and %s",
