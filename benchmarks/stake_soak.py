@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "contracts"))
 
 import hypothesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_stake_machine import StakeMachine
 
@@ -38,6 +38,10 @@ def main() -> int:
             counts["convictions"] += len(self.slashed)
             counts["delegations"] += sum(where != owner for where, owner in self.model.bonds)
             counts["payments"] += self.payments
+            if counts["examples"] % 50 == 0:
+                seconds = time.perf_counter() - began
+                done, rate = counts["examples"] / arguments.examples, counts["steps"] / seconds
+                print(f"\r{done:7.2%}  {rate:,.0f} steps/s", end="", file=sys.stderr, flush=True)
 
     machine = hypothesis.seed(arguments.seed)(Counted)
     began = time.perf_counter()
@@ -45,9 +49,10 @@ def main() -> int:
         machine,
         settings=settings(
             max_examples=arguments.examples, stateful_step_count=STEPS, deadline=None, database=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=list(HealthCheck), phases=[Phase.generate],
         ),
     )  # fmt: skip
+    print(file=sys.stderr)
     seconds = time.perf_counter() - began
     result = {"seed": arguments.seed, **counts, "seconds": seconds, "steps_per_second": counts["steps"] / seconds}
     if arguments.json:

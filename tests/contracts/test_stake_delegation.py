@@ -14,7 +14,7 @@ from stake_support import (
     weights,
 )
 
-from flock_contracts.addresses import STAKE
+from flock_contracts.addresses import STAKE, SYSTEM
 from flock_contracts.loader import load
 
 A, B, C, D = (key.account for key in FOUNDERS)
@@ -38,10 +38,12 @@ def delegate(world, who, amount, where=D):
 def get_out(world, who, where=D):
     """Blocks until it is paid; what came."""
     before = world.balance(who)
-    while not (outcome := world.act(who, "Stake", "withdraw_delegation", where)).ok:
+    for _ in range(100):
+        if (outcome := world.act(who, "Stake", "withdraw_delegation", where)).ok:
+            return world.balance(who) - before
         assert outcome.reason in ("stake: it still secures a set", "stake: still unbonding")
         world.next_block(10, pokes=False)
-    return world.balance(who) - before
+    raise AssertionError("it never comes out")
 
 
 def test_delegated_stake_weighs_like_the_validators_own_and_no_more_in_an_epoch():
@@ -245,3 +247,22 @@ def test_no_call_of_an_account_grows_dear_with_many_delegators_and_candidates():
     gas["report"] = world.must(TWO, "Stake", "report", *make_statements(FOUNDERS[3], 1), 0).gas
     assert gas.pop("bond") < 5_000_000
     assert max(gas.values()) < 400_000, gas
+
+
+def test_who_was_leaving_when_a_restart_in_the_first_epoch_left_it_out_gets_out():
+    world = delegating_world()
+    delegate(world, ONE, 5 * ETHER)
+    next_block_before(world)
+    world.must(D, "Stake", "unbond", COINS)
+    world.must(ONE, "Stake", "undelegate", D, 5 * ETHER)
+    world.must(SYSTEM, "Stake", "on_restart", b"d" * 32, sorted([A, B, C]))
+    assert get_out(world, ONE) == 5 * ETHER
+    before = world.balance(D)
+    world.must(D, "Stake", "withdraw")
+    assert world.balance(D) - before == COINS
+
+
+def next_block_before(world):
+    """Still in epoch 0."""
+    world.next_block(0, pokes=False)
+    assert world.view("Stake", "epoch") == 0

@@ -326,8 +326,8 @@ class StakeModel:
         for account in others:
             row = self.of(account)
             if row.weight:
-                row.weight, row.last_epoch, row.jailed_until = 0, self.epoch, self.now + self.jail_delay
-                self.let_go(account, self.epoch)
+                row.weight, row.last_epoch, row.jailed_until = 0, max(self.epoch, 1), self.now + self.jail_delay
+                self.let_go(account, row.last_epoch)
         self.candidates = [account for account, _ in rows] + [account for account in others if self.target(account)]
         self.sets[self.epoch] = self.sets[self.epoch + 1] = rows
 

@@ -215,6 +215,7 @@ def _restart(document: bytes32, keep: DynArray[address, stakes.MAX_VALIDATORS], 
     rows: DynArray[uint256, stakes.MAX_VALIDATORS] = []
     candidates: DynArray[address, stakes.MAX_CANDIDATES] = []
     total: uint256 = 0
+    last: uint256 = max(self.epoch, 1)  # 0 would say: none, and leave an exit open for ever
     for row: uint256 in self.sets[self.epoch % RING]:
         account: address = self._account(row)
         if account in keep:
@@ -229,9 +230,9 @@ def _restart(document: bytes32, keep: DynArray[address, stakes.MAX_VALIDATORS], 
             continue
         if stakes.weight_of[account] > 0:
             stakes.weight_of[account] = 0
-            stakes.last_epoch_of[account] = self.epoch
+            stakes.last_epoch_of[account] = last
             stakes.jailed_until[account] = jail_until
-            stakes._close_batch(account, self.epoch)
+            stakes._close_batch(account, last)
             log stakes.Jailed(account=account, until=jail_until)
         if stakes._target(account) > 0 and len(candidates) < stakes.MAX_CANDIDATES:
             candidates.append(account)
