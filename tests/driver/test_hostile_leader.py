@@ -11,8 +11,10 @@ from driver_support import Cluster, on_mock_clock
 
 from flock_chain.codec import decode, encode
 from flock_chain.consensus.types import Kind, Proposal
+from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import encode_message
 from flock_chain.crypto import Account
+from flock_peers.driver.attendance import VoteBook
 
 EVIL = 2  # leads height 1, views 1, 5, 9...
 HONEST = (0, 1, 3)
@@ -98,3 +100,36 @@ async def test_votes_that_come_while_a_block_is_stored_are_shown_in_the_block_af
         await cluster.until(lambda: min(cluster.heights()) >= 7, 30)
         assert shown[6] >= {cluster.peers[i].account for i in range(3)}
         nursery.cancel_scope.cancel()
+
+
+@on_mock_clock
+async def test_a_leader_that_has_just_started_names_nobody_absent(tmp_path: Path) -> None:
+    """It once showed the certificate's votes, the first quorum's: with many restarts honest validators were jailed."""
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(tmp_path, nursery, 4, heartbeat=0.3)
+        restarted = cluster.peers[3]  # leads heights 2, 6, 10
+        shown: dict[int, set[bytes]] = {}
+        build = restarted.ledger.build
+
+        async def build_and_note(height: int, view: int, votes: Any) -> bytes:
+            shown[height] = {vote.signer for vote in votes()}
+            return await build(height, view, votes)
+
+        restarted.ledger.build = build_and_note  # type: ignore[method-assign]
+        cluster.start()
+        await cluster.until(lambda: restarted.ledger.height() == 4, 30)
+        restarted.stop()
+        await trio.sleep(0.01)
+        restarted.start()
+        await cluster.until(lambda: min(cluster.heights()) >= 11, 60)
+        assert shown[6] == set()
+        assert shown[10] >= {cluster.peers[i].account for i in range(3)}
+        nursery.cancel_scope.cancel()
+
+
+def test_of_a_height_that_a_peer_came_into_late_it_shows_nothing() -> None:
+    book, members = VoteBook(), ValidatorSet(((real_key(0).account, 1), (real_key(1).account, 1)))
+    for height, is_shown in ((5, False), (6, True), (7, True), (20, False), (21, True)):
+        book.start_height(height)
+        book.note(sign_vote(real_key(0), Kind.NULLIFY, height, 1), height, members)
+        assert bool(book.votes(height)) == is_shown

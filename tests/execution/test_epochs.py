@@ -7,19 +7,23 @@ from execution_support import ETHER, KEYS, USERS, VALIDATORS, Chain, make_genesi
 
 from flock_chain import ecvrf
 from flock_chain.consensus.attendance import AttendanceRule, make_attendance
+from flock_chain.consensus.certificates import make_certificate
 from flock_chain.consensus.digest import ChainDomain, make_domain
 from flock_chain.consensus.types import NO_BLOCK, Kind, Vote
 from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.consensus.wire import encode_certificate
 from flock_chain.crypto import Key
 from flock_chain.errors import InvalidBlock, InvalidRemote, Misuse
 from flock_chain.execution import schedule, validators
 from flock_chain.execution.block_run import Candidate
 from flock_chain.execution.blocks import Block
 from flock_chain.execution.executor import Executor
+from flock_chain.execution.records import certificate_key
 from flock_chain.execution.transactions import SYSTEM_TYPE, decode_system_transaction
 from flock_chain.restart import Restart
 from flock_contracts import loader
 from flock_contracts.addresses import STAKE
+from flock_peers.ledger.builder import Builder
 
 CONTRACT = loader.load("Stake")
 NEWCOMER = USERS[0]
@@ -256,3 +260,18 @@ def test_a_failing_end_of_epoch_gets_a_failed_receipt_and_the_old_set_goes_on(mo
         chain.commit(chain.executor.verify(built.block.encoded))
     assert calls(built) == ["end_epoch"] and not built.receipts[1].status
     assert len(members(chain)) == 4 and chain.executor.served().epoch == 0
+
+
+def test_a_leader_that_heard_no_votes_of_the_head_names_nobody_absent():
+    """The certificate alone lacks whoever was slower than the first quorum."""
+    chain = new_chain()
+    chain.add()
+    made = votes(chain, VALIDATORS[:3])
+    head, rows = chain.executor.head, before(chain)
+    signatures = {vote.signer: vote.signature for vote in made}
+    certificate = make_certificate(Kind.FINALIZE, head.height, 1, head.id, signatures, rows)
+    chain.store.commit({certificate_key(head.height): encode_certificate(certificate)})
+    domain = make_domain(chain.genesis)
+    builder = Builder(chain.executor, chain.store, domain, VALIDATORS[0], lambda: head.timestamp + 1)
+    assert calls(builder.build(head.height + 1, (), ())) == []
+    assert calls(builder.build(head.height + 1, (), made[:1])) == ["on_attendance"]

@@ -9,9 +9,15 @@ HEIGHTS_AHEAD = 1  # others vote for the next block while this peer stores the l
 
 
 class VoteBook:
-    """One vote of each validator and height, the last: whoever sends a bad one spoils its own."""
+    """One vote of each validator and height, the last: whoever sends a bad one spoils its own.
+
+    Of a height that this peer came into late (it started, or caught up) nothing is shown: it would name absent who
+    voted before, and a leader that starts again and again would have honest validators jailed.
+    """
 
     def __init__(self) -> None:
+        self._running = -1  # no height's predecessor
+        self._whole_from = 0
         self._rows: dict[int, dict[Account, Vote]] = {}
 
     def note(self, vote: Vote, running: int, validators: ValidatorSet | None) -> None:
@@ -21,7 +27,11 @@ class VoteBook:
             self._rows.setdefault(vote.height, {})[vote.signer] = vote
 
     def start_height(self, height: int) -> None:
+        if height != self._running + 1:
+            self._whole_from = height + 1
+        self._running = height
         self._rows = {at: rows for at, rows in self._rows.items() if at > height - KEPT_HEIGHTS}
 
     def votes(self, height: int) -> tuple[Vote, ...]:
-        return tuple(self._rows.get(height, {}).values())
+        """Empty where this peer cannot know who voted."""
+        return tuple(self._rows.get(height, {}).values()) if height >= self._whole_from else ()

@@ -45,9 +45,12 @@ class Builder:
         )
 
     def _make_attendance(self, votes: Sequence[Vote]) -> bytes:
-        """Of the head's height; nothing where everybody voted, or for genesis and a restart, which had no votes."""
+        """Of the head's height; nothing where everybody voted, or for genesis and a restart, which had no votes.
+
+        Nor where none was heard: the certificate alone names absent whoever was slower than the first quorum.
+        """
         head = self._executor.head
-        if head.height == 0 or self._executor.find_restart(head) is not None:
+        if not votes or head.height == 0 or self._executor.find_restart(head) is not None:
             return b""
         validators = make_set(self._executor.served().before)
         certified = self._certified_votes(head.height, validators)
