@@ -15,8 +15,9 @@ from contracts_support import (
     account,
 )
 
-LOST = BOND * PARAMETERS["seat_absence_slash"] // 10_000
-UNOPENED = BOND * PARAMETERS["missed_reveal_slash"] // 10_000
+LARGE = 1_000 * BOND  # so that a tenth of a per cent of what a slash left is no fraction
+LOST = LARGE * PARAMETERS["seat_absence_slash"] // 10_000
+UNOPENED = LARGE * PARAMETERS["missed_reveal_slash"] // 10_000
 LIMIT = PARAMETERS["seat_absence_limit"]
 
 
@@ -60,13 +61,15 @@ def pass_without_proposals(game: Game) -> list[bytes]:
     ("missed", "lost"), [(AVAILABILITY, 0), (SCORE_COMMIT, LOST), (SCORE_REVEAL, UNOPENED), (ADOPT, LOST)]
 )
 def test_a_voter_that_goes_away_after_its_first_message_loses_little_and_once(missed: int, lost: int) -> None:
-    game = Game(8)
+    game = Game(0)
+    for index in range(1, 9):
+        game.join(account(index), LARGE)
     absent = play_with_an_absent_voter(game, missed)
-    assert game.bond_of(absent) == BOND - lost and game.world.board("burned") == FEE + lost
+    assert game.bond_of(absent) == LARGE - lost and game.world.board("burned") == FEE + lost
     assert row_of(game, absent)["missed"] == 1 and not row_of(game, absent)["unseated"]
     others = [row for row in game.world.board("participants", game.task) if row["account"] != absent]
-    assert {(row["bond"], row["missed"]) for row in others} == {(BOND, 0)}
-    assert 0 < LOST < UNOPENED == BOND // 100
+    assert {(row["bond"], row["missed"]) for row in others} == {(LARGE, 0)}
+    assert 0 < LOST < UNOPENED == LARGE // 100
     game.check_solvent()
 
 
