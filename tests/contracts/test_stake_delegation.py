@@ -1,7 +1,7 @@
 """Who bonds with a validator: weight, rewards, penalties and the way out, which nobody else can lengthen."""
 
 import pytest
-from contracts_support import ETHER, RICH, Reverted, account
+from contracts_support import CHAIN_ID, ETHER, GENESIS_HASH, RICH, Reverted, account
 from stake_support import (
     FOUNDERS,
     NEWCOMER,
@@ -14,6 +14,7 @@ from stake_support import (
     weights,
 )
 
+from flock_chain.consensus.digest import ChainDomain
 from flock_contracts.addresses import STAKE, SYSTEM
 from flock_contracts.loader import load
 
@@ -266,3 +267,41 @@ def next_block_before(world):
     """Still in epoch 0."""
     world.next_block(0, pokes=False)
     assert world.view("Stake", "epoch") == 0
+
+
+def test_who_served_the_first_epoch_until_a_restart_waits_for_its_end():
+    world = delegating_world(epoch_seconds=300)
+    delegate(world, ONE, 10 * ETHER)
+    world.must(SYSTEM, "Stake", "on_restart", b"d" * 32, sorted([A, B, C]))
+    world.must(ONE, "Stake", "undelegate", D, 10 * ETHER)
+    world.must(D, "Stake", "unbond", COINS)
+    for _ in range(10):
+        world.next_block(10, pokes=False)
+    for who, call in ((ONE, ("withdraw_delegation", D)), (D, ("withdraw",))):
+        assert world.act(who, "Stake", *call).reason == "stake: it still secures a set"
+    assert get_out(world, ONE) == 10 * ETHER
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_what_secures_the_set_of_a_restart_is_slashed_though_it_was_about_to_be_free(restarts):
+    """A restart gives back for two epochs the weight that a snapshot had taken: who left is needed so much longer."""
+    world = delegating_world(epoch_blocks=12)
+    delegate(world, ONE, 4 * ETHER)
+    next_epoch(world, 2)
+    world.must(ONE, "Stake", "undelegate", D, 4 * ETHER)
+    world.must(D, "Stake", "unbond", COINS)
+    next_epoch(world)
+    assert world.view("Stake", "weight_of", D) == 0
+    for index in range(restarts):
+        document = bytes([index + 1]) * 32
+        world.must(SYSTEM, "Stake", "on_restart", document, sorted([A, B, D]))
+        next_epoch(world)
+    for _ in range(10):
+        world.next_block(10, pokes=False)
+    assert D in weights(world) and world.view("Beacon", "chain_time") > world.view("Stake", "started_at") + 90
+    for who, call in ((ONE, ("withdraw_delegation", D)), (D, ("withdraw",))):
+        assert world.act(who, "Stake", *call).reason == "stake: it still secures a set"
+    domain = ChainDomain(CHAIN_ID, GENESIS_HASH, ((0, document),))
+    pair = make_statements(FOUNDERS[3], world.height, domain)
+    world.must(REPORTS, "Stake", "report", *pair, world.view("Stake", "epoch"))
+    assert get_out(world, ONE) < 4 * ETHER

@@ -34,6 +34,7 @@ class Account:
     peak: int = 0
     vrf_key: bytes = b""
     last_epoch: int = 0
+    is_needed_again: bool = False  # a restart gave back weight that is no longer bonded
     jailed_until: int = 0
     tombstoned_at: int = 0
     missed: set[int] = field(default_factory=set)
@@ -149,7 +150,7 @@ class StakeModel:
         bond.stake -= amount
         bond.leaving += amount
         bond.since = self.now
-        bond.waits = row.weight > self.staked_with(validator)
+        bond.waits = row.weight > self.staked_with(validator) or row.is_needed_again
         bond.last = row.last_epoch
         if row.weight > 0:
             bond.last = max(bond.last, self.epoch, 1)
@@ -314,6 +315,7 @@ class StakeModel:
     def let_go(self, validator: bytes, last: int) -> None:
         """Where the weight is down to what is bonded, those who left know the last epoch that they secure."""
         if self.of(validator).weight <= self.staked_with(validator):
+            self.of(validator).is_needed_again = False
             for bond in self.bonds_with(validator):
                 if bond.waits:
                     bond.waits, bond.last = False, last
@@ -322,7 +324,12 @@ class StakeModel:
         rows = [(account, weight) for account, weight in self.sets[self.epoch] if account in keep]
         others = [account for account in self.candidates if account not in keep]
         for account, weight in rows:
-            self.of(account).weight = weight
+            row = self.of(account)
+            if weight > max(row.weight, self.staked_with(account)):
+                row.is_needed_again = True
+                for bond in self.bonds_with(account):
+                    bond.waits = bond.waits or bond.last >= max(self.epoch, 1)
+            row.weight = weight
         for account in others:
             row = self.of(account)
             if row.weight:

@@ -7,7 +7,8 @@
 
         Who is served can pay a deposit and serve the next, so accounts that serve each other would double with each
         call and empty the faucet within a lock. Therefore no more than a sixteenth of what is there goes out in one
-        lock's time, whoever asks: the faucet gets slower, and never empty.
+        lock's time, whoever asks: the faucet gets slower. Once a sixteenth is less than a newcomer's part, one newcomer
+        is served in each such time, until it is empty. Whoever asks first takes what there is.
 @dev Placed at genesis without a constructor. No faucet coin buys consensus weight (see Stake).
 """
 

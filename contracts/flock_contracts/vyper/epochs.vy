@@ -222,6 +222,8 @@ def _restart(document: bytes32, keep: DynArray[address, stakes.MAX_VALIDATORS], 
             rows.append(row)
             candidates.append(account)
             total += row >> 160
+            if row >> 160 > max(stakes.weight_of[account], stakes.staked_with[account]):
+                stakes._need_again(account, self.epoch)
             stakes.weight_of[account] = row >> 160
             stakes.is_candidate[account] = True
     assert len(rows) == len(keep) and len(rows) > 0, "stake: a restart keeps members of the set alone"

@@ -28,22 +28,12 @@ def _start(account: address, owner: address, amount: uint256):
     batch: uint256 = 0
     last: uint256 = stakes.last_epoch_of[account]
     if stakes.weight_of[account] > stakes.staked_with[account]:
-        batch = self._open_batch(account)
+        batch = stakes._open_batch(account)
     elif stakes.weight_of[account] > 0:
         last = max(last, max(epochs.epoch, 1))  # bonded while this epoch was secured
     stakes.bonds[account][owner].batch = batch
     stakes.bonds[account][owner].last = last
     log stakes.Unbonding(account=account, owner=owner, amount=amount, stake=stake)
-
-
-@internal
-def _open_batch(account: address) -> uint256:
-    batch: uint256 = stakes.batch_of[account]
-    if batch == 0:
-        batch = stakes.batch_count[account] + 1
-        stakes.batch_count[account] = batch
-        stakes.batch_of[account] = batch
-    return batch
 
 
 @view
@@ -70,6 +60,12 @@ def _free_at(account: address, bond: stakes.Bond) -> uint256:
         last = stakes.batch_last[account][bond.batch]
         if last == 0:
             return max_value(uint256)
+    again: uint256 = stakes.again_batch[account]
+    if again > 0 and last > 0 and last >= stakes.again_from[account]:
+        closed: uint256 = stakes.batch_last[account][again]
+        if closed == 0:
+            return max_value(uint256)
+        last = max(last, closed)
     return self._after(last, bond.since)
 
 

@@ -70,6 +70,8 @@ leaving_with: public(HashMap[address, uint256])
 batch_of: HashMap[address, uint256]  # the batch that exits join, from 1 on; 0: none is open
 batch_count: HashMap[address, uint256]
 batch_last: HashMap[address, HashMap[uint256, uint256]]  # the last epoch that a closed batch secures; 0: open
+again_from: HashMap[address, uint256]  # who left when this or a later epoch was its last is needed again,
+again_batch: HashMap[address, uint256]  # until this batch closes; 0: no restart gave weight back
 allowance_of: public(HashMap[address, uint256])  # the most weight that genesis or an admission grants
 weight_of: public(HashMap[address, uint256])  # in the latest snapshot, which serves the next epoch
 peak_weight_of: public(HashMap[address, uint256])  # the most that it ever weighed in a set; 0: never had a seat
@@ -186,6 +188,28 @@ def _close_batch(account: address, last: uint256):
     if batch > 0 and self.weight_of[account] <= self.staked_with[account]:
         self.batch_last[account][batch] = last
         self.batch_of[account] = 0
+
+
+@internal
+def _open_batch(account: address) -> uint256:
+    batch: uint256 = self.batch_of[account]
+    if batch == 0:
+        batch = self.batch_count[account] + 1
+        self.batch_count[account] = batch
+        self.batch_of[account] = batch
+    return batch
+
+
+@internal
+def _need_again(account: address, epoch: uint256):
+    """
+    @notice A restart in `epoch` gave back weight that is no longer bonded: whoever secured it until now still does.
+    """
+    batch: uint256 = self.again_batch[account]
+    closed: uint256 = self.batch_last[account][batch]
+    if batch == 0 or (closed > 0 and closed < epoch):
+        self.again_from[account] = epoch
+    self.again_batch[account] = self._open_batch(account)
 
 
 @internal
