@@ -22,7 +22,7 @@ DEFAULT_HOME = Path("~/.flock")
 
 SIMULATED_FAULTS = (
     "drop", "duplicate", "delay", "partition", "rounds", "laggard", "crash", "blackout", "corrupt", "lost-signer",
-    "slow-disk", "skew", "set-change", "on-demand", "late-work", "bad-blocks", "colluders",
+    "slow-disk", "skew", "set-change", "on-demand", "late-work", "bad-blocks", "colluders", "flush",
     "twins", "silent", "mutate", "liar", "split", "flood", "forge",
 )  # fmt: skip
 

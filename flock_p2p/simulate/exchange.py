@@ -16,11 +16,11 @@ from flock_chain.consensus.types import Message, Proposal, Status
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidContent, InvalidRemote
 from flock_p2p.simulate.chance import Chance
-from flock_p2p.simulate.ledgers import Body
+from flock_p2p.simulate.ledgers import BAD_BLOCK, Body
 from flock_p2p.simulate.machines import Machines
 from flock_p2p.simulate.node import Final, Node
 from flock_p2p.simulate.scenario import Scenario
-from flock_p2p.simulate.sins import MUTATED, Forger
+from flock_p2p.simulate.sins import FLUSH_BURSTS, FLUSH_MS, MUTATED, Forger
 from flock_p2p.simulate.worlds import Variant
 from flock_peers.driver.catch_up import CAUGHT_UP_BLOCKS
 from flock_peers.store.signer_file import WAITING_HEIGHTS
@@ -56,6 +56,19 @@ class Exchange(Machines):
         for account in self.validators(node.core.height if node.core else node.height).accounts:
             if account != node.key.account:
                 self.transmit(node, account, message, body)
+        if self.scenario.flush and not node.honest and body is not None and self.chance.allow():
+            for number in range(FLUSH_BURSTS):
+                self.at(number * FLUSH_MS, self._flush, node, message)
+
+    def _flush(self, node: Node, message: Message) -> None:
+        """As many bodies beside proposals of its later views as push the one out that others check right now."""
+        if node.up and message.height == node.height and isinstance(message, Proposal):
+            members = self.validators(node.height)
+            for proposal in self.forger(node).flush(node.height, message.view, members):
+                body = Body(proposal.block_id, BAD_BLOCK)
+                for account in members.accounts:
+                    if account != node.key.account:
+                        self.transmit(node, account, proposal, body)
 
     @staticmethod
     def _body_beside(node: Node, message: Message) -> Body | None:
@@ -112,16 +125,24 @@ class Exchange(Machines):
         self.input(node, BlockBuilt(effect.height, effect.view, body.id))
 
     def _on_check(self, node: Node, effect: CheckBlock) -> None:
-        self.at(self.random.randrange(BLOCK_MS), self._checked, node, node.life, effect)
+        self._check(node, node.life, effect)
 
-    def _checked(self, node: Node, life: int, effect: CheckBlock) -> None:
+    def _check(self, node: Node, life: int, effect: CheckBlock) -> None:
         if node.life != life or node.height != effect.height:
             return
         body = self._find_body(node, effect.height, effect.block_id)
         if body is None:
-            self.at(BODY_RETRY_MS, self._checked, node, life, effect)
+            self.at(BODY_RETRY_MS, self._check, node, life, effect)
+        else:
+            self.at(self.random.randrange(BLOCK_MS), self._checked, node, life, effect, body)
+
+    def _checked(self, node: Node, life: int, effect: CheckBlock, body: bytes) -> None:
+        if node.life != life or node.height != effect.height:
             return
-        self.input(node, BlockChecked(effect.height, effect.block_id, node.ledger.check(body)))
+        valid = node.ledger.check(body)
+        if valid and self.variant.pins:
+            node.bodies.pin(effect.height, effect.block_id, body)
+        self.input(node, BlockChecked(effect.height, effect.block_id, valid))
 
     def _find_body(self, node: Node, height: int, name: bytes) -> bytes | None:
         """Here, or for the asking from an honest peer that runs (a misbehaving one would not answer)."""

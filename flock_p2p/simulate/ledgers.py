@@ -7,6 +7,7 @@ from flock_chain.codec import decode, encode
 from flock_chain.crypto import keccak256
 
 GENESIS = bytes(32)
+BAD_BLOCK = encode([0, 0, GENESIS, b"", 0, False, []])  # of the fast ledger: valid nowhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ MUTANTS = (
     Mutant("no view timer", _core(wrong.NoViewTimer), ("silent",)),
     Mutant("timers without work", _core(wrong.TimersWithoutWork), ("on-demand",)),
     Mutant("never asks when it is behind", _core(wrong.NeverTellsWhoIsBehind), ("laggard", "drop")),
+    Mutant("what was found valid is not pinned", Variant(pins=False), ("flush", "twins")),
     Mutant("buffers without bound", _core(wrong.BuffersEverything), ("flood",)),
     Mutant("takes votes of every view", _core(wrong.TakesEveryView), ("flood",)),
 )  # fmt: skip

@@ -20,6 +20,7 @@ class Scenario:
     weights: tuple[int, ...] | None = None
     byzantine: int = 1  # identities, as far as their weight stays within max_byzantine
     sin: str = "twins"
+    flush: bool = False  # the misbehaving push the bodies of their blocks out of memory with more
     colluders: bool = False  # as many misbehave as a fork needs: agreement may break, but must convict
     bad_blocks: float = 0.2  # of the fresh blocks that the misbehaving make
     gst: int = 8_000  # from here on the network and the honest nodes are well
@@ -71,6 +72,7 @@ FAULTS = (
     Fault("late-work", "work_delay", 50, (20, 3_000), 0.6, "nodes notice late that a block is wanted"),
     Fault("bad-blocks", "bad_blocks", 0.0, (0.2, 0.6), 0.6, "misbehaving leaders propose invalid blocks"),
     Fault("colluders", "colluders", False, (True,), 0.05, "more misbehave than the bound: a fork must convict them"),
+    Fault("flush", "flush", False, (True,), 0.2, "misbehaving leaders push bodies out of memory by sending many"),
 )
 NAMES = (*(fault.name for fault in FAULTS), *SINS)
 SIN_TEXTS = {
@@ -138,4 +140,5 @@ def describe(scenario: Scenario) -> str:
     if not scenario.byzantine and not scenario.colluders:
         shown.pop("sin", None)
         shown.pop("bad_blocks", None)
+        shown.pop("flush", None)
     return ", ".join(f"{name}={value!r}" for name, value in shown.items())

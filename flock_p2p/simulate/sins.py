@@ -11,11 +11,14 @@ from flock_chain.consensus.types import NO_BLOCK, VIEW_WINDOW, Certificate, Kind
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import Account
 from flock_p2p.simulate.cheap_keys import block_id
+from flock_peers.driver.bodies import MAX_BODIES_PER_SOURCE
 
 MUTATED = 0.3  # of a mutator's messages
 FLOOD_INTERVAL_MS = 120
 FLOOD_MESSAGES = 6  # at once
 FORGE_INTERVAL_MS = 300
+FLUSH_BURSTS = 4
+FLUSH_MS = 8  # between bursts: some fall into the check of the block before them
 
 
 class ForgetfulSigner(Signer):
@@ -85,6 +88,15 @@ class Forger:
             if validators.leader(at, far) == self._key.account and number % 2:
                 found.append(Proposal(self._say(Kind.PROPOSE, at, far, name), ()))
         return found
+
+    def flush(self, height: int, view: int, validators: ValidatorSet) -> list[Proposal]:
+        """One after the other leads a later view, so that a body beside each is kept."""
+        later = range(view + 1, view + 1 + MAX_BODIES_PER_SOURCE * len(validators))
+        return [
+            Proposal(self._say(Kind.PROPOSE, height, at, block_id(("flush", at, self._random.randrange(1 << 30)))), ())
+            for at in later
+            if validators.leader(height, at) == self._key.account
+        ]
 
     def forge(self, height: int, view: int, validators: ValidatorSet) -> list[Message]:
         """A certificate of its own signature alone, and one in which everybody seems to have signed."""

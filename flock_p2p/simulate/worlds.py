@@ -48,6 +48,7 @@ class Variant:
     signer: type[Signer] = Signer
     disk: type[Disk] = Disk
     ledger: type[HashLedger] = HashLedger
+    pins: bool = True  # whether the body of a block that was found valid is held until the height is final
     members: Callable[[ValidatorSet], ValidatorSet] | None = field(default=None)  # as everybody sees the set
 
 

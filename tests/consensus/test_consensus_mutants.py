@@ -2,9 +2,10 @@
 
 import pytest
 
-from flock_p2p.simulate.judge import MEMORY, PROPERTIES, Violation
+from flock_p2p.simulate.judge import MEMORY, PROGRESS, PROPERTIES, Violation
 from flock_p2p.simulate.mutants import MUTANTS, Mutant
 from flock_p2p.simulate.mutation import hunt, run_mutation_campaign, scenario_for
+from flock_p2p.simulate.scenario import draw_scenario
 from flock_p2p.simulate.shrink import MAX_RUNS, shrink
 from flock_p2p.simulate.simulator import Simulator
 from flock_p2p.simulate.worlds import PRODUCT
@@ -52,3 +53,10 @@ def test_a_violation_is_shrunk_to_a_smaller_schedule_that_breaks_the_same(name: 
     again = Simulator(found.scenario, mutant.variant, suppressed=found.suppressed, last_fault=found.last_fault)
     with pytest.raises(Violation, match=verdict.broken):
         again.run()
+
+
+def test_the_mix_of_all_faults_convicts_who_lets_a_body_go_that_it_found_valid() -> None:
+    """A real defect, once: its proposer pushed the body out of everybody's memory before the votes."""
+    verdict = hunt(_find("what was found valid is not pinned"), 0, 60, focused=False)
+    assert verdict.killed and verdict.broken == PROGRESS
+    Simulator(draw_scenario(verdict.seed), PRODUCT).run()
