@@ -88,6 +88,24 @@ def test_who_may_not_leave_yet_asks_once_and_then_once_a_round_until_it_is_free(
     play(stage, test)
 
 
+def test_who_could_not_leave_in_the_last_round_leaves_when_the_task_has_ended(tmp_path: Path) -> None:
+    """Nothing comes after the end that would make it ask again: its bond would stay there."""
+    stage = Stage(tmp_path)
+    stage.trainer_error = InvalidContent("no")
+
+    async def test() -> None:
+        await stage.until(lambda: "join_task" in stage.sender.sent)
+        stage.board.phase = Phase.COMMIT
+        await stage.until(lambda: "leave_task" in stage.sender.sent)
+        stage.board.round, stage.board.phase = 2, Phase.AUDIT
+        await trio.sleep(5)
+        assert stage.sender.sent.count("leave_task") == 2 and not stage.is_over
+        stage.board.phase = Phase.ENDED
+        await stage.until(lambda: stage.is_over)
+
+    play(stage, test)
+
+
 def test_who_was_slashed_below_the_minimum_is_told_why_it_is_drawn_no_more(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

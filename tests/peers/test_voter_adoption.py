@@ -68,6 +68,25 @@ async def test_no_vote_is_cast_until_every_accepted_proposal_is_here(
 
 
 @on_stepped_clock
+async def test_who_is_not_served_an_accepted_proposal_keeps_the_previous_adapter_before_the_phase_is_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Silence here is an absence, which costs a part of the bond: another's deed must not cost this voter anything."""
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        desk.service.trouble[offers[1].delta_digest] = Unavailable("gone")
+        seconds = desk.board.terms["adopt_seconds"]
+        await do(desk.voter.step, adopting(desk, offers))
+        await trio.sleep(seconds / 4)
+        await desk.voter.step(adopting(desk, offers))
+        assert desk.sender.calls == []
+        await trio.sleep(seconds / 2)
+        await desk.voter.step(adopting(desk, offers))
+        assert desk.sender.sent("attest_adoption") == [(desk.adapter,)] and "the previous one stays" in caplog.text
+
+
+@on_stepped_clock
 @pytest.mark.parametrize("changes", [{"score_revealed": 0b01}, {"adoption_votes": 0b10}])
 async def test_who_did_not_reveal_or_has_voted_does_not_vote(tmp_path: Path, changes: dict[str, int]) -> None:
     async with trio.open_nursery() as nursery:

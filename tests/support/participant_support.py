@@ -124,7 +124,7 @@ class FakeSender:
         if function == "join_task" and self.takes_bonds:
             self.board.rows = [make_row()]
         if function == "leave_task":
-            is_free = self.board.phase is Phase.WAITING
+            is_free = self.board.phase in (Phase.WAITING, Phase.ENDED)
             self.board.rows = [] if is_free else [make_row(leaving_at=9)]
         return True
 

@@ -143,6 +143,7 @@ class FakeBoard:
         self.claimable: dict[int, int] = {}
         self.scores: dict[int, tuple[list[int], list[int]]] = {}
         self.terms = {
+            "adopt_seconds": 120,
             "loss_limit": 20_000, "mad_multiple": 12, "availability_seconds": 20, "score_commit_seconds": 60,
             "tolerance": 50_000, "voting_rule": 0,
         }  # fmt: skip

@@ -35,7 +35,7 @@ class Membership:
         self.is_leaving = False
         self.is_lost = False  # it was joined, and somebody evicted it
         self._looked_at = 0  # round
-        self._leave_tried = -1  # round
+        self._leave_tried = (-1, False)  # round, and whether the task had ended
 
     async def is_joined(self) -> bool:
         return await self._row() is not None
@@ -123,7 +123,8 @@ class Membership:
         row = await self._row()
         is_first = row is not None and not row["leaving_at"]
         is_due = view.phase in (Phase.WAITING, Phase.ENDED) or view.phase > Phase.DRAW_VOTERS
-        if row is None or not (is_first or (is_due and self._leave_tried < view.round)):
+        now = (view.round, view.phase is Phase.ENDED)  # at the end everybody is free, whatever its last round said
+        if row is None or not (is_first or (is_due and self._leave_tried < now)):
             return
         if await self._sender.call(f"leave {self._task}", "TaskBoard", "leave_task", self._task):
-            self._leave_tried = view.round
+            self._leave_tried = now

@@ -43,6 +43,8 @@ AVAILABILITY_SECONDS = 8.0  # at least, for what is not here yet; its sender has
 AVAILABILITY_SHARE = 1 / 3  # of the phase: a task with large adapters has long phases, and a voter attests once only
 SCORE_FETCH_SECONDS = 12.0  # at least, for all proposals together
 SCORE_FETCH_SHARE = 1 / 5  # of the phase: scoring must still fit into it
+ADOPT_SHARE = 1 / 2  # of the phase: so long an accepted proposal that is not here is waited for
+ADOPT_RETRY_SECONDS = 3.0
 NORM_BITS = FILTER_NORM_REJECT | FILTER_NORM_SLASH
 
 
@@ -209,9 +211,24 @@ class Voter:
 
     async def _adopt(self, view: RoundView) -> None:
         key = ("adopt", view.task, view.round)
-        choice = self._jobs.ensure(key, lambda: self._judge_candidate(view, view.accepted()))
+        choice = self._jobs.ensure(key, lambda: self._judge_or_keep(view))
         if choice is not None:
             await self._call(view, "attest_adoption", choice)
+
+    async def _judge_or_keep(self, view: RoundView) -> bytes:
+        """Who cannot judge the candidate keeps the previous one: for the others that counts like silence, but silence
+        is an absence, and would cost this voter for what another did not serve."""
+        seconds = ADOPT_SHARE * (await self._terms(view))["adopt_seconds"]
+        until = trio.current_time() + seconds
+        while True:
+            try:
+                return await self._judge_candidate(view, view.accepted())
+            except FlockError as error:
+                if trio.current_time() >= until:
+                    log.warning("round %d: no candidate to judge, so the previous one stays: %s", view.round, error)
+                    return view.adapter
+                log.warning("round %d: the candidate cannot be judged yet: %s", view.round, error)
+            await trio.sleep(ADOPT_RETRY_SECONDS)
 
     async def _judge_input_set(self, view: RoundView) -> bytes:
         """By the paper's rule nothing is filtered: all that two thirds hold is in the candidate."""
