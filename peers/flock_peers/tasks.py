@@ -42,7 +42,7 @@ class Terms:
     tolerance: int = 50_000  # millionths: a round of other domains costs one's own a few per cent
     voting_rule: int = RULE_PROPOSALS
     rule_slash: int = 1_000  # basis points of a bond, by the paper's rule only
-    rest_share: int = 0  # basis points of the pot's rest that go to the paid seats at the end; else the creator's
+    rest_share: int = 0  # basis points of the pot's rest for the paid seats; less where rounds were not paid
     audit_rounds: int = 0  # an audit after every so many rounds; 0: never
     audit_seconds: int = 60
     audit_slash: int = 10_000  # basis points of the bond of whom two audits in a row find guilty

@@ -165,7 +165,8 @@ class BoardModel:
     def evict(self, who: bytes) -> bool:
         if who not in self.members or not self.is_free(who):
             return False
-        in_the_way = self.members[who].unseated and len(self.members) == 64
+        idle = self.members[who].unseated or self.members[who].leaving is not None
+        in_the_way = idle and len(self.members) == 64
         if self.members[who].bond >= self.terms["min_bond"] and not in_the_way:
             return False
         self.remove(who)
@@ -615,7 +616,8 @@ class BoardModel:
             return
         self.burned, self.carried = self.burned + self.carried, 0
         if self.paid:
-            per_seat = self.pot * self.terms["rest_share"] // BPS // len(self.paid)
+            done = min(len({number for number, _ in self.paid}), self.terms["rounds"])
+            per_seat = self.pot * done // self.terms["rounds"] * self.terms["rest_share"] // BPS // len(self.paid)
             for seat in self.paid if per_seat else []:
                 self.rewards[seat] = self.rewards.get(seat, 0) + per_seat
             self.pot -= per_seat * len(self.paid)

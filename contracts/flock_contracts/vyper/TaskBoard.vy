@@ -319,12 +319,13 @@ def rejoin(task: uint256):
 @external
 def evict(task: uint256, account: address):
     """
-    @notice Anybody may free the row of a participant whose bond fell below the minimum, or that is unseated while all
-            rows are taken; its bond starts to unbond.
+    @notice Anybody may free the row of a participant whose bond fell below the minimum, or that is unseated or asked
+            to leave while all rows are taken; its bond starts to unbond.
     """
     member: types.Member = book.members[task][account]
     assert member.joined_height > 0, "board: no participant"
-    is_in_the_way: bool = member.unseated and len(book.accounts[task]) == types.MAX_PARTICIPANTS
+    is_idle: bool = member.unseated or member.leaving_at > 0
+    is_in_the_way: bool = is_idle and len(book.accounts[task]) == types.MAX_PARTICIPANTS
     is_short: bool = member.bond < book.tasks[task].terms.min_bond
     assert is_short or is_in_the_way, "board: its bond suffices"
     assert book._is_free(task, account), "board: not free yet"

@@ -228,6 +228,8 @@ def _settle(task: uint256, round: uint256, rounds_left: uint256):
         book.total_pots -= owed - from_carried
         book.total_rewards += owed
         book.tasks[task].paid_seats += proposers + voters
+        if proposers + voters > 0:
+            book.tasks[task].paid_rounds += 1
         book.rounds[task][round].share = share
         book.rounds[task][round].per_proposer = per_proposer
         book.rounds[task][round].per_voter = per_voter
@@ -238,12 +240,15 @@ def _settle(task: uint256, round: uint256, rounds_left: uint256):
 def _share_rest(task: uint256):
     """
     @notice Set aside what the creator's terms leave to those who were paid, the same for each seat that was; what does
-            not divide is the creator's.
+            not divide is the creator's. In proportion to the guaranteed rounds that were paid: otherwise who works one
+            round and goes, so that the task ends for want of participants, would take the pay of all the others.
     """
     seats: uint256 = book.tasks[task].paid_seats
     if seats == 0:
         return
-    per_seat: uint256 = book.tasks[task].pot * book.tasks[task].terms.rest_share // types.BPS // seats
+    rounds: uint256 = book.tasks[task].terms.rounds
+    earned: uint256 = book.tasks[task].pot * min(book.tasks[task].paid_rounds, rounds) // rounds
+    per_seat: uint256 = earned * book.tasks[task].terms.rest_share // types.BPS // seats
     owed: uint256 = per_seat * seats
     book.tasks[task].rest_per_seat = per_seat
     book.tasks[task].pot -= owed

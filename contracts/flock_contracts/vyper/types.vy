@@ -93,7 +93,7 @@ struct Terms:
     tolerance: uint256  # millionths of the previous metric: by so much a voter lets the aggregate be worse
     voting_rule: uint256
     rule_slash: uint256  # bps of the bond that the paper's rule takes
-    rest_share: uint256  # bps of what is left at the end that the paid seats share; the rest is the creator's
+    rest_share: uint256  # bps of what is left when all rounds were paid that those seats share; else in proportion
     audit_rounds: uint256  # an audit after every so many rounds; 0 = never
     audit_seconds: uint256
     audit_slash: uint256  # bps of the bond of whom two audits in a row find guilty
@@ -116,6 +116,7 @@ struct Task:
     carried: uint256  # wei that the paper's rule took, for the next accepted round
     rules: uint256  # the version that holds for the running round
     paid_seats: uint256  # of all settled rounds
+    paid_rounds: uint256  # that had any
     rest_per_seat: uint256  # of the pot's rest, known at the end
     adopted: uint256  # the round that gave the present adapter; 0 = the first one
     audits: uint256  # closed
