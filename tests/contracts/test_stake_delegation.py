@@ -305,3 +305,38 @@ def test_what_secures_the_set_of_a_restart_is_slashed_though_it_was_about_to_be_
     pair = make_statements(FOUNDERS[3], world.height, domain)
     world.must(REPORTS, "Stake", "report", *pair, world.view("Stake", "epoch"))
     assert get_out(world, ONE) < 4 * ETHER
+
+
+def test_who_leaves_in_the_first_epoch_waits_for_the_second_which_genesis_serves_too():
+    world = delegating_world(epoch_seconds=300)
+    delegate(world, ONE, 10 * ETHER)
+    world.must(ONE, "Stake", "undelegate", D, 5 * ETHER)
+    next_epoch(world)
+    assert world.act(ONE, "Stake", "withdraw_delegation", D).reason == "stake: it still secures a set"
+
+
+def test_a_restart_long_ago_makes_no_later_exit_shorter():
+    world = delegating_world()
+    delegate(world, ONE, 4 * ETHER)
+    next_epoch(world, 2)
+    world.must(D, "Stake", "unbond", 5 * ETHER)
+    next_epoch(world)
+    world.must(SYSTEM, "Stake", "on_restart", b"d" * 32, sorted([A, B, C, D]))
+    next_epoch(world, 3)
+    world.must(ONE, "Stake", "undelegate", D, 4 * ETHER)
+    next_epoch(world)
+    assert world.view("Stake", "delegation_release_at", D, ONE) == 2**256 - 1
+
+
+def test_what_is_free_in_the_second_of_the_conviction_is_out_of_reach():
+    world = delegating_world()
+    delegate(world, ONE, 2 * ETHER)
+    next_epoch(world, 2)
+    world.must(ONE, "Stake", "undelegate", D, 2 * ETHER)
+    while (free := world.view("Stake", "delegation_release_at", D, ONE)) > world.view("Beacon", "chain_time"):
+        world.next_block(10, pokes=False)
+    assert free == world.view("Beacon", "chain_time")
+    epoch = world.view("Stake", "epoch")
+    height = world.view("Stake", "first_height_of", epoch) - 1
+    world.must(REPORTS, "Stake", "report", *make_statements(FOUNDERS[3], height), epoch - 1)
+    assert get_out(world, ONE) == 2 * ETHER
