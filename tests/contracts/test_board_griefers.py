@@ -38,3 +38,13 @@ def test_who_works_one_round_of_many_and_goes_shares_no_more_of_the_rest_than_of
     kept = game.world.board("task_view", game.task)["pot"]
     assert rest - kept <= rest // 10
     game.check_solvent()
+
+
+def test_rounds_beyond_the_guaranteed_ones_add_nothing_to_what_is_shared() -> None:
+    game = Game(rounds=1, extra_rounds=8, rest_share=10_000)
+    game.play_round()
+    game.until(COMMIT)
+    game.must(CREATOR, "stop_task")
+    game.play_round()
+    assert game.phase == ENDED and game.world.board("task_view", game.task)["pot"] < 12  # less than one each
+    game.check_solvent()
