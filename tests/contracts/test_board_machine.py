@@ -23,9 +23,11 @@ from contracts_support import (
     SCORE_COMMIT,
     SCORE_REVEAL,
     TALLY,
+    VALIDATORS,
     account,
-    new_world,
+    build_genesis,
 )
+from fast_world_support import FastWorld, Known
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -36,6 +38,9 @@ from flock_contracts.addresses import BOARD
 
 PEOPLE = 8
 EXAMPLES = int(os.environ.get("FLOCK_EXAMPLES", "12"))
+BASE = build_genesis(PEOPLE + 1)
+KNOWN = Known(BASE[0])
+SETTERS = {who: stake for who, stake, _ in VALIDATORS}
 who = st.integers(1, PEOPLE)
 amounts = st.sampled_from([0, 1, 99, 100, 101, 250, 1_000, 33_333, 10**18])
 score = st.one_of(st.integers(-400, 400), st.sampled_from([0, 19_999, 20_000, 20_001, 60_000, -(10**9), 10**9]))
@@ -80,10 +85,11 @@ class Board(RuleBasedStateMachine):
         terms |= {"proposer_share": share, "min_participants": least, "rest_share": rest}
         terms |= {"voting_rule": rule[0], "rule_slash": rule[1]}
         terms |= {"audit_rounds": audits[0], "audit_slash": audits[1]}
-        self.world = new_world()
+        self.world = FastWorld(*BASE, KNOWN)
+        self.world.next_block(pokes=False)  # there are no transactions in block 0
         self.start = [self.world.balance(account(index)) for index in range(PEOPLE + 1)]
         self.game = Game(0, world=self.world, pot=pot, **terms)
-        self.model = BoardModel(self.game.terms, pot, self.world.height, self.world.timestamp, ADAPTER)
+        self.model = BoardModel(self.game.terms, pot, self.world.height, self.world.timestamp, ADAPTER, SETTERS)
         self.mixes: dict[int, bytes] = {}
         self.seen = (1, 0)
         for index in range(1, people + 1):
@@ -301,11 +307,11 @@ class Board(RuleBasedStateMachine):
 
     @invariant()
     def the_money_is_the_same_to_the_unit(self) -> None:
-        assert self.world.balance(BOARD) == self.world.board("liabilities") == self.model.liabilities
+        assert self.world.balance(BOARD) == self.world.stored("TaskBoard", "liabilities") == self.model.liabilities
 
     @invariant()
     def rounds_and_phases_are_the_same_and_only_move_forward(self) -> None:
-        now = self.world.board("progress", self.game.task)
+        now = self.world.stored("TaskBoard", "progress", self.game.task)
         assert now == (self.model.number, self.model.phase)
         waits_no_more = now[0] == self.seen[0] and self.seen[1] == ENDED
         assert now >= self.seen and not (waits_no_more and now != self.seen)

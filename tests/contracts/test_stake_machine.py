@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from contracts_support import CHAIN_ID, ETHER, GENESIS_HASH, GENESIS_TIME, RICH, STAKING, World, build_genesis
+from contracts_support import CHAIN_ID, ETHER, GENESIS_HASH, GENESIS_TIME, RICH, STAKING, build_genesis
+from fast_world_support import FastWorld, Known
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -30,6 +31,7 @@ CHANGES: dict[str, Any] = {
     "evidence_window": 60,
 }  # fmt: skip
 BASES = {is_open: build_genesis(0, ROWS, open_staking=is_open, **CHANGES) for is_open in (False, True)}
+KNOWN = {is_open: Known(base) for is_open, (base, _) in BASES.items()}
 EXAMPLES = int(os.environ.get("FLOCK_STAKE_EXAMPLES", "6"))  # more in a campaign
 HOSTILE = PEOPLE[6]
 ANCHOR = staking_key(7).account  # comes at the end, so that the last of the others can leave
@@ -45,7 +47,7 @@ amounts = st.integers(1, 80).map(lambda coins: coins * ETHER) | st.integers(1, 8
 class StakeMachine(RuleBasedStateMachine):
     @initialize(is_open=st.booleans())
     def start(self, is_open: bool) -> None:
-        self.world = World(*BASES[is_open], is_fast=True)
+        self.world = FastWorld(*BASES[is_open], KNOWN[is_open])
         for person in PEOPLE:
             self.world.state.set_balance(person, RICH)
         table = STAKING | CHANGES
@@ -218,9 +220,9 @@ class StakeMachine(RuleBasedStateMachine):
         return self.no_coin_is_made_or_lost, self.check_sets, self.check_account, self.check_bond
 
     def check_sets(self) -> None:
-        assert self.world.view("Stake", "epoch") == self.model.epoch
+        assert self.world.stored("Stake", "epoch") == self.model.epoch
         epoch = max(0, self.model.epoch + 1 - self.steps // 4 % 4)
-        rows = self.world.view("Stake", "validators_of", epoch)
+        rows = self.world.stored("Stake", "validators_of", epoch)
         assert [(row["account"], row["weight"]) for row in rows] == self.model.sets[epoch]
         assert rows and all(row["vrf_key"] == self.model.of(row["account"]).vrf_key for row in rows)
 
@@ -232,16 +234,16 @@ class StakeMachine(RuleBasedStateMachine):
             ("reward_of", row.reward), ("staked_with", self.model.staked_with(who)),
             ("leaving_with", self.model.leaving_with(who)),
         ):  # fmt: skip
-            assert self.world.view("Stake", name, who) == value, (name, who)
+            assert self.world.stored("Stake", name, who) == value, (name, who)
 
     def check_bond(self) -> None:
         held = [pair for pair, bond in self.model.bonds.items() if bond != Bond()]
         who, owner = held[self.steps // 4 % len(held)]
         bond, free_at = self.model.bond_of(who, owner), self.model.release_at(who, owner)
-        amounts = self.world.view("Stake", "delegation_of", who, owner)
+        amounts = self.world.stored("Stake", "delegation_of", who, owner)
         assert amounts == (bond.stake, bond.leaving + bond.held), (who, owner)
         earned = 0 if who == owner else bond.earned // ONE
-        assert self.world.view("Stake", "delegation_reward_of", who, owner) == earned
+        assert self.world.stored("Stake", "delegation_reward_of", who, owner) == earned
         if bond.leaving + bond.held:
             known = self.world.view("Stake", "delegation_release_at", who, owner)
             assert (
@@ -251,7 +253,7 @@ class StakeMachine(RuleBasedStateMachine):
     def no_coin_is_made_or_lost(self) -> None:
         held = self.world.balance(STAKE)
         totals = [
-            self.world.view("Stake", name) for name in ("total_staked", "total_unbonding", "total_rewards", "burned")
+            self.world.stored("Stake", name) for name in ("total_staked", "total_unbonding", "total_rewards", "burned")
         ]
         assert held == sum(totals) == self.model.liabilities() == self.model.received - self.model.paid
 
@@ -288,25 +290,25 @@ class StakeMachine(RuleBasedStateMachine):
             world.must(voter, "Stake", "admit", ANCHOR, stake)
         world.must(ANCHOR, "Stake", "bond_validator", b"a" * 32, value=stake)
         for where, owner in list(model.bonds):
-            if amount := world.view("Stake", "delegation_of", where, owner)[0]:
+            if amount := world.stored("Stake", "delegation_of", where, owner)[0]:
                 own = where == owner
                 world.must(owner, "Stake", *(("unbond", amount) if own else ("undelegate", where, amount)))
         for _ in range(120):
             world.next_block(30, pokes=False)
-            if any(world.view("Stake", "weight_of", who) for who in PEOPLE):
+            if any(world.stored("Stake", "weight_of", who) for who in PEOPLE):
                 continue
             for where, owner in model.bonds:
                 world.act(owner, "Stake", *(("withdraw",) if where == owner else ("withdraw_delegation", where)))
-            if not world.view("Stake", "total_unbonding"):
+            if not world.stored("Stake", "total_unbonding"):
                 break
         for where, owner in model.bonds:
             world.act(owner, "Stake", "claim_delegation", where)
         for who in PEOPLE:
-            assert world.view("Stake", "leaving_with", who) == world.view("Stake", "staked_with", who) == 0
+            assert world.stored("Stake", "leaving_with", who) == world.stored("Stake", "staked_with", who) == 0
             world.act(who, "Stake", "claim_reward")
-        dust = world.view("Stake", "total_rewards")  # parts of units, of each bond less than one
+        dust = world.stored("Stake", "total_rewards")  # parts of units, of each bond less than one
         assert dust <= len(model.bonds) + model.share_count
-        assert world.balance(STAKE) == stake + world.view("Stake", "burned") + dust
+        assert world.balance(STAKE) == stake + world.stored("Stake", "burned") + dust
 
 
 TestStakeMachine = StakeMachine.TestCase

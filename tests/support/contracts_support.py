@@ -95,7 +95,7 @@ class Reverted(Exception):
     """A call that a test meant to succeed."""
 
 
-def _context(height: int, timestamp: int) -> ExecutionContext:
+def make_context(height: int, timestamp: int) -> ExecutionContext:
     return ExecutionContext(
         coinbase=bytes(20),
         timestamp=timestamp,
@@ -115,7 +115,7 @@ def _calldata_gas(data: bytes) -> int:
     return 21_000 + 4 * zeros + 16 * (len(data) - zeros)
 
 
-class _Base(KeyValues):
+class BaseRows(KeyValues):
     def __init__(self, base: AtomicDB) -> None:
         self._base = base
 
@@ -133,8 +133,8 @@ class World:
         """`is_fast`: on the project's own account database and opcodes, half the time of stock py-evm."""
         self.base, self.height, self.timestamp = base, 0, GENESIS_TIME
         self.epoch_gas: list[int] = []  # what the end of each epoch took
-        context = _context(0, GENESIS_TIME)
-        self.state = State(Overlay(_Base(base)), context, root) if is_fast else CancunState(base, context, root)
+        context = make_context(0, GENESIS_TIME)
+        self.state = State(Overlay(BaseRows(base)), context, root) if is_fast else CancunState(base, context, root)
         self.contracts = load_all()
         self.codes = {name: contract.runtime for name, contract in self.contracts.items()}
         if board_runtime is not None:
@@ -173,17 +173,20 @@ class World:
 
     def next_block(self, seconds: int = 1, *, pokes: bool = True, mix: bytes | None = None) -> list[int]:
         """A new block: the beacon first, then the due pokes. Returns the tasks poked."""
-        self.height += 1
-        self.timestamp += seconds
-        self.state.execution_context = _context(self.height, self.timestamp)
-        mix = keccak256(b"mix", self.height.to_bytes(8, "big")) if mix is None else mix
-        self.must(SYSTEM, "Beacon", "on_block", mix, b"")
+        self.begin_block(seconds, mix)
         if self.view("Stake", "is_epoch_over"):
             self.epoch_gas.append(self.must(SYSTEM, "Stake", "end_epoch").gas)
         due: list[int] = self.board("due_tasks") if pokes else []
         for task in due:
             self.must(SYSTEM, "TaskBoard", "poke", task)
         return due
+
+    def begin_block(self, seconds: int = 1, mix: bytes | None = None) -> None:
+        self.height += 1
+        self.timestamp += seconds
+        self.state.execution_context = make_context(self.height, self.timestamp)
+        mix = keccak256(b"mix", self.height.to_bytes(8, "big")) if mix is None else mix
+        self.must(SYSTEM, "Beacon", "on_block", mix, b"")
 
     def blocks(self, count: int, seconds: int = 1) -> None:
         for _ in range(count):
@@ -206,7 +209,7 @@ def build_genesis(
 ) -> tuple[AtomicDB, bytes]:
     """The first state; `staking` changes rows of STAKING."""
     base = AtomicDB()
-    state = CancunState(base, _context(0, GENESIS_TIME), keccak256(b"\x80"))
+    state = CancunState(base, make_context(0, GENESIS_TIME), keccak256(b"\x80"))
     for name, address in BY_NAME.items():
         state.set_code(address, load(name).runtime)
         state.set_nonce(address, 1)

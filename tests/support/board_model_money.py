@@ -1,0 +1,175 @@
+"""The twin's people and coins: who is bonded, leaves, is slashed, unbonds and is paid. Knows nothing of votes."""
+
+from board_model_rows import Audit, Member, Round
+from board_model_rules import Rules
+from contracts_support import AUDIT, DRAW_VOTERS, ENDED, WAITING
+
+BPS = 10_000
+
+
+class Money(Rules):
+    """The state of the whole twin, and the calls that move coins."""
+
+    phase: int
+
+    def __init__(
+        self,
+        terms: dict[str, int],
+        pot: int,
+        height: int,
+        now: int,
+        adapter: bytes,
+        setters: dict[bytes, int] | None = None,
+    ) -> None:
+        super().__init__(setters or {})
+        self.terms, self.pot = terms, pot
+        self.members: dict[bytes, Member] = {}  # in the order of joining
+        self.unbonding: dict[bytes, tuple[int, int]] = {}
+        self.rewards: dict[tuple[int, bytes], int] = {}
+        self.owners: dict[bytes, tuple[int, bytes]] = {}  # manifest -> (round, account)
+        self.burned, self.carried, self.stopped = self.rules["task_fee"], 0, False
+        self.by_paper = bool(terms["voting_rule"])
+        self.paid: list[tuple[int, bytes]] = []  # (round, account) of every paid seat
+        self.number, self.rounds, self.adapter = 1, {1: Round()}, adapter
+        self.height, self.now = height, now
+        self.close = self.seed_height = 0
+        self.past: list[bytes] = []  # adapters before the present one, to fall back to
+        self.audits, self.audit = 0, Audit(0, 0, [])
+        self.accepted_audit: int | None = None
+        self.ending = False
+        self.enter(WAITING)
+
+    @property
+    def round(self) -> Round:
+        return self.rounds[self.number]
+
+    @property
+    def liabilities(self) -> int:
+        bonds = sum(member.bond for member in self.members.values())
+        unbonding = sum(amount for amount, _ in self.unbonding.values())
+        return bonds + unbonding + self.pot + self.carried + sum(self.rewards.values()) + self.burned
+
+    def enter(self, phase: int) -> None:
+        self.phase, self.started, self.started_height = phase, self.now, self.height
+
+    # ------------------------------------------------ participants
+
+    def join(self, who: bytes, amount: int) -> bool:
+        member = self.members.get(who)
+        if self.phase == ENDED or amount == 0:
+            return False
+        if member is None:
+            if amount < self.terms["min_bond"] or len(self.members) == 64:
+                return False
+            self.members[who] = Member(amount, self.height)
+            self.note_late(amount, 1)
+            return True
+        if member.leaving is not None:
+            return False
+        member.bond += amount
+        member.later.append((self.height, amount))
+        self.note_late(amount, 0)
+        return True
+
+    def note_late(self, amount: int, new: int) -> None:
+        if self.phase == AUDIT and self.close == self.height:
+            self.audit.stake += amount
+            self.audit.auditors += new
+
+    def leave(self, who: bytes) -> bool:
+        if who not in self.members:
+            return False
+        if self.is_free(who):
+            self.remove(who)
+            return True
+        if self.members[who].leaving is not None:
+            return False
+        self.members[who].leaving = self.height
+        return True
+
+    def rejoin(self, who: bytes) -> bool:
+        member = self.members.get(who)
+        if self.phase == ENDED or member is None or not member.unseated or member.leaving is not None:
+            return False
+        member.unseated, member.missed, member.joined = False, 0, self.height
+        return True
+
+    def evict(self, who: bytes) -> bool:
+        if who not in self.members or not self.is_free(who):
+            return False
+        idle = self.members[who].unseated or self.members[who].leaving is not None
+        in_the_way = idle and len(self.members) == 64
+        if self.members[who].bond >= self.terms["min_bond"] and not in_the_way:
+            return False
+        self.remove(who)
+        return True
+
+    def is_free(self, who: bytes) -> bool:
+        if self.phase == ENDED:
+            return True
+        accepted = self.members[who].last_accepted
+        if accepted is not None and self.number <= accepted + self.rules["bond_unlock_rounds"]:
+            return False
+        member = self.members[who]
+        awaits = self.audits < member.accepted_audit + 2 or member.blamed == self.audits
+        if self.terms["audit_rounds"] and accepted is not None and awaits:
+            return False
+        if self.phase == WAITING:
+            return True
+        if who in self.round.proposers or who in self.round.voters:
+            return False
+        return self.phase > DRAW_VOTERS or self.weight(who) == 0
+
+    def weight(self, who: bytes) -> int:
+        member = self.members[who]
+        if (
+            member.suspended
+            or member.unseated
+            or member.joined > self.close
+            or (member.leaving is not None and member.leaving < self.close)
+        ):
+            return 0
+        bond = member.bond_at(self.close)
+        return bond if bond >= self.terms["min_bond"] else 0
+
+    def has_enough(self) -> bool:
+        return self.able >= max(2, self.terms["min_participants"])
+
+    @property
+    def able(self) -> int:
+        stays = [m for m in self.members.values() if m.leaving is None and not m.unseated and not m.suspended]
+        return sum(member.bond >= self.terms["min_bond"] for member in stays)
+
+    def remove(self, who: bytes) -> None:
+        amount = self.unbonding.get(who, (0, 0))[0] + self.members.pop(who).bond
+        self.unbonding[who] = (amount, self.now + self.rules["unbonding_delay"])
+
+    # ------------------------------------------------ coins
+
+    def withdraw(self, who: bytes) -> bool:
+        amount, release = self.unbonding.get(who, (0, 0))
+        if amount == 0 or self.now < release:
+            return False
+        del self.unbonding[who]
+        return True
+
+    def claim(self, who: bytes, round: int) -> bool:
+        return self.rewards.pop((round, who), 0) > 0
+
+    def withdraw_pot(self) -> bool:
+        if self.phase != ENDED or self.pot == 0:
+            return False
+        self.pot = 0
+        return True
+
+    def slash(self, who: bytes, bps: int) -> None:
+        if self.round.candidates >= 4:
+            self.burned += self.cut(who, bps)
+
+    def carry(self, who: bytes) -> None:
+        self.carried += self.cut(who, self.terms["rule_slash"]) if self.round.candidates >= 4 else 0
+
+    def cut(self, who: bytes, bps: int) -> int:
+        amount = self.members[who].bond * bps // BPS
+        self.members[who].bond -= amount
+        return amount
