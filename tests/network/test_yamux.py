@@ -33,7 +33,8 @@ from flock_peers.network.hello import HELLO, VERSION, Hello, decode_hello
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import key_pair_of, peer_id_of
 from flock_peers.network.link import Link, encode_frame
-from flock_peers.network.yamux import MAX_INBOUND_STREAMS, WINDOW_BYTES
+from flock_peers.network.yamux import MAX_INBOUND_STREAMS
+from flock_peers.network.yamux_frame import WINDOW_BYTES
 
 PROTOCOL = "/test/1"
 
@@ -130,7 +131,7 @@ async def test_an_honest_writer_waits_for_the_window_and_goes_on() -> None:
         await trio.testing.wait_all_tasks_blocked(0.1)
         assert not inbox.received
         (link,) = _links(a)
-        held = sum(len(c) for s in link.swarm_conn.muxed_conn.streams.values() for c in s._chunks)
+        held = sum(stream.buffered_bytes for stream in link.swarm_conn.muxed_conn.streams.values())
         assert 0 < held <= WINDOW_BYTES
         gate.set()
         await wait_until(lambda: inbox.payloads == payloads)
@@ -203,11 +204,11 @@ async def test_a_peer_that_reads_nothing_is_dropped() -> None:
             link._below._limits = replace(QUICK, write_seconds=60)
             sleeping = trio.Event()
 
-            async def sleep() -> bytes:
+            async def sleep(_buffer: memoryview) -> int:
                 await sleeping.wait()
-                return b""
+                return 0
 
-            link._below._receive = sleep  # type: ignore[method-assign]
+            link._below.receive_into = sleep  # type: ignore[method-assign]
             with trio.fail_after(15):
                 while a.connected():
                     a.send(key(50).account, PROTOCOL, bytes(1000))

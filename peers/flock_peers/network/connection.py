@@ -1,10 +1,12 @@
-"""The byte layer below Noise: buffered reads, one writer task, whole frames or nothing. Knows no peers.
+"""The byte layer below Noise: buffered reads, one writer task, whole messages or nothing. Knows no peers.
 
-Noise counts messages, so half a message ruins a connection. `write` therefore never waits: it takes the whole message
-or fails, and a cancelled caller cannot cut it. Who wants to wait for the socket calls `wait_room` first.
+Noise counts messages, so half a message ruins a connection. Only the writer task writes: it asks its source for the
+next batch when the socket has room, and sends all of it; a cancelled caller cannot cut it. What is not taken yet can
+still be overtaken by something more urgent, so batches are only as large as the socket is fast.
 """
 
 import socket
+from typing import Protocol
 
 import trio
 from libp2p.io.abc import ReadWriteCloser
@@ -12,10 +14,20 @@ from libp2p.io.exceptions import ConnectionClosedError
 
 from flock_peers.network.limits import Limits
 
-_GULP = 256 << 10  # one system call for several Noise messages
+_GULP = 64 << 10  # before there is a session
 _SLICE = 64 << 10  # that much must go out in `write_seconds`: 2 KB/s
+_BATCH_BYTES_MIN, _BATCH_BYTES_MAX = 64 << 10, 256 << 10
+_BATCH_SECONDS = 0.01  # what a batch should take the socket: that long a vote may have to wait for bulk
 _CLOSE_SECONDS = 1.0  # to bring out what was written before close
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))  # a pulled cable shows after 30 s
+
+
+class Source(Protocol):
+    """What the writer sends. `take` returns whole messages, about `most` bytes, valid until it is called again."""
+
+    def take(self, most: int) -> memoryview: ...
+
+    def is_empty(self) -> bool: ...
 
 
 class BufferedConnection(ReadWriteCloser):
@@ -23,7 +35,9 @@ class BufferedConnection(ReadWriteCloser):
         self._stream = stream
         self._limits = limits
         self._unread = bytearray()
-        self._unsent = bytearray()
+        self._unsent = bytearray()  # what was put directly: handshake and negotiation
+        self._source: Source | None = None
+        self._batch_bytes = _BATCH_BYTES_MAX
         self._wake, self._room = trio.Event(), trio.Event()
         self._closing = trio.CancelScope()
         self._is_closing = False
@@ -33,35 +47,69 @@ class BufferedConnection(ReadWriteCloser):
         self.local = _socket_name(stream, remote=False)
         _keep_alive(stream)
 
+    @property
+    def unread_bytes(self) -> int:
+        return self._limits.unread_bytes
+
     def set_authenticated(self) -> None:
         self._budget = None
 
+    def set_source(self, source: Source) -> None:
+        self._source = source
+
+    def wake(self) -> None:
+        """The source has something. Raises ConnectionClosedError."""
+        self._check_open()
+        self._wake.set()
+
     async def run_writer(self) -> None:
-        """Sends what was written until the connection closes. One task per connection."""
+        """Sends what there is until the connection closes. One task per connection."""
         try:
             with self._closing:
                 while not self.closed.is_set():
-                    if not self._unsent:
-                        if self._is_closing:
-                            break
+                    data = self._take()
+                    if data:
+                        await self._send(data)
+                        self._room.set()
+                    elif self._is_closing:
+                        break
+                    else:
                         self._wake = trio.Event()
                         await self._wake.wait()
-                        continue
-                    data, self._unsent = self._unsent, bytearray()
-                    await self._send(memoryview(data))
-                    self._room.set()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             pass
         finally:
             self.abort()
 
-    async def _send(self, data: memoryview) -> None:
-        for start in range(0, len(data), _SLICE):
-            with trio.fail_after(self._limits.write_seconds):
-                await self._stream.send_all(data[start : start + _SLICE])
+    def _take(self) -> bytearray | memoryview:
+        if self._unsent or self._source is None:
+            data, self._unsent = self._unsent, bytearray()
+            return data
+        return self._source.take(self._batch_bytes)
+
+    async def _send(self, data: bytearray | memoryview) -> None:
+        """All of it. After a large batch also waits until the socket wants more, so as to choose late what is next."""
+        begun = trio.current_time()
+        sent, marked = 0, 0
+        with memoryview(data) as view, trio.fail_after(self._limits.write_seconds) as scope:
+            while sent < len(view):
+                sent += await self._stream.socket.send(view[sent:])
+                if sent - marked >= _SLICE:
+                    marked, scope.deadline = sent, trio.current_time() + self._limits.write_seconds
+            if sent >= _BATCH_BYTES_MIN:
+                scope.deadline = trio.current_time() + self._limits.write_seconds * sent / _SLICE
+                await self._stream.wait_send_all_might_not_block()
+                self._adapt(trio.current_time() - begun)
+
+    def _adapt(self, seconds: float) -> None:
+        if seconds > _BATCH_SECONDS:
+            self._batch_bytes = max(_BATCH_BYTES_MIN, self._batch_bytes // 2)
+        elif seconds < _BATCH_SECONDS / 4:
+            self._batch_bytes = min(_BATCH_BYTES_MAX, self._batch_bytes * 2)
 
     async def wait_room(self) -> None:
-        while len(self._unsent) >= self._limits.unsent_bytes:
+        """Until the writer has taken everything."""
+        while self._unsent or (self._source is not None and not self._source.is_empty()):
             self._check_open()
             self._room = trio.Event()
             await self._room.wait()
@@ -69,14 +117,10 @@ class BufferedConnection(ReadWriteCloser):
     async def write(self, data: bytes) -> None:
         self.put(data)
 
-    def put(self, data: bytes) -> None:
-        """Hand bytes to the writer. Raises ConnectionClosedError when it is closed, or when nobody reads acks."""
-        self._check_open()
-        if len(self._unsent) > 4 * self._limits.unsent_bytes:  # only frames that never wait (acks, pings) get here
-            self.abort()
-            raise ConnectionClosedError("the peer does not read", transport="tcp")
+    def put(self, data: bytes | memoryview) -> None:
+        """Hand bytes to the writer, without waiting: a handshake's. Raises ConnectionClosedError."""
         self._unsent += data
-        self._wake.set()
+        self.wake()
 
     async def read(self, n: int | None = None) -> bytes:
         """Exactly n bytes, or fewer at the end of the connection."""
@@ -100,6 +144,20 @@ class BufferedConnection(ReadWriteCloser):
             taken = await self._receive()
         self._spend(len(taken))
         return taken
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """As `read_some`, without a copy; 0 at the end."""
+        if self._unread:
+            count = min(len(self._unread), len(buffer))
+            buffer[:count] = self._unread[:count]
+            del self._unread[:count]
+        else:
+            try:
+                count = await self._stream.socket.recv_into(buffer)
+            except (OSError, trio.ClosedResourceError) as error:
+                raise ConnectionClosedError("connection lost", transport="tcp") from error
+        self._spend(count)
+        return count
 
     async def _receive(self) -> bytes:
         try:

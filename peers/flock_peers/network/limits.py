@@ -31,7 +31,7 @@ class Limits:
     frame_bytes: int = MIB
     frame_seconds: float = 30.0  # a frame that was begun must end
     write_seconds: float = 30.0  # a peer that reads nothing for this long is dropped
-    unsent_bytes: int = 512 << 10  # encrypted bytes waiting for the socket; writers wait above it
+    unread_bytes: int = 2 * MIB  # acks, pings and credit that a peer does not read; then it is cut off. Others wait
 
     # What one peer may send us: token buckets (rate per second, burst). Above the rate we read more slowly.
     message_rate: float = 400.0

@@ -19,7 +19,7 @@ from flock_peers.network.identity import account_of
 from flock_peers.network.limits import Limits
 
 _LENGTH = struct.Struct(">I")
-_READ = 64 << 10
+_READ = 4 << 10  # where it is not known how much is to come
 MAX_PROTOCOL_NAME = 126
 _RESET_SECONDS = 2.0
 
@@ -40,7 +40,7 @@ class Stream:
 
     def __init__(self, net_stream: Any, link: "Link") -> None:
         self._net, self._muxed, self.link = net_stream, net_stream.muxed_stream, link
-        self._buffer = bytearray()
+        self._buffer = b""  # read, and not asked for yet
 
     @property
     def account(self) -> Account:
@@ -50,23 +50,42 @@ class Stream:
         """Open the window for a fast download."""
         self._muxed.grow()
 
-    async def _more(self) -> bool:
+    async def _receive(self, most: int) -> bytes:
+        """Empty at a clean end."""
         try:
-            data = await self._muxed.read(_READ)
+            return bytes(await self._muxed.read(most))
         except Exception as error:
             if type(error).__name__ in ("MuxedStreamEOF", "StreamEOF") and not self.link.closed.is_set():
-                return False
+                return b""
             raise Unavailable(f"stream broke: {type(error).__name__}") from error
+
+    async def _more(self) -> bool:
+        data = await self._receive(_READ)
         self._buffer += data
         return bool(data)
 
-    async def read_exactly(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            if not await self._more():
-                raise Unavailable(f"stream ended after {len(self._buffer)} of {count} bytes")
-        data = bytes(self._buffer[:count])
-        del self._buffer[:count]
+    async def read_some(self, most: int) -> bytes:
+        """At most that many bytes, whatever comes first; empty at a clean end."""
+        if not self._buffer:
+            return await self._receive(most)
+        data, self._buffer = self._buffer[:most], self._buffer[most:]
         return data
+
+    async def read_exactly(self, count: int) -> bytes:
+        """Raises Unavailable when the stream ends before; what came stays for the next read, as when cancelled."""
+        parts: list[bytes] = []
+        have = 0
+        try:
+            while have < count:
+                data = await self.read_some(count - have)
+                if not data:
+                    raise Unavailable(f"stream ended after {have} of {count} bytes")
+                parts.append(data)
+                have += len(data)
+        except BaseException:
+            self._buffer = b"".join(parts) + self._buffer
+            raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def is_at_end(self) -> bool:
         """Waits for the next byte, or the end."""
@@ -76,7 +95,7 @@ class Stream:
         """Returns when the other side has closed or reset its end; for protocols where it has nothing more to say."""
         try:
             while await self._more():
-                self._buffer.clear()
+                self._buffer = b""
         except Unavailable:
             pass
 
