@@ -39,7 +39,7 @@ def make_hostile_plan(folder: Path, kinds: list[str], seed: int = 78) -> tuple[P
 
 
 def watch_proposal(network: Network, account: str) -> dict[str, Any]:
-    """The first round in which the account proposes something: on a busy machine it may miss a commitment's deadline."""
+    """The first round in which the account proposes: on a busy machine it may miss a commitment's deadline."""
     for _ in range(ROUNDS_TO_PROPOSE):
         seen = watch_round(network, account)
         if seen["verdict"] != "NONE":
