@@ -1,5 +1,6 @@
 """Gossip reaches everybody, and neither garbage nor a bug in a validator ends it."""
 
+import logging
 import os
 from typing import Any
 
@@ -143,3 +144,31 @@ async def test_a_flood_is_cut_at_the_rate_of_its_forwarder_and_the_others_are_he
             await wait_until(lambda: b"heard" in inbox.payloads)
             await trio.testing.wait_all_tasks_blocked(0.2)
         assert inbox.payloads.count(b"flood") < 30
+
+
+@in_trio()
+async def test_a_packet_of_thousands_of_messages_stops_nobody() -> None:
+    """An attack found it: stock makes a task of each at once, at a cost that grows with their number squared."""
+    async with open_hosts(2) as (a, b):
+        inbox = Inbox()
+        a.subscribe(TOPIC, _accept, inbox)
+        b.subscribe(TOPIC, _accept, Inbox())
+        await _wait_for_topic([a, b])
+        message = rpc_pb2.Message(data=b"x", topicIDs=[TOPIC], from_id=b"i", seqno=b"1")
+        async with open_attacker(50, a) as link:
+            await _write_gossip(link, _HELLO + _rpc(publish=[message] * 15_000))
+            b.publish(TOPIC, b"heard")
+            with trio.fail_after(5):
+                await wait_until(lambda: b"heard" in inbox.payloads)
+        assert a.counters.restarts == 0
+
+
+@in_trio()
+async def test_what_breaks_the_form_of_gossip_is_named_by_account(caplog: pytest.LogCaptureFixture) -> None:
+    control = rpc_pb2.ControlMessage(graft=[rpc_pb2.ControlGraft(topicID="nope")]).SerializeToString()
+    odd = control.replace(b"nope", b"\xff\xfe\xfd\xfc")
+    with caplog.at_level(logging.INFO):
+        async with open_hosts(1) as (a,), open_attacker(50, a) as link:
+            await _write_gossip(link, encode_varint_prefixed(b"\x1a" + bytes([len(odd)]) + odd))
+            await wait_until(lambda: "gossip: UnicodeDecodeError" in caplog.text)
+    assert any(key(50).account.hex() in line for line in caplog.messages if "UnicodeDecodeError" in line)

@@ -113,6 +113,43 @@ async def test_a_bootstrap_that_dies_in_the_handshake_is_unavailable_and_ends_no
         nursery.cancel_scope.cancel()
 
 
+@in_trio()
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x13/multistream/1.0.0\n\x04\xff\xfe\xfd\n",
+        b"\x13/multistream/1.0.0\n\x07/noise\n\x00\x04abcd",
+        b"\x13/multistream/1.0.0\n\x07/noise\n\x00\x60" + bytes(96),
+        b"\x80" * 30,
+    ],
+    ids=["utf8", "short", "low order", "length"],
+)
+async def test_a_bootstrap_that_speaks_nonsense_ends_nobody_and_is_not_dialed_without_a_pause(said: bytes) -> None:
+    """A fuzzer found it: ValueError and the like came through. `connect` raised it, ending a peer that was starting,
+    and the redial knew no failure and so no back-off: one such address kept a core busy."""
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        identity = a.address.rsplit("/", 1)[1]
+    dials = 0
+
+    async def speak(stream: trio.SocketStream) -> None:
+        nonlocal dials
+        dials += 1
+        await stream.send_all(said)
+        await trio.sleep(0.05)
+        await stream.aclose()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}/p2p/{identity}"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, speak, [listener])
+        async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, bootstrap=[address]) as b:
+            with pytest.raises((InvalidRemote, Unavailable)):
+                await b.connect(address)
+            await trio.sleep(1.0)
+        nursery.cancel_scope.cancel()
+    assert dials < 10
+
+
 def test_the_default_limits_report_a_dead_bootstrap_within_ten_seconds() -> None:
     assert Limits().dial_seconds <= 10
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, InvalidSignature, Unavailable
+from flock_peers.network.complaints import Complaints
 from flock_peers.network.limits import Limits
 from flock_peers.network.peer_table import PeerTable
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -26,8 +25,8 @@ class Counters:
 
 
 class Conduct:
-    def __init__(self, table: PeerTable, limits: Limits, counters: Counters) -> None:
-        self._table, self._limits, self._counters = table, limits, counters
+    def __init__(self, table: PeerTable, limits: Limits, counters: Counters, complaints: Complaints) -> None:
+        self._table, self._limits, self._counters, self._complaints = table, limits, counters, complaints
 
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""
@@ -37,7 +36,7 @@ class Conduct:
 
     def ban(self, account: Account, reason: str, seconds: float | None = None) -> None:
         """Disconnect and refuse for a while."""
-        log.warning("banned 0x%s: %s", account.hex(), reason)
+        self._complaints.note(f"banned 0x{account.hex()}", reason, logging.WARNING)
         self._table.ban(account, self._limits.ban_seconds if seconds is None else seconds)
         self.disconnect(account)
 
@@ -46,7 +45,7 @@ class Conduct:
         if isinstance(error, InvalidSignature):
             self.ban(account, f"{protocol}: {error}")
             return
-        log.warning("disconnecting 0x%s: %s: %s", account.hex(), protocol, error)
+        self._complaints.note(f"disconnecting 0x{account.hex()}", f"{protocol}: {error}", logging.WARNING)
         self.disconnect(account)
 
     @asynccontextmanager

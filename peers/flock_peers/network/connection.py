@@ -210,6 +210,11 @@ def _socket_name(stream: trio.SocketStream, *, remote: bool) -> tuple[str, int] 
     return str(name[0]), int(name[1])
 
 
+def remote_host(stream: trio.SocketStream) -> str:
+    """The address of the other end; "?" where it is gone already."""
+    return (_socket_name(stream, remote=True) or ("?", 0))[0]
+
+
 def _keep_alive(stream: trio.SocketStream) -> None:
     try:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

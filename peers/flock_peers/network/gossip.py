@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import trio
+from libp2p.exceptions import ParseError
+from libp2p.io.exceptions import IncompleteReadError
+from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.pubsub import gossipsub as gossipsub_module
 from libp2p.pubsub import pubsub as pubsub_module
@@ -20,17 +24,18 @@ from libp2p.pubsub.score import ScoreParams, TopicScoreParams
 from libp2p.tools.anyio_service import background_trio_service
 
 from flock_chain.crypto import Account
-from flock_chain.errors import FlockError
+from flock_chain.errors import FlockError, InvalidEncoding
 from flock_peers.network.identity import account_of
 from flock_peers.network.limits import TokenBucket
 from flock_peers.network.link import Link
-from flock_peers.network.stack import GuardedService, Stack
+from flock_peers.network.stack import Guard, GuardedService, Stack
 
 log = logging.getLogger(__name__)
 
 Validator = Callable[[Account, bytes], bool]
 GossipHandler = Callable[[Account, bytes], Awaitable[None]]
 _OUT_QUEUE = 1024  # messages waiting for one slow peer
+_IN_QUEUE, _IN_QUEUE_BYTES = 4096, 16 << 20  # messages of others that wait to be looked at, of all forwarders
 _SUBSCRIPTION_QUEUE = 4096  # messages waiting for our own handler
 _DEGREE, _DEGREE_LOW, _DEGREE_HIGH = 6, 4, 12
 _HEARTBEAT_SECONDS = 1
@@ -77,9 +82,66 @@ class _Router(GuardedService, GossipSub):
         return chosen - {msg_forwarder, origin}
 
 
+class Inflow:
+    """Messages of others that wait for their turn: bounded in number and in bytes, and by each forwarder's rate."""
+
+    def __init__(self, allow: Callable[[ID], bool]) -> None:
+        self._allow = allow
+        self._waiting: deque[tuple[ID, Any]] = deque()
+        self._bytes = 0
+        self._wake = trio.Event()
+
+    def put(self, forwarder: ID, message: Any) -> None:
+        size = len(message.data)
+        if not self._allow(forwarder) or len(self._waiting) >= _IN_QUEUE or self._bytes + size > _IN_QUEUE_BYTES:
+            return
+        self._waiting.append((forwarder, message))
+        self._bytes += size
+        self._wake.set()
+
+    async def take(self) -> tuple[ID, Any]:
+        """A checkpoint each time: a packet of thousands must not keep the loop to itself."""
+        await trio.lowlevel.checkpoint()
+        while not self._waiting:
+            self._wake = trio.Event()
+            await self._wake.wait()
+        forwarder, message = self._waiting.popleft()
+        self._bytes -= len(message.data)
+        return forwarder, message
+
+
+class _InflowGuard(Guard):
+    """Stock, each message of a packet becomes a task at once, and finding a task's parent looks at all tasks: one
+    packet of 3,000 tiny messages stops the loop for seconds, one of 100,000 for hours."""
+
+    def __init__(self, manager: Any, inflow: Inflow) -> None:
+        super().__init__(manager)
+        self._inflow = inflow
+
+    def run_task(self, task: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> None:
+        if getattr(task, "__name__", "") == "push_msg":
+            self._inflow.put(*args)
+        else:
+            super().run_task(task, *args, name=name)
+
+
 class _Pubsub(GuardedService, Pubsub):
-    allow: Callable[[ID], bool]
+    inflow: Inflow
     opening: set[ID]
+
+    @property
+    def manager(self) -> Any:
+        return _InflowGuard(self._manager, self.inflow)
+
+    async def continuously_read_stream(self, stream: Any) -> None:
+        """Stock, a name that is not UTF-8 raises UnicodeDecodeError, a packet that is none DecodeError."""
+        try:
+            await super().continuously_read_stream(stream)
+        except (StreamError, ParseError, IncompleteReadError):
+            raise  # the stock handler knows these
+        except Exception as error:
+            self._handle_dead_peer(stream.muxed_conn.peer_id)
+            raise InvalidEncoding(f"gossip: {type(error).__name__}: {error}") from error
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
         """Stock, two connections at once make two streams, and what is queued for the first is lost."""
@@ -93,8 +155,6 @@ class _Pubsub(GuardedService, Pubsub):
 
     async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
         """Stock, a message with a junk key or a raising validator ends the service."""
-        if msg_forwarder != self.my_id and not self.allow(msg_forwarder):
-            return
         try:
             await super().push_msg(msg_forwarder, msg)
         except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
@@ -115,7 +175,7 @@ class Gossip:
         self._pubsub = _Pubsub(
             stack.host, self._router, strict_signing=True, max_inbound_rpc_size=stack.limits.gossip_message_bytes
         )
-        self._pubsub.allow = self._allow
+        self._pubsub.inflow = self._inflow = Inflow(self._allow)
         self._pubsub.opening = set()
         # Sequence numbers must grow over restarts: stock starts at the seconds, and repeats itself after a busy run.
         self._pubsub.counter = time.time_ns()
@@ -164,8 +224,13 @@ class Gossip:
             for name in self._topics:
                 self.add_topic(name)
             self._nursery.start_soon(self._publish_all)
+            self._nursery.start_soon(self._take_in)
             yield
             self._nursery.cancel_scope.cancel()
+
+    async def _take_in(self) -> None:
+        while True:
+            await self._pubsub.push_msg(*await self._inflow.take())
 
     async def _publish_all(self) -> None:
         async for topic, payload in self._to_publish:

@@ -7,6 +7,7 @@ import trio
 
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network import requests
+from flock_peers.network.complaints import Complaints
 from flock_peers.network.hello import (
     HELLO,
     MAX_HELLO_BYTES,
@@ -19,16 +20,15 @@ from flock_peers.network.hello import (
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
 
-log = logging.getLogger(__name__)
-
 
 class Handshake:
     """`admit(link, theirs)` is called once both sides are known to be on the same chain."""
 
     def __init__(
         self, genesis_hash: bytes, genesis_document: bytes | None, upgrades_hash: bytes, limits: Limits,
-        listen: Callable[[Link], str], admit: Callable[[Link, Hello], None],
+        listen: Callable[[Link], str], admit: Callable[[Link, Hello], None], complaints: Complaints,
     ) -> None:  # fmt: skip
+        self._complaints = complaints
         self._genesis_hash, self._document, self._limits = genesis_hash, genesis_document, limits
         self._upgrades_hash = upgrades_hash
         self._listen, self._tell_host = listen, admit
@@ -39,7 +39,7 @@ class Handshake:
     def _admit(self, link: Link, theirs: Hello) -> None:
         difference = explain_upgrades(theirs, self._upgrades_hash, link.account, link.remote)
         if difference:
-            log.warning(difference)
+            self._complaints.note(f"0x{link.account.hex()}: upgrades", difference, logging.WARNING)
         self._tell_host(link, theirs)
 
     async def say(self, link: Link) -> None:
@@ -67,7 +67,7 @@ class Handshake:
         try:
             check_hello(theirs, self._genesis_hash, link.account, link.remote)
         except InvalidRemote as error:
-            log.warning("refused: %s", error)
+            self._complaints.note(f"0x{link.account.hex()}", f"refused: {error}", logging.WARNING)
             await stream.write_frame(self._ours(link))  # so that the other side can say why
             await stream.close()
             await link.close()
@@ -84,5 +84,5 @@ class Handshake:
         with trio.move_on_after(2 * self._limits.hello_seconds):
             await link.admitted.wait()
         if not link.admitted.is_set():
-            log.info("0x%s at %s never said hello: disconnected", link.account.hex(), link.remote)
+            self._complaints.note(f"0x{link.account.hex()} at {link.remote_host}", "never said hello: disconnected")
         return link.admitted.is_set()

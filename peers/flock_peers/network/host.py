@@ -16,6 +16,7 @@ import trio
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import Misuse, Unavailable
 from flock_peers.network.addresses import AddressBook
+from flock_peers.network.complaints import Complaints
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
 from flock_peers.network.gossip import Gossip, GossipHandler, Topic, Validator
@@ -54,7 +55,8 @@ class Host:
         self._listen_host, self._port = listen
         self._announce = announce
         self._table = PeerTable(limits, trio.current_time)
-        self._conduct = Conduct(self._table, limits, self.counters)
+        self._complaints = Complaints(trio.current_time)
+        self._conduct = Conduct(self._table, limits, self.counters, self._complaints)
         self._messenger = Messenger(
             self._table, limits, self.counters, self._conduct,
             lambda task: self._nursery.start_soon(contained, task),
@@ -66,6 +68,7 @@ class Host:
             limits,
             lambda link: str(self._address_for(link)),
             self._admit,
+            self._complaints,
         )
         self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer}
         if genesis_document is not None:
@@ -184,6 +187,11 @@ class Host:
             self._connector.wake()
             self._tell(self._on_disconnected, link.account)
 
+    def _is_favoured(self, account: Account) -> bool:
+        """Has a place when a crowd has taken all."""
+        entry = self.book.entries.get(account)
+        return entry is not None and entry.is_bootstrap
+
     def _tell(self, handlers: Iterable[PeerHandler], account: Account) -> None:
         for handler in handlers:
             self._nursery.start_soon(contained, handler, account)
@@ -280,7 +288,8 @@ class Host:
     async def _run_stack(self, listener: trio.SocketListener) -> None:
         stack = Stack(
             self.key, self.limits, announce=[self._address_for(None)], protocols=self._handlers,
-            open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link,
+            open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link, complaints=self._complaints,
+            is_favoured=self._is_favoured,
         )  # fmt: skip
         gossip = Gossip(stack, self._topics, lambda account: self._table.buckets_of(account).gossip)
         try:

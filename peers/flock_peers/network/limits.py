@@ -15,6 +15,9 @@ class Limits:
     max_inbound: int = 48
     max_outbound: int = 48
     max_inbound_per_ip: int = 32  # peers behind one address: a laboratory, or a demo on one machine
+    max_inbound_per_group: int = 16  # of one /24 or /48 of the internet, which one owner may have as a whole
+    accept_rate: float = 20.0  # new connections of one address, a second: each may cost 20 ms of a core
+    accept_burst: float = 200.0  # a demo of forty peers on one machine, all of them dialing twice
     max_links_per_peer: int = 4  # two peers that dial each other at once have two
     max_handshakes: int = 32  # connections that have not yet shown an identity
     max_handshakes_per_ip: int = 16

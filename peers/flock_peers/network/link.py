@@ -181,6 +181,11 @@ class Link:
     def remote_host(self) -> str:
         return self._below.remote[0] if self._below.remote else "?"
 
+    @property
+    def breach(self) -> str:
+        """How the other side broke the rules of the connection itself, where that ended it."""
+        return self.swarm_conn.muxed_conn.breach if self.swarm_conn is not None else ""
+
     def abort(self) -> None:
         self._below.abort()
 

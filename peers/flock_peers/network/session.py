@@ -5,11 +5,14 @@ The handshake itself is libp2p's. Message counters go on where it left them.
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
+from libp2p.exceptions import BaseLibp2pError
 from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.security.exceptions import HandshakeFailure
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.security.secure_session import SecureSession
 
@@ -31,6 +34,10 @@ class Plaintext(Protocol):
     def take(self, most: int) -> Iterable[bytes | bytearray | memoryview]: ...
 
     def is_empty(self) -> bool: ...
+
+
+class NotOurSession(ConnectionClosedError):
+    """The other side sent something that its own key did not seal."""
 
 
 class NoiseSession(SecureSession):
@@ -112,7 +119,7 @@ class NoiseSession(SecureSession):
             try:
                 plain = self._decrypt(_NONCE.pack(self._received), view[start : start + length], None)
             except InvalidTag as error:
-                raise ConnectionClosedError("not a message of this Noise session", transport="noise") from error
+                raise NotOurSession("not a message of this Noise session", transport="noise") from error
             self._received += 1
             position = start + length
             if plain:
@@ -149,8 +156,22 @@ class NoiseSession(SecureSession):
 
 
 class Noise(NoiseTransport):
+    """Stock, what the other side says raises what the layers below raise: ValueError, errors of the noise package."""
+
     async def secure_inbound(self, conn: Any) -> NoiseSession:
-        return NoiseSession(await super().secure_inbound(conn))
+        with _as_failure():
+            return NoiseSession(await super().secure_inbound(conn))
 
     async def secure_outbound(self, conn: Any, peer_id: Any) -> NoiseSession:
-        return NoiseSession(await super().secure_outbound(conn, peer_id))
+        with _as_failure():
+            return NoiseSession(await super().secure_outbound(conn, peer_id))
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    try:
+        yield
+    except BaseLibp2pError:
+        raise
+    except Exception as error:
+        raise HandshakeFailure(f"{type(error).__name__}: {error}") from error

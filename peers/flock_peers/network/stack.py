@@ -4,7 +4,6 @@ What the stock pieces do wrong is said where it is mended. Knows links and proto
 """
 
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -32,13 +31,15 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from flock_chain.crypto import Key
-from flock_chain.errors import InvalidRemote, Misuse, Unavailable
-from flock_peers.network.connection import BufferedConnection
+from flock_chain.crypto import Account, Key
+from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
+from flock_peers.network.complaints import Complaints
+from flock_peers.network.connection import BufferedConnection, remote_host
 from flock_peers.network.identity import Address, key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import MAX_PROTOCOL_NAME, Link, ProtocolNames, Stream
 from flock_peers.network.session import Noise, NoiseSession
+from flock_peers.network.slots import Slots, find_crowd
 from flock_peers.network.yamux import Muxer
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ _ACCEPT_PAUSE = 0.1  # after a failed accept (no file descriptors left)
 logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
 
 
-class _Guard:
+class Guard:
     """A service manager whose tasks cannot take the service down: stock, one raising task ends all the others."""
 
     def __init__(self, manager: Any) -> None:
@@ -81,7 +82,7 @@ class GuardedService:
 
     @property
     def manager(self) -> Any:
-        return _Guard(self._manager)
+        return Guard(self._manager)
 
 
 class _Upgrader(TransportUpgrader):
@@ -142,8 +143,11 @@ class _Libp2pHost(BasicHost):
         try:
             await self.stack.serve_stream(net_stream)
         except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
-            level = logging.DEBUG if isinstance(error, Unavailable) else logging.INFO  # a broken stream is ordinary
-            log.log(level, "network: stream of 0x%s failed: %r", net_stream.muxed_conn.link.account.hex(), error)
+            if isinstance(error, Unavailable):  # a broken stream is ordinary
+                log.debug("network: stream of 0x%s: %s", net_stream.muxed_conn.link.account.hex(), error)
+            else:
+                link = net_stream.muxed_conn.link
+                self.stack.complaints.note(f"0x{link.account.hex()} at {link.remote_host}", f"stream failed: {error!r}")
             with trio.CancelScope(deadline=trio.current_time() + _RESET_SECONDS, shield=True):
                 await net_stream.reset()
 
@@ -154,12 +158,14 @@ class Stack:
     def __init__(
         self, key: Key, limits: Limits, *, announce: list[Address], protocols: Mapping[str, StreamHandler],
         open_protocols: frozenset[str], on_link: LinkHandler,
+        complaints: Complaints | None = None, is_favoured: Callable[[Account], bool] = lambda _account: False,
     ) -> None:  # fmt: skip
+        """`is_favoured`: who has a place when a crowd has taken all."""
         self.limits = limits
+        self.complaints = complaints or Complaints(trio.current_time)
         self.links: dict[ID, list[Link]] = {}
         self._open_protocols, self._on_link = open_protocols, on_link
-        self._inbound_by_ip: Counter[str] = Counter()
-        self._handshakes_by_ip: Counter[str] = Counter()
+        self._slots, self._is_favoured = Slots(limits, trio.current_time), is_favoured
         self._outbound = 0
         self._sockets: set[BufferedConnection] = set()
         peer_id = peer_id_of(key)
@@ -203,8 +209,10 @@ class Stack:
                 ProtocolNames(net_stream), max(1, round(self.limits.negotiate_seconds))
             )
             if name not in self._open_protocols:
-                with trio.fail_after(self.limits.hello_seconds):
+                with trio.move_on_after(self.limits.hello_seconds):
                     await link.admitted.wait()
+                if not link.admitted.is_set():
+                    raise InvalidRemote(f"asked for {name} without a hello")
             net_stream.set_protocol(name)
             await handler(net_stream)
         finally:
@@ -234,6 +242,10 @@ class Stack:
             raise _explain(address, error) from error
         except BaseLibp2pError as error:  # a peer that is killed in the middle of the handshake
             raise Unavailable(f"{address}: the connection was lost in the handshake ({error})") from error
+        except FlockError:
+            raise
+        except Exception as error:  # stock, bytes of invalid UTF-8 for a protocol's name raise UnicodeDecodeError
+            raise InvalidRemote(f"{address}: breaks the handshake ({type(error).__name__}: {error})") from error
         finally:
             if link is None:
                 self._outbound -= 1
@@ -252,36 +264,56 @@ class Stack:
 
     async def _serve_inbound(self, stream: trio.SocketStream) -> None:
         """Stock, the slot of an inbound connection is never given back, and there is no limit per address."""
-        below = self._adopt(stream)
-        ip = below.remote[0] if below.remote else "?"
-        if not self._has_room(ip):
-            below.abort()
+        ip = remote_host(stream)
+        if ip == "?":  # closed again already
+            stream.socket.close()
             return
-        self._inbound_by_ip[ip] += 1
+        no_room = self._slots.begin(ip)
+        if no_room:
+            self.complaints.note(ip, f"refused: {no_room}")
+            stream.socket.close()
+            return
+        below = self._adopt(stream)
         try:
-            self._handshakes_by_ip[ip] += 1
-            try:
-                with trio.fail_after(self.limits.handshake_seconds):
-                    muxed = await self.swarm.upgrade_inbound_raw_conn(
-                        RawConnection(below, False), Multiaddr("/ip4/0.0.0.0/tcp/0")
-                    )
-            finally:
-                _decrease(self._handshakes_by_ip, ip)
-            link = self._register(self._swarm_conn_of(muxed))
-            await link.closed.wait()
-        except (trio.TooSlowError, SwarmException) as error:
-            log.debug("network: handshake with %s failed: %s", ip, error)
+            link = await self._shake_hands(below, ip)
+            if link is not None:
+                await link.closed.wait()
         finally:
             below.abort()
-            _decrease(self._inbound_by_ip, ip)
+            self._slots.end(ip)
 
-    def _has_room(self, ip: str) -> bool:
-        return (
-            self._inbound_by_ip.total() < self.limits.max_inbound
-            and self._inbound_by_ip[ip] < self.limits.max_inbound_per_ip
-            and self._handshakes_by_ip.total() < self.limits.max_handshakes
-            and self._handshakes_by_ip[ip] < self.limits.max_handshakes_per_ip
+    async def _shake_hands(self, below: BufferedConnection, ip: str) -> Link | None:
+        try:
+            with trio.fail_after(self.limits.handshake_seconds):
+                muxed = await self.swarm.upgrade_inbound_raw_conn(
+                    RawConnection(below, False), Multiaddr("/ip4/0.0.0.0/tcp/0")
+                )
+            link = self._register(self._swarm_conn_of(muxed))
+        except trio.TooSlowError:
+            self.complaints.note(ip, f"no handshake within {self.limits.handshake_seconds:g} s")
+            return None
+        except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
+            self.complaints.note(ip, f"handshake failed: {_innermost(error)}")
+            return None
+        finally:
+            self._slots.end_handshake(ip)
+        return link if self._make_room(link) else None
+
+    def _make_room(self, link: Link) -> bool:
+        """Where all places are taken, a stranger gets none, and one of the crowd gives way to who is favoured."""
+        if self._slots.connected <= self.limits.max_inbound:
+            return True
+        if self._is_favoured(link.account):
+            others = [x for row in self.links.values() for x in row if not x.outbound and not x.closed.is_set()]
+            crowd = find_crowd([x for x in others if not self._is_favoured(x.account)], lambda x: x.remote_host)
+            if crowd is not None:
+                self.complaints.note(f"0x{crowd.account.hex()} at {crowd.remote_host}", "gives way to a peer we need")
+                crowd.abort()
+                return True
+        self.complaints.note(
+            f"0x{link.account.hex()} at {link.remote_host}", f"refused: {self.limits.max_inbound} connections already"
         )
+        return False
 
     def _adopt(self, stream: trio.SocketStream) -> BufferedConnection:
         below = BufferedConnection(stream, self.limits)
@@ -318,6 +350,8 @@ class Stack:
                 await link.closed.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            if link.breach:
+                self.complaints.note(f"0x{link.account.hex()} at {link.remote_host}", f"cut off: {link.breach}")
             if link.outbound:
                 self._outbound -= 1
             siblings = self.links.get(link.peer_id, [])
@@ -365,10 +399,11 @@ def _reason(error: OSError) -> str:
     return inner.strerror or str(inner)
 
 
-def _decrease(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
+def _innermost(error: BaseException) -> str:
+    """libp2p says three times that something failed, and what it was in the last cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _explain(address: Address, error: BaseException) -> Exception:

@@ -17,7 +17,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamErro
 
 from flock_peers.network.muxed_stream import MuxedStream
 from flock_peers.network.outgoing import Outgoing
-from flock_peers.network.session import NoiseSession
+from flock_peers.network.session import NoiseSession, NotOurSession
 from flock_peers.network.yamux_frame import ACK, DATA, FIN, GO_AWAY, HEADER, PING, RST, SYN, WINDOW, pack_header
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class Muxer(IMuxedConn):
     def __init__(self, session: NoiseSession, peer_id: ID, link: Any = None) -> None:
         self.session = self.secured_conn = session
         self.peer_id, self.link = peer_id, link
+        self.breach = ""  # of the protocol, by the other side, which ended the connection
         self.event_started = trio.Event()
         self.outgoing = Outgoing()
         session.set_source(self.outgoing)
@@ -90,6 +91,8 @@ class Muxer(IMuxedConn):
                     self._feed(message)
         except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
             log.debug("connection to %s ended: %r", self.peer_id, error)
+            if isinstance(error, MuxedStreamError | NotOurSession):
+                self.breach = str(error)
 
     async def close(self) -> None:
         if not self._is_closed:
@@ -188,7 +191,7 @@ class Muxer(IMuxedConn):
         if kind == PING:
             self._on_ping(flags, length)
         elif kind == GO_AWAY:
-            raise MuxedStreamError("the other side goes away")
+            raise MuxedConnUnavailable("the other side goes away")
         else:
             self._on_stream_frame(kind, flags, stream_id, length)
 

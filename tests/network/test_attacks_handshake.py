@@ -1,5 +1,7 @@
-"""Strangers with bad manners: what they send before, during and after the handshake."""
+"""Strangers with bad manners, before, in and after the handshake: connections, identities, hello, places."""
 
+import logging
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ from network_support import GENESIS_HASH, LOOPBACK, QUICK, Inbox, in_trio, is_he
 
 from flock_chain.errors import Unavailable
 from flock_peers.network.host import Host, open_host
+from flock_peers.network.identity import peer_id_of
 from flock_peers.network.limits import Limits
 
 MULTISTREAM = b"\x13/multistream/1.0.0\n"
@@ -120,61 +123,6 @@ async def test_a_malformed_hello_is_not_admitted(hello: bytes) -> None:
         assert not a.connected()
 
 
-@pytest.mark.parametrize(
-    "name", [INVALID_UTF8, b"\x01\n", b"\x80\x80\x80\x80\x04" + b"a" * 10_000, b"\x00", b"\xff" * 20]
-)
-@in_trio()
-async def test_a_bad_protocol_name_ends_only_that_stream(name: bytes) -> None:
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-        inbox = Inbox()
-        a.on_message("/test/1", inbox)
-        async with open_attacker(50, a) as link:
-            for _ in range(3):
-                muxed = await link.swarm_conn.muxed_conn.open_stream()
-                await muxed.write(MULTISTREAM + name)
-            stream = await link.open("/test/1")
-            await stream.write_frame(b"fine")
-            await wait_until(lambda: inbox.payloads == [b"fine"])
-        assert await is_healthy(a)
-        assert a.counters.restarts == 0
-
-
-@in_trio()
-async def test_a_peer_has_a_bounded_number_of_streams() -> None:
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, streams_per_peer=4)) as a:
-        a.on_message("/test/1", Inbox())
-        async with open_attacker(50, a) as link:
-            opened = [await link.open("/test/1") for _ in range(4)]
-            with pytest.raises(Unavailable):
-                await link.open("/test/1")
-            await opened[0].close()
-            await wait_until(lambda: link.streams_in == 0)
-            with trio.fail_after(5):
-                while True:
-                    try:
-                        await link.open("/test/1")
-                        break
-                    except Unavailable:
-                        await trio.sleep(0.02)
-        assert await is_healthy(a)
-
-
-@in_trio()
-async def test_garbage_instead_of_yamux_ends_only_that_connection() -> None:
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-        async with open_attacker(50, a) as link:
-            await link.swarm_conn.muxed_conn.secured_conn.write(b"\xff" * 5000)
-            link.abort()
-        await wait_until(lambda: not a.connected())
-        async with open_attacker(51, a) as link:
-            below = link._below
-            await below.write(b"\x00\x10" + b"not ciphertext!!")  # noise cannot open it
-            with trio.fail_after(5):
-                await link.closed.wait()
-        assert await is_healthy(a)
-        assert a.counters.restarts == 0
-
-
 @in_trio()
 async def test_a_resource_watch_of_libp2p_never_refuses_us() -> None:
     """Stock refuses connections when the machine's memory is 90 % used, and dials by itself."""
@@ -184,3 +132,34 @@ async def test_a_resource_watch_of_libp2p_never_refuses_us() -> None:
         assert swarm._resource_manager is None
         assert list(swarm.upgrader.security_multistream.transports) == ["/noise"]
         assert list(swarm.upgrader.muxer_multistream.transports) == ["/yamux/1.0.0"]
+
+
+@in_trio()
+async def test_a_crowd_of_strangers_gives_way_to_a_peer_that_we_need(caplog: pytest.LogCaptureFixture) -> None:
+    """An eclipse: all places are taken by one address, and the bootstrap peer, which we cannot reach, dials us."""
+    needed = f"/ip4/127.0.0.1/tcp/9/p2p/{peer_id_of(key(2))}"  # nobody answers there
+    limits = replace(QUICK, max_inbound=3)
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(open_host(key(1), LOOPBACK, GENESIS_HASH, limits, bootstrap=[needed]))
+        crowd = [await stack.enter_async_context(open_attacker(50 + n, a)) for n in range(3)]
+        with caplog.at_level(logging.INFO):
+            b = await stack.enter_async_context(open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK))
+            await b.connect(a.address)
+            await wait_until(lambda: sum(link.closed.is_set() for link in crowd) == 1)
+            assert b.account in a.connected() and len(a.connected()) == 3
+            c = await stack.enter_async_context(open_host(key(3), LOOPBACK, GENESIS_HASH, QUICK))
+            with pytest.raises(Unavailable):
+                await c.connect(a.address)
+        assert "gives way to a peer we need" in caplog.text and key(3).account.hex() in caplog.text
+
+
+@in_trio()
+async def test_who_fails_the_handshake_is_named_by_address(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, accept_rate=0.01, accept_burst=2)) as a:
+            for source in ("127.0.0.81", "127.0.0.82", "127.0.0.82", "127.0.0.82"):
+                stream = await trio.open_tcp_stream("127.0.0.1", _port(a), local_address=source)
+                await stream.send_all(MULTISTREAM + INVALID_UTF8)
+                assert await _is_closed_by_peer(stream, 5)
+    told = [line for line in caplog.messages if "127.0.0.8" in line]
+    assert len(told) == 2 and told[0].startswith("127.0.0.81: handshake failed: ")  # once a minute each

@@ -1,0 +1,78 @@
+"""Every attack of the tests at full length, on a whole peer in a process of its own.
+
+    python benchmarks/attacks.py [--attack NAME[,NAME...]] [--scale N] [--json]
+
+Printed for each: seconds, the peer's CPU seconds, its peak of memory above what it held before the attack (and the
+bound), and the longest that an honest peer waited for an answer meanwhile. An attack fails where the peer dies, loses
+an honest connection, refuses a newcomer, exceeds the bound, restarts its stack or does not name the attacker; the exit
+status is 1 then. The absolute times are those of this machine.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import trio
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+import attacks_handshake_support  # noqa: E402 - the tests' own attacks, longer
+import attacks_muxer_support  # noqa: E402
+import attacks_protocols_support  # noqa: E402
+from attack_support import Attack, Victim, carry_out, run_victim  # noqa: E402
+
+ATTACKS: dict[str, Attack] = {
+    **attacks_handshake_support.ATTACKS,
+    **{f"muxer_{name}": attack for name, attack in attacks_muxer_support.ATTACKS.items()},
+    **attacks_protocols_support.ATTACKS,
+}
+
+
+def run_one(victim: Victim, attack: Attack, scale: int) -> dict[str, Any]:
+    try:
+        return {**asdict(trio.run(carry_out, victim, attack, scale)), "scale": scale, "failure": ""}
+    except Exception as error:  # noqa: BLE001 - the report's edge: the next attack is to run as well
+        inner: BaseException = error
+        while isinstance(inner, BaseExceptionGroup):
+            inner = inner.exceptions[0]
+        return {"scale": scale, "failure": f"{type(inner).__name__}: {inner}"[:300]}
+
+
+def format_row(name: str, row: dict[str, Any], attack: Attack) -> str:
+    if row["failure"]:
+        return f"| {name} | {row['scale']} | {row['failure']} | | | |"
+    memory = f"{row['memory'] / 2**20:.1f} of {attack.memory >> 20} MiB"
+    times = f"{row['seconds']:.0f} s | {row['cpu_seconds']:.1f} s | {row['wait'] * 1_000:.0f} ms"
+    return f"| {name} | {row['scale']} | {memory} | {times} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--attack", default=",".join(ATTACKS))
+    parser.add_argument("--scale", type=int, default=0, help="instead of each attack's own")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows: dict[str, Any] = {}
+    out = sys.stderr if options.json else sys.stdout
+    print(
+        "| attack | scale | peak of memory | time | the peer's CPU | longest wait |\n|---|---|---|---|---|---|",
+        file=out,
+    )
+    with tempfile.TemporaryDirectory() as folder, run_victim(Path(folder) / "home") as victim:
+        time.sleep(2)  # its first blocks
+        for name in options.attack.split(","):
+            attack = ATTACKS[name]
+            rows[name] = run_one(victim, attack, options.scale or attack.full)
+            print(format_row(name, rows[name], attack), file=out, flush=True)
+    if options.json:
+        print(json.dumps(rows))
+    sys.exit(any(row["failure"] for row in rows.values()))
+
+
+if __name__ == "__main__":
+    main()

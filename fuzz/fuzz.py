@@ -1,0 +1,142 @@
+"""Coverage-guided fuzzing of every decoder that reads bytes of strangers.
+
+    python fuzz/fuzz.py --target NAME|all --seconds N [--slice S] [--state FOLDER] [--json]
+
+Needs the extra `fuzz` (atheris). Each target runs in a process of its own, in slices of S seconds, those with the
+fewest seconds first, until N seconds are spent altogether; corpus, crashes and sums stay in the state's folder, so the
+next call goes on where this one ended, also after a kill. With --seconds 0 the table is printed and nothing runs.
+A finding is any exception that is not the protocol's own, a broken property, an input that takes ten seconds, or
+1 GiB of memory; its bytes are kept beside the corpus, and the exit status is 1 while there is any.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+for folder in ("fuzz", "", "chain", "contracts", "peers"):
+    sys.path.insert(0, str(ROOT / folder))
+
+INPUT_SECONDS = 10  # for one input of a few KB: all of them take milliseconds
+MEMORY_MB = 1_024
+INSTRUMENTED = ["flock_chain", "flock_peers", "libp2p.pubsub", "libp2p.security.noise", "libp2p.protocol_muxer"]
+_STATUS = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
+_DONE = re.compile(r"^Done \d+ runs in (\d+) second", re.MULTILINE)
+_EXECUTIONS = re.compile(r"stat::number_of_executed_units:\s+(\d+)|^#(\d+)\s", re.MULTILINE)
+
+
+def run_child(name: str, engine_arguments: list[str]) -> None:
+    """Never returns: the engine ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=INSTRUMENTED):
+        from fuzz_table import load_target
+
+        target = load_target(name)
+
+    def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+        random = Random(seed)
+        if random.random() < 0.5:
+            return bytes(atheris.Mutate(data, max_size))
+        return target.mutate(data, random)[:max_size]
+
+    atheris.Setup([sys.argv[0], *engine_arguments], target.check, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+class State:
+    """One file of sums, replaced whole after each slice."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "state.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rows: dict[str, dict[str, Any]] = json.loads(self._path.read_text()) if self._path.exists() else {}
+
+    def row(self, name: str) -> dict[str, Any]:
+        empty = {"seconds": 0.0, "executions": 0, "edges": 0, "features": 0, "corpus": 0, "crashes": []}
+        return self.rows.setdefault(name, empty)
+
+    def save(self) -> None:
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(self.rows, indent=1, sort_keys=True))
+        os.replace(part, self._path)
+
+
+def run_slice(name: str, seconds: int, state: State, seeds: list[bytes], max_bytes: int) -> None:
+    corpus, crashes = state.folder / name / "corpus", state.folder / name / "crashes"
+    corpus.mkdir(parents=True, exist_ok=True)
+    crashes.mkdir(exist_ok=True)
+    for number, seed in enumerate(seeds):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    arguments = [
+        str(corpus), f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={MEMORY_MB}",
+        f"-max_len={max(max_bytes, *(2 * len(seed) for seed in seeds))}", f"-artifact_prefix={crashes}/",
+        "-print_final_stats=1", "-use_value_profile=1", "-reload=0",
+    ]  # fmt: skip
+    before, start = set(crashes.iterdir()), time.monotonic()
+    log = state.folder / name / "log"
+    with log.open("wb") as file:
+        command = [sys.executable, __file__, "--child", name, *arguments]
+        code = subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL).returncode
+    text = log.read_text(errors="replace")
+    found = sorted(path.name for path in set(crashes.iterdir()) - before)
+    row = state.row(name)
+    done = _DONE.search(text)  # without the start of the process, which takes up to twenty
+    row["seconds"] = round(row["seconds"] + (int(done[1]) if done else time.monotonic() - start), 1)
+    row["executions"] += max((int(a or b) for a, b in _EXECUTIONS.findall(text)), default=0)
+    for edges, features, size in _STATUS.findall(text):
+        row["edges"], row["features"] = max(row["edges"], int(edges)), max(row["features"], int(features))
+        row["corpus"] = int(size)
+    row["crashes"] += found
+    if found or code:
+        (state.folder / name / f"failure-{int(time.time())}.log").write_text(text)
+        print(f"{name}: status {code}, {', '.join(found) or 'see the log'}", file=sys.stderr, flush=True)
+    state.save()
+
+
+def format_table(rows: dict[str, dict[str, Any]]) -> str:
+    lines = ["| decoder | executions | seconds | edges | corpus | findings |", "|---|---|---|---|---|---|"]
+    for name, row in sorted(rows.items()):
+        counts = f"{row['executions']:,} | {row['seconds']:,.0f} | {row['edges']:,} | {row['corpus']:,}"
+        lines.append(f"| {name} | {counts} | {len(row['crashes'])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        run_child(sys.argv[2], sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", default="all", help="a name, several with commas between, or all")
+    parser.add_argument("--seconds", type=int, default=600, help="altogether, over all targets")
+    parser.add_argument("--slice", type=int, default=60, help="seconds of one target before the next has its turn")
+    parser.add_argument("--state", type=Path, default=ROOT / "build" / "fuzz")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    from fuzz_table import load_targets
+
+    targets = load_targets()
+    names = list(targets) if options.target == "all" else options.target.split(",")
+    unknown = sorted(set(names) - set(targets))
+    if unknown:
+        parser.error(f"no target {', '.join(unknown)}; there are {', '.join(targets)}")
+    state = State(options.state)
+    end = time.monotonic() + options.seconds
+    while (left := end - time.monotonic()) >= 1:
+        name = min(names, key=lambda name: state.row(name)["seconds"])
+        target = targets[name]
+        run_slice(name, min(options.slice, max(1, int(left))), state, target.seeds(), target.max_bytes)
+    rows = {name: state.row(name) for name in names}
+    print(json.dumps(rows) if options.json else format_table(rows))
+    sys.exit(any(row["crashes"] for row in rows.values()))
+
+
+if __name__ == "__main__":
+    main()

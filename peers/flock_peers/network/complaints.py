@@ -1,0 +1,46 @@
+"""Who misbehaves, in the log, however often it does: each source at once, then once a minute with how often.
+
+A source is an address, or an account once that is proved. Both cost an attacker little, so the lines of all addresses
+have a rate, and those of all accounts another: a crowd of strangers hides no peer. What it swallows is counted.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+from flock_peers.network.limits import TokenBucket
+
+log = logging.getLogger(__name__)
+
+_QUIET_SECONDS = 60.0  # between two lines about one source
+_LINES_PER_SECOND, _LINES_AT_ONCE = 1.0, 60.0  # 40 MB a day at the very most
+_SOURCES = 1_024  # the longest quiet is forgotten
+_CHARACTERS = 400  # a stranger's words in one line
+
+
+class Complaints:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lines = {kind: TokenBucket(_LINES_PER_SECOND, _LINES_AT_ONCE, clock) for kind in (True, False)}
+        self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when it was told, how often since
+        self._swallowed = 0
+
+    def note(self, source: str, what: object, level: int = logging.INFO) -> None:
+        now = self._clock()
+        told, count = self._sources.pop(source, (now - _QUIET_SECONDS, 0))
+        if now - told < _QUIET_SECONDS or not self._lines["0x" in source].take():
+            self._swallowed += now - told >= _QUIET_SECONDS
+            self._sources[source] = told, count + 1
+        else:
+            self._sources[source] = now, 0
+            self._tell(source, what, level, count)
+        if len(self._sources) > _SOURCES:
+            self._sources.popitem(last=False)
+
+    def _tell(self, source: str, what: object, level: int, count: int) -> None:
+        text = str(what) or type(what).__name__
+        text = "".join(c if c.isprintable() else "?" for c in text[:_CHARACTERS])
+        more = f" (and {count} times since it was last told)" if count else ""
+        others = f" (others, not told: {self._swallowed})" if self._swallowed else ""
+        self._swallowed = 0
+        log.log(level, "%s: %s%s%s", source, text, more, others)

@@ -1,0 +1,52 @@
+"""Names of protocols that are none, and streams that never say what they are for."""
+
+from dataclasses import replace
+
+import pytest
+import trio
+from network_support import GENESIS_HASH, LOOPBACK, QUICK, Inbox, in_trio, is_healthy, key, open_attacker, wait_until
+
+from flock_chain.errors import Unavailable
+from flock_peers.network.host import open_host
+
+MULTISTREAM = b"\x13/multistream/1.0.0\n"
+INVALID_UTF8 = b"\x04\xff\xfe\xfd\n"
+
+
+@pytest.mark.parametrize(
+    "name", [INVALID_UTF8, b"\x01\n", b"\x80\x80\x80\x80\x04" + b"a" * 10_000, b"\x00", b"\xff" * 20]
+)
+@in_trio()
+async def test_a_bad_protocol_name_ends_only_that_stream(name: bytes) -> None:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        inbox = Inbox()
+        a.on_message("/test/1", inbox)
+        async with open_attacker(50, a) as link:
+            for _ in range(3):
+                muxed = await link.swarm_conn.muxed_conn.open_stream()
+                await muxed.write(MULTISTREAM + name)
+            stream = await link.open("/test/1")
+            await stream.write_frame(b"fine")
+            await wait_until(lambda: inbox.payloads == [b"fine"])
+        assert await is_healthy(a)
+        assert a.counters.restarts == 0
+
+
+@in_trio()
+async def test_a_peer_has_a_bounded_number_of_streams() -> None:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, streams_per_peer=4)) as a:
+        a.on_message("/test/1", Inbox())
+        async with open_attacker(50, a) as link:
+            opened = [await link.open("/test/1") for _ in range(4)]
+            with pytest.raises(Unavailable):
+                await link.open("/test/1")
+            await opened[0].close()
+            await wait_until(lambda: link.streams_in == 0)
+            with trio.fail_after(5):
+                while True:
+                    try:
+                        await link.open("/test/1")
+                        break
+                    except Unavailable:
+                        await trio.sleep(0.02)
+        assert await is_healthy(a)

@@ -1,0 +1,93 @@
+"""Places for incoming connections: by address, by group, by rate; and who gives way in a crowd."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flock_peers.network.limits import Limits
+from flock_peers.network.slots import Slots, find_crowd, group_of
+
+LIMITS = Limits(accept_rate=1e9, accept_burst=1e9)
+
+
+@pytest.mark.parametrize(
+    ("ip", "group"),
+    [
+        ("8.8.4.7", "8.8.4.0/24"),
+        ("::ffff:8.8.4.7", "8.8.4.0/24"),
+        ("2606:4700:10:77::1", "2606:4700:10::/48"),
+        ("192.168.1.9", "192.168.1.9"),
+        ("10.0.0.9", "10.0.0.9"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("no address", "no address"),
+    ],
+)
+def test_a_group_is_a_network_of_the_internet_and_one_address_at_home(ip: str, group: str) -> None:
+    assert group_of(ip) == group
+
+
+def test_handshakes_are_bounded_for_one_address_and_for_all() -> None:
+    slots = Slots(replace(LIMITS, max_handshakes=4, max_handshakes_per_ip=2), lambda: 0.0)
+    assert [slots.begin("10.0.0.1") != "" for _ in range(3)] == [False, False, True]
+    assert not slots.begin("10.0.0.2") and not slots.begin("10.0.0.3") and slots.begin("10.0.0.4")
+    slots.end_handshake("10.0.0.1")
+    assert not slots.begin("10.0.0.4")
+
+
+def test_one_network_of_the_internet_has_a_share_and_a_local_one_is_not_held_to_it() -> None:
+    slots = Slots(replace(LIMITS, max_inbound_per_group=3, max_handshakes=99), lambda: 0.0)
+    assert [slots.begin(f"8.8.4.{n}") != "" for n in range(5)] == [False, False, False, True, True]
+    assert not any(slots.begin(f"192.168.1.{n}") for n in range(9))
+    slots.end_handshake("8.8.4.0")
+    slots.end("8.8.4.0")
+    assert not slots.begin("8.8.4.9")
+
+
+def test_new_connections_of_an_address_have_a_rate_and_others_do_not_wait_for_it() -> None:
+    now = [0.0]
+    slots = Slots(replace(LIMITS, accept_rate=2, accept_burst=3), lambda: now[0])
+
+    def come(ip: str) -> bool:
+        if slots.begin(ip):
+            return False
+        slots.end_handshake(ip)
+        slots.end(ip)
+        return True
+
+    assert [come("10.0.0.1") for _ in range(5)] == [True, True, True, False, False]
+    assert come("10.0.0.2")
+    now[0] = 0.6
+    assert come("10.0.0.1") and not come("10.0.0.1")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["begin", "proved", "end"]), st.integers(0, 5)), max_size=120))
+def test_every_place_is_given_back_whatever_the_order(steps: list[tuple[str, int]]) -> None:
+    slots = Slots(replace(LIMITS, max_inbound_per_ip=3, max_handshakes_per_ip=2), lambda: 0.0)
+    shaking: list[str] = []
+    proved: list[str] = []
+    for step, number in steps:
+        ip = f"8.8.{number // 3}.{number}"
+        if step == "begin" and not slots.begin(ip):
+            shaking.append(ip)
+        elif step == "proved" and shaking:
+            proved.append(shaking.pop(number % len(shaking)))
+            slots.end_handshake(proved[-1])
+        elif step == "end" and proved:
+            slots.end(proved.pop(number % len(proved)))
+        assert slots.connected == len(proved)
+        assert all((shaking + proved).count(ip) <= 3 and shaking.count(ip) <= 2 for ip in shaking)
+    for ip in shaking:
+        slots.end_handshake(ip)
+    for ip in shaking + proved:
+        slots.end(ip)
+    assert slots.connected == 0 and not slots._open and not slots._groups and not slots._handshakes
+
+
+def test_the_crowd_is_the_largest_group_and_its_last_comer_goes() -> None:
+    rows = ["8.8.4.1", "9.9.9.9", "8.8.4.2", "1.1.1.1", "8.8.4.3", "5.5.5.5"]
+    assert find_crowd(rows, lambda row: row) == "8.8.4.3"
+    assert find_crowd([], lambda row: row) is None

@@ -1,0 +1,277 @@
+"""A whole peer in its own process under attack, and what an attacker needs: own source addresses, links, raw bytes.
+
+The attacks are tables of functions in attacks_*_support.py; the tests run them small, benchmarks/attacks.py in full.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+from libp2p.network.connection.raw_connection import RawConnection
+from network_support import QUICK, key
+from small_genesis import make_genesis
+
+from flock_chain.codec import encode
+from flock_chain.crypto import Key
+from flock_chain.errors import FlockError
+from flock_chain.genesis import Genesis
+from flock_peers.home import Home, write_private
+from flock_peers.network.hello import HELLO, VERSION, Hello
+from flock_peers.network.host import Host, open_host
+from flock_peers.network.identity import Address, make_address, peer_id_of
+from flock_peers.network.link import Link
+from flock_peers.network.stack import Stack
+from flock_peers.ports import SYNC_PROTOCOL
+
+VICTIM, FRIEND = Key(b"\x21" * 32), Key(b"\x22" * 32)
+MULTISTREAM = b"\x13/multistream/1.0.0\n"
+START_SECONDS = 60.0
+MIB = 1 << 20
+
+
+@dataclass
+class Victim:
+    address: Address
+    genesis: Genesis
+    home: Path
+    pid: int
+    source: str = "127.0.0.66"  # where the running attack comes from; honest peers come from 127.0.0.1
+    number: int = 50  # its key
+
+    def aim(self, attack: str) -> None:
+        """Each attack has an address and a key of its own: a name in the log is then of this one."""
+        digest = zlib.crc32(attack.encode())
+        self.source, self.number = f"127.77.{digest >> 8 & 255}.{digest & 127 | 64}", 1_000 + (digest & 0xFFFF) * 100
+
+    @property
+    def log(self) -> str:
+        return (self.home / "peer.log").read_text(errors="replace")
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory now."""
+        return self._status("VmRSS")
+
+    @property
+    def peak(self) -> int:
+        """Bytes of memory at most, since `forget_peak`."""
+        return self._status("VmHWM")
+
+    def _status(self, name: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) << 10
+        raise AssertionError(f"the victim is dead: no {name}")
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+Run = Callable[[Victim, int], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """`scale` 1 is what a test can afford. `blame`: what the victim's log must name afterwards."""
+
+    name: str
+    run: Run
+    blame: str  # "address", "account", or "" where nothing was wrong with any single act
+    memory: int = 32 * MIB  # how far the victim's peak may be above what it held before
+    full: int = 10  # the scale of the campaign
+    in_tests: bool = True  # no: it waits for the product's own deadlines; small hosts with shorter ones are tested
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def run_victim(folder: Path) -> Iterator[Victim]:
+    """The only validator of its network, by the ordinary command; ended in order, as Ctrl-C does."""
+    genesis = make_genesis("under-attack", 771_200, [VICTIM], [FRIEND], timestamp=int(time.time()))
+    home, port = Home(folder), _free_port()
+    write_private(home.genesis_path, genesis.encode())
+    write_private(home.key_path, VICTIM.secret.hex().encode() + b"\n")
+    command = ["join", "--home", str(folder), "--port", str(port), "--observe", "--quiet"]
+    process = subprocess.Popen([sys.executable, "-m", "flock_p2p", *command], stdin=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not _answers(port):
+            assert process.poll() is None and time.monotonic() < end, "the victim does not start"
+            time.sleep(0.05)
+        yield Victim(make_address("127.0.0.1", port, peer_id_of(VICTIM)), genesis, folder, process.pid)
+        assert process.poll() is None, "the victim is dead"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+async def connect_raw(victim: Victim, source: str = "") -> trio.SocketStream:
+    address = victim.address
+    return await trio.open_tcp_stream(address.host, address.port, local_address=source or victim.source)
+
+
+async def until_closed(stream: trio.SocketStream, seconds: float) -> None:
+    """Raises TooSlowError where the victim keeps it open."""
+    with trio.fail_after(seconds):
+        try:
+            while await stream.receive_some(65_536):
+                pass
+        except trio.BrokenResourceError:
+            pass
+
+
+async def send_or_lose(stream: trio.SocketStream, data: bytes) -> None:
+    try:
+        await stream.send_all(data)
+    except trio.BrokenResourceError:
+        pass
+
+
+@asynccontextmanager
+async def open_stack(number: int) -> AsyncIterator[Stack]:
+    async def on_link(link: Link) -> None:
+        await link.closed.wait()
+
+    stack = Stack(key(number), QUICK, announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
+    async with stack.run(None):
+        yield stack
+
+
+async def dial(stack: Stack, victim: Victim, source: str = "") -> Link:
+    below = stack._adopt(await connect_raw(victim, source))
+    with trio.fail_after(10):
+        conn = await stack.swarm.upgrade_outbound_raw_conn(RawConnection(below, True), victim.address.peer_id)
+    return stack._register(conn)
+
+
+async def say_hello(link: Link, genesis_hash: bytes, listen: tuple[str, ...] = ()) -> None:
+    stream = await link.open(HELLO)
+    await stream.write_frame(Hello(VERSION, genesis_hash, bytes(32), listen).encode())
+    assert await stream.read_frame(4_096, 5) is not None
+    await stream.close()
+    link.admitted.set()
+
+
+@asynccontextmanager
+async def attacker(victim: Victim, more: int = 0, *, hello: bool = True) -> AsyncIterator[Link]:
+    """One authenticated connection, whose bytes the attack writes; `more`: of another key."""
+    async with open_stack(victim.number + more) as stack:
+        link = await dial(stack, victim)
+        if hello:
+            await say_hello(link, bytes(victim.genesis.hash))
+        yield link
+
+
+class Watch:
+    """An honest peer with a connection of its own: did it lose it, and how long did it wait for an answer?"""
+
+    def __init__(self, host: Host, victim: Victim) -> None:
+        self._host, self._victim = host, victim
+        self.lost = 0
+        self.waits: list[float] = []
+
+    async def _on_disconnected(self, _account: bytes) -> None:
+        self.lost += 1
+
+    async def ask(self) -> None:
+        start = trio.current_time()
+        await self._host.request(self._victim.address.account, SYNC_PROTOCOL, encode(["head"]), 20)
+        self.waits.append(trio.current_time() - start)
+
+    async def ask_often(self) -> None:
+        while True:
+            await self.ask()
+            await trio.sleep(0.25)
+
+
+@asynccontextmanager
+async def watch(victim: Victim) -> AsyncIterator[Watch]:
+    """While the body attacks; afterwards the friend must still be connected, and a newcomer must be let in."""
+    async with open_host(FRIEND, ("127.0.0.1", 0), bytes(victim.genesis.hash), QUICK) as host:
+        await host.connect(str(victim.address))
+        seen = Watch(host, victim)
+        host.on_disconnected(seen._on_disconnected)
+        await seen.ask()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(seen.ask_often)
+            yield seen
+            nursery.cancel_scope.cancel()
+        await seen.ask()
+        assert not seen.lost, "the honest peer lost its connection"
+        await check_newcomer(victim)
+
+
+async def check_newcomer(victim: Victim) -> None:
+    """From an address that nobody attacked from."""
+    async with open_host(key(99), ("127.0.0.1", 0), bytes(victim.genesis.hash), QUICK) as host:
+        end = trio.current_time() + 15
+        while True:
+            try:
+                await host.connect(str(victim.address))
+                return
+            except FlockError:
+                assert trio.current_time() < end, "no newcomer is let in"
+                await trio.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    seconds: float
+    memory: int  # bytes of the victim's peak above what it held before
+    cpu_seconds: float  # of the victim
+    wait: float  # the longest that the honest peer waited for an answer
+
+
+async def carry_out(victim: Victim, attack: Attack, scale: int) -> Outcome:
+    """Raises AssertionError for whatever the victim must not do."""
+    victim.aim(attack.name)
+    before_log, before, cpu = len(victim.log), victim.resident, victim.cpu_seconds()
+    victim.forget_peak()
+    start = trio.current_time()
+    async with watch(victim) as seen:
+        await attack.run(victim, scale)
+    outcome = Outcome(
+        trio.current_time() - start, max(0, victim.peak - before), victim.cpu_seconds() - cpu, max(seen.waits)
+    )
+    assert outcome.memory <= attack.memory, (
+        f"{outcome.memory >> 20} MiB above what it held, {attack.memory >> 20} allowed"
+    )
+    log = victim.log[before_log:]
+    assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3_000]
+    assert "starting a new one" not in log, "the stack was restarted"
+    if attack.blame:
+        name = victim.source if attack.blame == "address" else f"0x{key(victim.number).account.hex()}"
+        named = [line for line in log.splitlines() if name in line and "network.host" not in line]
+        assert named, f"{name} is not in the log: {log[-2_000:]}"
+    return outcome
+
+
+def table(*attacks: Attack) -> dict[str, Attack]:
+    rows = {attack.name: attack for attack in attacks}
+    assert len(rows) == len(attacks)
+    return rows
