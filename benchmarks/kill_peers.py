@@ -106,11 +106,10 @@ def is_level(network: Network, number: int) -> bool:
 
 
 def is_as_promised(row: dict[str, Any]) -> bool:
-    """A commitment that is never opened costs its small slash, a seat that a voter took and left a smaller one;
-    a peer pays that again when it is back. Who dies in TALLY misses ADOPT. Else nothing."""
+    """A commitment that is never opened costs its small slash, a seat that is not taken or left a smaller one; a peer
+    pays that again when it is back. Else nothing."""
     lost = row["bond_before"] - row["bond_when_over"]
-    may_lose = row["had_to_act"] and row["phase"] in ("REVEAL", "SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT")
-    return (lost == 0 or (may_lose and 0 < lost <= row["bond_before"] // 100)) and row["bond_after"] >= row[
+    return (lost == 0 or (row["had_to_act"] and 0 < lost <= row["bond_before"] // 100)) and row["bond_after"] >= row[
         "bond_when_over"
     ]
 

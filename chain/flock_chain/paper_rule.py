@@ -11,6 +11,7 @@ from flock_chain.errors import Misuse
 from flock_chain.tally import Verdict
 
 RULE_PROPOSALS, RULE_PAPER = 0, 1  # a task's `voting_rule`
+ABSTAIN = bytes(32)  # who could not compute the candidate names no adapter: it has no vote, earns and pays nothing
 MILLIONTHS = 10**6  # the unit of a tolerance, and of the metrics that are compared
 
 
@@ -35,12 +36,13 @@ def is_acceptable(before: int, after: int, *, tolerance: int, rises: bool) -> bo
 
 
 def compute_paper_outcome(choices: Mapping[int, bytes], seats: int, previous: bytes) -> PaperOutcome:
-    """From the revealed choices, by voter's seat. More than half of them decide, where half of the seats revealed.
+    """From the revealed choices, by voter's seat. More than half of the votes decide, where half of the seats voted.
 
     A tie pays nobody and slashes nobody; who names another id than the leading one is in the minority.
     """
     if len(choices) > seats or any(not 0 <= seat < seats for seat in choices):
         raise Misuse(f"vote: choices of seats {sorted(choices)} in a round of {seats} voters")
+    choices = {seat: choice for seat, choice in choices.items() if choice != ABSTAIN}
     for choice in sorted(set(choices.values())):
         majority = tuple(sorted(seat for seat, named in choices.items() if named == choice))
         if 2 * len(majority) > len(choices) and 2 * len(choices) >= seats:

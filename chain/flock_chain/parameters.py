@@ -56,7 +56,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("missed_reveal_slash", "bps", 100, 100, 0, 10_000, "a commitment that is never opened; small, burned"),
     Parameter("bond_unlock_rounds", "rounds", 2, 2, 0, 64, "a bond stays until this many rounds after an acceptance"),
     Parameter("seat_absence_slash", "bps", 10, 10, 0, 10_000,
-              "a voter that took its seat and then stayed away; once a round, and a crash must cost next to nothing"),
+              "a seat not taken, or left; once a round, for all wait for it; a crash must cost next to nothing"),
     Parameter("seat_absence_limit", "seats", 3, 3, 1, 1_000,
               "missed in a row: drawn no more until it comes back; a restart takes less than one round"),
     Parameter("task_fee", "wei", 10**18, 10**18, 0, 10**30,

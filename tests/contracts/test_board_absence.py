@@ -1,4 +1,4 @@
-"""What an absence costs: a small part of the bond for a voter that took its seat, and in the end the seat."""
+"""What an absence costs: a small part of the bond for each seat that is held up, and in the end the seat."""
 
 import pytest
 from board_support import BOND, CREATOR, FEE, Game, padded
@@ -48,6 +48,12 @@ def play_with_an_absent_voter(game: Game, missed: int) -> bytes:
     return absent
 
 
+def cut(bond: int, absences: int) -> int:
+    for _ in range(absences):
+        bond -= bond * PARAMETERS["seat_absence_slash"] // 10_000
+    return bond
+
+
 def pass_without_proposals(game: Game) -> list[bytes]:
     """A round in which nobody commits; who proposed."""
     game.until(COMMIT)
@@ -58,9 +64,9 @@ def pass_without_proposals(game: Game) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("missed", "lost"), [(AVAILABILITY, 0), (SCORE_COMMIT, LOST), (SCORE_REVEAL, UNOPENED), (ADOPT, LOST)]
+    ("missed", "lost"), [(AVAILABILITY, LOST), (SCORE_COMMIT, LOST), (SCORE_REVEAL, UNOPENED), (ADOPT, LOST)]
 )
-def test_a_voter_that_goes_away_after_its_first_message_loses_little_and_once(missed: int, lost: int) -> None:
+def test_a_voter_that_stays_or_goes_away_loses_little_and_once(missed: int, lost: int) -> None:
     game = Game(0)
     for index in range(1, 9):
         game.join(account(index), LARGE)
@@ -85,15 +91,20 @@ def test_what_nobody_was_asked_for_is_no_absence() -> None:
     assert {(row["bond"], row["missed"]) for row in rows} == {(BOND, 0)}
 
 
-def test_an_account_that_never_acts_is_drawn_no_more_and_keeps_its_bond() -> None:
-    game = Game(4, rounds=12, proposers=1, voters=3, min_participants=4)
+def test_an_account_that_never_acts_pays_for_each_seat_and_is_drawn_no_more() -> None:
+    game = Game(0, rounds=12, proposers=1, voters=3, min_participants=4)
+    for index in range(1, 5):
+        game.join(account(index), LARGE)
     seen = pass_without_proposals(game)
     while game.phase != WAITING:
         seen += pass_without_proposals(game)
     idle = next(who for who in seen if seen.count(who) == LIMIT)
     assert seen[-1] == idle and max(map(seen.count, seen)) == LIMIT
     row = row_of(game, idle)
-    assert row["unseated"] and row["missed"] == LIMIT and row["bond"] == BOND
+    assert row["unseated"] and row["missed"] == LIMIT
+    assert row["bond"] == cut(LARGE, LIMIT) and LARGE - row["bond"] == game.world.board("burned") - FEE - sum(
+        LARGE - cut(LARGE, seen.count(who)) for who in {*seen} - {idle}
+    )
     assert game.send(CREATOR, "evict", idle).reason == "board: its bond suffices"
     game.join(account(20))
     assert game.world.next_block() == [game.task]  # four again, without the idle one
@@ -140,6 +151,23 @@ def test_doing_ones_part_once_makes_up_for_the_absences_before() -> None:
     assert row["missed"] == 0 and not row["unseated"]
 
 
+def test_holding_up_every_round_costs_a_tenth_of_a_per_cent_each_time() -> None:
+    """The cheapest way to hold up a task: never act, and come back as soon as one is unseated."""
+    game = Game(0, rounds=40, extra_rounds=0, proposers=1, voters=3, min_participants=2)
+    lazy = account(1)
+    game.join(lazy, 10_000 * LARGE)  # drawn first, nearly always
+    for index in range(2, 6):
+        game.join(account(index), LARGE)
+    held_up = 0
+    for _ in range(12):
+        held_up += pass_without_proposals(game) == [lazy]
+        if row_of(game, lazy)["unseated"]:
+            game.must(lazy, "rejoin")
+    assert held_up >= 9
+    assert game.bond_of(lazy) == cut(10_000 * LARGE, held_up)
+    game.check_solvent()
+
+
 def test_the_unseated_make_room_where_all_rows_are_taken() -> None:
     game = Game(63, rounds=400, extra_rounds=0, proposers=16, voters=3, min_participants=2)
     gone: list[bytes] = []
@@ -149,6 +177,6 @@ def test_the_unseated_make_room_where_all_rows_are_taken() -> None:
     assert game.send(CREATOR, "evict", gone[0]).reason == "board: its bond suffices"
     game.join(account(65))
     game.must(CREATOR, "evict", gone[0])
-    assert game.world.board("unbonding", game.task, gone[0])["amount"] == BOND
+    assert game.world.board("unbonding", game.task, gone[0])["amount"] == BOND - 1  # 0.1 % of 999 is no unit
     assert game.phase != ENDED
     game.check_solvent()

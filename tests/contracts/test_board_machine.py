@@ -32,6 +32,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from flock_chain.paper_rule import ABSTAIN
 from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment, compute_vote_commitment
 from flock_chain.tally import compute_tally
 from flock_contracts.addresses import BOARD
@@ -84,7 +85,7 @@ class Board(RuleBasedStateMachine):
         terms = {"rounds": rounds, "extra_rounds": extra, "proposers": proposers, "voters": voters}
         terms |= {"proposer_share": share, "min_participants": least, "rest_share": rest}
         terms |= {"voting_rule": rule[0], "rule_slash": rule[1]}
-        terms |= {"audit_rounds": audits[0], "audit_slash": audits[1]}
+        terms |= {"audit_rounds": min(audits[0], rounds), "audit_slash": audits[1]}
         self.world = FastWorld(*BASE, KNOWN)
         self.world.next_block(pokes=False)  # there are no transactions in block 0
         self.start = [self.world.balance(account(index)) for index in range(PEOPLE + 1)]
@@ -167,7 +168,7 @@ class Board(RuleBasedStateMachine):
         elif kind == "commit vote":
             self.commit_vote(me, NEW_ADAPTER)
         elif kind == "vote":
-            self.reveal_vote(me, data.draw(st.sampled_from([NEW_ADAPTER, self.model.adapter])))
+            self.reveal_vote(me, data.draw(st.sampled_from([NEW_ADAPTER, self.model.adapter, ABSTAIN])))
         elif kind.startswith("commit "):
             self.commit(me, account(other), 1) if kind == "commit ahead" else self.commit_scores(me, self.inside(sheet))
         elif kind == "commit":
@@ -221,7 +222,8 @@ class Board(RuleBasedStateMachine):
                 mine = (0, known & held) if index in liars else (known & held, known & ~held)
                 self.both(me, self.model.attest(me, *mine), "attest_available", self.model.number, *mine)
             elif phase == SCORE_COMMIT and me in row.voters and self.model.by_paper:
-                self.commit_vote(me, self.choose(index in liars))
+                abstains = index % 4 == 3 and self.model.number % 2 == 1
+                self.commit_vote(me, ABSTAIN if abstains else self.choose(index in liars))
             elif phase == SCORE_COMMIT and me in row.voters:
                 self.commit_scores(me, self.inside(sheet[index - 1]))
             elif phase == SCORE_REVEAL and me in row.choices:

@@ -87,8 +87,9 @@ def test_a_running_round_keeps_the_numbers_with_which_it_began() -> None:
         round = game.round
         while game.round == round:
             game.world.next_block(10)
-        lost.append((bond - game.bond_of(lazy)) * 100 // bond * 100)
-    assert lost == [PARAMETERS["missed_reveal_slash"], 400]
+        lost.append((bond - game.bond_of(lazy), bond))
+    slashes = [PARAMETERS["missed_reveal_slash"], 400]
+    assert [amount for amount, _ in lost] == [bond * bps // 10_000 for (_, bond), bps in zip(lost, slashes)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flock_chain.errors import Misuse
-from flock_chain.paper_rule import compute_paper_outcome, is_acceptable
+from flock_chain.paper_rule import ABSTAIN, compute_paper_outcome, is_acceptable
 from flock_chain.tally import Verdict
 
 SLASH = 2_000  # bps
@@ -79,6 +79,26 @@ def test_a_tie_pays_nobody_slashes_nobody_and_changes_nothing() -> None:
     check_like_the_reference(game, round)
 
 
+@pytest.mark.parametrize("choice", [NEW_ADAPTER, ADAPTER])
+def test_who_was_served_nothing_abstains_and_is_neither_paid_nor_slashed(choice: bytes) -> None:
+    game = paper(8, voters=5)
+    round = game.play_votes([choice, ABSTAIN, choice, ABSTAIN, choice])
+    result = game.result(round)
+    assert result["tallied"] and result["earning"] == 0b10101 and result["adapter_after"] == choice
+    assert [game.bond_of(who) for who in result["voters"]] == [BOND] * 5
+    assert {game.world.board("participant", game.task, who)["missed"] for who in result["voters"]} == {0}
+    assert game.world.board("claimable", game.task, round, result["voters"][1]) == 0
+    check_like_the_reference(game, round)
+
+
+def test_abstentions_decide_nothing_even_where_all_others_agree() -> None:
+    game = paper(8, voters=5)
+    round = game.play_votes([NEW_ADAPTER, NEW_ADAPTER, ABSTAIN, ABSTAIN, ABSTAIN])
+    assert game.result(round)["verdicts"] == [Verdict.VOID] * 3 and not game.result(round)["tallied"]
+    assert {game.bond_of(who) for who in game.result(round)["voters"]} == {BOND}
+    check_like_the_reference(game, round)
+
+
 def test_votes_for_two_candidates_do_not_add_up() -> None:
     game = paper()
     round = game.play_votes([NEW_ADAPTER, OTHER, ADAPTER])
@@ -146,14 +166,14 @@ def test_a_task_takes_only_the_votes_of_its_own_rule() -> None:
     assert voting.send(who, "reveal_scores", 1, *sheet).reason == "board: this task votes on the aggregate"
 
 
-def test_a_vote_is_opened_once_by_its_voter_in_its_turn_and_names_an_adapter() -> None:
+def test_a_vote_is_opened_once_by_its_voter_in_its_turn() -> None:
     game = paper()
     game.play_to_scores()
     first, second, third = game.voters
     early = game.send(first, "reveal_vote", 1, NEW_ADAPTER, salt_of(first, 1))
     assert early.reason == "board: not the phase for this"
     game.commit_vote(first, NEW_ADAPTER)
-    game.commit_vote(second, bytes(32))
+    game.commit_vote(second, ABSTAIN)
     game.until(SCORE_REVEAL, seconds=10)
     assert game.send(third, "reveal_vote", 1, NEW_ADAPTER, salt_of(third, 1)).reason == "board: never committed"
     assert game.send(game.proposers[0], "reveal_vote", 1, NEW_ADAPTER, bytes(32)).reason == (
@@ -161,7 +181,7 @@ def test_a_vote_is_opened_once_by_its_voter_in_its_turn_and_names_an_adapter() -
     )
     other = game.send(first, "reveal_vote", 1, OTHER, salt_of(first, 1))
     assert other.reason == "board: does not open the commitment"
-    assert game.send(second, "reveal_vote", 1, bytes(32), salt_of(second, 1)).reason == "board: no adapter is named"
+    game.reveal_vote(second, ABSTAIN)
     game.reveal_vote(first, NEW_ADAPTER)
     again = game.send(first, "reveal_vote", 1, NEW_ADAPTER, salt_of(first, 1))
     assert again.reason == "board: already revealed"
@@ -202,11 +222,12 @@ def test_a_tolerance_or_a_seat_out_of_range_is_a_misuse() -> None:
         compute_paper_outcome({3: NEW_ADAPTER}, 3, ADAPTER)
 
 
-@given(st.dictionaries(st.integers(0, 6), st.sampled_from([ADAPTER, NEW_ADAPTER, OTHER])))
+@given(st.dictionaries(st.integers(0, 6), st.sampled_from([ADAPTER, NEW_ADAPTER, OTHER, ABSTAIN])))
 def test_the_reference_divides_the_revealed_seats_and_adopts_only_what_more_than_half_of_them_name(
     choices: dict[int, bytes],
 ) -> None:
     outcome = compute_paper_outcome(choices, 7, ADAPTER)
+    choices = {seat: choice for seat, choice in choices.items() if choice != ABSTAIN}
     if outcome.verdict is Verdict.VOID:
         assert outcome.majority == outcome.minority == () and outcome.adapter == ADAPTER
         return

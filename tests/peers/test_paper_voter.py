@@ -8,6 +8,7 @@ from roles_support import CHAIN_ID, ME, TASK, Desk, Offer, do, make_delta, on_st
 
 from flock_chain.aggregation import apply, encode_global
 from flock_chain.errors import Unavailable
+from flock_chain.paper_rule import ABSTAIN
 from flock_chain.proposal import compute_vote_commitment
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView
@@ -77,6 +78,22 @@ async def test_no_vote_is_committed_until_the_whole_input_set_is_here(tmp_path: 
         await trio.sleep(30)
         await desk.voter.step(view)
         assert len(desk.sender.sent("commit_scores")) == 1
+
+
+@on_stepped_clock
+async def test_who_is_not_served_a_proposal_abstains_in_half_of_the_phase(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = paper_desk(tmp_path, nursery)
+        desk.board.terms["score_commit_seconds"] = 60
+        offers = [desk.offer(0), desk.offer(1)]
+        desk.service.trouble[offers[1].delta_digest] = Unavailable("gone")
+        view, began = desk.view(Phase.SCORE_COMMIT, offers), trio.current_time()
+        while not desk.sender.sent("commit_scores"):
+            await desk.voter.step(view)
+            await trio.sleep(1)
+        assert 30 <= trio.current_time() - began < 50
+        await desk.voter.step(revealing(desk, offers))
+        assert desk.sender.sent("reveal_vote")[0][0] == ABSTAIN
 
 
 @on_stepped_clock

@@ -45,9 +45,10 @@ class BoardModel(Verdicts):
         return missing > 0 and has_two_thirds(missing, stake)
 
     def open_audit(self) -> None:
-        voters = self.round.voters or self.rounds.get(self.number - 1, Round()).voters
-        self.close = self.height
-        self.audit = Audit(sum(member.bond for member in self.members.values()), len(self.members), voters)
+        number = self.number if self.round.voters or self.number == 1 else self.number - 1
+        voices = [self.voice(who) for who in self.members]
+        seats = [] if self.hearing_again or number <= self.seats_heard else self.rounds[number].voters
+        self.audit = Audit(sum(voices), sum(voice > 0 for voice in voices), seats, number)
         self.enter(AUDIT)
 
     def is_due(self) -> bool:
@@ -217,8 +218,13 @@ class BoardModel(Verdicts):
         return self.ending or self.stopped or self.number == self.terms["rounds"] + self.terms["extra_rounds"]
 
     def go_on(self) -> None:
+        was_heard_again, self.hearing_again = self.hearing_again, False
         if self.is_over():
             self.end()
+            return
+        if not was_heard_again and not self.has_enough() and self.able(with_suspended=True) >= self.least:
+            self.hearing_again = True
+            self.open_audit()
             return
         self.number += 1
         self.rounds[self.number] = Round()
@@ -237,7 +243,8 @@ class BoardModel(Verdicts):
         return True
 
     def end(self) -> None:
-        if self.terms["audit_rounds"] and self.accepted_audit is not None and self.audits < self.accepted_audit + 2:
+        accepted = self.accepted_audit
+        if self.terms["audit_rounds"] and accepted is not None and self.counted_audits < accepted + 2:
             self.ending = True
             self.open_audit()
             return

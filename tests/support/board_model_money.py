@@ -2,7 +2,7 @@
 
 from board_model_rows import Audit, Member, Round
 from board_model_rules import Rules
-from contracts_support import AUDIT, DRAW_VOTERS, ENDED, WAITING
+from contracts_support import DRAW_VOTERS, ENDED, WAITING
 
 BPS = 10_000
 
@@ -34,7 +34,9 @@ class Money(Rules):
         self.height, self.now = height, now
         self.close = self.seed_height = 0
         self.past: list[bytes] = []  # adapters before the present one, to fall back to
-        self.audits, self.audit = 0, Audit(0, 0, [])
+        self.audits, self.audit = 0, Audit(0, 0, [], 0)
+        self.counted_audits = self.void_audits = self.seats_heard = 0
+        self.hearing_again = False
         self.accepted_audit: int | None = None
         self.ending = False
         self.enter(WAITING)
@@ -62,19 +64,12 @@ class Money(Rules):
             if amount < self.terms["min_bond"] or len(self.members) == 64:
                 return False
             self.members[who] = Member(amount, self.height)
-            self.note_late(amount, 1)
             return True
         if member.leaving is not None:
             return False
         member.bond += amount
         member.later.append((self.height, amount))
-        self.note_late(amount, 0)
         return True
-
-    def note_late(self, amount: int, new: int) -> None:
-        if self.phase == AUDIT and self.close == self.height:
-            self.audit.stake += amount
-            self.audit.auditors += new
 
     def leave(self, who: bytes) -> bool:
         if who not in self.members:
@@ -111,7 +106,7 @@ class Money(Rules):
         if accepted is not None and self.number <= accepted + self.rules["bond_unlock_rounds"]:
             return False
         member = self.members[who]
-        awaits = self.audits < member.accepted_audit + 2 or member.blamed == self.audits
+        awaits = self.counted_audits < member.accepted_audit + 2 or member.blamed == self.counted_audits
         if self.terms["audit_rounds"] and accepted is not None and awaits:
             return False
         if self.phase == WAITING:
@@ -133,12 +128,15 @@ class Money(Rules):
         return bond if bond >= self.terms["min_bond"] else 0
 
     def has_enough(self) -> bool:
-        return self.able >= max(2, self.terms["min_participants"])
+        return self.able(with_suspended=False) >= self.least
 
     @property
-    def able(self) -> int:
-        stays = [m for m in self.members.values() if m.leaving is None and not m.unseated and not m.suspended]
-        return sum(member.bond >= self.terms["min_bond"] for member in stays)
+    def least(self) -> int:
+        return max(2, self.terms["min_participants"])
+
+    def able(self, with_suspended: bool) -> int:
+        stays = [m for m in self.members.values() if m.leaving is None and not m.unseated]
+        return sum(m.bond >= self.terms["min_bond"] and (with_suspended or not m.suspended) for m in stays)
 
     def remove(self, who: bytes) -> None:
         amount = self.unbonding.get(who, (0, 0))[0] + self.members.pop(who).bond

@@ -16,12 +16,12 @@ class Member:
     last_accepted: int | None = None
     missed: int = 0  # seats in a row
     unseated: bool = False
-    accepted_audit: int = 0  # audits closed at that time
-    blamed: int | None = None  # the last audit whose two thirds of all stake blamed it
+    accepted_audit: int = 0  # audits that had counted by then
+    blamed: int | None = None  # the last of them whose two thirds of all stake blamed it
     suspended: bool = False
 
     def bond_at(self, close: int) -> int:
-        return self.bond - sum(amount for height, amount in self.later if height > close)
+        return max(0, self.bond - sum(amount for height, amount in self.later if height > close))
 
 
 @dataclass
@@ -48,9 +48,10 @@ class Round:
 
 @dataclass
 class Audit:
-    """`stake` and `said` count who bonded until the block in which it began, and who has left since."""
+    """`stake` and `said` count who was bonded when the last round began, and who has left since."""
 
     stake: int
     auditors: int
-    seats: list[bytes]
+    seats: list[bytes]  # of that round
+    round: int
     said: dict[bytes, tuple[int, tuple[bytes, ...]]] = field(default_factory=dict)

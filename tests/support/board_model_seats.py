@@ -93,10 +93,14 @@ class Seats(Money):
         self.round.missing.add(who)
         return True
 
+    def voice(self, who: bytes) -> int:
+        """In an audit: its bond as it was when the last round began."""
+        return self.members[who].bond_at(self.close) if self.members[who].joined <= self.close else 0
+
     def blame(self, who: bytes, audit: int, accused: tuple[bytes, ...]) -> bool:
         if self.phase != AUDIT or audit != self.audits + 1 or who in self.audit.said or who not in self.members:
             return False
-        stake = self.members[who].bond_at(self.close) if self.members[who].joined <= self.close else 0
+        stake = self.voice(who)
         known = {name for name, member in self.members.items() if member.last_accepted is not None}
         if stake == 0 or list(accused) != sorted(set(accused)) or who in accused or set(accused) - known:
             return False

@@ -47,7 +47,7 @@ class Verdicts(Seats):
 
     def accept(self, who: bytes) -> None:
         self.members[who].last_accepted = self.number
-        self.members[who].accepted_audit = self.accepted_audit = self.audits
+        self.members[who].accepted_audit = self.accepted_audit = self.counted_audits
 
     def take(self, adapter: bytes) -> None:
         if adapter != self.adapter:
@@ -57,29 +57,36 @@ class Verdicts(Seats):
     def judge_blamed(self) -> None:
         """By an audit."""
         self.audits += 1
+        heard = sum(stake for stake, _ in self.audit.said.values())
+        is_void = not (heard and has_two_thirds(heard, self.audit.stake)) and self.void_audits < 2
+        self.void_audits = self.void_audits + 1 if is_void else 0
+        self.counted_audits += not is_void
+        self.seats_heard = self.audit.round
         for who, member in self.members.items():
             blamers = {name: stake for name, (stake, accused) in self.audit.said.items() if who in accused}
             is_guilty = bool(blamers) and has_two_thirds(sum(blamers.values()), self.audit.stake)
             named = sum(name in self.audit.seats for name in blamers)
-            member.suspended = is_guilty or (named > 0 and 7 * named >= 5 * len(self.audit.seats))
-            if is_guilty and member.blamed == self.audits - 1 and member.blamed is not None:
+            is_kept = member.suspended and is_void and not self.hearing_again
+            member.suspended = is_kept or is_guilty or (named > 0 and 7 * named >= 5 * len(self.audit.seats))
+            if is_guilty and member.blamed == self.counted_audits - 1 and member.blamed is not None:
                 member.blamed = None
                 if self.audit.auditors >= 4:
                     self.burned += self.cut(who, self.terms["audit_slash"])
             elif is_guilty:
-                member.blamed = self.audits
+                member.blamed = self.counted_audits
 
     def close_seats(self) -> None:
         row = self.round
         for who in row.proposers:
+            if who not in row.committed:
+                self.slash(who, self.rules["seat_absence_slash"])
             self.note(who, who not in row.revealed)
         committed, opened = {*row.score_committed, *row.choices}, {*row.score_revealed, *row.opened}
         asked = [(AVAILABILITY, {*row.attested}), (SCORE_COMMIT, committed), (SCORE_REVEAL, opened)]
         done = [acts for phase, acts in asked if self.phase >= phase] + ([{*row.votes}] if self.phase == ADOPT else [])
         for who in row.voters:
             was_away = any(who not in acts for acts in done)
-            unopened = who in committed - opened
-            if was_away and not unopened and (who in row.attested or who in committed):
+            if was_away and who not in committed - opened:
                 self.slash(who, self.rules["seat_absence_slash"])
             self.note(who, was_away)
 

@@ -27,8 +27,10 @@ from contracts_support import (
     build_genesis,
     new_world,
 )
+from gas_audit_support import play_absent, play_audits, play_missing, play_rules
 from stake_support import FOUNDERS, NEWCOMER, SHORT, make_statements, next_epoch, staking_key, staking_world, vrf_key
 
+from flock_chain.execution import genesis_state, schedule, validators
 from flock_contracts.addresses import SYSTEM
 from flock_contracts.loader import load_all
 
@@ -41,12 +43,22 @@ BOUNDS = {  # gas; SMALL for all others that anybody sends
     "TaskBoard.evict": 1_500_000,
     "TaskBoard.poke": 4_500_000,  # the executor starts none with less than 5 million left in the block
     "TaskBoard.tally": LARGE,
+    "TaskBoard.attest_guilty": 1_000_000,  # names up to 16
+    "TaskBoard.approve_rules": LARGE,  # reads what all 150 members approved
+    "TaskBoard.enact_rules": 1_000_000,  # once for all numbers
     "Stake.bond_validator": LARGE,  # looks for the least of 300 candidates where the list is full
     "Stake.admit": LARGE,  # reads what all 150 members approved
-    "Stake.end_epoch": 25_000_000,  # the system's, once in ten minutes, with its own limit (END_EPOCH_GAS)
+    "Stake.end_epoch": 25_000_000,  # the system's, once in ten minutes
     "Stake.on_restart": 25_000_000,  # the system's, in the first block after a restart
     "Stake.on_attendance": LARGE * 3,  # the system's: all 150 at once
     "Stake.initialize": ONCE, "Beacon.initialize": ONCE, "Faucet.initialize": ONCE, "TaskBoard.initialize": ONCE,
+}  # fmt: skip
+LIMITS = {  # what the executor gives to calls that nobody pays for; a bound stays below
+    "Beacon.on_block": schedule.ON_BLOCK_GAS, "TaskBoard.poke": schedule.POKE_GAS_MIN,
+    "Stake.on_attendance": validators.ATTENDANCE_GAS, "Stake.end_epoch": validators.END_EPOCH_GAS,
+    "Stake.on_restart": validators.RESTART_GAS, "Stake.initialize": genesis_state.INITIALIZE_GAS,
+    "TaskBoard.due_tasks": schedule.VIEW_GAS, "TaskBoard.wakeup": schedule.VIEW_GAS,
+    "Stake.validators": validators.READ_GAS, "Stake.validators_of": validators.READ_GAS,
 }  # fmt: skip
 VIEW_BOUND = BLOCK // 2  # nobody pays for a view; the executor calls some in every block
 
@@ -95,6 +107,10 @@ def measure() -> dict[str, int]:
         play_full_set()
         play_stake()
         play_faucet()
+        play_audits()
+        play_absent()
+        play_missing()
+        play_rules()
     return most
 
 
@@ -216,10 +232,13 @@ def play_full_set() -> None:
         world.height += 1
     for key in keys[:3]:
         world.must(key.account, "Stake", "admit", account(1), 50 * ETHER)
+    for key in keys:
+        world.must(key.account, "Stake", "unbond", 1)  # what a restart needs again, of everybody
     next_epoch(world)
     for name, *args in (("validators",), ("validators_of", world.view("Stake", "epoch")), ("epoch_state",)):
         world.view("Stake", name, *args)
-    world.must(SYSTEM, "Stake", "on_restart", b"d" * 32, [key.account for key in keys[: 2 * VALIDATORS // 3]])
+    for kept in (VALIDATORS, 2 * VALIDATORS // 3):
+        world.must(SYSTEM, "Stake", "on_restart", b"d" * 32, [key.account for key in keys[:kept]])
 
 
 def play_stake() -> None:

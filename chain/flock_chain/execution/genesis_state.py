@@ -21,7 +21,7 @@ from flock_chain.genesis import Genesis
 from flock_contracts import loader
 from flock_contracts.addresses import BY_NAME
 
-_INITIALIZE_GAS = 60_000_000  # 150 validators take 20 M; nobody pays, and every peer does it once
+INITIALIZE_GAS = 60_000_000  # 150 validators take 35 M; nobody pays, and every peer does it once
 _ORDER = ("Beacon", "Stake", "Faucet", "TaskBoard")  # of the calls; later ones may ask earlier ones
 
 
@@ -102,7 +102,7 @@ def _initialize(state: State, genesis: Genesis, contract: loader.Contract) -> No
     arguments, value = _arguments(genesis, contract)
     state.delta_balance(SYSTEM, value)
     outcome = run_system(
-        state, contract.address, contract.encode("initialize", *arguments), gas=_INITIALIZE_GAS, value=value
+        state, contract.address, contract.encode("initialize", *arguments), gas=INITIALIZE_GAS, value=value
     )
     if not outcome.status:
         raise InvalidEncoding(f"genesis: {contract.name}.initialize refused the document: {outcome.reason}")

@@ -15,8 +15,8 @@ from flock_contracts.loader import Contract
 
 READ_GAS = 20_000_000  # a set of 150 takes 0.7 M
 ATTENDANCE_GAS = 10_000_000  # 150 absent take 4 M
-END_EPOCH_GAS = 30_000_000  # measured with 300 candidates that all change
-RESTART_GAS = 30_000_000
+END_EPOCH_GAS = 30_000_000  # 17 M where 150 members of 300 candidates change
+RESTART_GAS = 30_000_000  # 19.5 M where all 150 go on and all need weight again that a snapshot had taken
 _PAYLOAD_OFFSET = 4 + 32 * 3  # selector, bits, offset and length of the votes
 
 

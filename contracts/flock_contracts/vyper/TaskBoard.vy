@@ -198,7 +198,7 @@ def _check_terms(terms: types.Terms):
     assert terms.voting_rule <= types.RULE_PAPER, "board: terms: voting_rule"
     assert terms.rule_slash <= types.BPS, "board: terms: rule_slash"
     assert terms.rest_share <= types.BPS, "board: terms: rest_share"
-    assert terms.audit_rounds <= types.MAX_ROUNDS, "board: terms: audit_rounds"
+    assert terms.audit_rounds <= min(terms.rounds, types.MAX_WAIT), "board: terms: audit_rounds"
     assert terms.audit_slash <= types.BPS, "board: terms: audit_slash"
     seconds: uint256[9] = [
         terms.commit_seconds,
@@ -278,7 +278,6 @@ def join_task(task: uint256, domain: bytes32):
     was_able: bool = book._is_able(task, msg.sender)
     book.members[task][msg.sender].bond = member.bond + msg.value
     book._recount(task, msg.sender, was_able)
-    audits._note_late(task, msg.value, member.joined_height == 0)
     book.total_bonds += msg.value
     log events.Joined(task=task, account=msg.sender, domain=domain, amount=msg.value, bond=member.bond + msg.value)
 

@@ -2,9 +2,13 @@
 """
 @title Audits: blame for what shows only over several rounds
 @notice After every `audit_rounds` rounds, everybody bonded may name, once, those participants whose accepted proposals
-        it found guilty. Five of seven of the last round's voters suspend: no seat is drawn until an audit clears it.
-        Principal goes only by two thirds of ALL bonded stake, in two audits in a row, so that no committee and no
-        creator can take it; it is burned. A task with an accepted proposal ends after two audits of it.
+        it found guilty. A bond has a say as far as it was there when the last round began. Five of seven of that
+        round's voters suspend: no seat is drawn until an audit clears it; where that would leave too few for a round,
+        all stake is heard again at once, without seats. Principal goes only by two thirds of ALL that stake, in two
+        audits in a row, so that no committee and no creator can take it; it is burned. Where less than two thirds
+        spoke nobody could be found guilty, so their silence clears nobody: such an audit is void, and the next one
+        counts for it, or the one after that, whoever is silent then. A task with an accepted proposal ends after two
+        audits of it that count.
 """
 
 import book
@@ -15,6 +19,7 @@ import types
 uses: book
 
 SEAT: constant(uint256) = 2**192  # in `blames`: votes of seats above, stake below
+MAX_VOID: constant(uint256) = 2  # in a row: bonds wait for audits, and must not do so for ever
 
 blames: HashMap[uint256, HashMap[uint256, HashMap[address, uint256]]]  # task, audit, accused
 spoken: HashMap[uint256, HashMap[uint256, HashMap[address, bool]]]
@@ -30,9 +35,10 @@ def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, type
     assert audit == book.tasks[task].audits + 1, "board: not the open audit"
     assert not self.spoken[task][audit][msg.sender], "board: already attested"
     stake: uint256 = book._closed_bond(task, msg.sender)
-    assert stake > 0, "board: nothing was bonded when the audit began"
+    assert stake > 0, "board: nothing was bonded when the round began"
     self.spoken[task][audit][msg.sender] = True
     book.tasks[task].heard += 1
+    book.tasks[task].heard_stake += stake
     weight: uint256 = stake + (SEAT if self._has_seat(task, msg.sender) else 0)
     last: uint256 = 0
     for account: address in accused:
@@ -55,6 +61,8 @@ def audit_view(task: uint256) -> types.AuditView:
         stake=book.tasks[task].audit_stake,
         auditors=book.tasks[task].auditors,
         heard=book.tasks[task].heard,
+        heard_stake=book.tasks[task].heard_stake,
+        counted=book.tasks[task].counted_audits,
         round=self._judged_round(task),
     )
 
@@ -82,7 +90,13 @@ def _judged_round(task: uint256) -> uint256:
 @view
 @internal
 def _has_seat(task: uint256, account: address) -> bool:
-    return account in book.rounds[task][self._judged_round(task)].voters
+    """
+    @notice A round's seats are heard once: otherwise they could suspend the same accounts in audit after audit.
+    """
+    round: uint256 = self._judged_round(task)
+    if book.tasks[task].hearing_again or round <= book.tasks[task].seats_heard:
+        return False
+    return account in book.rounds[task][round].voters
 
 
 @view
@@ -96,71 +110,103 @@ def _is_due(task: uint256) -> bool:
 @internal
 def _is_owed(task: uint256) -> bool:
     """
-    @notice Whether the task's last accepted proposal has not seen two audits.
+    @notice Whether the task's last accepted proposal has not seen two audits that count.
     """
     accepted: uint256 = book.tasks[task].accepted_audit
-    return book.tasks[task].terms.audit_rounds > 0 and accepted > 0 and book.tasks[task].audits < accepted + 1
+    has_audits: bool = book.tasks[task].terms.audit_rounds > 0
+    return has_audits and accepted > 0 and book.tasks[task].counted_audits < accepted + 1
+
+
+@view
+@internal
+def _is_stopped_by_suspensions(task: uint256) -> bool:
+    """
+    @notice Whether too few are able for a round, and enough would be if nobody were suspended.
+    """
+    able: uint256 = book.tasks[task].able
+    needed: uint256 = max(book.tasks[task].terms.min_participants, 2)
+    if able >= needed:
+        return False
+    for account: address in book.accounts[task]:
+        if book.members[task][account].suspended and book._is_able_but_suspended(task, account):
+            able += 1
+    return able >= needed
 
 
 @internal
 def _open(task: uint256):
     """
-    @notice Close the bonds: what comes later has no say in this audit.
+    @notice The bonds are those with which the last round began: who comes to blame has to stay for a round first.
     """
-    book.tasks[task].close_height = block.number
     stake: uint256 = 0
+    auditors: uint256 = 0
     for account: address in book.accounts[task]:
-        stake += book.members[task][account].bond
+        bond: uint256 = book._closed_bond(task, account)
+        stake += bond
+        if bond > 0:
+            auditors += 1
     book.tasks[task].audit_stake = stake
-    book.tasks[task].auditors = len(book.accounts[task])
+    book.tasks[task].auditors = auditors
     book.tasks[task].heard = 0
+    book.tasks[task].heard_stake = 0
     book._enter(task, types.AUDIT)
-
-
-@internal
-def _note_late(task: uint256, amount: uint256, is_new: bool):
-    """
-    @notice What is bonded in the very block in which an audit began has a say, so it counts among all stake.
-    """
-    if book.tasks[task].phase == types.AUDIT and book.tasks[task].close_height == block.number:
-        book.tasks[task].audit_stake += amount
-        if is_new:
-            book.tasks[task].auditors += 1
 
 
 @internal
 def _close(task: uint256):
     """
-    @notice Suspend, clear and slash.
+    @notice Suspend, clear and slash. Where too few spoke, nobody is cleared, but where the task would end for that.
     """
     audit: uint256 = book.tasks[task].audits + 1
     book.tasks[task].audits = audit
-    seats: uint256 = len(book.rounds[task][self._judged_round(task)].voters)
+    is_void: bool = self._count(task)
+    judged: uint256 = self._judged_round(task)
+    seats: uint256 = len(book.rounds[task][judged].voters)
+    book.tasks[task].seats_heard = judged
+    clears: bool = book.tasks[task].hearing_again or not is_void
     for account: address in book.accounts[task]:
         packed: uint256 = self.blames[task][audit][account]
-        if packed > 0 or book.members[task][account].suspended:
-            self._judge(task, audit, account, packed, seats)
-    log events.AuditClosed(task=task, audit=audit)
+        if packed > 0 or (clears and book.members[task][account].suspended):
+            self._judge(task, audit, account, packed, seats, clears)
+    log events.AuditClosed(task=task, audit=audit, void=is_void)
 
 
 @internal
-def _judge(task: uint256, audit: uint256, account: address, packed: uint256, seats: uint256):
+def _count(task: uint256) -> bool:
+    """
+    @return Whether the open audit is void.
+    """
+    heard: uint256 = book.tasks[task].heard_stake
+    is_heard: bool = heard > 0 and packing._has_two_thirds(heard, book.tasks[task].audit_stake)
+    if not is_heard and book.tasks[task].void_audits < MAX_VOID:
+        book.tasks[task].void_audits += 1
+        return True
+    book.tasks[task].void_audits = 0
+    book.tasks[task].counted_audits += 1
+    return False
+
+
+@internal
+def _judge(task: uint256, audit: uint256, account: address, packed: uint256, seats: uint256, clears: bool):
     stake: uint256 = packed % SEAT
     named: uint256 = packed // SEAT
     is_guilty: bool = stake > 0 and packing._has_two_thirds(stake, book.tasks[task].audit_stake)
     is_suspended: bool = is_guilty or (named > 0 and 7 * named >= 5 * seats)
+    if not clears:
+        is_suspended = is_suspended or book.members[task][account].suspended
+    counted: uint256 = book.tasks[task].counted_audits
     was_able: bool = book._is_able(task, account)
     book.members[task][account].suspended = is_suspended
     book._recount(task, account, was_able)
     slashed: uint256 = 0
     if is_guilty:
         blamed_before: uint256 = book.members[task][account].blamed_audit
-        if blamed_before > 0 and blamed_before + 1 == audit:
+        if blamed_before > 0 and blamed_before + 1 == counted:
             book.members[task][account].blamed_audit = 0  # two in a row make one offence
             if book.tasks[task].auditors >= types.PAID_FROM:
                 slashed = book._burn(task, book.tasks[task].round, account, book.tasks[task].terms.audit_slash)
         else:
-            book.members[task][account].blamed_audit = audit
+            book.members[task][account].blamed_audit = counted
     log events.Audited(
         task=task, audit=audit, account=account, guilty=is_guilty, suspended=is_suspended, slashed=slashed
     )

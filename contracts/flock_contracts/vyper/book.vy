@@ -64,7 +64,7 @@ def _awaits_audit(task: uint256, member: types.Member) -> bool:
     """
     if self.tasks[task].terms.audit_rounds == 0 or member.last_accepted == 0:
         return False
-    audits: uint256 = self.tasks[task].audits
+    audits: uint256 = self.tasks[task].counted_audits
     return audits < member.accepted_audit + 2 or (member.blamed_audit > 0 and member.blamed_audit == audits)
 
 
@@ -74,8 +74,14 @@ def _is_able(task: uint256, account: address) -> bool:
     """
     @notice Whether it counts as a participant for a round to start.
     """
+    return not self.members[task][account].suspended and self._is_able_but_suspended(task, account)
+
+
+@view
+@internal
+def _is_able_but_suspended(task: uint256, account: address) -> bool:
     member: types.Member = self.members[task][account]
-    is_seatable: bool = not member.suspended and not member.unseated and member.leaving_at == 0
+    is_seatable: bool = not member.unseated and member.leaving_at == 0
     return member.joined_height > 0 and is_seatable and member.bond >= self.tasks[task].terms.min_bond
 
 
@@ -111,14 +117,14 @@ def _weight(task: uint256, account: address) -> uint256:
 @internal
 def _closed_bond(task: uint256, account: address) -> uint256:
     """
-    @notice Its bond, without what came after the last close.
+    @notice Its bond, without what came after the last close. What was slashed since is taken from the older part.
     """
     close_height: uint256 = self.tasks[task].close_height
     if self.members[task][account].joined_height > close_height:
         return 0
     bond: uint256 = self.members[task][account].bond
     if self.members[task][account].fresh_height > close_height:
-        bond -= self.members[task][account].fresh
+        bond -= min(bond, self.members[task][account].fresh)
     return bond
 
 
@@ -228,8 +234,8 @@ def _write_verdict(task: uint256, round: uint256, index: uint256, verdict: uint2
     self.rounds[task][round].verdicts = packing._with_nibble(packed, index, verdict)
     if verdict == types.ACCEPTED:
         self.members[task][account].last_accepted = round
-        self.members[task][account].accepted_audit = self.tasks[task].audits
-        self.tasks[task].accepted_audit = self.tasks[task].audits + 1
+        self.members[task][account].accepted_audit = self.tasks[task].counted_audits
+        self.tasks[task].accepted_audit = self.tasks[task].counted_audits + 1
     log events.Verdict(task=task, round=round, account=account, verdict=verdict, slashed=slashed)
 
 

@@ -1,10 +1,10 @@
 # pragma version 0.4.3
 """
 @title What a seat owes its round, and what its absence costs
-@notice Knows how a round ended, and nothing of verdicts. A voter accepts its seat by its first message; who stays away
-        afterwards loses a small part of its bond, once a round. Who does not do its part in several seats in a row is
-        drawn no more until it comes back: otherwise it would hold up every phase for ever. Whether it comes back from
-        an accident or from sloth, its bond is its own.
+@notice Knows how a round ended, and nothing of verdicts. Who is away in a phase holds it up to its deadline, for
+        everybody: that costs a small part of its bond, once a round, whether it ever came or not. Were it free before
+        the first message, one minimum bond could hold up the rounds of a task for ever. Who does not do its part in
+        several seats in a row is drawn no more until it comes back, so that an accident takes no more than those parts.
 """
 
 import book
@@ -20,20 +20,22 @@ def _close_seats(task: uint256, round: uint256):
     """
     @notice Called once a round, in the phase in which it ends, before anything of the next round.
     """
-    proposers: uint256 = packing._full(len(book.rounds[task][round].proposers))
-    away: uint256 = proposers & ~book.rounds[task][round].revealed
-    for index: uint256 in range(len(book.rounds[task][round].proposers), bound=types.SEATS):
-        self._note(task, round, book.rounds[task][round].proposers[index], packing._has(away, index))
+    proposers: DynArray[address, types.SEATS] = book.rounds[task][round].proposers
+    away: uint256 = packing._full(len(proposers)) & ~book.rounds[task][round].revealed
+    # an unopened commitment was paid for when its phase ended
+    self._note_all(task, round, proposers, away, away & ~book.rounds[task][round].committed)
     away = self._absent_voters(task, round)
-    accepted: uint256 = book.rounds[task][round].attested | book.rounds[task][round].score_committed
     unopened: uint256 = book.rounds[task][round].score_committed & ~book.rounds[task][round].score_revealed
-    slashed: uint256 = away & accepted & ~unopened  # an unopened commitment was paid for when its phase ended
+    self._note_all(task, round, book.rounds[task][round].voters, away, away & ~unopened)
+
+
+@internal
+def _note_all(task: uint256, round: uint256, seats: DynArray[address, types.SEATS], away: uint256, slashed: uint256):
     slash: uint256 = book.rules[book.tasks[task].rules].seat_absence_slash
-    for index: uint256 in range(len(book.rounds[task][round].voters), bound=types.SEATS):
-        account: address = book.rounds[task][round].voters[index]
+    for index: uint256 in range(len(seats), bound=types.SEATS):
         if packing._has(slashed, index):
-            book._slash(task, round, account, slash)
-        self._note(task, round, account, packing._has(away, index))
+            book._slash(task, round, seats[index], slash)
+        self._note(task, round, seats[index], packing._has(away, index))
 
 
 @view

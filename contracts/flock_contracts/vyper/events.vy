@@ -184,6 +184,7 @@ event Audited:
 event AuditClosed:
     task: indexed(uint256)
     audit: indexed(uint256)
+    void: bool
 
 event VoteRevealed:
     task: indexed(uint256)

@@ -190,8 +190,14 @@ def _is_over(task: uint256) -> bool:
 
 @internal
 def _go_on(task: uint256):
+    was_heard_again: bool = book.tasks[task].hearing_again
+    book.tasks[task].hearing_again = False
     if self._is_over(task):
         self._end(task)
+        return
+    if not was_heard_again and audits._is_stopped_by_suspensions(task):
+        book.tasks[task].hearing_again = True
+        audits._open(task)
         return
     book.tasks[task].round += 1
     if book._has_enough(task):

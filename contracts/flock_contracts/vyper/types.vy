@@ -120,10 +120,15 @@ struct Task:
     rest_per_seat: uint256  # of the pot's rest, known at the end
     adopted: uint256  # the round that gave the present adapter; 0 = the first one
     audits: uint256  # closed
-    accepted_audit: uint256  # audits closed when a proposal was last accepted, + 1; 0 = none was
-    audit_stake: uint256  # all bonded stake when the open audit began
-    auditors: uint256  # who has a say in it
+    counted_audits: uint256  # of them, those that were not void
+    void_audits: uint256  # in a row
+    accepted_audit: uint256  # counted audits when a proposal was last accepted, + 1; 0 = none was
+    audit_stake: uint256  # all that has a say in the open audit
+    auditors: uint256  # whose it is
     heard: uint256  # of them
+    heard_stake: uint256
+    seats_heard: uint256  # the last round whose voters' seats had their say
+    hearing_again: bool  # the open audit is of all stake, lest a suspension ends the task
     ending: bool  # no round follows the open audit
 
 struct Member:
@@ -138,8 +143,8 @@ struct Member:
     seat: uint256  # round << 5 | (16 for a voter) | index
     missed: uint256  # seats in a row in which it did not do its part
     unseated: bool  # drawn no more until it comes back
-    accepted_audit: uint256  # audits closed at its last acceptance
-    blamed_audit: uint256  # the last audit in which two thirds of all stake blamed it, 0 = none
+    accepted_audit: uint256  # counted audits at its last acceptance
+    blamed_audit: uint256  # the last counted audit in which two thirds of all stake blamed it, 0 = none
     suspended: bool  # draws no seat until an audit clears it
 
 struct Leaver:
@@ -279,4 +284,6 @@ struct AuditView:
     stake: uint256
     auditors: uint256
     heard: uint256
+    heard_stake: uint256
+    counted: uint256  # of the closed audits, those that were not void
     round: uint256  # whose voters' seats suspend

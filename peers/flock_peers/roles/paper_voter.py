@@ -24,7 +24,8 @@ def is_paper(terms: Mapping[str, int]) -> bool:
 
 
 class PaperVoter:
-    """`judge`: the candidate's content id, or that of the adapter before the round where the candidate is worse."""
+    """`judge`: the candidate's content id, or that of the adapter before the round where the candidate is worse, or an
+    abstention where the candidate cannot be had."""
 
     def __init__(
         self, identity: Identity, sender: Sender, secrets: RoundSecrets, jobs: Jobs,

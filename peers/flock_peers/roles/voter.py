@@ -15,7 +15,7 @@ import trio
 
 from flock_chain.aggregation import filter_bits
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
-from flock_chain.paper_rule import MILLIONTHS, is_acceptable
+from flock_chain.paper_rule import ABSTAIN, MILLIONTHS, is_acceptable
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
@@ -43,8 +43,8 @@ AVAILABILITY_SECONDS = 8.0  # at least, for what is not here yet; its sender has
 AVAILABILITY_SHARE = 1 / 3  # of the phase: a task with large adapters has long phases, and a voter attests once only
 SCORE_FETCH_SECONDS = 12.0  # at least, for all proposals together
 SCORE_FETCH_SHARE = 1 / 5  # of the phase: scoring must still fit into it
-ADOPT_SHARE = 1 / 2  # of the phase: so long an accepted proposal that is not here is waited for
-ADOPT_RETRY_SECONDS = 3.0
+JUDGE_SHARE = 1 / 2  # of the phase: so long a proposal that the candidate consists of, and is not here, is waited for
+JUDGE_RETRY_SECONDS = 3.0
 NORM_BITS = FILTER_NORM_REJECT | FILTER_NORM_SLASH
 
 
@@ -218,21 +218,31 @@ class Voter:
     async def _judge_or_keep(self, view: RoundView) -> bytes:
         """Who cannot judge the candidate keeps the previous one: for the others that counts like silence, but silence
         is an absence, and would cost this voter for what another did not serve."""
-        seconds = ADOPT_SHARE * (await self._terms(view))["adopt_seconds"]
+        seconds = JUDGE_SHARE * (await self._terms(view))["adopt_seconds"]
+        choice = await self._judge_in_time(view, view.accepted(), seconds, "the previous one stays")
+        return view.adapter if choice is None else choice
+
+    async def _judge_input_set(self, view: RoundView) -> bytes:
+        """By the paper's rule nothing is filtered: all that two thirds hold is in the candidate. Who cannot judge it
+        abstains: the previous adapter would be a vote, which may cost its bond."""
+        seconds = JUDGE_SHARE * (await self._terms(view))["score_commit_seconds"]
+        choice = await self._judge_in_time(view, bits(view.held_set), seconds, "this peer abstains")
+        return ABSTAIN if choice is None else choice
+
+    async def _judge_in_time(
+        self, view: RoundView, members: Sequence[int], seconds: float, instead: str
+    ) -> bytes | None:
+        """None where the candidate cannot be had, because others do not serve what it consists of."""
         until = trio.current_time() + seconds
         while True:
             try:
-                return await self._judge_candidate(view, view.accepted())
+                return await self._judge_candidate(view, members)
             except FlockError as error:
                 if trio.current_time() >= until:
-                    log.warning("round %d: no candidate to judge, so the previous one stays: %s", view.round, error)
-                    return view.adapter
+                    log.warning("round %d: no candidate to judge, so %s: %s", view.round, instead, error)
+                    return None
                 log.warning("round %d: the candidate cannot be judged yet: %s", view.round, error)
-            await trio.sleep(ADOPT_RETRY_SECONDS)
-
-    async def _judge_input_set(self, view: RoundView) -> bytes:
-        """By the paper's rule nothing is filtered: all that two thirds hold is in the candidate."""
-        return await self._judge_candidate(view, bits(view.held_set))
+            await trio.sleep(JUDGE_RETRY_SECONDS)
 
     async def _judge_candidate(self, view: RoundView, accepted: Sequence[int]) -> bytes:
         """The candidate's content id, or the previous one's where it is worse on the own hold-out."""
