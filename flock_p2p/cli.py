@@ -138,12 +138,34 @@ def _stake(parser: argparse.ArgumentParser) -> None:
 
 
 def _task(parser: argparse.ArgumentParser) -> None:
-    actions = ("status", "leave", "withdraw", "claim", "pot", "stop")
+    actions = ("status", "open", "leave", "withdraw", "claim", "pot", "stop")
     parser.add_argument("action", nargs="?", default="status", choices=actions, help="default: status")
     _home(parser)
+    parser.add_argument("--pot", metavar="COINS", help="open: what its rounds pay, from this peer's account")
+    what = "open: JSON with some of name, terms, budget, lora, targets (README.md); what it leaves out has a default"
+    parser.add_argument("--document", type=Path, metavar="FILE", help=what)
     parser.add_argument("--task", type=int, metavar="N", help="task number (default: your newest)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--wait", type=float, default=3.0, help=argparse.SUPPRESS)
+
+
+def _rules(parser: argparse.ArgumentParser) -> None:
+    actions = ("show", "propose", "approve", "enact")
+    parser.add_argument("action", nargs="?", default="show", choices=actions, help="default: show")
+    _home(parser)
+    parser.add_argument("--document", type=Path, metavar="FILE", help="propose: to make; approve: as it was agreed on")
+    parser.add_argument("--set", action="append", metavar="NAME=NUMBER", help="propose: a number to change; repeatable")
+    parser.add_argument("--hash", metavar="HASH", help="approve: the document's hash, as the operators agreed on it")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--wait", type=float, default=15.0, help=argparse.SUPPRESS)
+
+
+def _send(parser: argparse.ArgumentParser) -> None:
+    _home(parser)
+    parser.add_argument("--to", required=True, metavar="ACCOUNT", help="whose coins they will be")
+    parser.add_argument("--amount", required=True, metavar="COINS", help="how much")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--wait", type=float, default=15.0, help=argparse.SUPPRESS)
 
 
 def _protection(parser: argparse.ArgumentParser) -> None:
@@ -197,7 +219,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("export", "write the global adapter as a PEFT folder", _export),
     Command("verify", "replay a home's chain and recompute every verdict and adapter", _verify),
     Command("stake", "what a running peer has at stake in consensus, and orders to change it", _stake),
-    Command("task", "what a running peer has in a task, and orders to take it back", _task),
+    Command("task", "open a task; what a running peer has in one, and orders to take it back", _task),
+    Command("send", "coins from a running peer's account to another one", _send),
+    Command("rules", "the task board's numbers, and a validator's voice for others", _rules),
     Command("protection", "what this validator signed, to move with its key to another home", _protection),
     Command("restart", "go on with a chain that halted because too many validators are gone for good", _restart),
     Command("simulate", "try to break consensus: seeded faults, all properties checked", _simulate),

@@ -1,16 +1,28 @@
-"""`task`: what a running peer has in a task, and orders to take it back."""
+"""`task`: opens a task; what a running peer has in one, and orders to take it back."""
 
 import argparse
 import json
 import time
+from pathlib import Path
 from typing import Any
 
+from flock_chain.bounded_json import loads
+from flock_chain.errors import Misuse, Unavailable
+from flock_p2p.cli import parse_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
+
+MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
+DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets")
+POLL_SECONDS = 0.5
 
 
 def run(arguments: argparse.Namespace) -> int:
     path = Home(arguments.home).control_path
+    if arguments.action == "open":
+        return _open(path, arguments)
+    if arguments.pot is not None or arguments.document is not None:
+        raise Misuse(f"task {arguments.action} takes neither --pot nor --document; only open")
     named = {} if arguments.task is None else {"task": arguments.task}
     answer = request_control(path, "task", action=arguments.action, **named)
     if arguments.action != "status":
@@ -20,6 +32,48 @@ def run(arguments: argparse.Namespace) -> int:
         answer = request_control(path, "task", action="status", task=answer["task"])
     print(json.dumps(answer, indent=2) if arguments.json else format_task(answer))
     return 0
+
+
+def _open(path: Path, arguments: argparse.Namespace) -> int:
+    if arguments.pot is None or arguments.task is not None:
+        raise Misuse("task open needs --pot COINS, and takes no --task: its number is the next one")
+    wanted = read_wanted(arguments.document) if arguments.document is not None else {}
+    document = request_control(path, "open_task", pot=str(parse_coins(arguments.pot)), **wanted)["document"]
+    print(f"document   {document}; sent with pot and fee")
+    deadline = time.monotonic() + max(arguments.wait, 15.0)
+    while (row := _newest(path)) is None or row["document"] != document:
+        if time.monotonic() > deadline:
+            print("not final yet: `task` shows it when it is")
+            return 0
+        time.sleep(POLL_SECONDS)
+    print(json.dumps(row, indent=2) if arguments.json else format_task(row))
+    return 0
+
+
+def _newest(path: Path) -> dict[str, Any] | None:
+    """None where this account has nothing in any task yet."""
+    try:
+        row: dict[str, Any] = request_control(path, "task", action="status")
+    except Unavailable as error:
+        if "nothing in any task" in str(error):
+            return None
+        raise
+    return row
+
+
+def read_wanted(file: Path) -> dict[str, Any]:
+    """What the task is to be, as JSON; the peer looks at each name and number."""
+    try:
+        with file.expanduser().open("rb") as opened:
+            data = opened.read(MAX_DOCUMENT_BYTES + 1)
+        wanted = loads(data, depth=4) if len(data) <= MAX_DOCUMENT_BYTES else None
+    except OSError as error:
+        raise Misuse(f"{file}: {error.strerror}") from error
+    except ValueError as error:
+        raise Misuse(f"{file}: not JSON: {error}") from error
+    if not isinstance(wanted, dict) or set(wanted) - set(DOCUMENT_KEYS):
+        raise Misuse(f"{file}: an object with some of {', '.join(DOCUMENT_KEYS)}, at most {MAX_DOCUMENT_BYTES} bytes")
+    return wanted
 
 
 def format_task(row: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
 from flock_peers.roles.participant import Participant, Surroundings
 from flock_peers.roles.proposer import Identity
+from flock_peers.roles.rule_orders import RuleOrders
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import split_attack
 from flock_peers.roles.staking import Staking
@@ -110,6 +111,7 @@ class Peer:
             courier=self._courier,
             staking=self._staking,
             task_orders=TaskOrders(self.account, self.ledger, self.sender, self._tasks.give_up),
+            rule_orders=RuleOrders(self.account, self.ledger, self.sender),
             baseline=self._baseline,
             progress=self.progress,
             round_bytes=self.round_bytes,

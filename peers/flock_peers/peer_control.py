@@ -8,7 +8,9 @@ from typing import Any
 import trio
 
 from flock_chain.crypto import Account
+from flock_chain.errors import Misuse
 from flock_chain.genesis import Genesis
+from flock_contracts.addresses import BY_NAME, SYSTEM
 from flock_peers.baseline import Baseline
 from flock_peers.contents import Contents
 from flock_peers.control import Method
@@ -18,11 +20,12 @@ from flock_peers.ledger import Ledger
 from flock_peers.network.host import Host
 from flock_peers.roles.board import as_account
 from flock_peers.roles.participant import Participant
+from flock_peers.roles.rule_orders import RuleOrders
 from flock_peers.roles.sender import Sender
-from flock_peers.roles.staking import Staking
+from flock_peers.roles.staking import Staking, parse_account, parse_wei
 from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.snapshots import Snapshots
-from flock_peers.tasks import Terms, open_task
+from flock_peers.tasks import open_task, parse_wanted
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
 
 SILENT_SECONDS = 30.0  # without a block beyond the heartbeat: some views of waiting are no standstill
@@ -44,6 +47,7 @@ class PeerControl:
     courier: Courier
     staking: Staking
     task_orders: TaskOrders
+    rule_orders: RuleOrders
     baseline: Baseline
     progress: TrainingProgress
     round_bytes: RoundBytes
@@ -57,6 +61,9 @@ class PeerControl:
             "task": lambda params: self.task_orders.order(str(params["action"]), params),
             "open_task": self._open_task,
             "stop_task": self._stop_task,
+            "rules": lambda params: self.rule_orders.order(str(params["action"]), params),
+            "send": self._send,
+            "sent": self._sent,
             "connect": self._connect,
             "baseline": self._start_baseline,
             "submit": self._submit,
@@ -131,17 +138,26 @@ class PeerControl:
         }
 
     async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        known = Terms.__dataclass_fields__
-        values = {name: int(value) for name, value in params.get("terms", {}).items() if name in known}
-        task = await open_task(
-            str(params.get("name", "task")),
-            Terms(**values),
-            int(params["pot"]),
-            self.contents,
-            self.ledger,
-            self.sender,
-        )
+        wanted = parse_wanted(params)
+        task = await open_task(wanted, int(params["pot"]), self.contents, self.ledger, self.sender)
         return {"document": task.document.hex(), "adapter": task.adapter.hex()}
+
+    async def _send(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        to, value = parse_account(params, "to"), parse_wei(params)
+        if to in (*BY_NAME.values(), SYSTEM):
+            raise Misuse(
+                f"send: 0x{to.hex()} is no account but part of the chain: coins sent there are refused or lost"
+            )
+        return {"sent": await self.sender.pay(_transfer(to, value), to, value)}
+
+    async def _sent(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What became of a transfer."""
+        to, value = parse_account(params, "to"), parse_wei(params)
+        return {
+            "under_way": self.sender.is_pending(_transfer(to, value)),  # asked first: the balances are then as new
+            "balance": str(await self.ledger.balance(self.account)),
+            "their_balance": str(await self.ledger.balance(to)),
+        }
 
     async def _stop_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
         sent = await self.sender.call("stop task", "TaskBoard", "stop_task", int(params["task"]))
@@ -170,3 +186,7 @@ class PeerControl:
     async def _stop(self, _params: Mapping[str, Any]) -> dict[str, Any]:
         self.stop.set()
         return {}
+
+
+def _transfer(to: Account, value: int) -> str:
+    return f"send {value} wei to 0x{to.hex()}"

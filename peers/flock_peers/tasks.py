@@ -1,19 +1,27 @@
 """Opening a task: the document and its round-0 adapter into the store, the terms and the pot on chain."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from secrets import token_bytes
+from typing import Any
 
 import trio
 
 from flock_chain.aggregation import encode_global
-from flock_chain.errors import Unavailable
+from flock_chain.errors import Misuse, Unavailable
 from flock_chain.paper_rule import RULE_PROPOSALS
 from flock_peers.contents import Contents
-from flock_peers.roles.board import Views
 from flock_peers.roles.sender import Sender
+from flock_peers.roles.staking import State
 from flock_peers.training.client import BASE_FOLDER
-from flock_peers.training.document import TaskDocument, compute_initial_adapter, create_document
+from flock_peers.training.document import (
+    Budget,
+    LoraSettings,
+    TaskDocument,
+    compute_initial_adapter,
+    create_document,
+)
 
 COIN = 10**18
 
@@ -49,28 +57,70 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a creator says of a task; everything else follows from the base model."""
+
+    name: str
+    terms: Terms
+    lora: LoraSettings
+    budget: Budget
+
+
+@dataclass(frozen=True)
 class PreparedTask:
     document: bytes  # object digest
     adapter: bytes  # chunk-list digest of the round-0 global adapter
 
 
-def prepare(name: str, contents: Contents, base: Path = BASE_FOLDER) -> PreparedTask:
-    document: TaskDocument = create_document(name, base, seed=token_bytes(32))
+def parse_wanted(params: Mapping[str, Any]) -> Wanted:
+    """From the owner's order; raises Misuse for a name that there is not, so that no term is lost by a slip."""
+    parts = {name: _numbers(params.get(name, {}), name, kind) for name, kind in _PARTS.items()}
+    targets = params.get("targets", [])
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        raise Misuse("task: targets is a list of names of modules")
+    lora = LoraSettings(targets=tuple(sorted(targets)), **parts["lora"])
+    return Wanted(str(params.get("name", "task")), Terms(**parts["terms"]), lora, Budget(**parts["budget"]))
+
+
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "terms": tuple(field.name for field in fields(Terms)),
+    "budget": tuple(field.name for field in fields(Budget)),
+    "lora": ("rank", "alpha"),
+}
+
+
+def _numbers(rows: object, part: str, known: Sequence[str]) -> dict[str, int]:
+    if not isinstance(rows, dict) or set(rows) - set(known):
+        unknown = ", ".join(sorted(set(rows) - set(known))) if isinstance(rows, dict) else repr(rows)[:60]
+        raise Misuse(f"task: {part} has no {unknown}; it has {', '.join(known)}")
+    return {name: _number(value, f"{part}.{name}") for name, value in rows.items()}
+
+
+def _number(value: object, what: str) -> int:
+    """Also as text: an amount in wei is more than every reader of JSON takes."""
+    is_digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 39
+    if isinstance(value, bool) or not (isinstance(value, int) or is_digits):
+        raise Misuse(f"task: {what} is no whole number")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def prepare(wanted: Wanted, contents: Contents, base: Path = BASE_FOLDER) -> PreparedTask:
+    document: TaskDocument = create_document(
+        wanted.name, base, seed=token_bytes(32), budget=wanted.budget, rank=wanted.lora.rank, alpha=wanted.lora.alpha,
+        targets=wanted.lora.targets,
+    )  # fmt: skip
     adapter = contents.put_bytes(encode_global(compute_initial_adapter(document)))
     return PreparedTask(contents.put_object(document.encode()), adapter)
 
 
-async def open_task(
-    name: str, terms: Terms, pot: int, contents: Contents, views: Views, sender: Sender
-) -> PreparedTask:
+async def open_task(wanted: Wanted, pot: int, contents: Contents, state: State, sender: Sender) -> PreparedTask:
     """Publishes and sends the transaction, with what opening costs now beside the pot; that it is final is seen in the
-    board's `task_count`."""
-    task = await trio.to_thread.run_sync(prepare, name, contents)
-    fee: int = await views.view("TaskBoard", "opening_fee")
-    sent = await sender.call(
-        f"open task {task.document.hex()[:12]}", "TaskBoard", "open_task", task.document, task.adapter, asdict(terms),
-        value=pot + fee,
-    )  # fmt: skip
+    board's `task_count`. What the board would refuse is said in its words, and costs nothing."""
+    task = await trio.to_thread.run_sync(prepare, wanted, contents)
+    value: int = pot + await state.view("TaskBoard", "opening_fee")
+    call = ("TaskBoard", "open_task", task.document, task.adapter, asdict(wanted.terms))
+    await state.simulate(*call, sender=sender.account, value=value)
+    sent = await sender.call(f"open task {task.document.hex()[:12]}", *call, value=value)
     if not sent:
         raise Unavailable("task: too many of your transactions are not final yet; try again in a moment")
     return task

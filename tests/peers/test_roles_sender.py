@@ -121,6 +121,20 @@ def test_a_label_that_is_under_way_is_not_sent_twice_and_is_free_again_once_fina
     run(main)
 
 
+def test_coins_are_paid_to_an_account_with_a_transfer_s_gas_and_once_under_a_label() -> None:
+    async def main() -> None:
+        pool = FakePool()
+        sender = make_sender(pool, [])
+        assert await sender.pay("pay", Account(b"\x22" * 20), COIN)
+        assert not await sender.pay("pay", Account(b"\x22" * 20), COIN)
+        sent = read(pool.submitted[0])
+        assert (sent.to, sent.value, sent.gas) == (b"\x22" * 20, COIN, 21_000) and len(pool.submitted) == 1
+        with pytest.raises(Refused):
+            await sender.pay("more than there is", Account(b"\x22" * 20), 10 * COIN)
+
+    run(main)
+
+
 def test_what_is_not_final_is_repeated_after_a_while_and_not_before() -> None:
     async def main() -> None:
         pool, gossiped = FakePool(), list[bytes]()

@@ -98,10 +98,16 @@ class Sender:
         Raises Refused where the coins do not suffice for it beside what is pending.
         """
         target = load(contract)
-        call = _Call(label, target.address, target.encode(function, *args), value, gas)
+        return await self._send(_Call(label, target.address, target.encode(function, *args), value, gas))
+
+    async def pay(self, label: str, to: Account, value: int) -> bool:
+        """Send coins to an account that runs no code; else as `call`."""
+        return await self._send(_Call(label, to, b"", value, _TRANSFER_GAS))
+
+    async def _send(self, call: _Call) -> bool:
         async with self._lock:
             await self._forget_final()
-            if self.is_pending(label) or self.free_slots == 0:
+            if self.is_pending(call.label) or self.free_slots == 0:
                 return False
             fee = self._first_fee(call, await self.spendable())
             nonce = await self._next_nonce()

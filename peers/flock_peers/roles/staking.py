@@ -71,23 +71,27 @@ class Staking:
     async def order(self, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Misuse for what is no order, CallReverted with the contract's reason."""
         orders: dict[str, Callable[[Mapping[str, Any]], Awaitable[bool]]] = {
-            "add": lambda row: self._call("bond_validator", self._vrf_key, value=_wei(row)),
-            "remove": lambda row: self._call("unbond", _wei(row)),
+            "add": lambda row: self._call("bond_validator", self._vrf_key, value=parse_wei(row)),
+            "remove": lambda row: self._call("unbond", parse_wei(row)),
             "withdraw": lambda _: self._call("withdraw"),
             "unjail": lambda _: self._call("unjail"),
-            "admit": lambda row: self._call("admit", _account(row), _wei(row)),
-            "settle": lambda row: self._call("settle", _account(row), _account(row)),
+            "admit": lambda row: self._call("admit", parse_account(row), parse_wei(row)),
+            "settle": lambda row: self._call("settle", parse_account(row), parse_account(row)),
             "claim": lambda _: self._call("claim_reward"),
-            "terms": lambda row: self._call("set_terms", _bps(row), _wei(row)),
-            "delegate": lambda row: self._call("delegate", _account(row), value=_wei(row)),
-            "undelegate": lambda row: self._call("undelegate", _account(row), _wei(row)),
-            "withdraw-delegation": lambda row: self._call("withdraw_delegation", _account(row)),
-            "claim-delegation": lambda row: self._call("claim_delegation", _account(row)),
-            "share": lambda row: self._call("share_reward", _account(row), value=_wei(row)),
+            "terms": lambda row: self._call("set_terms", _bps(row), parse_wei(row)),
+            "delegate": lambda row: self._call("delegate", parse_account(row), value=parse_wei(row)),
+            "undelegate": lambda row: self._call("undelegate", parse_account(row), parse_wei(row)),
+            "withdraw-delegation": lambda row: self._call("withdraw_delegation", parse_account(row)),
+            "claim-delegation": lambda row: self._call("claim_delegation", parse_account(row)),
+            "share": lambda row: self._call("share_reward", parse_account(row), value=parse_wei(row)),
         }
         if action == "status":
             status = await self.status()
-            return status | {"delegation": await self._delegation(_account(params))} if "account" in params else status
+            return (
+                status | {"delegation": await self._delegation(parse_account(params))}
+                if "account" in params
+                else status
+            )
         if action not in orders:
             raise Misuse(f"stake: no order {action!r}")
         return {"sent": await orders[action](params)}
@@ -226,10 +230,10 @@ def _statement(vote: Vote) -> dict[str, Any]:
     }
 
 
-def _wei(params: Mapping[str, Any]) -> int:
+def parse_wei(params: Mapping[str, Any]) -> int:
     text = params["amount"]
     if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 39:
-        raise Misuse("stake: the amount is wei in digits")
+        raise Misuse("order: the amount is wei in digits")
     return int(text)
 
 
@@ -240,11 +244,11 @@ def _bps(params: Mapping[str, Any]) -> int:
     return value
 
 
-def _account(params: Mapping[str, Any]) -> Account:
+def parse_account(params: Mapping[str, Any], name: str = "account") -> Account:
     try:
-        value = bytes.fromhex(str(params["account"]).removeprefix("0x"))
+        value = bytes.fromhex(str(params[name]).removeprefix("0x"))
     except ValueError:
         value = b""
     if len(value) != 20:
-        raise Misuse("stake: an account is 40 hex digits")
+        raise Misuse("order: an account is 40 hex digits")
     return Account(value)

@@ -78,6 +78,7 @@ class TaskOrders:
         leaver = await self._state.view("TaskBoard", "unbonding", task, self._account)
         return {
             "task": task,
+            "document": bytes(row["document"]).hex(),
             "round": row["round"],
             "phase": Phase(row["phase"]).name,
             "pot": str(row["pot"]),

@@ -1,0 +1,40 @@
+"""What a creator may say of a task: each name is known, and nothing is lost by a slip."""
+
+from typing import Any
+
+import pytest
+
+from flock_chain.errors import Misuse
+from flock_peers.tasks import Terms, parse_wanted
+from flock_peers.training.document import Budget, LoraSettings
+
+
+def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
+    plain = parse_wanted({"pot": "1"})
+    assert (plain.name, plain.terms, plain.budget, plain.lora) == ("task", Terms(), Budget(), LoraSettings())
+    wanted = parse_wanted(
+        {
+            "name": "mine", "terms": {"rounds": 9, "min_bond": "70000000000000000000"}, "budget": {"steps": 3},
+            "lora": {"rank": 4}, "targets": ["q_proj", "k_proj"],
+        }
+    )  # fmt: skip
+    assert (wanted.name, wanted.terms.rounds, wanted.terms.min_bond) == ("mine", 9, 70 * 10**18)
+    assert wanted.budget.steps == 3 and wanted.lora == LoraSettings(4, 64, ("k_proj", "q_proj"))
+
+
+@pytest.mark.parametrize(
+    ("params", "word"),
+    [
+        ({"terms": {"round": 3}}, "terms has no round; it has rounds, extra_rounds"),
+        ({"terms": {"rounds": 1.5}}, "terms.rounds is no whole number"),
+        ({"terms": {"rounds": True}}, "terms.rounds is no whole number"),
+        ({"terms": {"rounds": "-1"}}, "terms.rounds is no whole number"),
+        ({"terms": []}, r"terms has no \[\]"),
+        ({"budget": {"epochs": 3}}, "budget has no epochs"),
+        ({"lora": {"targets": 3}}, "lora has no targets"),
+        ({"targets": "q_proj"}, "targets is a list"),
+    ],
+)
+def test_a_slip_is_refused_by_name(params: dict[str, Any], word: str) -> None:
+    with pytest.raises(Misuse, match=word):
+        parse_wanted(params)
