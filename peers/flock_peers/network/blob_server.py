@@ -26,7 +26,7 @@ class BlobServer:
             raise Unavailable(f"blob server: more than {self._limits.server_streams_per_peer} streams of one peer")
         self._streams[account] += 1
         try:
-            while await self._serve_one(stream):
+            while await self._serve_one(stream):  # one request after the other
                 pass
         finally:
             self._streams[account] -= 1
@@ -63,6 +63,10 @@ class BlobServer:
         if data is None:
             await stream.write(LENGTH.pack(NOT_HERE))
             return
-        await stream.write(LENGTH.pack(len(data)))
-        await stream.write(data)
+        try:
+            with trio.fail_after(self._limits.chunk_seconds):
+                await stream.write(LENGTH.pack(len(data)))
+                await stream.write(data)
+        except trio.TooSlowError as error:
+            raise Unavailable(f"blob server: a chunk was not taken in {self._limits.chunk_seconds} s") from error
         self._traffic.sent[stream.account] += len(data)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from flock_chain.content import MAX_OBJECT_BYTES
 from flock_chain.crypto import Account
-from flock_chain.errors import InvalidRemote
+from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.link import Stream
 
 BLOBS = "/flock/blobs/1"
@@ -19,14 +19,18 @@ MAX_RANGE = 64
 
 @dataclass(frozen=True)
 class BlobLimits:
-    server_slots: int = 8  # requests answered at once; each holds one chunk in memory
-    server_streams_per_peer: int = 4
+    server_slots: int = 64  # requests answered at once; each holds one chunk in memory
+    server_streams_per_peer: int = 4  # so it takes 16 accounts that read slowly to hold all slots
     server_idle_seconds: float = 30.0
     range_chunks: int = 8
     ranges_in_flight: int = 2  # per provider
-    chunk_seconds: float = 60.0  # 17 KB/s: below that another provider is better
+    chunk_seconds: float = 60.0  # 17 KB/s: below that another provider is better, and a reader loses its slot
+    providers_at_once: int = 8  # of one file
+    fetch_streams: int = 12  # of all files together: with three chunks and a window of 4 MiB each, 84 MiB at worst
+    bulk_bytes: int = 4 << 20  # from here on a file comes over a connection of its own; a handshake is not free
+    flush_bytes: int = 64 << 20  # written and not yet on disk
+    report_seconds: float = 5.0  # between two lines in the log about one file
     object_seconds: float = 15.0
-    extra_providers: int = 8  # besides those that were named
     hedge_seconds: float = 1.0  # ask the next provider for an object when the first is silent
     tries_per_provider: int = 3
     retry_seconds: float = 0.2
@@ -57,6 +61,18 @@ async def read_length(stream: Stream, most: int) -> int | None:
     if length > most:
         raise InvalidRemote(f"blob: {length} bytes announced, at most {most} expected")
     return int(length)
+
+
+async def read_pieces(stream: Stream, count: int) -> list[bytes]:
+    """Exactly `count` bytes as they came: who hashes and writes them in a thread joins them there."""
+    pieces: list[bytes] = []
+    while count:
+        data = await stream.read_some(count)
+        if not data:
+            raise Unavailable(f"stream ended {count} bytes early")
+        pieces.append(data)
+        count -= len(data)
+    return pieces
 
 
 async def ask_object(stream: Stream, digest: bytes) -> bytes | None:

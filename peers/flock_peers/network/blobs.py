@@ -11,7 +11,9 @@ import trio
 from flock_chain.content import MAX_FILE_BYTES, decode_chunk_list
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidContent, Unavailable
-from flock_peers.network.blob_fetch import Download, first_object
+from flock_peers.network.blob_fetch import Download, Ways
+from flock_peers.network.blob_hedge import first_object
+from flock_peers.network.blob_progress import Snapshot
 from flock_peers.network.blob_server import BlobServer
 from flock_peers.network.blob_wire import BLOBS, BlobLimits, Traffic, ask_object
 from flock_peers.network.host import Host
@@ -32,6 +34,8 @@ class BlobService:
         self.traffic = Traffic()
         self._liars: dict[Account, float] = {}
         self._locks: dict[bytes, trio.Lock] = {}
+        self._running: dict[bytes, Download] = {}
+        self._slots = trio.CapacityLimiter(self._limits.fetch_streams)
         host.on_stream(BLOBS, BlobServer(store, self._limits, self.traffic).serve)
 
     @property
@@ -41,6 +45,10 @@ class BlobService:
     @property
     def bytes_received(self) -> int:
         return self.traffic.bytes_received
+
+    def progress(self) -> list[Snapshot]:
+        """Of the downloads that are running."""
+        return [download.progress.read() for download in self._running.values()]
 
     async def add_file(self, path: Path) -> bytes:
         """Put a file into the store, in a thread; returns its digest."""
@@ -82,12 +90,11 @@ class BlobService:
         chunks = decode_chunk_list(listing, digest=digest, max_file_bytes=max_bytes)
         part = await trio.to_thread.run_sync(self.store.open_part, chunks)
         try:
-            download = Download(
-                part, self._limits, open_stream=self._open_stream, on_received=self._count, on_liar=self._ban
-            )
-            most = len(set(providers or ())) + self._limits.extra_providers
-            return await download.run(candidates[:most])
+            ways = Ways(self._open_for, self._count, self._ban, self._slots)
+            download = self._running[digest] = Download(part, self._limits, ways)
+            return await download.run(candidates)
         finally:
+            self._running.pop(digest, None)
             part.close()
 
     async def _ask_for_object(self, digest: bytes, candidates: list[Account]) -> tuple[Account, bytes]:
@@ -123,6 +130,9 @@ class BlobService:
 
     async def _open_stream(self, account: Account) -> Stream:
         return await self._host.open_stream(account, BLOBS)
+
+    async def _open_for(self, account: Account, size: int) -> Stream:
+        return await self._host.open_stream(account, BLOBS, bulk=size >= self._limits.bulk_bytes)
 
     def _count(self, account: Account, size: int) -> None:
         self.traffic.received[account] += size

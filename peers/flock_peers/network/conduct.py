@@ -31,7 +31,7 @@ class Conduct:
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""
         peer = self._table.get(account)
-        for link in list(peer.links) if peer else ():
+        for link in [*peer.links, *peer.bulk] if peer else ():
             link.abort()
 
     def ban(self, account: Account, reason: str, seconds: float | None = None) -> None:

@@ -42,12 +42,15 @@ class Handshake:
             self._complaints.note(f"0x{link.account.hex()}: upgrades", difference, logging.WARNING)
         self._tell_host(link, theirs)
 
-    async def say(self, link: Link) -> None:
-        """The dialer's side. Raises InvalidRemote (another network, another version) or Unavailable."""
+    async def say(self, link: Link, protocol: str = HELLO) -> None:
+        """The dialer's side; `protocol`: what the connection is for.
+
+        Raises InvalidRemote (another network, another version) or Unavailable.
+        """
         who = f"0x{link.account.hex()} at {link.remote}"
         try:
             with trio.fail_after(self._limits.hello_seconds):
-                stream = await link.open(HELLO)
+                stream = await link.open(protocol)
                 await stream.write_frame(self._ours(link))
                 data = await stream.read_frame(MAX_HELLO_BYTES, self._limits.hello_seconds)
                 if data is None:

@@ -16,6 +16,7 @@ import trio
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import Misuse, Unavailable
 from flock_peers.network.addresses import AddressBook
+from flock_peers.network.bulk import BULK, BulkLinks
 from flock_peers.network.complaints import Complaints
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 PeerHandler = Callable[[Account], Awaitable[None]]
 
 _RESTART_SECONDS, _RESTART_SECONDS_MAX = 0.2, 10.0
-_OPEN_PROTOCOLS = frozenset({HELLO, GENESIS, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"})
+_OPEN_PROTOCOLS = frozenset({HELLO, BULK, GENESIS, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"})
 
 
 class Host:
@@ -70,7 +71,7 @@ class Host:
             self._admit,
             self._complaints,
         )
-        self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer}
+        self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer, BULK: self._answer_bulk}
         if genesis_document is not None:
             self._handlers[GENESIS] = self._handshake.serve_genesis
         self._topics: dict[str, Topic] = {}
@@ -87,6 +88,9 @@ class Host:
             ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
             keeps_loopback=ipaddress.ip_address(listen[0]).is_loopback,
         )  # fmt: skip
+        self._bulk = BulkLinks(
+            self._table, self.book, limits, self._dial_bulk, lambda task: self._nursery.start_soon(contained, task)
+        )
         self.on_request(PEERS, self._answer_peers)
 
     # --- who we are, who is there
@@ -157,12 +161,12 @@ class Host:
             if not await self._handshake.wait_admitted(link):
                 link.abort()
                 return
-            if self._gossip is not None:
+            if self._gossip is not None and not link.is_bulk:
                 await self._gossip.on_admitted(link)
             await link.closed.wait()
         finally:
             self._forget(link)
-            if self._gossip is not None:
+            if self._gossip is not None and not link.is_bulk:
                 self._gossip.on_gone(link)
 
     def _admit(self, link: Link, theirs: Hello) -> None:
@@ -170,6 +174,9 @@ class Host:
             return
         if link.account == self.account or self._table.ban_left(link.account) > 0:
             link.abort()
+            return
+        if link.is_bulk:
+            self._admit_bulk(link)
             return
         link.admitted.set()
         for address in listen_addresses(theirs, link.account):
@@ -179,6 +186,33 @@ class Host:
             log.info("connected to 0x%s at %s", link.account.hex(), link.remote)
             self._nursery.start_soon(contained, self._connector.learn_from, link.account)
             self._tell(self._on_connected, link.account)
+
+    async def _answer_bulk(self, stream: Stream) -> None:
+        if not stream.link.admitted.is_set():  # what a connection is for does not change
+            stream.link.is_bulk = True
+        await self._handshake.answer(stream)
+
+    def _admit_bulk(self, link: Link) -> None:
+        if not self._table.has_room_for_bulk(link.account, outbound=link.outbound):
+            link.abort()
+            return
+        link.admitted.set()
+        self._table.add_bulk(link)
+
+    async def _dial_bulk(self, address: Address) -> Link:
+        """Raises Unavailable where this side or the other has no room for it, or nobody answers."""
+        if self._stack is None or not self._table.has_room_for_bulk(address.account, outbound=True):
+            raise Unavailable("no room for a second connection")
+        link = await self._stack.dial(address)
+        link.is_bulk = True
+        try:
+            await self._handshake.say(link, BULK)
+        except BaseException:
+            link.abort()
+            raise
+        if link.closed.is_set():
+            raise Unavailable("the second connection was closed at once")
+        return link
 
     def _forget(self, link: Link) -> None:
         if self._table.remove(link):
@@ -241,8 +275,10 @@ class Host:
         """Raw streams of admitted peers; the stream is closed when the handler returns, reset when it raises."""
         self._add_protocol(protocol, handler)
 
-    async def open_stream(self, account: Account, protocol: str) -> Stream:
-        return await self._messenger.open_stream(account, protocol)
+    async def open_stream(self, account: Account, protocol: str, *, bulk: bool = False) -> Stream:
+        """`bulk`: over a second connection where there can be one, so that nothing else waits behind it."""
+        link = await self._bulk.get(account) if bulk else None
+        return await (link.open(protocol) if link else self._messenger.open_stream(account, protocol))
 
     def _add_protocol(self, protocol: str, handler: StreamHandler) -> None:
         if protocol in self._handlers:

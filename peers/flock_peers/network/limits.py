@@ -19,6 +19,11 @@ class Limits:
     accept_rate: float = 20.0  # new connections of one address, a second: each may cost 20 ms of a core
     accept_burst: float = 200.0  # a demo of forty peers on one machine, all of them dialing twice
     max_links_per_peer: int = 4  # two peers that dial each other at once have two
+    # Second connections for files: one of each direction with a peer, so that votes never wait behind a file.
+    max_bulk_inbound: int = 8  # of max_inbound
+    max_bulk_outbound: int = 8
+    bulk_idle_seconds: float = 30.0  # without a stream, then it is closed
+    bulk_again_seconds: float = 60.0  # after a dial that failed: until then its files come over the ordinary connection
     max_handshakes: int = 32  # connections that have not yet shown an identity
     max_handshakes_per_ip: int = 16
     handshake_seconds: float = 5.0

@@ -167,6 +167,7 @@ class Link:
         self.admitted = trio.Event()
         self.swarm_conn: Any = None
         self.streams_in = 0
+        self.is_bulk = False  # a second connection, for files alone
 
     @property
     def remote(self) -> str:
@@ -185,6 +186,10 @@ class Link:
     def breach(self) -> str:
         """How the other side broke the rules of the connection itself, where that ended it."""
         return self.swarm_conn.muxed_conn.breach if self.swarm_conn is not None else ""
+
+    @property
+    def is_idle(self) -> bool:
+        return self.swarm_conn is None or not self.swarm_conn.muxed_conn.streams
 
     def abort(self) -> None:
         self._below.abort()

@@ -30,6 +30,7 @@ class Peer:
     """A connected account. Its outboxes end when the last link is gone."""
 
     links: list[Link] = field(default_factory=list)
+    bulk: list[Link] = field(default_factory=list)  # for files alone; they end with the last of `links`
     outboxes: dict[str, Outbox] = field(default_factory=dict)
     requests: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
 
@@ -54,6 +55,23 @@ class PeerTable:
         peer = self._peers.get(account)
         return peer.newest_link() if peer else None
 
+    def bulk_link(self, account: Account) -> Link | None:
+        peer = self._peers.get(account)
+        alive = [link for link in peer.bulk if not link.closed.is_set()] if peer else []
+        return alive[-1] if alive else None
+
+    def has_room_for_bulk(self, account: Account, *, outbound: bool) -> bool:
+        """Only beside an ordinary connection, one of each direction with a peer, and few in all."""
+        if not self.is_connected(account):
+            return False
+        alive = [x for peer in self._peers.values() for x in peer.bulk
+                 if x.outbound == outbound and not x.closed.is_set()]  # fmt: skip
+        most = self._limits.max_bulk_outbound if outbound else self._limits.max_bulk_inbound
+        return len(alive) < most and all(link.account != account for link in alive)
+
+    def add_bulk(self, link: Link) -> None:
+        self._peers[link.account].bulk.append(link)
+
     def is_connected(self, account: Account) -> bool:
         return self.newest_link(account) is not None
 
@@ -73,6 +91,8 @@ class PeerTable:
     def remove(self, link: Link) -> bool:
         """True when it was the account's last link."""
         peer = self._peers.get(link.account)
+        if peer is not None and link in peer.bulk:
+            peer.bulk.remove(link)
         if peer is None or link not in peer.links:
             return False
         peer.links.remove(link)
@@ -80,6 +100,8 @@ class PeerTable:
             del self._peers[link.account]
             for outbox in peer.outboxes.values():
                 outbox.scope.cancel()
+            for bulk in peer.bulk:
+                bulk.abort()
         self.notify()
         return not peer.links
 

@@ -194,7 +194,9 @@ class Stack:
 
     def newest_link(self, peer_id: ID) -> Link | None:
         """The newest admitted one: after a crash of the other side an old connection may only look alive."""
-        alive = [x for x in self.links.get(peer_id, ()) if x.admitted.is_set() and not x.closed.is_set()]
+        alive = [
+            x for x in self.links.get(peer_id, ()) if x.admitted.is_set() and not x.closed.is_set() and not x.is_bulk
+        ]
         return alive[-1] if alive else None
 
     # --- streams

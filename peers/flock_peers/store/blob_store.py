@@ -9,11 +9,12 @@ What this peer puts itself is kept. What it fetches is not, until somebody calls
 oldest blobs without the mark go. Thread-safe: hashing and writing of large files happens in worker threads.
 """
 
+import errno
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from flock_chain.content import (
     decode_chunk_list,
     object_digest,
 )
-from flock_chain.errors import InvalidContent, InvalidRemote, Misuse, Refused, Unavailable
+from flock_chain.errors import InvalidContent, InvalidRemote, Misuse, Refused
+from flock_peers.store.disk import DiskTrouble, disk_trouble
 
 DEFAULT_QUOTA = 20 << 30  # bytes: some rounds of adapters of a large model
 PART_LIFETIME = 7 * 86_400  # seconds; an older part file is of a round long past
@@ -248,30 +250,46 @@ class PartFile:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._is_open = True
 
-    def missing(self) -> list[int]:
-        """Chunks that are not there yet, by re-hashing what is: no journal to trust."""
+    def missing(self, among: Iterable[int] | None = None) -> list[int]:
+        """Chunks (of those) that are not there yet, by re-hashing what is: no journal to trust."""
         size = os.fstat(self._file).st_size
         if size > self.chunks.size:
             os.ftruncate(self._file, self.chunks.size)
-        lost = []
-        for index, digest in enumerate(self.chunks.digests):
-            offset, length = self.chunks.bounds(index)
-            data = os.pread(self._file, length, offset) if offset < size else b""
-            if len(data) != length or sha256(data).digest() != digest:
-                lost.append(index)
-        return lost
+        indices = range(len(self.chunks.digests)) if among is None else among
+        return [index for index in indices if not self._is_here(index, size)]
 
-    def write(self, index: int, data: bytes) -> None:
-        """Verify, then write. Raises InvalidContent for bytes that are not that chunk."""
+    def _is_here(self, index: int, size: int) -> bool:
         offset, length = self.chunks.bounds(index)
+        if offset + length > size or self._is_hole(offset, length):
+            return False
+        return sha256(os.pread(self._file, length, offset)).digest() == self.chunks.digests[index]
+
+    def _is_hole(self, offset: int, length: int) -> bool:
+        """Chunks come in any order, so that a young part file is mostly holes."""
+        try:
+            return os.lseek(self._file, offset, os.SEEK_DATA) >= offset + length
+        except OSError as error:  # ENXIO: nothing but a hole from here on; else a file system that does not say
+            return error.errno == errno.ENXIO
+
+    def write(self, index: int, *pieces: bytes | memoryview) -> None:
+        """Verify, then write. Raises InvalidContent for bytes that are not that chunk, DiskTrouble for a full disk."""
+        offset, length = self.chunks.bounds(index)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(data) != length or sha256(data).digest() != self.chunks.digests[index]:
             raise InvalidContent(f"chunk {index} does not match its digest")
-        written = os.pwrite(self._file, data, offset)
+        with disk_trouble(self._path):
+            written = os.pwrite(self._file, data, offset)
         if written != length:
-            raise Unavailable(f"disk: wrote {written} of {length} bytes to {self._path}")
+            raise DiskTrouble(f"disk: wrote {written} of {length} bytes to {self._path}")
+
+    def flush(self) -> None:
+        """What was written is on disk when this returns."""
+        with disk_trouble(self._path):
+            os.fdatasync(self._file)
 
     def finish(self) -> Path:
-        os.fsync(self._file)
+        with disk_trouble(self._path):
+            os.fsync(self._file)
         self.close()
         return self._store._adopt(self.chunks, self._path)
 
