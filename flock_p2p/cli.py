@@ -81,6 +81,11 @@ def _join(parser: argparse.ArgumentParser) -> None:
         "--observe", action="store_true", default=None, help="follow the chain and serve contents, but bond to no task"
     )
     parser.add_argument("--seed", type=int, help="of local training (default: from the key)")
+    parser.add_argument(
+        "--disk-quota",
+        metavar="GB",
+        help="room for adapters, proposals and snapshots (default: 8.6); kept for the next start",
+    )
     parser.add_argument("--attack", help=argparse.SUPPRESS)
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--quiet", action="store_true", help="log to the home's peer.log only")

@@ -25,6 +25,7 @@ class JoinConfig:
     bond: str = ""  # coins; empty: the task's minimum
     observe: bool = False
     seed: int = -1  # -1: from the key
+    disk_quota: str = ""  # gigabytes; empty: the default
     attack: str = ""
 
 

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import signal
+from decimal import Decimal, InvalidOperation
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEAST_QUOTA = 10**8  # bytes: the snapshots of a young chain, and a round of a small task
 GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
 
 
@@ -97,7 +99,9 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
 
 def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
     private = keccak256(b"flock-local-seed", key.secret)
+    quota = {"quota_bytes": parse_quota(config.disk_quota)} if config.disk_quota else {}
     return PeerSettings(
+        **quota,
         home=home.path,
         listen_host=config.listen,
         listen_port=config.port,
@@ -112,6 +116,17 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
             attack=config.attack or None,
         ),
     )
+
+
+def parse_quota(text: str) -> int:
+    """Gigabytes, as bytes. Raises Misuse for what is no size, or too little for anything."""
+    try:
+        quota = int(Decimal(text) * 10**9)
+    except (InvalidOperation, OverflowError, ValueError):
+        quota = 0
+    if not LEAST_QUOTA <= quota < 1 << 60:
+        raise Misuse(f"--disk-quota {text}: gigabytes are needed, {LEAST_QUOTA / 10**9} at least")
+    return quota
 
 
 async def _run(

@@ -34,6 +34,8 @@ def format_status(status: dict[str, Any]) -> str:
         rows.append(("finality", f"p50 {finality['p50']:.2f} s, p95 {finality['p95']:.2f} s"))
     if status["sync"]:
         rows.append(("sync", _format_sync(status["sync"])))
+    rows.append(("disk", _format_disk(status["disk"])))
+    rows += [("transfer", _format_transfer(row)) for row in status["transfers"]]
     task = status["task"]
     if task is not None:
         rows.append(("task", f"{task['task']}, round {task['round']}, {task['phase']}"))
@@ -58,6 +60,20 @@ def format_status(status: dict[str, Any]) -> str:
 def _format_away(accounts: list[str]) -> str:
     more = f" and {len(accounts) - MAX_NAMED} more (--json names all)" if len(accounts) > MAX_NAMED else ""
     return ", ".join(accounts[:MAX_NAMED]) + more + (" is" if len(accounts) == 1 else " are")
+
+
+def _format_disk(disk: dict[str, Any]) -> str:
+    kept = ", ".join(f"{size / 1e9:.2f} by {owner or 'an older release'}" for owner, size in disk["kept"].items())
+    text = f"{disk['used'] / 1e9:.2f} of {disk['quota'] / 1e9:.2f} GB for contents"
+    return f"{text}; needed: {kept}" if kept else text
+
+
+def _format_transfer(row: dict[str, Any]) -> str:
+    left = "" if row["eta_seconds"] is None else f", {row['eta_seconds']:.0f} s left"
+    return (
+        f"{row['file'][:12]}: {row['done'] / 1e6:.0f} of {row['bytes'] / 1e6:.0f} MB, "
+        f"{row['bytes_per_second'] / 1e6:.1f} MB/s from {len(row['providers'])} peers{left}"
+    )
 
 
 def _format_sync(sync: dict[str, Any]) -> str:

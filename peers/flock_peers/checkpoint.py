@@ -31,6 +31,7 @@ from flock_peers.snapshots import MAX_HEADERS, Snapshot, SnapshotIndex, decode_h
 from flock_peers.staging import Imported, Staging
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.disk import DiskTrouble
+from flock_peers.store.kept_marks import SNAPSHOTS
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ class CheckpointStart:
     def _adopt(self, offer: Snapshot) -> None:
         """Others may get the snapshot here now."""
         self._index.announce(offer)
-        self._blobs.keep(offer.digest)
+        self._blobs.keep(offer.digest, SNAPSHOTS)
         self._index.prune()
 
     def _check_certificate(self, certificate: bytes, imported: Imported) -> None:

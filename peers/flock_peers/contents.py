@@ -1,9 +1,9 @@
 """What the roles see of content-addressed storage: one place that has a thing, or gets it.
 
-Joins the blob store and the blob service; knows no task and no libp2p.
+Joins the blob store and the blob service for one owner, say a task; knows no rounds and no libp2p.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from flock_chain.content import compute_chunk_list, split_chunks
 from flock_chain.crypto import Account
 from flock_chain.errors import Unavailable
 from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.kept_marks import OWN
 
 Thing = TypeVar("Thing")
 
@@ -23,28 +24,21 @@ class BlobFetcher(Protocol):
 
 
 class Contents:
-    """What this peer puts is kept; what it fetches only once `keep` was called, for it may be anything."""
+    """What this peer puts is kept for the owner; what it fetches only once `keep` is called, for it may be anything."""
 
-    def __init__(self, store: BlobStore, service: BlobFetcher) -> None:
-        self._store, self._service = store, service
+    def __init__(self, store: BlobStore, service: BlobFetcher, owner: str = OWN) -> None:
+        self._store, self._service, self._owner = store, service, owner
+
+    def of(self, owner: str) -> "Contents":
+        return Contents(self._store, self._service, owner)
 
     def put_object(self, data: bytes) -> bytes:
-        return self._store.put_object(data)
+        return self._store.put_object(data, owner=self._owner)
 
     def put_bytes(self, data: bytes) -> bytes:
         """Store a file that is in memory; the digest of its chunk list."""
         chunks = compute_chunk_list(split_chunks(data))
-        if self._store.file_path(chunks.digest) is None:
-            part = self._store.open_part(chunks)
-            try:
-                for index, chunk in enumerate(split_chunks(data)):
-                    part.write(index, chunk)
-                part.finish()
-            except BaseException:
-                part.close()
-                raise
-        self._store.keep(chunks.digest)
-        return chunks.digest
+        return self._store.put_chunks(chunks, iter(split_chunks(data)), owner=self._owner)
 
     def get_object(self, digest: bytes) -> bytes | None:
         return self._store.get_object(digest)
@@ -53,10 +47,11 @@ class Contents:
         return self._store.file_path(digest)
 
     def keep(self, digest: bytes) -> None:
-        self._store.keep(digest)
+        self._store.keep(digest, self._owner)
 
-    def release(self, digest: bytes) -> None:
-        self._store.release(digest)
+    def release_all(self, but: Collection[bytes] = ()) -> None:
+        """Of this owner; what others need stays kept."""
+        self._store.release_all(self._owner, but)
 
     async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes:
         return await _from_named_then_all(providers, lambda named: self._service.fetch_object(digest, named))

@@ -35,6 +35,7 @@ from flock_peers.network.identity import parse_address
 from flock_peers.peer_control import PeerControl
 from flock_peers.ports import SYNC_PROTOCOL, HostConsensus, HostSnapshots
 from flock_peers.restarts import load_restarts
+from flock_peers.retention import Retention
 from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
 from flock_peers.roles.participant import Participant, Surroundings
@@ -50,6 +51,7 @@ from flock_peers.snapshots import SNAPSHOT_PROTOCOL, Snapshots, open_index
 from flock_peers.staging import is_started
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.evidence_file import EvidenceFile
+from flock_peers.store.kept_marks import task_owner
 from flock_peers.telemetry import RoundBytes, TrainingProgress
 from flock_peers.training.client import Trainer, TrainerConfig, check_data
 from flock_peers.training.supervised import supervise
@@ -80,6 +82,7 @@ class Peer:
         self._baseline = Baseline(home, settings.seed)
         self._arrival = Arrival(ledger, sync, self._ask_faucet)
         self._tasks = self._make_task_loop()
+        self._retention = Retention(blobs.store, ledger, lambda: self.participant.task if self.participant else None)
         self._staking = Staking(
             key.account, ecvrf.public_key(ecvrf.derive_seed(key)), ledger, self.sender,
             EvidenceFile(home.folder("consensus") / "evidence"),
@@ -107,6 +110,7 @@ class Peer:
             driver=self.driver,
             snapshots=self.snapshots,
             contents=self.contents,
+            blobs=self._blobs,
             sender=self.sender,
             courier=self._courier,
             staking=self._staking,
@@ -132,6 +136,7 @@ class Peer:
             await nursery.start(serve_control, self.home.control_path, self.control.methods())
             nursery.start_soon(self.sender.run)
             nursery.start_soon(self.snapshots.run)
+            nursery.start_soon(self._retention.run)
             nursery.start_soon(self._staking.report_forever, self._find_evidence)
             if self.settings.participate:
                 nursery.start_soon(self._participate)
@@ -178,7 +183,7 @@ class Peer:
             Surroundings(
                 identity=Identity(self.account, self.genesis.chain_id, bytes(self.genesis.hash), self.settings.seed),
                 ledger=self.ledger,
-                store=self.contents,
+                store=self.contents.of(task_owner(choice.task)),
                 fetcher=self.contents,
                 sender=self.sender,
                 open_trainer=self._open_trainer,

@@ -17,6 +17,7 @@ from flock_peers.control import Method
 from flock_peers.courier import Courier
 from flock_peers.driver.driver import Driver
 from flock_peers.ledger import Ledger
+from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host
 from flock_peers.roles.board import as_account
 from flock_peers.roles.participant import Participant
@@ -43,6 +44,7 @@ class PeerControl:
     driver: Driver
     snapshots: Snapshots
     contents: Contents
+    blobs: BlobService
     sender: Sender
     courier: Courier
     staking: Staking
@@ -104,6 +106,8 @@ class PeerControl:
             "finality_seconds": {"p50": compute_percentile(samples, 0.5), "p95": compute_percentile(samples, 0.95)},
             "finality_samples": samples[-1000:],
             "bytes_by_round": {str(k): v for k, v in self.round_bytes.by_round().items()},
+            "disk": asdict(self.blobs.store.usage()),
+            "transfers": [row.as_row() for row in self.blobs.progress()],
             "training": self.progress.latest,
             "task": await self._task_status(),
             "baseline": self.baseline.result,

@@ -28,6 +28,7 @@ from flock_chain.execution.machine import KeyValues
 from flock_chain.execution.snapshot import MAX_SNAPSHOT_BYTES, write_snapshot
 from flock_peers.home import write_private
 from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.kept_marks import SNAPSHOTS
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +113,11 @@ class SnapshotIndex:
         self._store([row for row in self._rows if row.digest != snapshot.digest] + [snapshot])
 
     def prune(self) -> None:
-        """Keep the newest, drop the blobs of the others."""
+        """Keep the newest, drop the blobs of the others: also those that a damaged index does not name any more."""
         present = sorted(self.rows, key=lambda row: row.height)
-        for row in present[:-KEPT_SNAPSHOTS]:
-            self._blobs.drop(row.digest)
+        lost = self._blobs.kept_by(SNAPSHOTS) - {row.digest for row in present}
+        for digest in [row.digest for row in present[:-KEPT_SNAPSHOTS]] + sorted(lost):
+            self._blobs.drop(digest)
         self._store(present[-KEPT_SNAPSHOTS:])
 
     def _store(self, rows: list[Snapshot]) -> None:
@@ -174,7 +176,7 @@ class Snapshots:
                 raise Refused(f"it takes {chunks.size} bytes, too many for a quota of {self._blobs.quota}")
             snapshot = Snapshot(height, block_id, chunks.digest, chunks.size)
             self._index.announce(snapshot)
-            self._blobs.put_file(part)
+            self._blobs.put_file(part, owner=SNAPSHOTS)
             self._index.prune()
         finally:
             part.unlink(missing_ok=True)

@@ -9,8 +9,10 @@ import pytest
 
 from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
 from flock_p2p.cli import COMMANDS, build_parser, find_cause, main, parse_coins
+from flock_p2p.commands.join import build_settings, parse_quota
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_peers.home import Home, write_private
+from flock_peers.settings import PeerSettings
 
 HEAVY = ("torch", "transformers", "peft", "libp2p", "eth", "numpy")
 
@@ -83,6 +85,22 @@ def test_a_wrong_configuration_names_what_is_wrong(tmp_path: Path, text: str) ->
     write_private(tmp_path / "peer.toml", text.encode())
     with pytest.raises(Misuse, match=r"peer\.toml"):
         load_config(Home(tmp_path))
+
+
+def test_the_disk_quota_is_told_in_gigabytes_and_kept(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create_key()
+    arguments = build_parser().parse_args(["join", "--home", str(tmp_path), "--disk-quota", "1.5"])
+    config = merge_arguments(JoinConfig(), arguments)
+    save_config(home, config)
+    assert build_settings(home, home.load_key(), load_config(home)).quota_bytes == 1_500_000_000
+    assert build_settings(home, home.load_key(), JoinConfig()).quota_bytes == PeerSettings(home.path).quota_bytes
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "0.05", "many", "nan", "inf", "1e30"])
+def test_a_disk_quota_that_is_no_size_or_too_small_is_refused(text: str) -> None:
+    with pytest.raises(Misuse, match=r"--disk-quota .*gigabytes"):
+        parse_quota(text)
 
 
 @pytest.mark.parametrize(("text", "wei"), [("5", 5 * 10**18), ("2.5", 25 * 10**17), ("0.000000000000000001", 1)])

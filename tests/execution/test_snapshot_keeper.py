@@ -55,7 +55,7 @@ def test_a_crash_before_a_blob_is_stored_leaves_no_offer_and_no_blob_that_nobody
 ) -> None:
     server = make_server(chain, tmp_path, 4)
 
-    def crash(*_arguments: object) -> bytes:
+    def crash(*_arguments: object, **_named: object) -> bytes:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(BlobStore, "put_file", crash)
@@ -100,6 +100,18 @@ def test_a_damaged_index_is_made_anew(chain: CertifiedChain, tmp_path: Path, cap
         (tmp_path / "snapshots" / "index.json").write_bytes(damage)
         assert open_index(tmp_path / "snapshots", BlobStore(tmp_path / "blobs")).rows == []
     assert "is damaged" in caplog.text
+
+
+def test_what_a_damaged_index_does_not_name_any_more_is_dropped_and_nothing_else(
+    chain: CertifiedChain, tmp_path: Path
+) -> None:
+    server = make_server(chain, tmp_path, 4, 8)
+    other = server.blobs.put_object(b"of somebody else")
+    (tmp_path / "snapshots" / "index.json").write_bytes(b"[{]")
+    blobs = BlobStore(tmp_path / "blobs")
+    open_index(tmp_path / "snapshots", blobs).prune()
+    assert list((tmp_path / "blobs" / "files").iterdir()) == [] and blobs.owners() == ["own"]
+    assert blobs.used == len(b"of somebody else") and blobs.has(other)
 
 
 def test_a_snapshot_that_would_crowd_out_the_adapters_is_not_made(chain: CertifiedChain, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The blob store: everything by digest, verified, within a quota, and whole after a crash."""
 
 import os
+import shutil
+import threading
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import pytest
 
 from flock_chain.content import CHUNK_BYTES, compute_chunk_list, split_chunks
 from flock_chain.errors import InvalidContent, Misuse, Refused
-from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.blob_store import LEFT_FOR_CHAIN, BlobStore
+from flock_peers.store.disk import DiskTrouble
 
 
 def _file(path: Path, size: int) -> Path:
@@ -124,3 +127,101 @@ def test_one_file_is_written_by_one_task_at_a_time(tmp_path: Path) -> None:
 def test_what_is_not_here_cannot_be_kept(tmp_path: Path) -> None:
     with pytest.raises(Misuse):
         BlobStore(tmp_path).keep(bytes(32))
+
+
+def test_a_full_quota_names_who_needs_how_much_and_what_to_do(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, quota=100)
+    store.put_object(b"a" * 60, owner="task-3")
+    store.put_object(b"b" * 30, owner="snapshots")
+    with pytest.raises(Refused, match=r"needed: 30 by snapshots, 60 by task-3.*this peer's own.*--disk-quota GB"):
+        store.put_object(b"c" * 20)
+    assert store.usage().kept == {"snapshots": 30, "task-3": 60}
+
+
+def test_what_two_need_stays_until_both_have_let_it_go(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, quota=60)
+    digest = store.put_object(b"a" * 40, owner="task-1")
+    store.keep(digest, "task-2")
+    store.release_all("task-1")
+    with pytest.raises(Refused):
+        store.put_object(b"b" * 40)
+    assert BlobStore(tmp_path, quota=60).kept_by("task-2") == {digest}
+    store.release(digest, "task-2")
+    store.put_object(b"b" * 40)
+    assert not store.has(digest)
+
+
+def test_marks_of_an_older_release_hold_until_the_blob_is_dropped(tmp_path: Path) -> None:
+    digest = BlobStore(tmp_path).put_object(b"a" * 40, keep=False)
+    (tmp_path / "kept" / digest.hex()).touch()
+    store = BlobStore(tmp_path, quota=60)
+    assert store.owners() == [] and store.usage().kept == {"": 40}
+    with pytest.raises(Refused, match="40 by an older release"):
+        store.put_object(b"b" * 40)
+    store.drop(digest)
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def test_a_mark_without_its_blob_is_forgotten(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put_object(b"a", owner="task-1")
+    (tmp_path / "objects" / digest.hex()).unlink()
+    assert BlobStore(tmp_path).kept_by("task-1") == set()
+    assert not list((tmp_path / "kept" / "task-1").iterdir())
+
+
+@pytest.mark.parametrize("owner", ["", "../up", "Task", "a" * 41, "1a"])
+def test_an_owners_name_is_no_path(tmp_path: Path, owner: str) -> None:
+    with pytest.raises(Misuse):
+        BlobStore(tmp_path).put_object(b"a", owner=owner)
+
+
+def test_the_last_of_the_disk_is_left_for_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BlobStore(tmp_path)
+    chunks = compute_chunk_list([b"x" * 5000])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=LEFT_FOR_CHAIN + 4999))
+    with pytest.raises(DiskTrouble, match=r"5000 bytes wanted.*left for the chain; free some space"):
+        store.open_part(chunks)
+    assert store.used == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=LEFT_FOR_CHAIN + 5000))
+    store.open_part(chunks).close()
+
+
+def test_a_part_file_with_holes_is_read_only_where_there_is_something(tmp_path: Path) -> None:
+    data = os.urandom(4 * CHUNK_BYTES)
+    pieces = list(split_chunks(data))
+    part = BlobStore(tmp_path).open_part(compute_chunk_list(pieces))
+    part.write(2, pieces[2][:1000], memoryview(pieces[2])[1000:])
+    assert part.missing() == [0, 1, 3] and part.missing(range(1, 3)) == [1]
+    part.close()
+
+
+def test_no_thread_waits_for_the_disk_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consensus asks what is used or kept, from the one loop of the peer."""
+    store = BlobStore(tmp_path)
+    other = store.put_object(b"other")
+    syncing, go_on = threading.Event(), threading.Event()
+    real = os.fsync
+
+    def slow(file: int) -> None:
+        syncing.set()
+        assert go_on.wait(10)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    thread = threading.Thread(target=store.put_object, args=(b"data",))
+    thread.start()
+    assert syncing.wait(10)
+    done = threading.Event()
+
+    def ask() -> None:
+        store.keep(other, "task-1")
+        assert store.used == len(b"other") + len(b"data")
+        done.set()
+
+    threading.Thread(target=ask).start()
+    assert done.wait(5)
+    go_on.set()
+    thread.join(10)
+    assert store.has(sha256(b"data").digest())

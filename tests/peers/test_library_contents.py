@@ -88,8 +88,7 @@ async def test_what_is_fetched_is_kept_once_it_passed_the_checks_and_not_before(
         for seat, offer in ((1, stray), (2, bad)):
             with pytest.raises(InvalidContent):
                 await fetch(desk, offer, seat)
-        kept = {path.name for path in (tmp_path / "blobs" / "kept").iterdir()}
-        assert kept == {digest.hex() for digest in (desk.adapter, good.digest, good.delta_digest)}
+        assert desk.store.kept_by("own") == {desk.adapter, good.digest, good.delta_digest}
 
 
 @on_stepped_clock
@@ -144,7 +143,7 @@ async def test_own_bytes_are_put_without_a_temporary_folder(tmp_path: Path, monk
         assert digest == compute_file_digest(data) == desk.contents.put_bytes(data)
         path = desk.store.file_path(digest)
         assert path is not None and path.read_bytes() == data
-        assert digest.hex() in {mark.name for mark in (tmp_path / "blobs" / "kept").iterdir()}
+        assert digest in desk.store.kept_by("own")
 
 
 @on_stepped_clock
@@ -161,6 +160,20 @@ async def test_what_a_task_left_makes_room_for_the_next_one_once_it_is_released(
         desk.store.put_object(bytes(desk.store.quota // 2))
         assert desk.store.file_path(candidate) is not None
         assert desk.store.file_path(desk.adapter) is None and desk.store.file_path(offer.delta_digest) is None
+
+
+@on_stepped_clock
+async def test_what_was_kept_before_a_restart_is_released_too_and_nothing_of_another_task(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        before = Desk(tmp_path, Jobs(nursery))
+        offer = before.offer(0)
+        await fetch(before, offer)
+        before.contents.of("task-9").keep(offer.digest)
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.library.document_digest = desk.contents.put_object(b"document")
+        desk.library.release(desk.adapter)
+        assert desk.store.kept_by("own") == {desk.adapter, desk.library.document_digest}
+        assert desk.store.kept_by("task-9") == {offer.digest}
 
 
 @on_stepped_clock

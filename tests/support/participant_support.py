@@ -1,6 +1,6 @@
 """One part in one task against a board in memory, a sender that only notes, and a trainer that only opens or fails."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +42,7 @@ class Store:
     def keep(self, digest: bytes) -> None:
         """Everything stays here anyway."""
 
-    def release(self, digest: bytes) -> None:
+    def release_all(self, but: Collection[bytes] = ()) -> None:
         """Nor does this store need room."""
 
     def put_object(self, data: bytes) -> bytes:

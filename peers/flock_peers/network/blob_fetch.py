@@ -18,8 +18,8 @@ from flock_peers.network.blob_progress import Progress
 from flock_peers.network.blob_schedule import Schedule
 from flock_peers.network.blob_wire import CHUNKS, REQUEST, BlobLimits, read_length, read_pieces
 from flock_peers.network.link import Stream
-from flock_peers.store.blob_store import PartFile
 from flock_peers.store.disk import DiskTrouble
+from flock_peers.store.part_file import PartFile
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ store and the task's format; knows no votes and no torch.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -43,7 +43,7 @@ class Objects(Protocol):
     def get_object(self, digest: bytes) -> bytes | None: ...
     def file_path(self, digest: bytes) -> Path | None: ...
     def keep(self, digest: bytes) -> None: ...
-    def release(self, digest: bytes) -> None: ...
+    def release_all(self, but: Collection[bytes] = ()) -> None: ...
 
 
 class Fetcher(Protocol):
@@ -98,7 +98,7 @@ class Library:
         self.task, self.document, self._chain = task, document, chain
         self._store, self._fetcher = store, fetcher
         self.initial_digest = b""  # of the round-0 adapter, once it was computed
-        self._kept: set[bytes] = set()  # in this run
+        self.document_digest = b""
 
     async def fetch_proposal(
         self, number: int, index: int, account: Account, manifest_digest: bytes, parent: bytes,
@@ -160,13 +160,11 @@ class Library:
     def _keep(self, *digests: bytes) -> None:
         for digest in digests:
             self._store.keep(digest)
-        self._kept.update(digests)
 
     def release(self, adapter: bytes) -> None:
-        """When the task has ended: all but this adapter, its last, may be removed for the room of others."""
-        for digest in (self._kept | {self.initial_digest}) - {adapter, b""}:
-            self._store.release(digest)
-        self._kept.clear()
+        """When the task has ended: all but this adapter, its last, and the document that says what it is of may be
+        removed for the room of others; also what was kept before a restart."""
+        self._store.release_all(but={adapter, self.document_digest})
 
     def put_initial(self) -> bytes:
         """Compute and store the round-0 adapter; its content id."""
@@ -182,9 +180,7 @@ class Library:
     async def compute_candidate(self, parent: bytes, accepted: Sequence[Delta]) -> bytes:
         """The global adapter after a round, put into the store; its content id."""
         before = await self.read_global(parent)
-        candidate = await trio.to_thread.run_sync(lambda: self._store.put_bytes(encode_global(apply(before, accepted))))
-        self._kept.add(candidate)
-        return candidate
+        return await trio.to_thread.run_sync(lambda: self._store.put_bytes(encode_global(apply(before, accepted))))
 
 
 async def open_library(
@@ -205,4 +201,5 @@ async def open_library(
     if await trio.to_thread.run_sync(library.put_initial) != adapter:
         raise InvalidContent(f"task {task}: its round-0 adapter is not the one that its document describes")
     store.keep(document_digest)
+    library.document_digest = document_digest
     return library

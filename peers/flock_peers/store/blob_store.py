@@ -3,35 +3,48 @@
     objects/<digest>   at most 1 MiB; verified whole each time it is read
     files/<digest>     the bytes of a chunk list whose object has the same digest
     parts/<digest>     a file that is being fetched; every chunk in it is re-hashed before it counts
-    kept/<digest>      a mark: never removed to make room
+    kept/              who needs what (kept_marks.py)
 
-What this peer puts itself is kept. What it fetches is not, until somebody calls `keep`; when the quota is full, the
-oldest blobs without the mark go. Thread-safe: hashing and writing of large files happens in worker threads.
+A blob that somebody needs stays. When the quota is full, the others go, the oldest first, given up fetches before
+them. Thread-safe: the lock is never held while the disk is waited for, because consensus takes it too.
 """
 
-import errno
 import os
+import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 from flock_chain.content import (
     CHUNK_BYTES,
-    MAX_OBJECT_BYTES,
     ChunkList,
     compute_chunk_list,
     decode_chunk_list,
     object_digest,
 )
-from flock_chain.errors import InvalidContent, InvalidRemote, Misuse, Refused
-from flock_peers.store.disk import DiskTrouble, disk_trouble
+from flock_chain.errors import InvalidRemote, Misuse, Refused
+from flock_peers.store.disk import DiskTrouble
+from flock_peers.store.kept_marks import NOBODY, OWN, KeptMarks
+from flock_peers.store.part_file import PartFile
 
 DEFAULT_QUOTA = 20 << 30  # bytes: some rounds of adapters of a large model
 PART_LIFETIME = 7 * 86_400  # seconds; an older part file is of a round long past
+LEFT_FOR_CHAIN = 256 << 20  # of the disk: a validator that cannot write its votes stops
 _PARSED_LISTS = 8  # chunk lists that are being served; 512 KB each at most
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes."""
+
+    quota: int
+    used: int  # on disk, and promised to fetches that are running
+    kept: dict[str, int]  # by owner; what two need is counted with both
 
 
 class BlobStore:
@@ -41,10 +54,12 @@ class BlobStore:
         self._sizes: OrderedDict[bytes, int] = OrderedDict()  # oldest first; list and file together
         self._reserved: dict[bytes, int] = {}  # parts
         self._open_parts: set[bytes] = set()
-        self._kept: set[bytes] = set()
+        self._writing = 0  # bytes of objects that are being written
         self._lists: OrderedDict[bytes, ChunkList] = OrderedDict()
-        for name in ("objects", "files", "parts", "kept"):
+        self._numbers = count()
+        for name in ("objects", "files", "parts"):
             (path / name).mkdir(parents=True, exist_ok=True)
+        self._kept = KeptMarks(path / "kept")
         self._scan()
 
     def _scan(self) -> None:
@@ -57,7 +72,9 @@ class BlobStore:
                     found.append((entry.stat().st_mtime, bytes.fromhex(entry.name), entry.stat().st_size))
         for _, digest, size in sorted(found):
             self._sizes[digest] = self._sizes.get(digest, 0) + size
-        self._kept = {bytes.fromhex(name) for name in os.listdir(self._path / "kept") if len(name) == 64}
+        for digest in self._kept.all():
+            if digest not in self._sizes:  # a crash before the blob was in its place, or somebody removed it
+                self._kept.remove_all(digest)
         for entry in os.scandir(self._path / "parts"):
             if time.time() - entry.stat().st_mtime > PART_LIFETIME:
                 os.unlink(entry.path)
@@ -70,61 +87,84 @@ class BlobStore:
     def used(self) -> int:
         """Bytes on disk, and those promised to fetches that are running."""
         with self._lock:
-            return sum(self._sizes.values()) + sum(self._reserved.values())
+            return sum(self._sizes.values()) + sum(self._reserved.values()) + self._writing
+
+    def usage(self) -> Usage:
+        with self._lock:
+            kept = {owner: sum(self._sizes.get(digest, 0) for digest in self._kept.of(owner))
+                    for owner in self._kept.owners()}  # fmt: skip
+            return Usage(self.quota, self.used, kept)
 
     def _make_room(self, size: int) -> None:
-        """Raises Refused when even without every blob that may go there is no room."""
-        with self._lock:
-            excess = self.used + size - self.quota
-            if excess <= 0:
-                return
-            for digest in [digest for digest in self._reserved if digest not in self._open_parts]:
-                if excess > 0:  # a fetch that was given up
-                    excess -= self._reserved[digest]
-                    self.drop_part(digest)
-            if excess <= 0:
-                return
-            removable = [digest for digest in self._sizes if digest not in self._kept]
-            if sum(self._sizes[digest] for digest in removable) < excess:
-                raise Refused(
-                    f"disk quota: {size} bytes wanted, {max(0, self.quota - self.used)} of {self.quota} are free and "
-                    "nothing more may be removed; raise the quota or drop blobs that are kept"
-                )
-            for digest in removable:
+        """Raises Refused when even without every blob that may go there is no room; nothing is removed then."""
+        excess = self.used + size - self.quota
+        given_up = [digest for digest in self._reserved if digest not in self._open_parts]
+        removable = [digest for digest in self._sizes if digest not in self._kept]
+        able = sum(self._reserved[digest] for digest in given_up) + sum(self._sizes[digest] for digest in removable)
+        if excess > able:
+            raise Refused(self._explain(size))
+        for digest in given_up:
+            if excess > 0:
+                excess -= self._reserved[digest]
+                self.drop_part(digest)
+        for digest in removable:
+            if excess > 0:
                 excess -= self._sizes[digest]
                 self.drop(digest)
-                if excess <= 0:
-                    return
+
+    def _explain(self, size: int) -> str:
+        usage = self.usage()
+        needed = ", ".join(f"{size} by {owner or 'an older release'}" for owner, size in usage.kept.items())
+        return (
+            f"disk quota: {size} bytes wanted, {max(0, self.quota - usage.used)} of {self.quota} are free and nothing "
+            f"more may be removed (needed: {needed or 'nothing'}; the rest is being fetched); this limit is this "
+            "peer's own: raise the quota (`join --disk-quota GB`), or take part in less"
+        )
 
     # --- put, get
 
-    def put_object(self, data: bytes, *, keep: bool = True) -> bytes:
+    def put_object(self, data: bytes, *, keep: bool = True, owner: str = OWN) -> bytes:
+        """Kept for `owner`, or not at all."""
         digest = object_digest(data)
         with self._lock:
-            if not self._object_path(digest).exists():
-                self._make_room(len(data))
-                _write_synced(self._object_path(digest), data)
-                self._sizes[digest] = self._sizes.get(digest, 0) + len(data)
-            if keep:
-                self.keep(digest)
+            if self._object_path(digest).exists():
+                if keep:
+                    self._kept.add(digest, owner)
+                return digest
+            self._make_room(len(data))
+            self._writing += len(data)
+        try:
+            new = self._write_new(digest, data)
+            with self._lock:
+                os.replace(new, self._object_path(digest))
+                self._count(digest)
+                if keep:
+                    self._kept.add(digest, owner)
+        finally:
+            with self._lock:
+                self._writing -= len(data)
+        _sync_folder(self._path / "objects")
         return digest
 
-    def put_file(self, source: Path) -> bytes:
+    def put_file(self, source: Path, *, owner: str = OWN) -> bytes:
         """Copy a file in; returns the digest of its chunk list. Reads it twice, holds one chunk."""
         chunks = compute_chunk_list(_read_chunks(source))
+        return self.put_chunks(chunks, _read_chunks(source), owner=owner)
+
+    def put_chunks(self, chunks: ChunkList, content: Iterator[bytes], *, owner: str = OWN) -> bytes:
+        """The same for chunks that were listed already."""
         digest = chunks.digest
-        if self._file_path(digest).exists():
-            self.keep(digest)
-            return digest
+        with self._lock:
+            if self._file_path(digest).exists():
+                self._kept.add(digest, owner)
+                return digest
         part = self.open_part(chunks)
         try:
-            for index, data in enumerate(_read_chunks(source)):
+            for index, data in enumerate(content):
                 part.write(index, data)
-            part.finish()
-        except BaseException:
+            part.finish(owner)
+        finally:
             part.close()
-            raise
-        self.keep(digest)
         return digest
 
     def get_object(self, digest: bytes) -> bytes | None:
@@ -146,26 +186,42 @@ class BlobStore:
     def has(self, digest: bytes) -> bool:
         return self._object_path(digest).exists() or self._file_path(digest).exists()
 
-    def keep(self, digest: bytes) -> None:
-        if not self.has(digest):
-            raise Misuse(f"blob {digest.hex()}: cannot keep what is not here")
-        with self._lock:
-            if digest not in self._kept:
-                self._kept.add(digest)
-                (self._path / "kept" / digest.hex()).touch()
+    # --- who needs what
 
-    def release(self, digest: bytes) -> None:
-        """It may be removed for room again; no error when it is not here or was not kept."""
+    def keep(self, digest: bytes, owner: str = OWN) -> None:
         with self._lock:
-            self._kept.discard(digest)
-            (self._path / "kept" / digest.hex()).unlink(missing_ok=True)
+            if not self.has(digest):
+                raise Misuse(f"blob {digest.hex()}: cannot keep what is not here")
+            self._kept.add(digest, owner)
+
+    def release(self, digest: bytes, owner: str = OWN) -> None:
+        """It may be removed for room again, where nobody else needs it; no error when it is not here or not kept."""
+        with self._lock:
+            self._kept.remove(digest, owner)
+
+    def release_all(self, owner: str, but: Collection[bytes] = ()) -> int:
+        """The same for everything of an owner; returns how many."""
+        with self._lock:
+            released = sorted(self._kept.of(owner) - set(but))
+            for digest in released:
+                self._kept.remove(digest, owner)
+            return len(released)
+
+    def owners(self) -> list[str]:
+        with self._lock:
+            return [owner for owner in self._kept.owners() if owner != NOBODY]
+
+    def kept_by(self, owner: str) -> set[bytes]:
+        with self._lock:
+            return self._kept.of(owner)
 
     def drop(self, digest: bytes) -> None:
-        """Remove a blob, kept or not; no error when it is not here."""
+        """Remove a blob, kept or not; no error when it is not here. The marks go first: a crash in between leaves a
+        blob that may go, and none that nobody would ever remove."""
         with self._lock:
-            for path in (self._file_path(digest), self._object_path(digest), self._path / "kept" / digest.hex()):
+            self._kept.remove_all(digest)
+            for path in (self._file_path(digest), self._object_path(digest)):
                 path.unlink(missing_ok=True)
-            self._kept.discard(digest)
             self._sizes.pop(digest, None)
             self._lists.pop(digest, None)
 
@@ -201,9 +257,11 @@ class BlobStore:
         except FileNotFoundError:
             return None
 
-    def open_part(self, chunks: ChunkList) -> "PartFile":
-        """Begin or go on with a file; reserves its size. Raises Refused above the quota."""
+    def open_part(self, chunks: ChunkList) -> PartFile:
+        """Begin or go on with a file; reserves its size. Raises Refused above the quota, DiskTrouble on a full disk."""
         digest = chunks.digest
+        path = self._path / "parts" / digest.hex()
+        self._check_disk(chunks.size - (path.stat().st_blocks * 512 if path.exists() else 0))
         with self._lock:
             if digest in self._open_parts:
                 raise Misuse(f"file {digest.hex()}: is being written already")
@@ -217,23 +275,61 @@ class BlobStore:
                 raise
             self._reserved[digest] = wanted
             self._open_parts.add(digest)
-        return PartFile(self, chunks, self._path / "parts" / digest.hex())
+        try:
+            return PartFile(
+                path, chunks, lambda owner: self._adopt(chunks, path, owner), lambda: self._on_closed(digest)
+            )
+        except BaseException:
+            self._on_closed(digest)
+            raise
 
-    def _adopt(self, chunks: ChunkList, part: Path) -> Path:
-        digest, listing = chunks.digest, chunks.encode()
+    def _check_disk(self, wanted: int) -> None:
+        free = shutil.disk_usage(self._path).free
+        if wanted + LEFT_FOR_CHAIN > free:
+            raise DiskTrouble(
+                f"{self._path}: {wanted} bytes wanted, and {free} are free on this disk, of which {LEFT_FOR_CHAIN} are "
+                "left for the chain; free some space, or move the home to a larger disk"
+            )
+
+    def _on_closed(self, digest: bytes) -> None:
         with self._lock:
-            _write_synced(self._object_path(digest), listing)
+            self._open_parts.discard(digest)
+
+    def _adopt(self, chunks: ChunkList, part: Path, owner: str | None) -> Path:
+        digest, listing = chunks.digest, chunks.encode()
+        new = self._write_new(digest, listing)
+        with self._lock:
+            os.replace(new, self._object_path(digest))
             os.replace(part, self._file_path(digest))
-            _sync_folder(self._path / "files")
             self._reserved.pop(digest, None)
-            self._sizes.pop(digest, None)
-            self._sizes[digest] = chunks.size + len(listing)
+            self._count(digest)
+            if owner is not None:
+                self._kept.add(digest, owner)
+        for folder in ("objects", "files"):
+            _sync_folder(self._path / folder)
         return self._file_path(digest)
 
     def drop_part(self, digest: bytes) -> None:
         with self._lock:
             (self._path / "parts" / digest.hex()).unlink(missing_ok=True)
             self._reserved.pop(digest, None)
+
+    # --- files
+
+    def _count(self, digest: bytes) -> None:
+        """As the newest."""
+        paths = (self._object_path(digest), self._file_path(digest))
+        self._sizes[digest] = sum(path.stat().st_size for path in paths if path.exists())
+        self._sizes.move_to_end(digest)
+
+    def _write_new(self, digest: bytes, data: bytes) -> Path:
+        """On disk, beside its place."""
+        new = self._path / "objects" / f"{digest.hex()}.{next(self._numbers)}.new"
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return new
 
     def _object_path(self, digest: bytes) -> Path:
         return self._path / "objects" / digest.hex()
@@ -242,81 +338,10 @@ class BlobStore:
         return self._path / "files" / digest.hex()
 
 
-class PartFile:
-    """A file in the making. All methods block; call them in a worker thread."""
-
-    def __init__(self, store: BlobStore, chunks: ChunkList, path: Path) -> None:
-        self._store, self._path, self.chunks = store, path, chunks
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        self._is_open = True
-
-    def missing(self, among: Iterable[int] | None = None) -> list[int]:
-        """Chunks (of those) that are not there yet, by re-hashing what is: no journal to trust."""
-        size = os.fstat(self._file).st_size
-        if size > self.chunks.size:
-            os.ftruncate(self._file, self.chunks.size)
-        indices = range(len(self.chunks.digests)) if among is None else among
-        return [index for index in indices if not self._is_here(index, size)]
-
-    def _is_here(self, index: int, size: int) -> bool:
-        offset, length = self.chunks.bounds(index)
-        if offset + length > size or self._is_hole(offset, length):
-            return False
-        return sha256(os.pread(self._file, length, offset)).digest() == self.chunks.digests[index]
-
-    def _is_hole(self, offset: int, length: int) -> bool:
-        """Chunks come in any order, so that a young part file is mostly holes."""
-        try:
-            return os.lseek(self._file, offset, os.SEEK_DATA) >= offset + length
-        except OSError as error:  # ENXIO: nothing but a hole from here on; else a file system that does not say
-            return error.errno == errno.ENXIO
-
-    def write(self, index: int, *pieces: bytes | memoryview) -> None:
-        """Verify, then write. Raises InvalidContent for bytes that are not that chunk, DiskTrouble for a full disk."""
-        offset, length = self.chunks.bounds(index)
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if len(data) != length or sha256(data).digest() != self.chunks.digests[index]:
-            raise InvalidContent(f"chunk {index} does not match its digest")
-        with disk_trouble(self._path):
-            written = os.pwrite(self._file, data, offset)
-        if written != length:
-            raise DiskTrouble(f"disk: wrote {written} of {length} bytes to {self._path}")
-
-    def flush(self) -> None:
-        """What was written is on disk when this returns."""
-        with disk_trouble(self._path):
-            os.fdatasync(self._file)
-
-    def finish(self) -> Path:
-        with disk_trouble(self._path):
-            os.fsync(self._file)
-        self.close()
-        return self._store._adopt(self.chunks, self._path)
-
-    def close(self) -> None:
-        """What was written stays, for the next try."""
-        if self._is_open:
-            self._is_open = False
-            os.close(self._file)
-            self._store._open_parts.discard(self.chunks.digest)
-
-
 def _read_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while data := file.read(CHUNK_BYTES):
             yield data
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    if len(data) > MAX_OBJECT_BYTES:
-        raise Misuse(f"object: {len(data)} bytes, at most {MAX_OBJECT_BYTES}")
-    new = path.with_suffix(".new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:

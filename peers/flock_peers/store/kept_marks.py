@@ -1,0 +1,78 @@
+"""Who needs a blob: an empty file per owner and blob, so that a crash leaves each mark there or not. Knows no blob.
+
+kept/<owner>/<digest>   an owner: a task, the snapshots, this peer itself
+kept/<digest>           of releases that knew no owners; nobody releases those, `drop` alone removes them
+"""
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from flock_chain.errors import Misuse
+
+OWN = "own"
+SNAPSHOTS = "snapshots"
+NOBODY = ""  # of an older release
+_TASK = "task-"
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def task_owner(task: int) -> str:
+    return f"{_TASK}{task}"
+
+
+def find_task(owner: str) -> int | None:
+    """None where the owner is no task."""
+    number = owner.removeprefix(_TASK)
+    return int(number) if owner.startswith(_TASK) and number.isdigit() else None
+
+
+class KeptMarks:
+    """Not thread-safe: the store's lock is held around each call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._owners: dict[bytes, set[str]] = {}
+        path.mkdir(parents=True, exist_ok=True)
+        for entry in os.scandir(path):
+            if _DIGEST.fullmatch(entry.name):
+                self._owners.setdefault(bytes.fromhex(entry.name), set()).add(NOBODY)
+            elif entry.is_dir() and _NAME.fullmatch(entry.name):
+                for name in filter(_DIGEST.fullmatch, os.listdir(entry.path)):
+                    self._owners.setdefault(bytes.fromhex(name), set()).add(entry.name)
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._owners
+
+    def owners(self) -> list[str]:
+        return sorted({owner for owners in self._owners.values() for owner in owners})
+
+    def of(self, owner: str) -> set[bytes]:
+        return {digest for digest, owners in self._owners.items() if owner in owners}
+
+    def all(self) -> Collection[bytes]:
+        return list(self._owners)
+
+    def add(self, digest: bytes, owner: str) -> None:
+        if not _NAME.fullmatch(owner):
+            raise Misuse(f"owner of blobs {owner!r}: lower-case letters, digits and hyphens are needed")
+        if owner not in self._owners.get(digest, ()):
+            (self._path / owner).mkdir(exist_ok=True)
+            self._mark(digest, owner).touch()
+            self._owners.setdefault(digest, set()).add(owner)
+
+    def remove(self, digest: bytes, owner: str) -> None:
+        if owner in self._owners.get(digest, ()):
+            self._mark(digest, owner).unlink(missing_ok=True)
+            self._owners[digest].discard(owner)
+            if not self._owners[digest]:
+                del self._owners[digest]
+
+    def remove_all(self, digest: bytes) -> None:
+        for owner in sorted(self._owners.get(digest, ())):
+            self.remove(digest, owner)
+
+    def _mark(self, digest: bytes, owner: str) -> Path:
+        return self._path / owner / digest.hex()

@@ -1,0 +1,89 @@
+"""What of ended tasks may go, as the chain says it, also after a restart."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from clock_support import on_stepped_clock
+
+from flock_chain.errors import Unavailable
+from flock_peers.retention import LOOK_SECONDS, Retention
+from flock_peers.roles.board import Phase
+from flock_peers.store.blob_store import BlobStore
+
+
+class Chain:
+    """Tasks 1 to 3; `ended` by number."""
+
+    def __init__(self, adapter: bytes, document: bytes) -> None:
+        self.ended: set[int] = set()
+        self.is_there = True
+        self._row = {"adapter": adapter, "document": document}
+
+    async def view(self, contract: str, function: str, *arguments: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        assert contract == "TaskBoard"
+        if not self.is_there:
+            raise Unavailable("no block yet")
+        if function == "task_count":
+            return 3
+        (task,) = arguments
+        return {**self._row, "ended": task in self.ended, "phase": Phase.COMMIT}
+
+
+class Desk:
+    def __init__(self, path: Path) -> None:
+        self.store = BlobStore(path)
+        self.adapter, self.document = self.store.put_object(b"adapter", keep=False), self.store.put_object(b"document")
+        self.proposals = [self.store.put_object(bytes([n]), owner=f"task-{n}") for n in range(1, 5)]
+        for task in (1, 2, 3):
+            self.store.keep(self.adapter, f"task-{task}")
+            self.store.keep(self.document, f"task-{task}")
+        self.chain = Chain(self.adapter, self.document)
+        self.current: int | None = None
+        self.retention = Retention(BlobStore(path), self.chain, lambda: self.current)
+
+    def kept(self, task: int) -> set[bytes]:
+        return self.retention._store.kept_by(f"task-{task}")
+
+
+@on_stepped_clock
+async def test_of_an_ended_task_the_last_adapter_and_the_document_stay_and_of_a_running_one_everything(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    await desk.retention.step()
+    assert all(desk.proposals[task - 1] in desk.kept(task) for task in (1, 2, 3))
+    desk.chain.ended = {1, 2}
+    desk.current = 2  # the part in it is still served, and releases its own
+    await desk.retention.step()
+    assert desk.kept(1) == {desk.adapter, desk.document}
+    assert desk.proposals[1] in desk.kept(2) and desk.proposals[2] in desk.kept(3)
+    desk.current = 3
+    await desk.retention.step()
+    assert desk.kept(2) == {desk.adapter, desk.document}
+
+
+@on_stepped_clock
+async def test_what_belongs_to_no_task_of_this_chain_stays(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.chain.ended = {1, 2, 3, 4}
+    await desk.retention.step()
+    assert desk.kept(4) == {desk.proposals[3]}
+    assert desk.retention._store.kept_by("own") == {desk.document}
+
+
+@on_stepped_clock
+async def test_a_chain_that_cannot_be_asked_is_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    desk = Desk(tmp_path)
+    desk.chain.ended, desk.chain.is_there = {1}, False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.retention.run)
+        await trio.sleep(LOOK_SECONDS / 2)
+        assert desk.proposals[0] in desk.kept(1) and "no block yet" in caplog.text
+        desk.chain.is_there = True
+        await trio.sleep(LOOK_SECONDS)
+        assert desk.proposals[0] not in desk.kept(1) and "task 1 has ended: 1 contents" in caplog.text
+        nursery.cancel_scope.cancel()
