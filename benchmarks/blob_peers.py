@@ -236,17 +236,13 @@ async def fetch_tls(port: int, source: Path, target: Path, certificate: Path) ->
         begun, cpu = time.perf_counter(), _cpu()
         tcp = await trio.open_tcp_stream("127.0.0.1", port)
         stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
-        index = 0
-        while chunk := await _receive_chunk(stream):
-            await trio.to_thread.run_sync(put, index, chunk)
-            index += 1
+        for index in range(len(digests)):
+            await trio.to_thread.run_sync(put, index, await _receive_chunk(stream))
         await trio.to_thread.run_sync(os.fsync, file)
         seconds = time.perf_counter() - begun
         os.close(file)
         await stream.aclose()
         target.unlink()
-        if index != len(digests):
-            raise RuntimeError("the file is not whole")
         return {"seconds": seconds, "cpu": _cpu() - cpu}
 
     await _obey(answer)

@@ -212,6 +212,15 @@ async def test_a_lie_bans_its_provider_at_once_with_the_reason(sin: str) -> None
 
 
 @on_stepped_clock
+async def test_a_lie_counts_although_its_provider_is_gone_before_it_is_found_out() -> None:
+    liar = Account(b"l" * 20)
+    desk = Desk(FakePart(20), {liar: FakeProvider(0.0, ["wrong", "vanish"])})
+    with pytest.raises(Unavailable, match="chunk 0 does not match its digest"):
+        await desk.run()
+    assert list(desk.liars) == [liar] and len(desk.providers[liar].streams) == 1
+
+
+@on_stepped_clock
 async def test_who_is_silent_gives_its_ranges_back_and_is_no_liar() -> None:
     silent = Account(b"s" * 20)
     desk = Desk(FakePart(4), {silent: FakeProvider(0.0, ["silent"] * 9)})

@@ -1,6 +1,7 @@
 """Fetching blobs from peers, of which some lie, stall, break off or have nothing."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -271,3 +272,38 @@ async def test_a_download_survives_the_loss_of_a_provider(tmp_path: Path) -> Non
             assert path.read_bytes() == source.read_bytes()
             nursery.cancel_scope.cancel()
         assert staying.bytes_sent > 0
+
+
+@in_trio(60)
+async def test_of_three_providers_one_lies_one_is_killed_and_the_fetch_is_cancelled_and_resumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = _source(tmp_path, 24)
+    async with open_hosts(4) as (lying, dying, good, fetcher):
+        store = BlobStore(tmp_path / "provider")
+        file = store.put_file(source)
+        real = store.read_chunk
+
+        def read_slowly(digest: bytes, index: int) -> bytes | None:
+            time.sleep(0.02)  # in a worker thread
+            return real(digest, index)
+
+        store.read_chunk = read_slowly  # type: ignore[method-assign]
+        _serve_badly(lying, store, wrong_bytes)
+        leaving, staying = BlobService(dying, store, FAST), BlobService(good, store, FAST)
+        providers = [lying.account, dying.account, good.account]
+        service = BlobService(fetcher, BlobStore(tmp_path / "fetched"), FAST)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.fetch_file, file, providers)
+            await wait_until(lambda: leaving.bytes_sent > CHUNK_BYTES)
+            fetcher.ban(dying.account, "test: it is killed")
+            await wait_until(lambda: service.progress()[0].done > 8 * CHUNK_BYTES)
+            nursery.cancel_scope.cancel()
+        part = tmp_path / "fetched" / "parts" / file.hex()
+        assert part.exists() and service.progress() == []
+        before = staying.bytes_sent
+        path = await service.fetch_file(file, providers)
+        assert path.read_bytes() == source.read_bytes()
+        assert staying.bytes_sent - before <= source.stat().st_size - 8 * CHUNK_BYTES
+        assert f"0x{lying.account.hex()}" in caplog.text and "does not match its digest" in caplog.text
+        assert f"file {file.hex()}" in caplog.text
