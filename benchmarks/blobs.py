@@ -111,7 +111,9 @@ def measure_one(folder: Path, size: int, repeats: int) -> dict[str, Any]:
         rows: list[dict[str, float]] = []
         loud: dict[str, list[float]] = {"votes": [], "pings": []}
         for turn in range(repeats + 1):
+            before = tls_server.order("cpu")["cpu"]
             other = tls.order("fetch")
+            other["server_cpu"] = tls_server.order("cpu")["cpu"] - before
             provider.order("begin")
             ours = fetcher.order("fetch", digest=digest.hex(), measure=False)
             served = provider.order("end")
@@ -121,7 +123,7 @@ def measure_one(folder: Path, size: int, repeats: int) -> dict[str, Any]:
                 rows.append({"tls": other["seconds"], "ours": ours["seconds"], "loud": told["seconds"],
                              "ratio": other["seconds"] / ours["seconds"], "client": ours["memory"],
                              "server": served["memory"], "client_cpu": ours["cpu"], "server_cpu": served["cpu"],
-                             "tls_cpu": other["cpu"]})  # fmt: skip
+                             "tls_client_cpu": other["cpu"], "tls_server_cpu": other["server_cpu"]})  # fmt: skip
                 for name, found in loud.items():
                     found += told[name]
     shutil.rmtree(folder / "given")
@@ -134,7 +136,7 @@ def measure_one(folder: Path, size: int, repeats: int) -> dict[str, Any]:
         "ratios": [round(row["ratio"], 3) for row in rows],
         "memory_mb": {name: round(max(row[name] for row in rows), 1) for name in ("client", "server")},
         "cpu_seconds_per_gb": {name: round(1000 * MB / size * median(row[f"{name}_cpu"] for row in rows), 2)
-                               for name in ("client", "server", "tls")},
+                               for name in ("client", "server", "tls_client", "tls_server")},
         "latency_ms": {name: _sum_up(found) for name, found in loud.items()},
         "idle_latency_ms": {name: _sum_up(idle[name]) for name in loud},
     }  # fmt: skip

@@ -136,7 +136,9 @@ class Desk:
         self.part, self.providers = part, providers
         self.liars: dict[Account, str] = {}
         self.received: Counter[Account] = Counter()
-        ways = Ways(self._open, self._count, self.liars.__setitem__, trio.CapacityLimiter(LIMITS.fetch_streams))
+        slots = trio.CapacityLimiter(LIMITS.fetch_streams)
+        turns = {account: trio.CapacityLimiter(LIMITS.turns_per_provider) for account in providers}
+        ways = Ways(self._open, self._count, self.liars.__setitem__, turns.__getitem__, slots)
         self.download = Download(part, LIMITS, ways)  # type: ignore[arg-type]
 
     async def _open(self, account: Account, size: int) -> Any:

@@ -307,3 +307,19 @@ async def test_of_three_providers_one_lies_one_is_killed_and_the_fetch_is_cancel
         assert staying.bytes_sent - before <= source.stat().st_size - 8 * CHUNK_BYTES
         assert f"0x{lying.account.hex()}" in caplog.text and "does not match its digest" in caplog.text
         assert f"file {file.hex()}" in caplog.text
+
+
+@in_trio(40)
+async def test_many_files_and_objects_at_once_from_one_provider_wait_for_their_turn(tmp_path: Path) -> None:
+    async with _services(tmp_path, 2, BlobLimits(server_streams_per_peer=8)) as (a, b):
+        files, objects = [], []
+        for number in range(12):
+            (tmp_path / "file").write_bytes(bytes([number]) * (CHUNK_BYTES + number))
+            files.append(await a.add_file(tmp_path / "file"))
+            objects.append(a.store.put_object(bytes([number])))
+        async with trio.open_nursery() as nursery:
+            for digest in files:
+                nursery.start_soon(b.fetch_file, digest, [a._host.account])
+            for digest in objects:
+                nursery.start_soon(b.fetch_object, digest, [a._host.account])
+        assert all(b.store.has(digest) for digest in files + objects)

@@ -37,6 +37,7 @@ class Ways:
     open_stream: Callable[[Account, int], Awaitable[Stream]]  # the number: bytes of the file
     on_received: Callable[[Account, int], None]
     on_liar: Callable[[Account, str], None]
+    turn: Callable[[Account], trio.CapacityLimiter]  # streams with one peer: it refuses more
     slots: trio.CapacityLimiter  # streams of all downloads together, for each holds some chunks in memory
 
 
@@ -123,7 +124,7 @@ class Download:
                 continue
             before = self._schedule.left
             try:
-                async with self._ways.slots:
+                async with self._ways.turn(account), self._ways.slots:
                     await self._pump(account)
             except InvalidRemote as error:
                 self._reasons[account] = str(error)

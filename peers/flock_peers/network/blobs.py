@@ -25,6 +25,19 @@ log = logging.getLogger(__name__)
 _MAX_LIARS = 1024  # accounts cost nothing
 
 
+class _Turns:
+    """How many streams of ours one provider has at a time: a limiter for each, those in use and a few others."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limiters: dict[Account, trio.CapacityLimiter] = {}
+
+    def of(self, account: Account) -> trio.CapacityLimiter:
+        if account not in self._limiters and len(self._limiters) >= _MAX_LIARS:
+            self._limiters = {key: row for key, row in self._limiters.items() if row.statistics().borrowed_tokens}
+        return self._limiters.setdefault(account, trio.CapacityLimiter(self._most))
+
+
 class BlobService:
     """Registers itself with the host. `providers` are asked first, then other peers."""
 
@@ -36,6 +49,7 @@ class BlobService:
         self._locks: dict[bytes, trio.Lock] = {}
         self._running: dict[bytes, Download] = {}
         self._slots = trio.CapacityLimiter(self._limits.fetch_streams)
+        self._file_turns, self._object_turns = (_Turns(self._limits.turns_per_provider) for _ in range(2))
         host.on_stream(BLOBS, BlobServer(store, self._limits, self.traffic).serve)
 
     @property
@@ -90,7 +104,7 @@ class BlobService:
         chunks = decode_chunk_list(listing, digest=digest, max_file_bytes=max_bytes)
         part = await trio.to_thread.run_sync(self.store.open_part, chunks)
         try:
-            ways = Ways(self._open_for, self._count, self._ban, self._slots)
+            ways = Ways(self._open_for, self._count, self._ban, self._file_turns.of, self._slots)
             download = self._running[digest] = Download(part, self._limits, ways)
             return await download.run(candidates)
         finally:
@@ -99,14 +113,15 @@ class BlobService:
 
     async def _ask_for_object(self, digest: bytes, candidates: list[Account]) -> tuple[Account, bytes]:
         async def ask(account: Account) -> bytes | None:
-            stream = await self._open_stream(account)
-            try:
-                with trio.fail_after(self._limits.object_seconds):
-                    data = await ask_object(stream, digest)
-            except trio.TooSlowError as error:
-                raise Unavailable(f"no answer within {self._limits.object_seconds} s") from error
-            finally:
-                await stream.close()
+            async with self._object_turns.of(account):
+                stream = await self._open_stream(account)
+                try:
+                    with trio.fail_after(self._limits.object_seconds):
+                        data = await ask_object(stream, digest)
+                except trio.TooSlowError as error:
+                    raise Unavailable(f"no answer within {self._limits.object_seconds} s") from error
+                finally:
+                    await stream.close()
             if data is None:
                 return None
             self._count(account, len(data))
