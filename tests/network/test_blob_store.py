@@ -225,3 +225,23 @@ def test_no_thread_waits_for_the_disk_of_another(tmp_path: Path, monkeypatch: py
     go_on.set()
     thread.join(10)
     assert store.has(sha256(b"data").digest())
+
+
+def test_a_file_is_as_young_as_its_last_byte_whenever_its_listing_came(tmp_path: Path) -> None:
+    data, other = b"x" * 500, b"y" * 500
+    chunks = compute_chunk_list([data])
+    store = BlobStore(tmp_path, quota=1200)
+    digest = store.put_object(chunks.encode(), keep=False)
+    older = store.put_object(other, keep=False)
+    part = store.open_part(chunks)
+    part.write(0, data)
+    part.finish()
+    store.put_object(b"z" * 400, keep=False)
+    assert store.file_path(digest) is not None and not store.has(older)
+
+
+def test_what_an_owner_still_needs_is_left_out_of_a_release(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    stays, goes = store.put_object(b"a", owner="task-1"), store.put_object(b"b", owner="task-1")
+    assert store.release_all("task-1", {stays}) == 1
+    assert BlobStore(tmp_path).kept_by("task-1") == {stays} and goes != stays

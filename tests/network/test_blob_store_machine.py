@@ -9,13 +9,13 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flock_chain.content import compute_chunk_list, object_digest
 from flock_chain.errors import Refused
 from flock_peers.store.blob_store import BlobStore
 
-OWNERS = ("own", "task-1", "task-2", "snapshots")
+OWNERS = ("own", "task-1", "snapshots")
 QUOTA = 2_000
 owners = st.sampled_from(OWNERS)
 names = st.integers(0, 15)  # which content; small ones are objects, large ones files
@@ -53,6 +53,11 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
+
+    @initialize(rows=st.lists(st.tuples(names, st.none() | owners), min_size=4, max_size=10))
+    def fill(self, rows: list[tuple[int, str | None]]) -> None:
+        for name, owner in rows:
+            self.put(name, owner)
 
     # --- the model
 
@@ -120,17 +125,21 @@ class Machine(RuleBasedStateMachine):
         self.store.release(_digest(name), owner)
         self.here.get(name, set()).discard(owner)
 
-    @rule(owner=owners, but=st.sets(names, max_size=3))
-    def release_all(self, owner: str, but: set[int]) -> None:
+    @precondition(lambda self: self.here)
+    @rule(owner=owners, data=st.data())
+    def release_all(self, owner: str, data: Any) -> None:
+        but = data.draw(st.sets(st.sampled_from(sorted(self.here)), max_size=3))
         self.store.release_all(owner, {_digest(name) for name in but})
         for name, needed in self.here.items():
             if name not in but:
                 needed.discard(owner)
 
-    @rule(name=names)
-    def drop(self, name: int) -> None:
+    @precondition(lambda self: len(self.here) > 3)
+    @rule(data=st.data())
+    def drop(self, data: Any) -> None:
+        name = data.draw(st.sampled_from(sorted(self.here)))
         self.store.drop(_digest(name))
-        self.here.pop(name, None)
+        del self.here[name]
 
     @rule()
     def restart(self) -> None:
@@ -228,4 +237,4 @@ def _crash_after(calls: int, act: Callable[[], object]) -> bool:
 
 
 TestStore = Machine.TestCase
-TestStore.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestStore.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
