@@ -61,8 +61,23 @@ def _join(parser: argparse.ArgumentParser) -> None:
         metavar="HEIGHT:HASH",
         help="a block that you trust, as `status` prints it: start from a snapshot before it, not from the genesis",
     )
-    parser.add_argument("--listen", metavar="IP", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="TCP port to listen on, 0 for any (default: 4200)")
+    parser.add_argument(
+        "--listen", metavar="IP", help="address to listen on; 127.0.0.1: this machine only (default: 0.0.0.0, all)"
+    )
+    parser.add_argument(
+        "--port", type=int, help="TCP port to listen on, 0 for any, the same at the next start (default: 4200)"
+    )
+    parser.add_argument(
+        "--mdns", action=argparse.BooleanOptionalAction, help="find peers of the local network, and be found (default)"
+    )
+    parser.add_argument(
+        "--dht",
+        action=argparse.BooleanOptionalAction,
+        help="say and ask who has a content in a Kademlia DHT: for networks too large for a full mesh (default: no)",
+    )
+    parser.add_argument(
+        "--guests", type=int, metavar="N", help="IPFS tools that may fetch manifests and task documents (default: 0)"
+    )
     parser.add_argument(
         "--data", type=Path, metavar="FILE", help="private rows: JSONL with text, prompt/completion or messages"
     )

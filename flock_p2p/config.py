@@ -17,9 +17,12 @@ NEVER_KEPT = ("attack",)  # an attacker is one only for as long as it is told to
 @dataclass(frozen=True)
 class JoinConfig:
     bootstrap: tuple[str, ...] = ()
-    listen: str = "127.0.0.1"
+    listen: str = "0.0.0.0"  # the local network finds this peer without a word of configuration
     port: int = DEFAULT_PORT
+    mdns: bool = True  # find peers of the local network, and be found; not on loopback
     data: str = ""  # a path; empty: the domain
+    dht: bool = False
+    guests: int = 0
     domain: str = "python"
     domain_slice: int = -1  # -1: from the account
     bond: str = ""  # coins; empty: the task's minimum

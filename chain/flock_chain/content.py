@@ -16,7 +16,7 @@ from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
 CHUNK_BYTES = 1 << 20
 MAX_OBJECT_BYTES = 1 << 20  # a small object is verified in one piece, in memory
 MAX_FILE_BYTES = 16 << 30  # the chunk list of the largest file stays below MAX_OBJECT_BYTES
-_CID_PREFIX = bytes([0x01, 0x55, 0x12, 0x20])  # CIDv1, raw codec, sha2-256, 32 bytes
+CID_PREFIX = bytes([0x01, 0x55, 0x12, 0x20])  # CIDv1, raw codec, sha2-256, 32 bytes
 _MAGIC = b"flock-chunks-1\n"
 _HEAD = struct.Struct(">QI")
 
@@ -85,7 +85,7 @@ def format_cid(digest: bytes) -> str:
     """The text form: CIDv1, base32 lower case."""
     if len(digest) != 32:
         raise Misuse("content id: a digest is 32 bytes")
-    return "b" + base64.b32encode(_CID_PREFIX + digest).decode().lower().rstrip("=")
+    return "b" + base64.b32encode(CID_PREFIX + digest).decode().lower().rstrip("=")
 
 
 def parse_cid(text: str) -> bytes:
@@ -94,6 +94,6 @@ def parse_cid(text: str) -> bytes:
         raw = base64.b32decode(text[1:].upper() + "=" * (-(len(text) - 1) % 8)) if text[:1] == "b" else b""
     except ValueError as error:
         raise InvalidEncoding("content id: not base32") from error
-    if len(raw) != 36 or raw[:4] != _CID_PREFIX or format_cid(raw[4:]) != text:
+    if len(raw) != 36 or raw[:4] != CID_PREFIX or format_cid(raw[4:]) != text:
         raise InvalidEncoding("content id: not a CIDv1 of raw bytes by sha2-256 in lower-case base32")
     return raw[4:]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flock_chain.crypto import Key, keccak256
-from flock_chain.errors import Misuse, Refused
+from flock_chain.errors import Misuse, Refused, Unavailable
 from flock_chain.genesis import Genesis
 from flock_p2p.cli import parse_coins
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEAST_QUOTA = 10**8  # bytes: the snapshots of a young chain, and a round of a small task
+LAN_SECONDS = 5.0  # for a neighbour to answer: three questions
 GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
 
 
@@ -83,18 +84,49 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
                 "use another --home"
             )
         return genesis
-    if not config.bootstrap:
-        raise Misuse(f"{home.path} belongs to no network yet: give the address of a running peer with --bootstrap")
     from flock_peers.network.genesis_fetch import fetch_genesis
 
     async def fetch() -> bytes:
-        return await fetch_genesis(key, config.bootstrap, expected_hash=expected, timeout=GENESIS_SECONDS)
+        known, pinned = config.bootstrap, expected
+        if not known:
+            pinned, known = await _look_around(home, config, expected)
+        return await fetch_genesis(key, known, expected_hash=pinned, timeout=GENESIS_SECONDS)
 
     genesis = home.store_genesis(trio.run(fetch))
     print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)
     if expected is None:
         print("         compare this hash with one that you trust; --genesis HASH pins it", flush=True)
     return genesis
+
+
+async def _look_around(home: Home, config: JoinConfig, expected: bytes | None) -> tuple[bytes, tuple[str, ...]]:
+    """The one network of which peers are on the local network. Raises Misuse where its user has to choose."""
+    from flock_peers.network.mdns import find_networks
+
+    if not _is_mdns_on(config):
+        raise Misuse(f"{home.path} belongs to no network yet: give the address of a running peer with --bootstrap")
+    print(f"looking for a network on this local network, for {LAN_SECONDS:.0f} s", flush=True)
+    try:
+        networks = await find_networks(LAN_SECONDS, wanted=expected)
+    except OSError as error:
+        raise Unavailable(f"no discovery on the local network ({error}): give an address with --bootstrap") from error
+    if not networks:
+        raise Unavailable(
+            f"{home.path} belongs to no network yet, and no peer of one was heard on the local network within "
+            f"{LAN_SECONDS:.0f} s: give the address of a running peer with --bootstrap"
+        )
+    if len(networks) > 1:
+        hashes = ", ".join(sorted(digest.hex() for digest in networks))
+        raise Misuse(
+            f"peers of {len(networks)} networks are on the local network: choose with --genesis one of {hashes}"
+        )
+    ((digest, addresses),) = networks.items()
+    return digest, tuple(str(address) for address in addresses)
+
+
+def _is_mdns_on(config: JoinConfig) -> bool:
+    """Who listens to this machine only has nothing to announce."""
+    return config.mdns and config.listen != "::1" and not config.listen.startswith("127.")
 
 
 def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
@@ -105,6 +137,9 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
         home=home.path,
         listen_host=config.listen,
         listen_port=config.port,
+        mdns=_is_mdns_on(config),
+        dht=config.dht,
+        guests=config.guests,
         bootstrap=config.bootstrap,
         participate=not config.observe,
         bond=parse_coins(config.bond) if config.bond else None,

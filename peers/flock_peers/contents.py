@@ -15,6 +15,8 @@ from flock_peers.store.kept_marks import OWN
 
 Thing = TypeVar("Thing")
 
+Finder = Callable[[bytes], Awaitable[Sequence[Account]]]
+
 
 class BlobFetcher(Protocol):
     async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes: ...
@@ -26,11 +28,14 @@ class BlobFetcher(Protocol):
 class Contents:
     """What this peer puts is kept for the owner; what it fetches only once `keep` is called, for it may be anything."""
 
-    def __init__(self, store: BlobStore, service: BlobFetcher, owner: str = OWN) -> None:
+    def __init__(
+        self, store: BlobStore, service: BlobFetcher, owner: str = OWN, find_providers: Finder | None = None
+    ) -> None:
         self._store, self._service, self._owner = store, service, owner
+        self._find_providers = find_providers
 
     def of(self, owner: str) -> "Contents":
-        return Contents(self._store, self._service, owner)
+        return Contents(self._store, self._service, owner, self._find_providers)
 
     def put_object(self, data: bytes) -> bytes:
         return self._store.put_object(data, owner=self._owner)
@@ -54,10 +59,23 @@ class Contents:
         self._store.release_all(self._owner, but)
 
     async def fetch_object(self, digest: bytes, providers: Sequence[Account] | None = None) -> bytes:
-        return await _from_named_then_all(providers, lambda named: self._service.fetch_object(digest, named))
+        return await self._fetch(digest, providers, lambda named: self._service.fetch_object(digest, named))
 
     async def fetch_file(self, digest: bytes, providers: Sequence[Account] | None = None, *, max_bytes: int) -> Path:
-        return await _from_named_then_all(providers, lambda named: self._service.fetch_file(digest, named, max_bytes))
+        return await self._fetch(digest, providers, lambda named: self._service.fetch_file(digest, named, max_bytes))
+
+    async def _fetch(
+        self, digest: bytes, providers: Sequence[Account] | None,
+        fetch: Callable[[Sequence[Account] | None], Awaitable[Thing]],
+    ) -> Thing:  # fmt: skip
+        """Whom nobody here is connected to is asked last: to find somebody takes seconds."""
+        try:
+            return await _from_named_then_all(providers, fetch)
+        except Unavailable:
+            found = await self._find_providers(digest) if self._find_providers else []
+            if not found:
+                raise
+        return await fetch(found)
 
 
 async def _from_named_then_all(

@@ -29,9 +29,12 @@ from flock_peers.driver.ports import SyncPort
 from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.ledger.ledger import decode_once
+from flock_peers.network.bitswap import serve_bitswap
 from flock_peers.network.blobs import BlobService
+from flock_peers.network.dht import announce_forever
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import parse_address
+from flock_peers.network.limits import Limits
 from flock_peers.peer_control import PeerControl
 from flock_peers.ports import SYNC_PROTOCOL, HostConsensus, HostSnapshots
 from flock_peers.restarts import load_restarts
@@ -59,6 +62,7 @@ from flock_peers.training.supervised import supervise
 log = logging.getLogger(__name__)
 
 FAUCET_ANSWER_SECONDS = 10.0  # for a helper to submit a drip
+FAVOUR_SECONDS = 60.0  # a set changes once an epoch
 PARTICIPATE_AGAIN_SECONDS = 60.0  # after a failure on this side, such as a data file that is gone
 
 
@@ -138,10 +142,22 @@ class Peer:
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self._retention.run)
             nursery.start_soon(self._staking.report_forever, self._find_evidence)
+            nursery.start_soon(self._favour_validators)
+            if self.settings.dht:
+                nursery.start_soon(announce_forever, self._blobs.store.list_kept, self.host.provide)
             if self.settings.participate:
                 nursery.start_soon(self._participate)
             await self.stop.wait()
             nursery.cancel_scope.cancel()
+
+    async def _favour_validators(self) -> None:
+        """Places among the outgoing connections are kept for them, whoever else there is to dial."""
+        while True:
+            try:
+                self.host.book.favour(await self._validators())
+            except FlockError as error:
+                log.debug("validators: %s", error)
+            await trio.sleep(FAVOUR_SECONDS)
 
     async def _participate(self) -> None:
         """A role's failure never ends the validator."""
@@ -213,8 +229,11 @@ class Peer:
 def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key, *, knows_others: bool) -> None:
     """A peer that nobody knows and that knows nobody would wait for ever without a word."""
     is_validator = any(row.account == key.account for row in genesis.validators)
-    if not settings.bootstrap and not knows_others and not is_validator:
+    if settings.bootstrap or knows_others or is_validator:
+        return
+    if not settings.mdns:
         raise Misuse("no bootstrap address: a peer that is no validator needs one of a running peer (--bootstrap)")
+    log.warning("no other peer is known: waiting for one on the local network; --bootstrap names one elsewhere")
 
 
 def warn_of_upgrades(upgrades: Schedule) -> None:
@@ -244,13 +263,18 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
                 key,
                 (settings.listen_host, settings.listen_port),
                 genesis.hash,
+                Limits(guests=settings.guests),
                 bootstrap=settings.bootstrap,
                 known_peers=home.peers_path,
                 genesis_document=genesis.encode(),
                 upgrades_hash=upgrades.hash,
+                mdns=settings.mdns,
+                dht=settings.dht,
             ) as host,
         ):
             service = BlobService(host, store)
+            if settings.guests:
+                serve_bitswap(host, store)
             consensus = HostConsensus(host)
             async with open_driver(
                 genesis, key, ledger, consensus, consensus, home.folder("consensus"), restarts=restarts
@@ -258,7 +282,7 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
                 host.on_request(SYNC_PROTOCOL, driver.answer_sync)
                 snapshots = Snapshots(ledger, store, home.folder("snapshots"), genesis.parameters.epoch_blocks)
                 host.on_request(SNAPSHOT_PROTOCOL, snapshots.answer)
-                contents = Contents(store, service)
+                contents = Contents(store, service, find_providers=host.find_providers if settings.dht else None)
                 yield Peer(settings, home, key, genesis, host, ledger, driver, consensus, contents, service, snapshots)
 
 

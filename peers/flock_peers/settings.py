@@ -21,6 +21,9 @@ class PeerSettings:
     home: Path
     listen_host: str = "127.0.0.1"
     listen_port: int = DEFAULT_PORT  # 0: any free port
+    mdns: bool = False  # find peers of the local network, and be found
+    dht: bool = False  # say and ask who has a content, beyond who is connected
+    guests: int = 0  # IPFS tools that may be connected at a time, without being peers of this network
     bootstrap: tuple[str, ...] = ()  # multiaddresses
     participate: bool = True  # bond to the first open task
     bond: int | None = None  # wei; None: the task's minimum

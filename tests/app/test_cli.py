@@ -47,7 +47,7 @@ def test_init_makes_a_key_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_join_without_a_network_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["join", "--home", str(tmp_path), "--quiet"]) == 2
+    assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns"]) == 2
     assert "--bootstrap" in capsys.readouterr().err
 
 
@@ -137,7 +137,7 @@ def test_a_join_that_is_refused_leaves_the_running_peers_home_as_it_is(
 
 
 def test_what_a_failed_join_was_told_is_not_kept(tmp_path: Path) -> None:
-    assert main(["join", "--home", str(tmp_path), "--quiet", "--domain", "docs"]) == 2
+    assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns", "--domain", "docs"]) == 2
     assert load_config(Home(tmp_path)) == JoinConfig()
 
 

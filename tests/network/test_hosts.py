@@ -4,6 +4,7 @@ import logging
 import socket
 import struct
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,42 @@ async def test_known_addresses_are_kept_on_disk(tmp_path: Path) -> None:
             await b.connect(a.address)
         async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as b:
             await b.wait_for_peers(1)
+
+
+@in_trio(40)
+async def test_a_network_that_was_stopped_as_a_whole_finds_itself_again_without_a_bootstrap_peer(
+    tmp_path: Path,
+) -> None:
+    """With any free port for each: it was another one at each start, and nobody's book was of use."""
+    books = {number: tmp_path / f"{number}.json" for number in (1, 2, 3)}
+    async with AsyncExitStack() as stack:
+        hosts = []
+        for number, book in books.items():
+            bootstrap = [hosts[0].address] if hosts else []
+            host = open_host(key(number), LOOPBACK, GENESIS_HASH, QUICK, bootstrap=bootstrap, known_peers=book)
+            hosts.append(await stack.enter_async_context(host))
+        for host in hosts:
+            await host.wait_for_peers(2)
+    async with AsyncExitStack() as stack:
+        again = [
+            await stack.enter_async_context(open_host(key(number), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book))
+            for number, book in books.items()
+        ]
+        assert [host.address for host in again] == [host.address for host in hosts]
+        for host in again:
+            await host.wait_for_peers(2)
+
+
+@in_trio()
+async def test_a_port_of_the_last_run_that_is_taken_is_given_up(tmp_path: Path) -> None:
+    book = tmp_path / "peers.json"
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as a:
+        port = int(a.address.split("/")[4])
+    async with (
+        open_host(key(2), ("127.0.0.1", port), GENESIS_HASH, QUICK),
+        open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as a,
+    ):
+        assert int(a.address.split("/")[4]) != port
 
 
 @in_trio()

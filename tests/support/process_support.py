@@ -26,13 +26,15 @@ def make_test_plan(folder: Path, *, peers: int = 6, rounds: int = 8, seed: int =
 class Joined:
     """A peer joined by hand with nothing but an address, in its own process; Ctrl-C and the same command again."""
 
+    prefix: tuple[str, ...] = ()  # such as a command that changes the network namespace
+
     def __init__(self, home: Path, *arguments: str) -> None:
         self.home, self._arguments = home, arguments
         self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flock_p2p", "join", "--home", str(self.home), *self._arguments],
+            [*self.prefix, sys.executable, "-m", "flock_p2p", "join", "--home", str(self.home), *self._arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 

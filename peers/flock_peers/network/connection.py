@@ -19,7 +19,7 @@ _SLICE = 64 << 10  # that much must go out in `write_seconds`: 2 KB/s
 _BATCH_BYTES_MIN, _BATCH_BYTES_MAX = 64 << 10, 256 << 10
 _BATCH_SECONDS = 0.01  # what a batch should take the socket: that long a vote may have to wait for bulk
 _CLOSE_SECONDS = 1.0  # to bring out what was written before close
-_KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))  # a pulled cable shows after 30 s
+_KEEPALIVE_PROBES = 3
 
 
 class Source(Protocol):
@@ -45,7 +45,7 @@ class BufferedConnection(ReadWriteCloser):
         self.closed = trio.Event()
         self.remote = _socket_name(stream, remote=True)
         self.local = _socket_name(stream, remote=False)
-        _keep_alive(stream)
+        _notice_silence(stream, limits.silent_seconds)
 
     @property
     def unread_bytes(self) -> int:
@@ -215,11 +215,17 @@ def remote_host(stream: trio.SocketStream) -> str:
     return (_socket_name(stream, remote=True) or ("?", 0))[0]
 
 
-def _keep_alive(stream: trio.SocketStream) -> None:
+def _notice_silence(stream: trio.SocketStream, seconds: float) -> None:
+    """An idle path is probed; where bytes are under way the kernel would resend for a quarter of an hour."""
+    probe = max(1, round(seconds / 2 / _KEEPALIVE_PROBES))
+    options = (
+        ("TCP_KEEPIDLE", max(1, round(seconds / 2))), ("TCP_KEEPINTVL", probe), ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", round(seconds * 1000)),
+    )  # fmt: skip
     try:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
+        for name, value in options:
             if hasattr(socket, name):
                 stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     except OSError:
-        pass  # without keep-alive a dead connection shows at the next write
+        pass  # without these a dead connection shows at the next write

@@ -4,7 +4,7 @@ The rule is a full mesh: every peer tries to hold one connection to every other.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -26,9 +26,10 @@ class Connector:
     def __init__(
         self, book: AddressBook, limits: Limits, *, is_connected: Callable[[Account], bool],
         dial: Callable[[Address], Awaitable[None]], ask_peers: Callable[[Account], Awaitable[bytes]],
-        connected: Callable[[], list[Account]], keeps_loopback: bool,
+        connected: Callable[[], list[Account]], count_outbound: Callable[[], int], keeps_loopback: bool,
     ) -> None:  # fmt: skip
         self._book, self._limits = book, limits
+        self._count_outbound = count_outbound
         self._is_connected, self._dial = is_connected, dial
         self._ask_peers, self._connected = ask_peers, connected
         self._keeps_loopback = keeps_loopback
@@ -56,25 +57,33 @@ class Connector:
             entry for entry in self._book.entries.values()
             if entry.account not in self._dialing and entry.addresses and not self._is_connected(entry.account)
         ]  # fmt: skip
-        wanted.sort(key=lambda entry: (not entry.is_bootstrap, entry.due))
+        wanted.sort(key=lambda entry: (not self._book.is_wanted(entry), entry.due))
         for entry in wanted:
-            if entry.due <= now and len(self._dialing) < self._limits.parallel_dials:
+            if entry.due <= now and self._has_room_for(entry):
                 self._dialing.add(entry.account)
                 self._nursery.start_soon(contained, self._try, entry)
-        later = [entry.due - now for entry in wanted if entry.account not in self._dialing]
+        later = [entry.due - now for entry in wanted if entry.account not in self._dialing and entry.due > now]
         return max(0.05, min(later, default=self._limits.redial_seconds_max))
+
+    def _has_room_for(self, entry: Entry) -> bool:
+        """Some outgoing connections are for bootstrap peers, anchors and validators: a crowd cannot have them all."""
+        places = self._limits.max_outbound
+        if not self._book.is_wanted(entry):
+            places -= self._limits.reserved_outbound
+        busy = len(self._dialing)
+        return busy < self._limits.parallel_dials and self._count_outbound() + busy < places
 
     async def _try(self, entry: Entry) -> None:
         address = entry.addresses[0]
         try:
             await self._dial(address)
-            self._book.on_success(entry.account, address)
+            self._book.on_success(entry.account, trio.current_time(), address)
         except FlockError as error:
             level = logging.DEBUG
             if entry.is_bootstrap and entry.failures == 0:
                 level = logging.WARNING if isinstance(error, InvalidRemote) else logging.INFO
             log.log(level, "cannot connect: %s", error)
-            self._book.on_failure(entry.account, trio.current_time())
+            self._book.on_failure(entry.account, trio.current_time(), address)
         finally:
             self._dialing.discard(entry.account)
             self.wake()
@@ -90,10 +99,15 @@ class Connector:
                 log.debug("peer exchange with 0x%s: %s", account.hex(), error)
                 await trio.sleep(_RETRY_SECONDS)
                 continue
-            now = trio.current_time()
-            if any([self._book.add(a, now=now) for a in addresses if self._keeps_loopback or not a.is_loopback]):
-                self.wake()
+            self.hear(addresses, account)
             return
+
+    def hear(self, addresses: Sequence[Address], told_by: bytes) -> None:
+        """Hearsay: dial hints, of which one source may give so many."""
+        now = trio.current_time()
+        hints = [a for a in addresses if self._keeps_loopback or not a.is_loopback]
+        if any([self._book.add(a, now=now, told_by=told_by) for a in hints]):
+            self.wake()
 
     async def _ask_often(self) -> None:
         turn = 0

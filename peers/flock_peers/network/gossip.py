@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Validator = Callable[[Account, bytes], bool]
 GossipHandler = Callable[[Account, bytes], Awaitable[None]]
+GOSSIP_PROTOCOL = str(PROTOCOL_ID_V11)
 _OUT_QUEUE = 1024  # messages waiting for one slow peer
 _IN_QUEUE, _IN_QUEUE_BYTES = 4096, 16 << 20  # messages of others that wait to be looked at, of all forwarders
 _SUBSCRIPTION_QUEUE = 4096  # messages waiting for our own handler

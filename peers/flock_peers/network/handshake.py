@@ -26,7 +26,7 @@ class Handshake:
 
     def __init__(
         self, genesis_hash: bytes, genesis_document: bytes | None, upgrades_hash: bytes, limits: Limits,
-        listen: Callable[[Link], str], admit: Callable[[Link, Hello], None], complaints: Complaints,
+        listen: Callable[[Link], list[str]], admit: Callable[[Link, Hello], None], complaints: Complaints,
     ) -> None:  # fmt: skip
         self._complaints = complaints
         self._genesis_hash, self._document, self._limits = genesis_hash, genesis_document, limits
@@ -34,7 +34,7 @@ class Handshake:
         self._listen, self._tell_host = listen, admit
 
     def _ours(self, link: Link) -> bytes:
-        return Hello(VERSION, self._genesis_hash, self._upgrades_hash, (self._listen(link),)).encode()
+        return Hello(VERSION, self._genesis_hash, self._upgrades_hash, tuple(self._listen(link))).encode()
 
     def _admit(self, link: Link, theirs: Hello) -> None:
         difference = explain_upgrades(theirs, self._upgrades_hash, link.account, link.remote)
@@ -86,6 +86,4 @@ class Handshake:
         """A silent connection loses its slot; a joiner has time to fetch the genesis first."""
         with trio.move_on_after(2 * self._limits.hello_seconds):
             await link.admitted.wait()
-        if not link.admitted.is_set():
-            self._complaints.note(f"0x{link.account.hex()} at {link.remote_host}", "never said hello: disconnected")
         return link.admitted.is_set()

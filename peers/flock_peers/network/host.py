@@ -7,26 +7,30 @@ queues stay. Knows nothing of what the messages say.
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import Misuse, Unavailable
 from flock_peers.network.addresses import AddressBook
+from flock_peers.network.bitswap import BITSWAP_PROTOCOLS
 from flock_peers.network.bulk import BULK, BulkLinks
 from flock_peers.network.complaints import Complaints
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
-from flock_peers.network.gossip import Gossip, GossipHandler, Topic, Validator
+from flock_peers.network.dht import Dht
+from flock_peers.network.gossip import GOSSIP_PROTOCOL, Gossip, GossipHandler, Topic, Validator
 from flock_peers.network.handshake import Handshake
-from flock_peers.network.hello import GENESIS, HELLO, PEERS, Hello, encode_addresses, listen_addresses
+from flock_peers.network.hello import GENESIS, HELLO, MAX_LISTEN, PEERS, Hello, encode_addresses, listen_addresses
 from flock_peers.network.identity import Address, make_address, parse_address, peer_id_of
+from flock_peers.network.lan import list_own_hosts
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
 from flock_peers.network.listener import open_listener
+from flock_peers.network.mdns import LanDiscovery
 from flock_peers.network.messenger import MessageHandler, Messenger, RequestHandler
 from flock_peers.network.peer_table import PeerTable
 from flock_peers.network.stack import Stack, StreamHandler, contained
@@ -35,8 +39,10 @@ log = logging.getLogger(__name__)
 
 PeerHandler = Callable[[Account], Awaitable[None]]
 
+MDNS, DHT = b"mdns", b"dht"  # as sources of hearsay
 _RESTART_SECONDS, _RESTART_SECONDS_MAX = 0.2, 10.0
 _OPEN_PROTOCOLS = frozenset({HELLO, BULK, GENESIS, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"})
+_GUEST_PROTOCOLS = frozenset({GOSSIP_PROTOCOL, *BITSWAP_PROTOCOLS})
 
 
 class Host:
@@ -45,7 +51,7 @@ class Host:
     def __init__(
         self, key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits, *, announce: str | None,
         bootstrap: Sequence[str], known_peers: Path | None, genesis_document: bytes | None,
-        upgrades_hash: bytes = bytes(32),
+        upgrades_hash: bytes = bytes(32), mdns: bool = False, dht: bool = False,
     ) -> None:  # fmt: skip
         if len(genesis_hash) != 32:
             raise Misuse("host: a genesis hash is 32 bytes")
@@ -67,7 +73,7 @@ class Host:
             genesis_document,
             upgrades_hash,
             limits,
-            lambda link: str(self._address_for(link)),
+            lambda link: [str(address) for address in self._addresses_for(link)],
             self._admit,
             self._complaints,
         )
@@ -79,6 +85,7 @@ class Host:
         self._on_disconnected: list[PeerHandler] = []
         self._stack: Stack | None = None
         self._gossip: Gossip | None = None
+        self._with_dht, self._dht = dht, cast(Dht | None, None)
         self._nursery: trio.Nursery
         self.book = AddressBook(key.account, limits, known_peers)
         for text in bootstrap:
@@ -86,11 +93,16 @@ class Host:
         self._connector = Connector(
             self.book, limits, is_connected=self.is_connected, dial=self._dial, connected=self.connected,
             ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
-            keeps_loopback=ipaddress.ip_address(listen[0]).is_loopback,
+            count_outbound=self._table.count_outbound, keeps_loopback=ipaddress.ip_address(listen[0]).is_loopback,
         )  # fmt: skip
         self._bulk = BulkLinks(
             self._table, self.book, limits, self._dial_bulk, lambda task: self._nursery.start_soon(contained, task)
         )
+        self._lan: LanDiscovery | None = None
+        if mdns:
+            self._lan = LanDiscovery(
+                genesis_hash, lambda: self._addresses_for(None), lambda hints: self._connector.hear(hints, MDNS)
+            )
         self.on_request(PEERS, self._answer_peers)
 
     # --- who we are, who is there
@@ -98,13 +110,16 @@ class Host:
     @property
     def address(self) -> str:
         """What others pass to `connect`."""
-        return str(self._address_for(None))
+        return str(self._addresses_for(None)[0])
 
-    def _address_for(self, link: Link | None) -> Address:
-        host = self._announce or self._listen_host
-        if host in ("0.0.0.0", "::"):  # useless to others: say the address that this peer sees us by
-            host = link.local_host if link else "127.0.0.1"
-        return make_address(host, self._port, peer_id_of(self.key))
+    def _addresses_for(self, link: Link | None) -> list[Address]:
+        """The first is that by which this peer sees us: 0.0.0.0 would be useless to it."""
+        hosts = [self._announce] if self._announce else list_own_hosts(self._listen_host)
+        if self._listen_host in ("0.0.0.0", "::") and not self._announce and link is not None:
+            hosts.insert(0, link.local_host)
+        if not hosts:
+            hosts = [self._listen_host if ipaddress.ip_address(self._listen_host).is_loopback else "127.0.0.1"]
+        return [make_address(host, self._port, peer_id_of(self.key)) for host in dict.fromkeys(hosts)][:MAX_LISTEN]
 
     def connected(self) -> list[Account]:
         return self._table.connected()
@@ -133,9 +148,12 @@ class Host:
         parsed = parse_address(address)
         if parsed.account == self.account:
             raise Misuse(f"address {address}: that is this peer itself")
-        if not self.is_connected(parsed.account):
-            await self._dial(parsed)
+        if self.is_connected(parsed.account):
+            self.book.add(parsed, is_bootstrap=True)
+            return parsed.account
+        await self._dial(parsed)
         self.book.add(parsed, is_bootstrap=True)
+        self.book.on_success(parsed.account, trio.current_time(), parsed)
         return parsed.account
 
     async def _dial(self, address: Address) -> None:
@@ -158,30 +176,52 @@ class Host:
     async def _on_link(self, link: Link) -> None:
         """Life of a link, from proved identity to its end."""
         try:
-            if not await self._handshake.wait_admitted(link):
+            if await self._handshake.wait_admitted(link):
+                if self._gossip is not None and not link.is_bulk:
+                    await self._gossip.on_admitted(link)
+                if self._dht is not None and not link.is_bulk:
+                    await self._dht.on_admitted(link, self.book.addresses_of(link.account))
+            elif not self._take_guest(link):
+                self._complaints.note(f"0x{link.account.hex()} at {link.remote_host}", "never said hello: disconnected")
                 link.abort()
                 return
-            if self._gossip is not None and not link.is_bulk:
-                await self._gossip.on_admitted(link)
             await link.closed.wait()
         finally:
             self._forget(link)
             if self._gossip is not None and not link.is_bulk:
                 self._gossip.on_gone(link)
+            if self._dht is not None and not link.is_bulk:
+                self._dht.on_gone(link)
+
+    def _take_guest(self, link: Link) -> bool:
+        """Whether a connection without hello may stay: a few that came to us, for gossip and bitswap alone."""
+        if link.is_guest or self._stack is None:
+            return link.is_guest
+        others = [other for links in self._stack.links.values() for other in links]
+        guests = sum(other.is_guest and not other.admitted.is_set() for other in others)
+        if link.outbound or guests >= self.limits.guests or self._table.ban_left(link.account) > 0:
+            return False
+        link.is_guest = True
+        log.info("guest %s at %s", link.peer_id, link.remote)
+        if self._gossip is not None and link.has_account:
+            self._nursery.start_soon(contained, self._gossip.on_admitted, link)
+        return True
 
     def _admit(self, link: Link, theirs: Hello) -> None:
         if link.admitted.is_set() or link.closed.is_set():
             return
-        if link.account == self.account or self._table.ban_left(link.account) > 0:
+        if not link.has_account or link.account == self.account or self._table.ban_left(link.account) > 0:
             link.abort()
             return
         if link.is_bulk:
             self._admit_bulk(link)
             return
         link.admitted.set()
-        for address in listen_addresses(theirs, link.account):
-            self.book.add(address, is_confirmed=True)
-        self.book.on_success(link.account)
+        is_near = link.is_loopback
+        for address in reversed(listen_addresses(theirs, link.account)):  # the first is the best, and is to be on top
+            if is_near or not address.is_loopback:
+                self.book.add(address, is_confirmed=True)
+        self.book.on_success(link.account, trio.current_time())
         if self._table.add(link):
             log.info("connected to 0x%s at %s", link.account.hex(), link.remote)
             self._nursery.start_soon(contained, self._connector.learn_from, link.account)
@@ -217,14 +257,14 @@ class Host:
     def _forget(self, link: Link) -> None:
         if self._table.remove(link):
             log.info("disconnected from 0x%s at %s", link.account.hex(), link.remote)
-            self.book.retry_now(link.account, trio.current_time())
+            self.book.on_lost(link.account, trio.current_time())
             self._connector.wake()
             self._tell(self._on_disconnected, link.account)
 
     def _is_favoured(self, account: Account) -> bool:
         """Has a place when a crowd has taken all."""
         entry = self.book.entries.get(account)
-        return entry is not None and entry.is_bootstrap
+        return account in self.book.favoured or (entry is not None and self.book.is_wanted(entry))
 
     def _tell(self, handlers: Iterable[PeerHandler], account: Account) -> None:
         for handler in handlers:
@@ -239,10 +279,14 @@ class Host:
         self._conduct.ban(account, reason, seconds)
 
     async def _answer_peers(self, asker: Account, _payload: bytes) -> bytes:
-        known = [
-            entry.addresses[0] for entry in self.book.entries.values()
-            if entry.account != asker and entry.addresses and self.is_connected(entry.account)
-        ]  # fmt: skip
+        """Who is connected, at an address that may be of use to the asker."""
+        link = self._table.newest_link(asker)
+        is_near = link is not None and link.is_loopback
+        known = []
+        for entry in self.book.entries.values():
+            useful = [address for address in entry.addresses if is_near or not address.is_loopback]
+            if entry.account != asker and useful and self.is_connected(entry.account):
+                known.append(useful[0])
         return encode_addresses(known[: self.limits.exchanged_addresses])
 
     # --- messages, requests and streams
@@ -306,6 +350,22 @@ class Host:
     def topic_peers(self, topic: str) -> list[Account]:
         return self._gossip.peers_of(topic) if self._gossip else []
 
+    # --- provider records
+
+    async def provide(self, digest: bytes) -> bool:
+        """Tell the network that this content is here. False where nobody was told."""
+        return self._dht is not None and await self._dht.provide(digest)
+
+    async def find_providers(self, digest: bytes) -> list[Account]:
+        """Who is said to have it, besides us. They are dialed; returns when one is connected, or none was in time."""
+        hints = await self._dht.find(digest) if self._dht is not None else []
+        accounts = [account for account in dict.fromkeys(hint.account for hint in hints) if account != self.account]
+        self._connector.hear(hints, DHT)
+        with trio.move_on_after(self.limits.dial_seconds):
+            while accounts and not any(map(self.is_connected, accounts)):
+                await self._table.wait_changed()
+        return accounts
+
     # --- life
 
     async def _supervise(self, listener: trio.SocketListener) -> None:
@@ -323,26 +383,31 @@ class Host:
 
     async def _run_stack(self, listener: trio.SocketListener) -> None:
         stack = Stack(
-            self.key, self.limits, announce=[self._address_for(None)], protocols=self._handlers,
+            self.key, self.limits, announce=self._addresses_for(None), protocols=self._handlers,
             open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link, complaints=self._complaints,
             is_favoured=self._is_favoured,
+            guest_protocols=_GUEST_PROTOCOLS, take_guest=self._take_guest,
         )  # fmt: skip
         gossip = Gossip(stack, self._topics, lambda account: self._table.buckets_of(account).gossip)
+        dht = Dht(stack, trio.current_time) if self._with_dht else None
         try:
-            async with stack.run(listener), gossip.run():
-                self._stack, self._gossip = stack, gossip
+            async with stack.run(listener), gossip.run(), dht.run() if dht else nullcontext():
+                self._stack, self._gossip, self._dht = stack, gossip, dht
                 self._table.notify()
                 await trio.sleep_forever()
         finally:
-            self._stack = self._gossip = None
+            self._stack = self._gossip = self._dht = None
 
     async def run(self, listener: trio.SocketListener, task_status: Any) -> None:
         self._port = listener.socket.getsockname()[1]
+        self.book.set_own_port(self._port)
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._supervise, listener)
             while self._stack is None:
                 await self._table.wait_changed()
             self._nursery.start_soon(contained, self._connector.run)
+            if self._lan is not None:
+                self._nursery.start_soon(contained, self._lan.run)
             task_status.started()
 
 
@@ -356,22 +421,33 @@ def _check_listen(listen: tuple[str, int]) -> None:
         raise Misuse(f"listen port {port}: not between 0 and 65535")
 
 
+async def _open_listener(host: str, port: int, last_port: int) -> trio.SocketListener:
+    """The others of a network that was stopped as a whole look for each other where they were."""
+    if not port and last_port:
+        try:
+            return await open_listener(host, last_port)
+        except Unavailable as error:
+            log.info("port of the last run: %s", error)
+    return await open_listener(host, port)
+
+
 @asynccontextmanager
 async def open_host(
     key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits | None = None, *,
     announce: str | None = None, bootstrap: Sequence[str] = (), known_peers: Path | None = None,
-    genesis_document: bytes | None = None, upgrades_hash: bytes = bytes(32),
+    genesis_document: bytes | None = None, upgrades_hash: bytes = bytes(32), mdns: bool = False, dht: bool = False,
 ) -> AsyncIterator[Host]:  # fmt: skip
-    """A running host. `listen`: (ip, port), port 0 for any. `announce`: the ip or name that others dial.
+    """A running host. `listen`: (ip, port), port 0 for the one of the last run, or any. `announce`: the ip or name that
+    others dial. `mdns`: find peers of the local networks, and be found.
 
     Raises Unavailable when the port is taken. `bootstrap` peers are dialed in the background, for ever; `await
     host.connect(address)` to hear of errors. An exception of the body comes out as it is, not in a group.
     """
     host = Host(
         key, listen, genesis_hash, limits or Limits(), announce=announce, bootstrap=bootstrap,
-        known_peers=known_peers, genesis_document=genesis_document, upgrades_hash=upgrades_hash,
+        known_peers=known_peers, genesis_document=genesis_document, upgrades_hash=upgrades_hash, mdns=mdns, dht=dht,
     )  # fmt: skip
-    listener = await open_listener(*listen)
+    listener = await _open_listener(*listen, host.book.own_port)
     failure: BaseException | None = None
     async with listener, trio.open_nursery() as nursery:
         await nursery.start(host.run, listener)

@@ -10,7 +10,7 @@ from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.secp256k1 import create_new_key_pair
 from libp2p.peer.id import ID
 
-from flock_chain.crypto import Account, Key, account_of_public_key
+from flock_chain.crypto import Account, Key, account_of_public_key, keccak256
 from flock_chain.errors import FlockError, InvalidEncoding, InvalidRemote
 
 MAX_ADDRESS_CHARACTERS = 256
@@ -33,6 +33,11 @@ def peer_id_of(key: Key) -> ID:
 def account_of(peer_id: ID) -> Account:
     """Raises InvalidRemote unless the id carries a secp256k1 key."""
     return _account_of_bytes(peer_id.to_bytes())
+
+
+def alias_of(peer_id: ID) -> Account:
+    """To count a guest whose key is of another kind by; no account of the chain."""
+    return Account(keccak256(b"flock-guest" + peer_id.to_bytes())[-20:])
 
 
 @lru_cache(KNOWN_IDS)

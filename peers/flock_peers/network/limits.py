@@ -18,6 +18,7 @@ class Limits:
     max_inbound_per_group: int = 16  # of one /24 or /48 of the internet, which one owner may have as a whole
     accept_rate: float = 20.0  # new connections of one address, a second: each may cost 20 ms of a core
     accept_burst: float = 200.0  # a demo of forty peers on one machine, all of them dialing twice
+    guests: int = 0  # inbound connections that never say hello: IPFS tools, with a few protocols
     max_links_per_peer: int = 4  # two peers that dial each other at once have two
     # Second connections for files: one of each direction with a peer, so that votes never wait behind a file.
     max_bulk_inbound: int = 8  # of max_inbound
@@ -64,6 +65,10 @@ class Limits:
     addresses_per_peer: int = 4
     exchanged_addresses: int = 64
     exchange_seconds: float = 30.0
+    anchors: int = 16  # peers that answered us and that no later comer pushes out of the book
+    reserved_outbound: int = 8  # of max_outbound: for bootstrap peers, anchors and validators alone
+    settled_seconds: float = 10.0  # a connection that lasts less was no success; the next dial of it waits longer
+    silent_seconds: float = 30.0  # a path that carries nothing for so long is gone: a restarted router, a pulled cable
     courtesy_seconds: float = 2.0  # of two peers, one dials first
     redial_seconds: float = 0.5  # first back-off, doubled up to:
     redial_seconds_max: float = 15.0

@@ -15,7 +15,7 @@ from libp2p.utils import read_varint_prefixed_bytes_limited
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.connection import BufferedConnection
-from flock_peers.network.identity import account_of
+from flock_peers.network.identity import account_of, alias_of
 from flock_peers.network.limits import Limits
 
 _LENGTH = struct.Struct(">I")
@@ -160,7 +160,14 @@ class Link:
     """A connection whose other end has proved its key. `admitted` is set once the genesis hashes were compared."""
 
     def __init__(self, peer_id: ID, bytes_below: BufferedConnection, limits: Limits, *, outbound: bool) -> None:
-        self.peer_id, self.account = peer_id, account_of(peer_id)
+        self.peer_id = peer_id
+        self.is_guest = False  # never said hello, and may stay
+        try:
+            self.account, self.has_account = account_of(peer_id), True
+        except InvalidRemote:
+            if not limits.guests:
+                raise
+            self.account, self.has_account = alias_of(peer_id), False
         self.limits, self.outbound = limits, outbound
         self._below = bytes_below
         self.closed = bytes_below.closed
@@ -190,6 +197,11 @@ class Link:
     @property
     def is_idle(self) -> bool:
         return self.swarm_conn is None or not self.swarm_conn.muxed_conn.streams
+
+    @property
+    def is_loopback(self) -> bool:
+        """The other end is on this machine."""
+        return self.remote_host in ("::1", "::ffff:127.0.0.1") or self.remote_host.startswith("127.")
 
     def abort(self) -> None:
         self._below.abort()

@@ -78,6 +78,9 @@ class PeerTable:
     def connected(self) -> list[Account]:
         return [account for account, peer in self._peers.items() if peer.newest_link() is not None]
 
+    def count_outbound(self) -> int:
+        return sum(link.outbound for peer in self._peers.values() for link in peer.links)
+
     def add(self, link: Link) -> bool:
         """True when the account was not connected before."""
         is_new = not self.is_connected(link.account)

@@ -159,10 +159,12 @@ class Stack:
         self, key: Key, limits: Limits, *, announce: list[Address], protocols: Mapping[str, StreamHandler],
         open_protocols: frozenset[str], on_link: LinkHandler,
         complaints: Complaints | None = None, is_favoured: Callable[[Account], bool] = lambda _account: False,
+        guest_protocols: frozenset[str] = frozenset(), take_guest: Callable[[Link], bool] = lambda _link: False,
     ) -> None:  # fmt: skip
         """`is_favoured`: who has a place when a crowd has taken all."""
         self.limits = limits
         self.complaints = complaints or Complaints(trio.current_time)
+        self._guest_protocols, self._take_guest = guest_protocols, take_guest
         self.links: dict[ID, list[Link]] = {}
         self._open_protocols, self._on_link = open_protocols, on_link
         self._slots, self._is_favoured = Slots(limits, trio.current_time), is_favoured
@@ -194,9 +196,8 @@ class Stack:
 
     def newest_link(self, peer_id: ID) -> Link | None:
         """The newest admitted one: after a crash of the other side an old connection may only look alive."""
-        alive = [
-            x for x in self.links.get(peer_id, ()) if x.admitted.is_set() and not x.closed.is_set() and not x.is_bulk
-        ]
+        links = self.links.get(peer_id, ())
+        alive = [x for x in links if (x.admitted.is_set() or x.is_guest) and not x.closed.is_set() and not x.is_bulk]
         return alive[-1] if alive else None
 
     # --- streams
@@ -210,7 +211,8 @@ class Stack:
             name, handler = await self.host.multiselect.negotiate(
                 ProtocolNames(net_stream), max(1, round(self.limits.negotiate_seconds))
             )
-            if name not in self._open_protocols:
+            is_for_guest = name in self._guest_protocols and (link.admitted.is_set() or self._take_guest(link))
+            if name not in self._open_protocols and not is_for_guest:
                 with trio.move_on_after(self.limits.hello_seconds):
                     await link.admitted.wait()
                 if not link.admitted.is_set():

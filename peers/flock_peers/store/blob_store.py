@@ -188,6 +188,13 @@ class BlobStore:
 
     # --- who needs what
 
+    def is_kept(self, digest: bytes) -> bool:
+        return digest in self._kept
+
+    def list_kept(self) -> set[bytes]:
+        with self._lock:
+            return set(self._kept.all())
+
     def keep(self, digest: bytes, owner: str = OWN) -> None:
         with self._lock:
             if not self.has(digest):

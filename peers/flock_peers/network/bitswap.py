@@ -1,0 +1,139 @@
+"""Bitswap for IPFS tools: hands out small objects by CID. Asks nobody for anything, and takes no block.
+
+The answer goes on a stream that we open, as kubo and helia expect; the stock one answers on the asker's. Nothing is
+remembered between messages: who wants what is not here yet asks again.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+from google.protobuf.message import DecodeError
+from libp2p.bitswap.pb.bitswap_pb2 import Message
+
+from flock_chain.content import CID_PREFIX, MAX_OBJECT_BYTES
+from flock_chain.crypto import Account
+from flock_chain.errors import InvalidRemote
+from flock_peers.network.limits import MIB, TokenBucket
+from flock_peers.network.link import Stream
+
+if TYPE_CHECKING:
+    from flock_peers.network.host import Host
+    from flock_peers.store.blob_store import BlobStore
+
+BITSWAP_PROTOCOLS = ("/ipfs/bitswap/1.2.0", "/ipfs/bitswap/1.1.0")
+MAX_WANTS = 64  # of one message; helia sends one to a few
+MAX_REQUEST_BYTES = 64 << 10  # a want takes some 50 bytes; blocks for us are not wanted
+MAX_CID_BYTES = 128
+_REQUEST_SECONDS = 10.0
+_PEER_RATE, _PEER_BURST = 1.0 * MIB, 4.0 * MIB  # bytes of one asker
+_ALL_RATE, _ALL_BURST = 4.0 * MIB, 8.0 * MIB  # of all askers together: adapters travel on a protocol of their own
+_WANT_COST = 4 << 10  # of a want that is not answered with a block: it costs a look on the disk
+_LONGEST_WAIT = 20.0  # seconds; who wants more than that is not answered at all
+_TRACKED = 256
+
+GetObject = Callable[[bytes], Awaitable[bytes | None]]
+
+
+class BitswapGateway:
+    """`get_public(digest)`: an object that may be shown to everybody, or None."""
+
+    def __init__(self, get_public: GetObject, clock: Callable[[], float]) -> None:
+        self._get_public, self._clock = get_public, clock
+        self._all = TokenBucket(_ALL_RATE, _ALL_BURST, clock)
+        self._askers: dict[Account, TokenBucket] = {}
+
+    def handler(self, protocol: str) -> Callable[[Stream], Awaitable[None]]:
+        return partial(self.serve, protocol)
+
+    async def serve(self, protocol: str, stream: Stream) -> None:
+        while not await stream.is_at_end():
+            with trio.fail_after(_REQUEST_SECONDS):
+                message = decode_message(await stream.read_exactly(await read_varint(stream, MAX_REQUEST_BYTES)))
+            entries = [entry for entry in message.wantlist.entries if not entry.cancel]
+            if len(entries) > MAX_WANTS:
+                raise InvalidRemote(f"bitswap: {len(entries)} wants in a message, at most {MAX_WANTS}")
+            if entries:
+                await self._answer(protocol, stream, entries)
+
+    async def _answer(self, protocol: str, stream: Stream, entries: Iterable[Message.Wantlist.Entry]) -> None:
+        answers = await stream.link.open(protocol)
+        try:
+            for entry in entries:
+                if len(entry.block) > MAX_CID_BYTES:
+                    raise InvalidRemote(f"bitswap: a content id of {len(entry.block)} bytes")
+                answer = await self._look_up(entry)
+                size = answer.ByteSize()
+                await self._charge(stream.account, max(size, _WANT_COST))
+                if size:
+                    await answers.write(encode_varint(size) + answer.SerializeToString())
+        except BaseException:
+            await answers.reset()
+            raise
+        await answers.close()
+
+    async def _look_up(self, entry: Message.Wantlist.Entry) -> Message:
+        """The block, that it is here, that it is not here, or nothing: as the asker wants it."""
+        answer, data = Message(), None
+        if entry.block.startswith(CID_PREFIX) and len(entry.block) == len(CID_PREFIX) + 32:
+            data = await self._get_public(entry.block[len(CID_PREFIX) :])
+        if data is not None and len(data) <= MAX_OBJECT_BYTES and entry.wantType == Message.Wantlist.Block:
+            answer.payload.add(prefix=CID_PREFIX, data=data)
+        elif data is not None:
+            answer.blockPresences.add(cid=entry.block, type=Message.Have)
+        elif entry.sendDontHave:
+            answer.blockPresences.add(cid=entry.block, type=Message.DontHave)
+        return answer
+
+    async def _charge(self, account: Account, size: int) -> None:
+        bucket = self._askers.get(account)
+        if bucket is None:
+            if len(self._askers) >= _TRACKED:
+                del self._askers[next(iter(self._askers))]
+            bucket = self._askers[account] = TokenBucket(_PEER_RATE, _PEER_BURST, self._clock)
+        wait = max(bucket.debit(size), self._all.debit(size))
+        if wait > _LONGEST_WAIT:
+            raise InvalidRemote(f"bitswap: {size} bytes more than its share")
+        if wait > 0:
+            await trio.sleep(wait)
+
+
+def serve_bitswap(host: "Host", store: "BlobStore") -> None:
+    """What this peer keeps, because the chain names it; not what it happened to fetch. The digest of a proposal that is
+    not revealed yet is nobody's to ask for."""
+
+    async def get_public(digest: bytes) -> bytes | None:
+        return await trio.to_thread.run_sync(store.get_object, digest) if store.is_kept(digest) else None
+
+    gateway = BitswapGateway(get_public, trio.current_time)
+    for protocol in BITSWAP_PROTOCOLS:
+        host.on_stream(protocol, gateway.handler(protocol))
+
+
+def decode_message(data: bytes) -> Message:
+    """Raises InvalidRemote for what is no bitswap message."""
+    try:
+        return Message.FromString(data)
+    except DecodeError as error:
+        raise InvalidRemote("bitswap: no message") from error
+
+
+def encode_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+async def read_varint(stream: Stream, most: int) -> int:
+    value = 0
+    for shift in range(0, 28, 7):
+        (byte,) = await stream.read_exactly(1)
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            if value > most:
+                break
+            return value
+    raise InvalidRemote(f"bitswap: a message above {most} bytes")
