@@ -22,11 +22,12 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.security.noise.pb import noise_pb2
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 from libp2p.utils import encode_varint_prefixed
+from multiaddr import Multiaddr
 from noise.connection import Keypair, NoiseConnection
 
 from flock_chain.crypto import Key
 from flock_chain.errors import InvalidEncoding, InvalidRemote, Unavailable
-from flock_peers.network import hello, requests
+from flock_peers.network import bitswap, dht, hello, mdns, requests
 from flock_peers.network.blob_server import BlobServer
 from flock_peers.network.blob_wire import OBJECT, REQUEST, BlobLimits, Traffic, ask_object
 from flock_peers.network.gossip import Gossip, Inflow, Topic
@@ -412,6 +413,68 @@ def _blob_requests() -> list[bytes]:
     return [b"\0" + request, b"\0" + golden("network", "blob request")[0] + request]
 
 
+# ---- discovery
+
+
+def _run_provider(data: bytes) -> None:
+    """What a provider record says of where somebody is, as the library hands it over."""
+    try:
+        addresses = [Multiaddr(data)]
+    except Exception:  # noqa: BLE001 - the library refuses it, and hands over nothing
+        raise InvalidEncoding("no multiaddr") from None
+    found = dht._to_addresses([SimpleNamespace(peer_id=peer_id_of(_OTHER), addrs=addresses)])
+    assert all(address.peer_id == peer_id_of(_OTHER) and address.is_dialable_hearsay for address in found)
+
+
+def _run_dht_request(data: bytes) -> None:
+    left = dht.Message.FromString(dht.check_request(data))
+    assert not left.closerPeers and len(left.providerPeers) <= 1
+
+
+def _run_sighting(data: bytes) -> None:
+    sighting = mdns.decode_text(data)
+    assert len(sighting.genesis_hash) == 32 and 0 < len(sighting.addresses) <= mdns.MAX_ADDRESSES
+
+
+def _run_bitswap(data: bytes) -> None:
+    async def script() -> None:
+        async def get(_digest: bytes) -> bytes | None:
+            return b"a block"
+
+        stream, scripted = _stream(data)
+
+        async def open_it(_protocol: str) -> Stream:
+            return Stream(scripted, make_link())
+
+        stream.link.open = open_it  # type: ignore[method-assign]
+        gateway = bitswap.BitswapGateway(get, trio.current_time)
+        try:
+            await gateway.serve(bitswap.BITSWAP_PROTOCOLS[0], stream)
+        finally:
+            assert len(scripted.written) <= 64 * len(data) + 64
+
+    in_trio(script)
+
+
+def _discovery_targets() -> list[Target]:
+    (address,) = hello.decode_addresses(golden("network", "peer exchange")[0], 1)
+    request = dht.Message(type=dht.Message.ADD_PROVIDER, key=b"\x12\x20" + bytes(32))
+    request.providerPeers.add(id=peer_id_of(_OTHER).to_bytes(), addrs=[b"\x04\xc0\x00\x02\x07\x06\x10\x68"])
+    record = b"".join(
+        bytes([len(item)]) + item for item in (b"genesis=" + b"ab" * 32, b"dnsaddr=" + str(address).encode())
+    )
+    wants = bitswap.Message()
+    wants.wantlist.entries.add(block=b"\x01\x55\x12\x20" + bytes(32))
+    multiaddr = Multiaddr(str(address).rsplit("/p2p/", 1)[0]).to_bytes()
+    return [
+        Target("dht_request", _run_dht_request, lambda: [request.SerializeToString()], mutate_bytes),
+        Target("dht_provider", _run_provider, lambda: [multiaddr], mutate_bytes),
+        Target("mdns", _run_sighting, lambda: [record], mutate_bytes),
+        Target("bitswap", _run_bitswap, lambda: [b"\0" + encode_varint_prefixed(wants.SerializeToString())],
+               _mutate_behind_piece, _BROKEN),
+    ]  # fmt: skip
+
+
 def targets() -> list[Target]:
     libp2p = (BaseLibp2pError,)
     addresses = golden("network", "peer exchange")[0]
@@ -442,4 +505,5 @@ def targets() -> list[Target]:
         Target("blob_request", _run_blob_request, _blob_requests, _mutate_behind_piece, _BROKEN),
         Target("blob_answer", _run_blob_answer, lambda: [b"\3\0\0\0\5bytes", b"\0\xff\xff\xff\xff"],
                _mutate_behind_piece, _BROKEN),
+        *_discovery_targets(),
     ]  # fmt: skip

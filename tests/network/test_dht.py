@@ -1,17 +1,21 @@
 """Provider records: who has a content, told by peers that may lie, over connections that are there."""
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
+from multiaddr import Multiaddr
 from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_hosts, wait_until
 
 from flock_chain.errors import InvalidRemote
 from flock_peers.network.bitswap import encode_varint
-from flock_peers.network.dht import DHT_PROTOCOL, MAX_KEYS, announce_forever, check_request
+from flock_peers.network.dht import DHT_PROTOCOL, MAX_KEYS, _to_addresses, announce_forever, check_request
 from flock_peers.network.host import open_host
+from flock_peers.network.identity import peer_id_of
 
 DIGEST = b"d" * 32
 
@@ -116,3 +120,11 @@ def test_what_is_kept_is_told_a_few_at_a_time_and_again_only_when_nobody_heard()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     assert set(told) == kept and told.count(b"\x07") == 2
+
+
+@pytest.mark.parametrize("raw", [b"D\xc0\x00\x02\x07\x06\x00", b"\x35\x02\xff\xfe", b"\xff" * 9, b""])
+def test_a_record_with_an_address_that_is_none_says_nothing_and_raises_nothing(raw: bytes) -> None:
+    """A fuzzer found it: the library reads a record's addresses when they are printed."""
+    good = Multiaddr("/ip4/192.0.2.7/tcp/4200")
+    info = SimpleNamespace(peer_id=peer_id_of(key(7)), addrs=[Multiaddr(raw), good])
+    assert [str(address) for address in _to_addresses([info])] == [f"{good}/p2p/{info.peer_id}"]

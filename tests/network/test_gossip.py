@@ -2,10 +2,12 @@
 
 import logging
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+from libp2p.exceptions import ValidationError
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
@@ -172,3 +174,31 @@ async def test_what_breaks_the_form_of_gossip_is_named_by_account(caplog: pytest
             await _write_gossip(link, encode_varint_prefixed(b"\x1a" + bytes([len(odd)]) + odd))
             await wait_until(lambda: "gossip: UnicodeDecodeError" in caplog.text)
     assert any(key(50).account.hex() in line for line in caplog.messages if "UnicodeDecodeError" in line)
+
+
+class _Untold(SimpleNamespace):
+    def __str__(self) -> str:
+        raise AssertionError("written out as text")
+
+    __repr__ = __format__ = __str__  # type: ignore[assignment]
+
+
+@in_trio()
+async def test_a_message_that_is_not_valid_is_never_written_out() -> None:
+    """An attack found it: stock writes each into the text of an error, 0.3 s for one of 1 MiB, on the only loop."""
+    seen: list[bytes] = []
+
+    def refuse(_account: Account, payload: bytes) -> bool:
+        seen.append(payload)
+        return False
+
+    async with open_hosts(1) as (a,):
+        a.subscribe(TOPIC, refuse, Inbox())
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        forwarder = peer_id_of(key(50))
+        message = _Untold(topicIDs=[TOPIC], from_id=forwarder.to_bytes(), seqno=b"1", data=b"large")
+        assert a._gossip is not None
+        for _ in range(3):
+            with pytest.raises(ValidationError):
+                await a._gossip._pubsub.validate_msg(forwarder, message)
+        assert seen == [b"large"]  # asked once, remembered then

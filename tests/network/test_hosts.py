@@ -29,6 +29,8 @@ from flock_peers.network import hello
 from flock_peers.network.genesis_fetch import fetch_genesis
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.limits import Limits
+from flock_peers.network.link import Link
+from flock_peers.network.stack import Stack
 
 
 @in_trio()
@@ -303,6 +305,19 @@ async def test_cancelling_closes_in_less_than_two_seconds() -> None:
 async def test_an_error_of_the_body_comes_out_alone() -> None:
     with pytest.raises(KeyError):
         async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK):
+            raise KeyError("mine")
+
+
+@in_trio()
+async def test_an_error_beside_a_stack_is_not_swallowed_by_its_end() -> None:
+    """It was: what ended a stack was never logged, and what failed in a genesis fetch was never told."""
+
+    async def on_link(link: Link) -> None:
+        await link.closed.wait()
+
+    stack = Stack(key(1), QUICK, announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
+    with pytest.raises(KeyError, match="mine"):
+        async with stack.run(None):
             raise KeyError("mine")
 
 

@@ -11,8 +11,8 @@ import sys
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -24,6 +24,7 @@ from flock_chain.codec import encode
 from flock_chain.crypto import Key
 from flock_chain.errors import FlockError
 from flock_chain.genesis import Genesis
+from flock_chain.upgrades import Schedule
 from flock_peers.home import Home, write_private
 from flock_peers.network.hello import HELLO, VERSION, Hello
 from flock_peers.network.host import Host, open_host
@@ -35,6 +36,9 @@ from flock_peers.ports import SYNC_PROTOCOL
 VICTIM, FRIEND = Key(b"\x21" * 32), Key(b"\x22" * 32)
 MULTISTREAM = b"\x13/multistream/1.0.0\n"
 START_SECONDS = 60.0
+PATIENT = replace(  # who measures waits must not give up first, on a machine that is busy with other tests
+    QUICK, handshake_seconds=15.0, dial_seconds=30.0, hello_seconds=15.0, open_seconds=15.0, negotiate_seconds=15.0
+)
 MIB = 1 << 20
 
 
@@ -51,6 +55,11 @@ class Victim:
         """Each attack has an address and a key of its own: a name in the log is then of this one."""
         digest = zlib.crc32(attack.encode())
         self.source, self.number = f"127.77.{digest >> 8 & 255}.{digest & 127 | 64}", 1_000 + (digest & 0xFFFF) * 100
+
+    @property
+    def upgrades_hash(self) -> bytes:
+        """Of no upgrades: who says another one is named in the log for that alone."""
+        return bytes(Schedule(self.genesis.hash, ()).hash)
 
     @property
     def log(self) -> str:
@@ -169,9 +178,9 @@ async def dial(stack: Stack, victim: Victim, source: str = "") -> Link:
     return stack._register(conn)
 
 
-async def say_hello(link: Link, genesis_hash: bytes, listen: tuple[str, ...] = ()) -> None:
+async def say_hello(link: Link, victim: Victim) -> None:
     stream = await link.open(HELLO)
-    await stream.write_frame(Hello(VERSION, genesis_hash, bytes(32), listen).encode())
+    await stream.write_frame(Hello(VERSION, bytes(victim.genesis.hash), victim.upgrades_hash, ()).encode())
     assert await stream.read_frame(4_096, 5) is not None
     await stream.close()
     link.admitted.set()
@@ -183,8 +192,14 @@ async def attacker(victim: Victim, more: int = 0, *, hello: bool = True) -> Asyn
     async with open_stack(victim.number + more) as stack:
         link = await dial(stack, victim)
         if hello:
-            await say_hello(link, bytes(victim.genesis.hash))
+            await say_hello(link, victim)
         yield link
+
+
+def _open_friend(own: Key, victim: Victim) -> AbstractAsyncContextManager[Host]:
+    return open_host(
+        own, ("127.0.0.1", 0), bytes(victim.genesis.hash), PATIENT, upgrades_hash=victim.upgrades_hash
+    )  # fmt: skip
 
 
 class Watch:
@@ -212,7 +227,7 @@ class Watch:
 @asynccontextmanager
 async def watch(victim: Victim) -> AsyncIterator[Watch]:
     """While the body attacks; afterwards the friend must still be connected, and a newcomer must be let in."""
-    async with open_host(FRIEND, ("127.0.0.1", 0), bytes(victim.genesis.hash), QUICK) as host:
+    async with _open_friend(FRIEND, victim) as host:
         await host.connect(str(victim.address))
         seen = Watch(host, victim)
         host.on_disconnected(seen._on_disconnected)
@@ -228,7 +243,7 @@ async def watch(victim: Victim) -> AsyncIterator[Watch]:
 
 async def check_newcomer(victim: Victim) -> None:
     """From an address that nobody attacked from."""
-    async with open_host(key(99), ("127.0.0.1", 0), bytes(victim.genesis.hash), QUICK) as host:
+    async with _open_friend(key(99), victim) as host:
         end = trio.current_time() + 15
         while True:
             try:

@@ -176,7 +176,10 @@ async def half_negotiated(victim: Victim, scale: int) -> None:
         for _ in range(60 * scale):
             muxed = await link.swarm_conn.muxed_conn.open_stream()
             with trio.move_on_after(2):
-                await muxed.write(MULTISTREAM + b"\x10/flock")
+                try:
+                    await muxed.write(MULTISTREAM + b"\x10/flock")
+                except Exception:  # noqa: BLE001 - refused by the victim: more than 64 at once
+                    pass
         await trio.sleep(1)
 
 

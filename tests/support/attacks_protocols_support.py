@@ -21,7 +21,7 @@ from flock_chain.execution.transactions import sign_call
 from flock_peers.courier import TRANSACTIONS_PROTOCOL, encode_transaction_message, gossip_topic
 from flock_peers.home import Home
 from flock_peers.network.blob_wire import BLOBS, CHUNKS, OBJECT, REQUEST
-from flock_peers.network.hello import GENESIS, HELLO, PEERS
+from flock_peers.network.hello import GENESIS, HELLO, PEERS, VERSION, Hello
 from flock_peers.network.identity import key_pair_of, make_address, peer_id_of
 from flock_peers.network.link import Link
 from flock_peers.ports import SYNC_PROTOCOL
@@ -193,10 +193,10 @@ async def hello_again(victim: Victim, scale: int) -> None:
         identity = peer_id_of(key(victim.number))
         for number in range(50 * scale):
             listen = [str(make_address(f"10.{number % 250}.0.{n}", 4_000 + n, identity)) for n in range(4)]
-            fields = {"genesis": bytes(victim.genesis.hash), "listen": listen, "upgrades": bytes(32), "version": 2}
+            hello = Hello(VERSION, bytes(victim.genesis.hash), victim.upgrades_hash, tuple(listen))
             with cut_off():
                 stream = await link.open(HELLO)
-                await stream.write_frame(encode(fields))
+                await stream.write_frame(hello.encode())
                 await stream.read_frame(4_096, 5)
                 await stream.close()
 
@@ -366,6 +366,6 @@ ATTACKS = table(
     Attack("gossip_garbage", gossip_garbage, "account"),
     Attack("gossip_topics", gossip_topics, ""),
     Attack("gossip_control", gossip_control, ""),
-    Attack("gossip_messages", gossip_messages, ""),
+    Attack("gossip_messages", gossip_messages, "", 64 * MIB),
     Attack("control_socket", control_socket, ""),
 )

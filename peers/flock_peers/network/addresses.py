@@ -181,7 +181,7 @@ class AddressBook:
         return True
 
     def _may_go(self, entry: Entry) -> bool:
-        if entry.given or entry.is_anchor or entry.connected_since is not None:
+        if self.is_wanted(entry) or entry.connected_since is not None:
             return False
         return entry.is_hearsay or entry.failures > 0
 

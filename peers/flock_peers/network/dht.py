@@ -22,6 +22,7 @@ from libp2p.peer.peerstore import PeerStore
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
 
 from flock_chain.errors import FlockError, InvalidRemote
 from flock_peers.network.identity import Address, parse_address
@@ -165,10 +166,11 @@ def check_request(data: bytes) -> bytes:
 def _to_addresses(found: Sequence[Any]) -> list[Address]:
     addresses = []
     for info in found:
-        for text in map(str, info.addrs[:4]):
+        for raw in info.addrs[:4]:
             try:
+                text = str(raw)  # parsed here, not before: a stranger's record may hold any bytes
                 address = parse_address(text if "/p2p/" in text else f"{text}/p2p/{info.peer_id}")
-            except FlockError:
+            except (FlockError, MultiaddrError, ValueError):
                 continue
             if address.is_dialable_hearsay and address.peer_id == info.peer_id:
                 addresses.append(address)

@@ -10,14 +10,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import trio
-from libp2p.exceptions import ParseError
+from libp2p.exceptions import ParseError, ValidationError
 from libp2p.io.exceptions import IncompleteReadError
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.pubsub import gossipsub as gossipsub_module
 from libp2p.pubsub import pubsub as pubsub_module
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
-from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.pubsub import Pubsub, ValidationResult
 from libp2p.pubsub.pubsub_notifee import PubsubNotifee
 from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.pubsub.score import ScoreParams, TopicScoreParams
@@ -153,6 +153,17 @@ class _Pubsub(GuardedService, Pubsub):
             await super()._handle_new_peer(peer_id)
         finally:
             self.opening.discard(peer_id)
+
+    async def validate_msg(self, msg_forwarder: ID, msg: Any) -> None:
+        """Stock writes the whole message into its error's text: 0.3 s for one of 1 MiB, each time that it comes."""
+        msg_id = self._msg_id_constructor(msg)
+        result = self.validation_cache.get(msg_id)
+        if result is None:
+            is_valid = all(row.validator(msg_forwarder, msg) for row in self.get_msg_validators(msg))
+            result = ValidationResult(is_valid=is_valid, timestamp=time.time())
+            self.validation_cache.put(msg_id, result)
+        if not result.is_valid:
+            raise ValidationError("not valid")
 
     async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
         """Stock, a message with a junk key or a raising validator ends the service."""

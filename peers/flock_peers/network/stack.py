@@ -367,6 +367,8 @@ class Stack:
 
     @asynccontextmanager
     async def run(self, listener: trio.SocketListener | None) -> AsyncIterator[None]:
+        """An error of the body comes out as it is: the cancellation that ends the swarm would swallow it."""
+        failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -375,6 +377,8 @@ class Stack:
                         nursery.start_soon(self._accept, listener)
                     try:
                         yield
+                    except Exception as error:  # noqa: BLE001 - raised again below
+                        failure = error
                     finally:
                         for below in list(self._sockets):  # closing them one by one, politely, takes 0.2 s each
                             below.abort()
@@ -382,6 +386,8 @@ class Stack:
         finally:
             for below in list(self._sockets):
                 below.abort()
+        if failure is not None:
+            raise failure
 
 
 def _config(limits: Limits) -> ConnectionConfig:
