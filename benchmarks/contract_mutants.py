@@ -4,7 +4,8 @@
 
 Each mutant is compiled in a temporary place and the contract tests run on it, the fastest first, until one fails. A
 mutant that does not compile, or compiles to the same code, is replaced by the next. Results are kept in `--state` by
-source and mutant, so that an interrupted run goes on; a change of the sources begins anew, `--again` retries survivors.
+the mutant and the text of its function, so that an interrupted run goes on, also where other functions have changed
+since (`--fresh` forgets them, `--again` retries survivors).
 Needs vyper and pytest. Exit code 1 where fewer than `--goal` per cent are killed.
 """
 
@@ -20,7 +21,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,9 @@ def users_of(module: str, sources: Path) -> list[str]:
     return [name for name in BY_NAME if module in imports_of(name, sources)]
 
 
-def digest_of(module: str, sources: Path) -> str:
-    """Of all text that decides what becomes of a mutant of this module."""
-    names = sorted({name for user in users_of(module, sources) for name in imports_of(user, sources)})
-    texts = [path.read_bytes() for name in names for path in sorted(sources.glob(f"{name}.vy*"))]
-    return sha256(b"\0".join(texts)).hexdigest()[:16]
-
-
 class Campaign:
     def __init__(self, state: Path, sources: Path, pytest_args: list[str]) -> None:
         self.state, self.sources, self.pytest_args = state, sources, pytest_args
-        self.digests = {path.stem: digest_of(path.stem, sources) for path in sources.glob("*.vy")}
         self.results: dict[str, dict[str, Any]] = {}
         self.seconds: dict[str, float] = {}  # of each test
         self._read()
@@ -84,7 +76,7 @@ class Campaign:
         for line in self.state.read_text("utf-8").splitlines():
             row = json.loads(line)
             self.seconds |= row.pop("test_seconds", {})
-            if "key" in row and row["sources"] == self.digests.get(row["module"]):
+            if "key" in row:
                 self.results[row["key"]] = row
 
     def _append(self, row: dict[str, Any]) -> None:
@@ -112,7 +104,7 @@ class Campaign:
             mutant.apply(sources)
             row: dict[str, Any] = {
                 "key": mutant.key, "module": mutant.module, "line": mutant.line, "operator": mutant.operator,
-                "before": mutant.before.strip(), "after": mutant.after.strip(), "sources": self.digests[mutant.module],
+                "before": mutant.before.strip(), "after": mutant.after.strip(),
             }  # fmt: skip
             row |= self._judge_compiled(users, sources, artifacts)
         self.results[mutant.key] = row
@@ -219,6 +211,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--goal", type=float, default=95.0, help="per cent (default 95)")
     parser.add_argument("--state", type=Path, default=ROOT / "build" / "contract_mutants.jsonl")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--again", action="store_true", help="run survivors again, after a test was added")
     parser.add_argument("--only", action="append", default=[], metavar="KEY", help="this mutant alone")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="every N-th: N processes share one --state")
@@ -237,6 +230,8 @@ def main() -> int:
     sys.path.insert(0, str(ROOT / "tests" / "support"))
     for name in SLOW_TO_IMPORT:
         importlib.import_module(name)
+    if options.fresh:
+        options.state.unlink(missing_ok=True)
     campaign = Campaign(options.state, SOURCES, options.pytest)
     campaign.measure()
     part, parts = map(int, options.part.split("/"))

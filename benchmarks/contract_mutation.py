@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from random import Random
 
-_STATE = r"(?:book|stakes|epochs|evidence|absence|admission|self)\.[\w.]+(?:\[[^=]*?\])*(?:\.\w+)*"
+_MODULES = "book|stakes|epochs|evidence|absence|admission|exits|rewards|audits|changes|self"
+_STATE = rf"(?:{_MODULES})\.[\w.]+(?:\[[^=]*?\])*(?:\.\w+)*"
 _DURATION = r"[\w.\[\]]*(?:_seconds|_delay|_window|_lock|_blocks|_rounds)\b"
 
 
@@ -63,12 +64,13 @@ class Mutant:
     line: int  # from 1
     before: str
     after: str
-    occurrence: int  # of this very change in the module
+    occurrence: int  # of this very change in its function
+    function: str  # the whole text of the function that it is in; outside of functions the line alone
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Stays the same while other lines change."""
-        text = f"{self.module}|{self.before.strip()}|{self.after.strip()}|{self.occurrence}"
+        """Stays the same while other functions change."""
+        text = f"{self.module}|{self.function}|{self.before.strip()}|{self.after.strip()}|{self.occurrence}"
         return sha256(text.encode()).hexdigest()[:8]
 
     def apply(self, sources: Path) -> None:
@@ -85,12 +87,27 @@ def find_mutants(sources: Path) -> list[Mutant]:
 
 
 def _find_in(path: Path) -> Iterator[Mutant]:
-    seen: Counter[tuple[str, str]] = Counter()
-    for number, line, is_code in _lines(path.read_text("utf-8")):
+    text = path.read_text("utf-8")
+    functions = _functions(text)
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for number, line, is_code in _lines(text):
+        function = functions[number] if is_code else line
         for operator, after in _changes(line, is_code):
-            pair = (line.strip(), after.strip())
-            yield Mutant(path.stem, operator, number, line, after, seen[pair])
-            seen[pair] += 1
+            change = (function, line.strip(), after.strip())
+            yield Mutant(path.stem, operator, number, line, after, seen[change], function)
+            seen[change] += 1
+
+
+def _functions(text: str) -> dict[int, str]:
+    """The text of the function that each line is in, by the line's number."""
+    rows: dict[int, list[str]] = {}
+    current: list[str] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith("def "):
+            current = []
+        current.append(line.strip())
+        rows[number] = current
+    return {number: "\n".join(lines).strip() for number, lines in rows.items()}
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
@@ -139,13 +156,15 @@ def _changes(line: str, is_code: bool) -> Iterator[tuple[str, str]]:
 
 
 def pick(mutants: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
-    """All mutants in an order of which any beginning is spread over the modules by size, and over the operators."""
-    chance = Random(seed)
+    """All mutants in an order of which any beginning is spread over the modules by size, and over the operators.
+
+    By chance, but that of each function alone: a change of one function changes little of the order.
+    """
     left: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         left.setdefault(mutant.module, []).append(mutant)
     for rows in left.values():
-        chance.shuffle(rows)
+        rows.sort(key=lambda mutant: sha256(f"{seed}|{mutant.key}".encode()).digest())
     sizes = {module: len(rows) for module, rows in left.items()}
     taken: Counter[str] = Counter()
     operators: Counter[str] = Counter()

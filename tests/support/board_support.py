@@ -53,8 +53,8 @@ class Game:
     def __init__(self, participants: int = 6, *, pot: int = POT, world: World | None = None, **terms: int) -> None:
         self.world = world or new_world()
         self.terms = {**TERMS, **terms}
-        opened = self.world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, self.terms, value=pot + FEE)
-        self.task = int.from_bytes(opened.output, "big")
+        self.opened = self.world.must(CREATOR, "TaskBoard", "open_task", DOCUMENT, ADAPTER, self.terms, value=pot + FEE)
+        self.task = int.from_bytes(self.opened.output, "big")
         for index in range(1, participants + 1):
             self.join(account(index))
 

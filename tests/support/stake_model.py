@@ -99,6 +99,9 @@ class StakeModel:
     def leaving_with(self, validator: bytes) -> int:
         return sum(bond.leaving + bond.held for bond in self.bonds_with(validator))
 
+    def total_leaving(self) -> int:
+        return sum(bond.leaving + bond.held for bond in self.bonds.values())
+
     def target(self, account: bytes) -> int:
         row = self.of(account)
         if row.jailed_until or row.tombstoned_at or self.bond_of(account, account).stake < self.min_stake:
