@@ -57,6 +57,22 @@ def test_the_loss_rule_equals_its_formula_in_fractions(median, center, mad, limi
     assert is_rejected_by_loss(median, center=center, mad=mad, loss_limit=limit, mad_multiple=multiple) == expected
 
 
+ROWS = st.integers(2, 6).flatmap(
+    lambda width: st.lists(
+        st.lists(st.integers(-60_000, 60_000), min_size=width, max_size=width), min_size=1, max_size=7
+    )
+)
+
+
+@given(ROWS, st.data())
+def test_a_higher_score_is_a_worse_one_whichever_way_the_metric_counts(rows, data):
+    """Where every voter finds one proposal no better than another, the other is not rejected by loss alone."""
+    worse, better = data.draw(st.permutations(range(len(rows[0]))))[:2]
+    rows = [[max(values[worse], values[better]) if i == worse else v for i, v in enumerate(values)] for values in rows]
+    verdicts = tally(rows).verdicts
+    assert not (verdicts[better] is LOSS and verdicts[worse] is A)
+
+
 def test_the_loss_threshold_binds_strictly_above_the_unit():
     bound = {"center": 0, "mad": 5_000, "loss_limit": 10**9, "mad_multiple": 1}
     assert not is_rejected_by_loss(7_413, **bound)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import trio
 from task_loop_support import ME, Board, FakeSender, Row
 
-from flock_peers.roles.collector import LOOKS_AT_ONCE, Collector, Errand
+from flock_peers.roles.collector import LOOKS_AT_ONCE, ROUNDS_BACK, Collector, Errand
 from flock_peers.roles.task_loop import COIN
 
 
@@ -48,6 +48,28 @@ def test_an_errand_is_done_when_bond_and_unbonding_are_gone() -> None:
     board.due.clear()
     collector = Collector(ME, board, FakeSender())  # type: ignore[arg-type]
     assert step(collector, *(Errand(task, 1) for task in (1, 2, 3))) == {1}
+
+
+def test_who_left_early_still_gets_what_is_due_to_it_after_the_end() -> None:
+    board, sender = owing(), FakeSender()
+    board.bonds.clear()
+    board.due = {(1, 2): 7}
+    collector = Collector(ME, board, sender)  # type: ignore[arg-type]
+    errand = Errand(1, 3, with_bond=True)
+    assert step(collector, errand) == frozenset()
+    assert sender.calls == [("claim", 1, 2)]
+    board.due.clear()
+    assert step(collector, errand) == {1} and sender.calls == [("claim", 1, 2)]
+
+
+def test_a_long_task_of_others_is_looked_through_no_further_back_than_the_last_thousand_rounds() -> None:
+    board = owing()
+    board.bonds.clear()
+    board.due.clear()
+    collector, steps = Collector(ME, board, FakeSender()), 0  # type: ignore[arg-type]
+    while not step(collector, Errand(1, 100_000)):
+        steps += 1
+    assert steps <= ROUNDS_BACK // (LOOKS_AT_ONCE - 2)
 
 
 def test_a_task_of_many_rounds_is_looked_through_in_steps_and_its_bond_moves_after_the_last() -> None:

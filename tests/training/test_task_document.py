@@ -73,6 +73,13 @@ def test_a_strangers_document_is_refused_with_the_check_that_failed(values: dict
         decode_document(changed(**values))
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "loss", 1, None])
+def test_a_document_with_a_metric_is_refused_by_its_name(metric: object) -> None:
+    """Scores, thresholds and tolerance are of a loss; a metric that rises would be judged upside down."""
+    with pytest.raises(InvalidEncoding, match=f"metric {metric!r}: scores here are of a loss alone"):
+        decode_document(changed(metric=metric))
+
+
 def test_a_creator_cannot_make_a_document_that_joiners_would_refuse() -> None:
     with pytest.raises(Misuse, match="steps"):
         create_document("bad", BASE_FOLDER, seed=b"\7" * 32, budget=Budget(steps=0))

@@ -15,6 +15,7 @@ from flock_peers.roles.sender import Sender
 log = logging.getLogger(__name__)
 
 LOOKS_AT_ONCE = 32  # views in one step: a task may have had 100,000 rounds
+ROUNDS_BACK = 1_000  # of a task in which nothing is bonded: whose part of the rest waits for who left early
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,15 @@ class Collector:
         """How many views may follow in this step, and whether nothing is left."""
         bond: int = (await self._views.view("TaskBoard", "participant", errand.task, self._account))["bond"]
         leaver = await self._views.view("TaskBoard", "unbonding", errand.task, self._account)
-        looks -= 2
-        if bond == 0 and leaver["amount"] == 0:
-            return looks, True
-        looks = await self._claim(errand, looks)
-        if errand.with_bond and self._claimed_until[errand.task] > errand.rounds:
+        is_out = bond == 0 and leaver["amount"] == 0
+        looks = await self._claim(errand, looks - 2, max(1, errand.rounds - ROUNDS_BACK + 1) if is_out else 1)
+        is_claimed = self._claimed_until[errand.task] > errand.rounds
+        if errand.with_bond and is_claimed and not is_out:
             await self._take_back(errand.task, bond, leaver["release_at"])
-        return looks, False
+        return looks, is_out and is_claimed
 
-    async def _claim(self, errand: Errand, looks: int) -> int:
-        task, number = errand.task, self._claimed_until.get(errand.task, 1)
+    async def _claim(self, errand: Errand, looks: int, first: int) -> int:
+        task, number = errand.task, self._claimed_until.get(errand.task, first)
         while number <= errand.rounds and looks > 0:
             label = f"claim {task}/{number}"
             if self._sender.is_pending(label):  # asked first: the view may be older

@@ -105,6 +105,11 @@ def decode_document(data: bytes) -> TaskDocument:
     number = value.get("format") if isinstance(value, dict) else None
     if type(number) is not int or number != DOCUMENT_FORMAT:
         raise InvalidEncoding(f"task document: format {number!r:.20}, this release reads format {DOCUMENT_FORMAT}")
+    if "metric" in value:
+        raise InvalidEncoding(
+            f"task document: metric {value['metric']!r:.40}: scores here are of a loss alone, which falls where things "
+            "improve; a document names no metric"
+        )
     if set(value) != keys:
         raise InvalidEncoding(f"task document: fields differ: {str(sorted(set(value) ^ keys))[:80]}")
     if not isinstance(value["name"], str) or not 0 < len(value["name"]) <= MAX_NAME_CHARACTERS:
