@@ -76,6 +76,18 @@ def _join(parser: argparse.ArgumentParser) -> None:
         help="say and ask who has a content in a Kademlia DHT: for networks too large for a full mesh (default: no)",
     )
     parser.add_argument(
+        "--relay",
+        action=argparse.BooleanOptionalAction,
+        help="lend peers that cannot be dialed connections through this one (default: no)",
+    )
+    parser.add_argument(
+        "--via",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a peer with --relay, through which others reach this one; may be given several times; kept",
+    )
+    parser.add_argument(
         "--guests", type=int, metavar="N", help="IPFS tools that may fetch manifests and task documents (default: 0)"
     )
     parser.add_argument(

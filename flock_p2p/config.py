@@ -11,6 +11,7 @@ from flock_peers.home import Home, write_private
 from flock_peers.settings import DEFAULT_PORT
 
 MAX_CONFIG_BYTES = 64 << 10
+LISTS = ("bootstrap", "via")
 NEVER_KEPT = ("attack",)  # an attacker is one only for as long as it is told to be
 
 
@@ -23,6 +24,8 @@ class JoinConfig:
     data: str = ""  # a path; empty: the domain
     dht: bool = False
     guests: int = 0
+    relay: bool = False
+    via: tuple[str, ...] = ()  # relays through which this peer is reached
     domain: str = "python"
     domain_slice: int = -1  # -1: from the account
     bond: str = ""  # coins; empty: the task's minimum
@@ -43,11 +46,10 @@ def load_config(home: Home) -> JoinConfig:
         raise Misuse(f"{path}: {error}") from error
     defaults = {name: value for name, value in asdict(JoinConfig()).items() if name not in NEVER_KEPT}
     for name, value in values.items():
-        wanted = list if name == "bootstrap" else type(defaults.get(name))
+        wanted = list if name in LISTS else type(defaults.get(name))
         if name not in defaults or type(value) is not wanted:
             raise Misuse(f"{path}: {name} = {value!r} is not understood; known: {', '.join(defaults)}")
-    values["bootstrap"] = tuple(values.get("bootstrap", ()))
-    return JoinConfig(**values)
+    return JoinConfig(**values | {name: tuple(values.get(name, ())) for name in LISTS})
 
 
 def merge_arguments(config: JoinConfig, arguments: argparse.Namespace) -> JoinConfig:
@@ -57,9 +59,7 @@ def merge_arguments(config: JoinConfig, arguments: argparse.Namespace) -> JoinCo
         if value is None or value == []:
             continue
         given[field.name] = str(value.expanduser().resolve()) if isinstance(value, Path) else value
-    if "bootstrap" in given:
-        given["bootstrap"] = tuple(given["bootstrap"])
-    return replace(config, **given)
+    return replace(config, **given | {name: tuple(given[name]) for name in LISTS if name in given})
 
 
 def save_config(home: Home, config: JoinConfig) -> None:

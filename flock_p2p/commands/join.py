@@ -87,7 +87,7 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
     from flock_peers.network.genesis_fetch import fetch_genesis
 
     async def fetch() -> bytes:
-        known, pinned = config.bootstrap, expected
+        known, pinned = config.bootstrap + config.via, expected
         if not known:
             pinned, known = await _look_around(home, config, expected)
         return await fetch_genesis(key, known, expected_hash=pinned, timeout=GENESIS_SECONDS)
@@ -140,7 +140,9 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
         mdns=_is_mdns_on(config),
         dht=config.dht,
         guests=config.guests,
-        bootstrap=config.bootstrap,
+        relay=config.relay,
+        via=config.via,
+        bootstrap=config.bootstrap + config.via,  # a relay is a peer like any other
         participate=not config.observe,
         bond=parse_coins(config.bond) if config.bond else None,
         seed=config.seed if config.seed >= 0 else int.from_bytes(private[:6], "big"),

@@ -270,6 +270,8 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
                 upgrades_hash=upgrades.hash,
                 mdns=settings.mdns,
                 dht=settings.dht,
+                is_relay=settings.relay,
+                via=settings.via,
             ) as host,
         ):
             service = BlobService(host, store)

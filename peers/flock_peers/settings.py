@@ -25,6 +25,8 @@ class PeerSettings:
     dht: bool = False  # say and ask who has a content, beyond who is connected
     guests: int = 0  # IPFS tools that may be connected at a time, without being peers of this network
     bootstrap: tuple[str, ...] = ()  # multiaddresses
+    relay: bool = False  # lend others circuits through this peer
+    via: tuple[str, ...] = ()  # relays through which this peer is reached
     participate: bool = True  # bond to the first open task
     bond: int | None = None  # wei; None: the task's minimum
     seed: int = 0  # of local training

@@ -207,7 +207,7 @@ def _socket_name(stream: trio.SocketStream, *, remote: bool) -> tuple[str, int] 
         name = stream.socket.getpeername() if remote else stream.socket.getsockname()
     except OSError:
         return None
-    return str(name[0]), int(name[1])
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None  # a socket pair has no addresses
 
 
 def remote_host(stream: trio.SocketStream) -> str:

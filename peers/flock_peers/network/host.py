@@ -33,6 +33,7 @@ from flock_peers.network.listener import open_listener
 from flock_peers.network.mdns import LanDiscovery
 from flock_peers.network.messenger import MessageHandler, Messenger, RequestHandler
 from flock_peers.network.peer_table import PeerTable
+from flock_peers.network.relay import RENEW_SECONDS, Circuits
 from flock_peers.network.stack import Stack, StreamHandler, contained
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Host:
         self, key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits, *, announce: str | None,
         bootstrap: Sequence[str], known_peers: Path | None, genesis_document: bytes | None,
         upgrades_hash: bytes = bytes(32), mdns: bool = False, dht: bool = False,
+        is_relay: bool = False, via: Sequence[str] = (),
     ) -> None:  # fmt: skip
         if len(genesis_hash) != 32:
             raise Misuse("host: a genesis hash is 32 bytes")
@@ -85,11 +87,14 @@ class Host:
         self._on_disconnected: list[PeerHandler] = []
         self._stack: Stack | None = None
         self._gossip: Gossip | None = None
+        self._is_relay, self._via = is_relay, [parse_address(text) for text in via]
+        self._reserved: list[Address] = []
+        self._circuits: Circuits | None = None
         self._with_dht, self._dht = dht, cast(Dht | None, None)
         self._nursery: trio.Nursery
         self.book = AddressBook(key.account, limits, known_peers)
-        for text in bootstrap:
-            self.book.add(parse_address(text), is_bootstrap=True)
+        for address in [parse_address(text) for text in bootstrap] + self._via:
+            self.book.add(address, is_bootstrap=True)
         self._connector = Connector(
             self.book, limits, is_connected=self.is_connected, dial=self._dial, connected=self.connected,
             ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
@@ -119,7 +124,8 @@ class Host:
             hosts.insert(0, link.local_host)
         if not hosts:
             hosts = [self._listen_host if ipaddress.ip_address(self._listen_host).is_loopback else "127.0.0.1"]
-        return [make_address(host, self._port, peer_id_of(self.key)) for host in dict.fromkeys(hosts)][:MAX_LISTEN]
+        direct = [make_address(host, self._port, peer_id_of(self.key)) for host in dict.fromkeys(hosts)]
+        return (self._reserved + direct)[:MAX_LISTEN]
 
     def connected(self) -> list[Account]:
         return self._table.connected()
@@ -164,6 +170,8 @@ class Host:
             with trio.fail_after(self.limits.dial_seconds):
                 while self._stack is None:
                     await self._table.wait_changed()
+                if address.relay is not None and not self.is_connected(address.relay_address.account):
+                    await self._dial(address.relay_address)
                 link = await self._stack.dial(address)
                 try:
                     await self._handshake.say(link)
@@ -350,6 +358,34 @@ class Host:
     def topic_peers(self, topic: str) -> list[Account]:
         return self._gossip.peers_of(topic) if self._gossip else []
 
+    # --- relays
+
+    async def _open_circuit(self, address: Address) -> trio.SocketStream:
+        relay = self._table.newest_link(address.relay_address.account)
+        if relay is None or self._circuits is None:
+            raise Unavailable(f"{address}: its relay is not connected")
+        return await self._circuits.open(relay, address.peer_id)
+
+    async def _reserve_often(self) -> None:
+        """Be reachable through the relays that the user named, and say so to whoever connects from then on."""
+        while True:
+            for relay in self._via:
+                link = self._table.newest_link(relay.account)
+                if link is None or self._circuits is None:
+                    continue
+                way = Address(relay.kind, relay.host, relay.port, peer_id_of(self.key), self.account, relay.peer_id)
+                try:
+                    await self._circuits.reserve(link)
+                    self._reserved = [*(a for a in self._reserved if a != way), way]
+                    log.info("reachable through %s", relay)
+                except Unavailable as error:
+                    log.warning("relay: %s", error)
+                    self._reserved = [a for a in self._reserved if a != way]
+            missing = len(self._reserved) < len(self._via)
+            with trio.move_on_after(RENEW_SECONDS):
+                await (self._table.wait_changed() if missing else trio.sleep_forever())
+            await trio.sleep(self.limits.redial_seconds)
+
     # --- provider records
 
     async def provide(self, digest: bytes) -> bool:
@@ -389,14 +425,16 @@ class Host:
             guest_protocols=_GUEST_PROTOCOLS, take_guest=self._take_guest,
         )  # fmt: skip
         gossip = Gossip(stack, self._topics, lambda account: self._table.buckets_of(account).gossip)
+        circuits = Circuits(stack, is_relay=self._is_relay)
+        stack.open_circuit = self._open_circuit
         dht = Dht(stack, trio.current_time) if self._with_dht else None
         try:
-            async with stack.run(listener), gossip.run(), dht.run() if dht else nullcontext():
-                self._stack, self._gossip, self._dht = stack, gossip, dht
+            async with stack.run(listener), gossip.run(), circuits.run(), dht.run() if dht else nullcontext():
+                self._stack, self._gossip, self._dht, self._circuits = stack, gossip, dht, circuits
                 self._table.notify()
                 await trio.sleep_forever()
         finally:
-            self._stack = self._gossip = self._dht = None
+            self._stack = self._gossip = self._dht = self._circuits = None
 
     async def run(self, listener: trio.SocketListener, task_status: Any) -> None:
         self._port = listener.socket.getsockname()[1]
@@ -406,6 +444,8 @@ class Host:
             while self._stack is None:
                 await self._table.wait_changed()
             self._nursery.start_soon(contained, self._connector.run)
+            if self._via:
+                self._nursery.start_soon(contained, self._reserve_often)
             if self._lan is not None:
                 self._nursery.start_soon(contained, self._lan.run)
             task_status.started()
@@ -436,6 +476,7 @@ async def open_host(
     key: Key, listen: tuple[str, int], genesis_hash: bytes, limits: Limits | None = None, *,
     announce: str | None = None, bootstrap: Sequence[str] = (), known_peers: Path | None = None,
     genesis_document: bytes | None = None, upgrades_hash: bytes = bytes(32), mdns: bool = False, dht: bool = False,
+    is_relay: bool = False, via: Sequence[str] = (),
 ) -> AsyncIterator[Host]:  # fmt: skip
     """A running host. `listen`: (ip, port), port 0 for the one of the last run, or any. `announce`: the ip or name that
     others dial. `mdns`: find peers of the local networks, and be found.
@@ -446,6 +487,7 @@ async def open_host(
     host = Host(
         key, listen, genesis_hash, limits or Limits(), announce=announce, bootstrap=bootstrap,
         known_peers=known_peers, genesis_document=genesis_document, upgrades_hash=upgrades_hash, mdns=mdns, dht=dht,
+        is_relay=is_relay, via=via,
     )  # fmt: skip
     listener = await _open_listener(*listen, host.book.own_port)
     failure: BaseException | None = None

@@ -56,9 +56,17 @@ class Address:
     port: int
     peer_id: ID
     account: Account
+    relay: ID | None = None  # then host and port are the relay's: …/p2p/16Uiu2…/p2p-circuit/p2p/16Uiu2…
 
     def __str__(self) -> str:
-        return f"/{self.kind}/{self.host}/tcp/{self.port}/p2p/{self.peer_id}"
+        way = f"/{self.kind}/{self.host}/tcp/{self.port}/p2p/"
+        return f"{way}{self.peer_id}" if self.relay is None else f"{way}{self.relay}/p2p-circuit/p2p/{self.peer_id}"
+
+    @property
+    def relay_address(self) -> "Address":
+        """Where the relay itself is reached."""
+        assert self.relay is not None
+        return Address(self.kind, self.host, self.port, self.relay, account_of(self.relay))
 
     @property
     def is_loopback(self) -> bool:
@@ -87,18 +95,22 @@ def parse_address(text: object) -> Address:
     if not isinstance(text, str) or len(text) > MAX_ADDRESS_CHARACTERS:
         raise InvalidEncoding(f"address: no text of at most {MAX_ADDRESS_CHARACTERS} characters")
     parts = text.strip().split("/")
-    if len(parts) != 7 or parts[0] or parts[3] != "tcp" or parts[5] != "p2p":
+    is_circuit = len(parts) == 10 and parts[7:9] == ["p2p-circuit", "p2p"]
+    if (len(parts) != 7 and not is_circuit) or parts[0] or parts[3] != "tcp" or parts[5] != "p2p":
         raise InvalidEncoding(f"address {text!r}: must look like /ip4/203.0.113.7/tcp/4001/p2p/16Uiu2HA…")
     kind, host, port = parts[1], parts[2], parts[4]
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise InvalidEncoding(f"address {text!r}: the port is not between 1 and 65535")
     _check_host(text, kind, host)
     try:
-        peer_id = ID(base58.b58decode(parts[6]))
+        peer_id = ID(base58.b58decode(parts[-1]))
         account = account_of(peer_id)
+        relay = ID(base58.b58decode(parts[6])) if is_circuit else None
+        if relay is not None and account_of(relay) == account:
+            raise ValueError("its own relay")
     except (ValueError, FlockError) as error:
         raise InvalidEncoding(f"address {text!r}: the part after /p2p/ is no peer id of this network") from error
-    return Address(kind, host, int(port), peer_id, account)
+    return Address(kind, host, int(port), peer_id, account, relay)
 
 
 def _check_host(text: str, kind: str, host: str) -> None:

@@ -166,6 +166,7 @@ class Stack:
         self.complaints = complaints or Complaints(trio.current_time)
         self._guest_protocols, self._take_guest = guest_protocols, take_guest
         self.links: dict[ID, list[Link]] = {}
+        self.open_circuit: Callable[[Address], Awaitable[trio.SocketStream]] | None = None
         self._open_protocols, self._on_link = open_protocols, on_link
         self._slots, self._is_favoured = Slots(limits, trio.current_time), is_favoured
         self._outbound = 0
@@ -233,7 +234,7 @@ class Stack:
         link: Link | None = None
         try:
             with trio.fail_after(self.limits.dial_seconds / 2):
-                below = self._adopt(await trio.open_tcp_stream(address.host, address.port))
+                below = self._adopt(await self._reach(address))
             with trio.fail_after(self.limits.handshake_seconds):
                 conn = await self.swarm.upgrade_outbound_raw_conn(RawConnection(below, True), address.peer_id)
             link = self._register(conn)
@@ -256,6 +257,13 @@ class Stack:
                 if below is not None:
                     below.abort()
 
+    async def _reach(self, address: Address) -> trio.SocketStream:
+        if address.relay is None:
+            return await trio.open_tcp_stream(address.host, address.port)
+        if self.open_circuit is None:
+            raise Unavailable(f"{address}: the network is starting")
+        return await self.open_circuit(address)
+
     async def _accept(self, listener: trio.SocketListener) -> None:
         while True:
             try:
@@ -272,6 +280,10 @@ class Stack:
         if ip == "?":  # closed again already
             stream.socket.close()
             return
+        await self.accept(stream, ip)
+
+    async def accept(self, stream: trio.SocketStream, ip: str) -> None:
+        """Life of an incoming connection; `ip` is what its places are counted by."""
         no_room = self._slots.begin(ip)
         if no_room:
             self.complaints.note(ip, f"refused: {no_room}")

@@ -1,0 +1,158 @@
+"""Connections through a third peer, for those that nobody can dial: py-libp2p's circuit relay v2 below our own stack.
+
+A circuit is a stream, and our stack wants a socket: a socket pair stands between, so that Noise, the muxer, hello and
+every limit are those of any connection. The relay sees sealed bytes alone. Knows no address book.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from libp2p.host.exceptions import StreamFailure
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status
+from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID as HOP
+from libp2p.relay.circuit_v2.protocol import CircuitV2Protocol
+from libp2p.relay.circuit_v2.resources import RelayLimits
+from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_msg
+from libp2p.tools.anyio_service import background_trio_service
+
+from flock_chain.errors import Unavailable
+from flock_peers.network.link import Link
+from flock_peers.network.stack import Stack, contained
+
+log = logging.getLogger(__name__)
+
+# What a relay lends to all others together. An adapter fits; a life of it does not.
+RELAY_LIMITS = RelayLimits(duration=3_600, data=1 << 30, max_circuit_conns=16, max_reservations=16)
+RENEW_SECONDS = 600.0  # a reservation lasts an hour
+_ASK_SECONDS = 10.0
+_READ = 64 << 10
+
+Accept = Callable[[trio.SocketStream, str], Awaitable[None]]
+RELAYED = "relayed"  # in place of an address: all circuits together have the places of one
+
+
+class _Circuit(CircuitV2Protocol):
+    """Stock, but for an incoming circuit: that goes the way of an accepted socket."""
+
+    accept: Accept
+
+    async def handle_incoming_connection(self, stream: Any, remote_peer_id: bytes) -> None:  # noqa: ARG002
+        """`remote_peer_id` is the relay's word; Noise proves who it is."""
+        ours, theirs = make_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(contained, self.accept, theirs, RELAYED)
+            await pump(stream, ours)
+            nursery.cancel_scope.cancel()
+
+    async def _handle_reserve(self, stream: Any, msg: HopMessage) -> None:
+        """For the asker alone: stock takes the word of anybody for anybody else."""
+        msg.ClearField("peer")
+        await super()._handle_reserve(stream, msg)
+
+    async def _relay_data(
+        self, src_stream: Any, dst_stream: Any, peer_id: ID,  # noqa: ARG002
+        deadline: float | None = None, circuit_data_limit: list[int] | None = None,
+    ) -> None:  # fmt: skip
+        """One direction. Stock, the end of a circuit closes the next one of the same peer, found under its name."""
+        left = circuit_data_limit or [RELAY_LIMITS.data]
+        try:
+            with trio.move_on_after(RELAY_LIMITS.duration if deadline is None else deadline - time.monotonic()):
+                while data := await src_stream.read(_READ):
+                    left[0] -= len(data)
+                    if left[0] < 0:
+                        return
+                    await dst_stream.write(data)
+        except Exception as error:  # noqa: BLE001 - a circuit that ends, however it does
+            log.debug("circuit of others: %r", error)
+        finally:
+            with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
+                await src_stream.reset()
+                await dst_stream.reset()
+
+
+class Circuits:
+    """One run of it, on one stack. `is_relay`: lends others circuits through this peer."""
+
+    def __init__(self, stack: Stack, *, is_relay: bool) -> None:
+        self._stack = stack
+        self._circuit = _Circuit(stack.host, RELAY_LIMITS, allow_hop=is_relay)
+        self._circuit.accept = stack.accept
+        self._nursery: trio.Nursery
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        async with background_trio_service(self._circuit), trio.open_nursery() as self._nursery:
+            yield
+            self._nursery.cancel_scope.cancel()
+
+    async def reserve(self, relay: Link) -> None:
+        """Be reachable through a connected relay for an hour. Raises Unavailable where it lends none."""
+        stream = await self._ask(relay, HopMessage(type=HopMessage.RESERVE))
+        await stream.close()
+
+    async def open(self, relay: Link, peer_id: ID) -> trio.SocketStream:
+        """A socket whose other end is that peer's, by way of the relay. Raises Unavailable."""
+        request = HopMessage(type=HopMessage.CONNECT, peer=PeerId(id=peer_id.to_bytes()))
+        stream = await self._ask(relay, request)
+        ours, theirs = make_pair()
+        self._nursery.start_soon(contained, pump, stream, ours)
+        return theirs
+
+    async def _ask(self, relay: Link, request: HopMessage) -> Any:
+        who = f"relay 0x{relay.account.hex()}"
+        try:
+            with trio.fail_after(_ASK_SECONDS):
+                stream = await relay.open_net_stream(str(HOP))
+                await write_delimited_msg(stream, request)
+                answer = await read_delimited_msg(stream, HopMessage)
+        except (SwarmException, StreamFailure) as error:
+            raise Unavailable(f"{who} relays nothing: {error}") from error
+        except trio.TooSlowError as error:
+            raise Unavailable(f"{who} did not answer within {_ASK_SECONDS:.0f} s") from error
+        except Exception as error:
+            raise Unavailable(f"{who}: no answer that could be read ({error!r})") from error
+        if answer.type != HopMessage.STATUS or answer.status != Status.OK:
+            await stream.reset()
+            raise Unavailable(f"{who} declines, with status {answer.status}")
+        return stream
+
+
+def make_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    first, second = socket.socketpair()
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in (first, second))
+    return ours, theirs
+
+
+async def pump(stream: Any, ours: trio.SocketStream) -> None:
+    """Bytes in both directions, until either end is gone."""
+
+    async def inwards() -> None:
+        while data := await stream.read(_READ):
+            await ours.send_all(data)
+
+    async def outwards() -> None:
+        while data := await ours.receive_some(_READ):
+            await stream.write(data)
+
+    async def until_end(way: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await way()
+        except Exception as error:  # noqa: BLE001 - a circuit that ends, however it does
+            log.debug("circuit: %r", error)
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_end, inwards)
+            nursery.start_soon(until_end, outwards)
+    finally:
+        ours.socket.close()
+        with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
+            await stream.reset()
