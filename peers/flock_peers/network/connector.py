@@ -18,7 +18,7 @@ from flock_peers.network.stack import contained
 
 log = logging.getLogger(__name__)
 
-_SAVE_SECONDS = 10.0
+_SAVE_SECONDS = 1.0  # where something changed: a peer that is killed soon after must find the others again
 _TRIES, _RETRY_SECONDS = 3, 1.0
 
 

@@ -439,6 +439,7 @@ class Host:
     async def run(self, listener: trio.SocketListener, task_status: Any) -> None:
         self._port = listener.socket.getsockname()[1]
         self.book.set_own_port(self._port)
+        self.book.save()
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._supervise, listener)
             while self._stack is None:
