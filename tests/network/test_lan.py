@@ -40,7 +40,7 @@ def test_with_two_per_cent_loss_and_80_ms_delay_they_find_each_other_and_every_m
 @pytest.mark.slow
 def test_a_peer_behind_a_restarted_router_comes_back_with_another_address(tmp_path: Path) -> None:
     """Its cable carries nothing for a while, without a word to the kernels; then it has another address."""
-    limits = {"silent_seconds": 3.0, "redial_seconds_max": 2.0}
+    limits = {"silent_seconds": 4.0, "redial_seconds_max": 2.0}
     with open_lan(2) as (machines, switch):
         one = LanPeer(machines[0], 1, tmp_path, mdns=False, limits=limits)
         address = one.wait_for("address")
@@ -48,6 +48,7 @@ def test_a_peer_behind_a_restarted_router_comes_back_with_another_address(tmp_pa
         two = LanPeer(machines[1], 2, tmp_path, mdns=False, limits=limits, bootstrap=[address])
         with running(one, two):
             one.wait_for("connected", TWO)
+            two.wait_for("connected", ONE)
             one.tell(to=TWO, count=50, bytes=1_000)  # bytes under way, when the cable goes
             switch.unplugged.add(1)
             one.tell(to=TWO, count=50, bytes=1_000)
