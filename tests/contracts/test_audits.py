@@ -301,6 +301,18 @@ def test_who_says_what_in_an_audit_is_checked() -> None:
     assert game.send(who, "attest_guilty", 2, []).reason == "board: not the phase for this"
 
 
+def test_a_round_s_seats_are_heard_in_one_audit_alone() -> None:
+    game = game_of()
+    accused = play_to_audit(game)
+    clear(game)
+    pass_rounds(game)  # a round without voters of its own
+    assert game.round == 2 and game.world.board("audit_view", game.task)["round"] == 1
+    blame(game, accused, game.result(1)["voters"])
+    assert game.world.board("blame_of", game.task, 2, accused)[1] == 0
+    close(game)
+    assert not row_of(game, accused)["suspended"]
+
+
 def suspend_one_too_many(game: Game) -> bytes:
     """A round's seats suspend one of as many as a round needs; who."""
     accused = play_to_audit(game)
