@@ -176,6 +176,14 @@ def test_a_crowd_of_identities_pushes_out_neither_anchors_nor_who_is_connected()
     assert len(book.entries) == 8
 
 
+def test_who_is_connected_stays_in_the_book_although_it_was_hard_to_reach() -> None:
+    book = AddressBook(ME, Limits(known_peers=1, anchors=0), None)
+    book.add(make_address("10.0.0.1", 1, peer_id_of(key(2))), is_confirmed=True)
+    book.on_failure(key(2).account, 1.0)
+    book.on_success(key(2).account, 2.0)
+    assert not book.add(make_address("10.0.0.1", 1, peer_id_of(key(3))), is_confirmed=True)
+
+
 def test_an_anchor_gives_up_its_place_only_when_it_is_gone_for_long() -> None:
     book = AddressBook(ME, Limits(anchors=1, forget_after_failures=3), None)
     proof(book, 2)
