@@ -50,6 +50,19 @@ async def short_bytes32() -> str | None:
     return f"20 bytes become {encoded.hex()}" if encoded == b"\x01" * 20 + bytes(12) else None
 
 
+async def lazy_multiaddr() -> str | None:
+    """A multiaddr takes any bytes, and fails when it is printed."""
+    from multiaddr import Multiaddr
+
+    address = Multiaddr(b"D\xc0\x00\x02\x07\x06\x00")
+    try:
+        str(address)
+    except Exception as error:  # noqa: BLE001 - the finding
+        return f"made without an error, printed with {type(error).__name__}"
+    return None
+
+
 CASES: dict[str, Callable[[], object]] = {
-    case.__name__: case for case in (recursion_limit, transposed_tensor, many_files_for_one_tensor, short_bytes32)
+    case.__name__: case
+    for case in (recursion_limit, transposed_tensor, many_files_for_one_tensor, short_bytes32, lazy_multiaddr)
 }

@@ -501,7 +501,7 @@ def targets() -> list[Target]:
         Target("noise_frames", _run_noise_frames, lambda: [b"\3\0\2\0a\0\3\1bc", b"\0\0\1\0\0\0"],
                _mutate_behind_piece),
         Target("yamux", _run_yamux, _yamux_seeds, mutate_yamux, ()),
-        Target("gossip", _run_gossip, _gossip_seeds, _mutate_behind_piece, _BROKEN),
+        Target("gossip", _run_gossip, _gossip_seeds, _mutate_behind_piece, (*libp2p, *_BROKEN)),
         Target("blob_request", _run_blob_request, _blob_requests, _mutate_behind_piece, _BROKEN),
         Target("blob_answer", _run_blob_answer, lambda: [b"\3\0\0\0\5bytes", b"\0\xff\xff\xff\xff"],
                _mutate_behind_piece, _BROKEN),

@@ -14,6 +14,7 @@ from libp2p.utils import encode_varint_prefixed
 from network_support import Inbox, in_trio, is_healthy, key, open_attacker, open_hosts, wait_until
 
 from flock_chain.crypto import Account
+from flock_peers.network.gossip import Inflow
 from flock_peers.network.host import Host
 from flock_peers.network.identity import key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits
@@ -158,7 +159,7 @@ async def test_a_packet_of_thousands_of_messages_stops_nobody() -> None:
         await _wait_for_topic([a, b])
         message = rpc_pb2.Message(data=b"x", topicIDs=[TOPIC], from_id=b"i", seqno=b"1")
         async with open_attacker(50, a) as link:
-            await _write_gossip(link, _HELLO + _rpc(publish=[message] * 15_000))
+            await _write_gossip(link, _HELLO + _rpc(publish=[message] * 4_000))
             b.publish(TOPIC, b"heard")
             with trio.fail_after(5):
                 await wait_until(lambda: b"heard" in inbox.payloads)
@@ -202,3 +203,23 @@ async def test_a_message_that_is_not_valid_is_never_written_out() -> None:
             with pytest.raises(ValidationError):
                 await a._gossip._pubsub.validate_msg(forwarder, message)
         assert seen == [b"large"]  # asked once, remembered then
+
+
+@in_trio()
+async def test_what_waits_to_be_looked_at_is_bounded_in_number_in_bytes_and_by_its_forwarders_rate() -> None:
+    forwarder, small, large = peer_id_of(key(50)), SimpleNamespace(data=b"x"), SimpleNamespace(data=bytes(1 << 20))
+    for message, most in ((small, 4_096), (large, 16)):
+        inflow = Inflow(lambda _forwarder: True)
+        for _ in range(5_000):
+            inflow.put(forwarder, message)
+        taken = 0
+        with trio.move_on_after(0.5):
+            while True:
+                assert await inflow.take() == (forwarder, message)
+                taken += 1
+        assert taken == most
+    refused = Inflow(lambda _forwarder: False)
+    refused.put(forwarder, small)
+    with trio.move_on_after(0.05) as scope:
+        await refused.take()
+    assert scope.cancelled_caught

@@ -117,7 +117,7 @@ def run_victim(folder: Path) -> Iterator[Victim]:
     home, port = Home(folder), _free_port()
     write_private(home.genesis_path, genesis.encode())
     write_private(home.key_path, VICTIM.secret.hex().encode() + b"\n")
-    command = ["join", "--home", str(folder), "--port", str(port), "--observe", "--quiet"]
+    command = ["join", "--home", str(folder), "--listen", "127.0.0.1", "--port", str(port), "--observe", "--quiet"]
     process = subprocess.Popen([sys.executable, "-m", "flock_p2p", *command], stdin=subprocess.DEVNULL)
     try:
         end = time.monotonic() + START_SECONDS
@@ -128,7 +128,11 @@ def run_victim(folder: Path) -> Iterator[Victim]:
         assert process.poll() is None, "the victim is dead"
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # started in the background, where SIGINT is ignored
+            process.kill()
+            process.wait()
 
 
 def _answers(port: int) -> bool:
