@@ -130,8 +130,11 @@ def _run_sync_answer(data: bytes) -> None:
     in_trio(script)
 
 
+_FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-snapshots-")  # removed when the process ends
+
+
 def _make_snapshots() -> snapshots.Snapshots:
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-snapshots-"))
+    folder = Path(_FOLDER.name)
     chain = SimpleNamespace(reader=MemoryStore(), height=lambda: 9, wait_for_height=_never)
     return snapshots.Snapshots(chain, BlobStore(folder), folder, 10)  # type: ignore[arg-type]
 

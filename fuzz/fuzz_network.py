@@ -378,12 +378,13 @@ def _gossip_seeds() -> list[bytes]:
 # ---- blobs
 
 
+_FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-blobs-")  # removed when the process ends
 _STORES: list[BlobStore] = []
 
 
 def _run_blob_request(data: bytes) -> None:
     if not _STORES:
-        _STORES.append(BlobStore(Path(tempfile.mkdtemp(prefix="fuzz-blobs-"))))
+        _STORES.append(BlobStore(Path(_FOLDER.name)))
         _STORES[0].put_object(b"an object")
 
     async def script() -> None:
