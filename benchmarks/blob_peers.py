@@ -63,6 +63,24 @@ def _cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+class LoopLoad(trio.abc.Instrument):
+    """CPU that each turn of the loop takes: so long everything else in it waits, whatever the machine's load."""
+
+    def __init__(self) -> None:
+        self._began = time.thread_time()
+        self.turns: list[float] = []
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - trio's signature
+        self._began = time.thread_time()
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        self.turns.append(1000 * (time.thread_time() - self._began))
+
+    def take(self) -> list[float]:
+        turns, self.turns = self.turns, []
+        return turns
+
+
 # --- ours
 
 
@@ -93,13 +111,16 @@ async def provide(number: int, store: Path, bytes_per_second: float) -> None:
         host.on_message(VOTE, echo)
         print(json.dumps({"address": host.address}), flush=True)
         rest = cpu = 0.0
+        load = LoopLoad()
+        trio.lowlevel.add_instrument(load)
 
         async def answer(order: dict[str, Any]) -> dict[str, Any]:
             nonlocal rest, cpu
             if order["do"] == "begin":
                 rest, cpu = rest or _forget_peak(), _cpu()
+                load.take()
                 return {}
-            return {"memory": _memory("VmHWM") - rest, "cpu": _cpu() - cpu}
+            return {"memory": _memory("VmHWM") - rest, "cpu": _cpu() - cpu, "loop": load.take()}
 
         await _obey(answer)
 
@@ -129,12 +150,15 @@ class Latency:
 
     async def ping(self) -> None:
         stream = await self._host.open_stream(self._other, PING)
-        while True:
-            begun = time.perf_counter()
-            await stream.write(os.urandom(32))
-            await stream.read_exactly(32)
-            self.pings.append(1000 * (time.perf_counter() - begun))
-            await trio.sleep(BEAT)
+        try:
+            while True:
+                begun = time.perf_counter()
+                await stream.write(os.urandom(32))
+                await stream.read_exactly(32)
+                self.pings.append(1000 * (time.perf_counter() - begun))
+                await trio.sleep(BEAT)
+        finally:
+            await stream.reset()
 
     def take(self) -> dict[str, list[float]]:
         taken = {"votes": self.votes, "pings": self.pings}
@@ -148,6 +172,8 @@ async def fetch(number: int, store: Path) -> None:
         service = BlobService(host, BlobStore(store, QUOTA))
         latencies: list[Latency] = []
         rest: list[float] = []  # memory before each transfer: the first is the process at rest
+        load = LoopLoad()
+        trio.lowlevel.add_instrument(load)
 
         async def while_measured(what: Callable[[], Awaitable[Any]], measured: bool) -> dict[str, Any]:
             async with trio.open_nursery() as nursery:
@@ -171,6 +197,7 @@ async def fetch(number: int, store: Path) -> None:
             service.store.drop(digest)
             rest.append(_forget_peak())
             cpu = _cpu()
+            load.take()
             begun = time.perf_counter()
             found = await while_measured(lambda: service.fetch_file(digest, host.connected()), order["measure"])
             seconds = time.perf_counter() - begun
@@ -178,7 +205,7 @@ async def fetch(number: int, store: Path) -> None:
             service.traffic.received.clear()
             used = {"memory": _memory("VmHWM") - rest[0], "cpu": _cpu() - cpu}
             service.store.drop(digest)
-            return {"seconds": seconds, "given": given, **used, **found}
+            return {"seconds": seconds, "given": given, "loop": load.take(), **used, **found}
 
         print(json.dumps({"ready": True}), flush=True)
         await _obey(answer)

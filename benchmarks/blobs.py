@@ -54,11 +54,18 @@ class Child:
             raise RuntimeError(f"a process ended: {self._process.args}")
         return dict(json.loads(line))
 
-    def order(self, do: str, **more: object) -> dict[str, Any]:
+    def begin(self, do: str, **more: object) -> None:
+        """An order whose answer `end` reads."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **more}) + "\n")
         self._process.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
         return self._read()
+
+    def order(self, do: str, **more: object) -> dict[str, Any]:
+        self.begin(do, **more)
+        return self.end()
 
     def _end(self) -> None:
         assert self._process.stdin is not None
@@ -110,6 +117,8 @@ def measure_one(folder: Path, size: int, repeats: int) -> dict[str, Any]:
         idle = fetcher.order("idle", seconds=IDLE_SECONDS)
         rows: list[dict[str, float]] = []
         loud: dict[str, list[float]] = {"votes": [], "pings": []}
+        beside: dict[str, list[float]] = {"votes": [], "pings": []}
+        loops: dict[str, list[float]] = {"client": [], "server": []}
         for turn in range(repeats + 1):
             before = tls_server.order("cpu")["cpu"]
             other = tls.order("fetch")
@@ -119,13 +128,19 @@ def measure_one(folder: Path, size: int, repeats: int) -> dict[str, Any]:
             served = provider.order("end")
             provider.order("begin")
             told = fetcher.order("fetch", digest=digest.hex(), measure=True)
+            tls.begin("fetch")  # the same work beside the two, in other processes: what the machine's load alone does
+            other_told = fetcher.order("idle", seconds=other["seconds"])
+            tls.end()
             if turn:
+                loops["client"] += ours["loop"]
+                loops["server"] += served["loop"]
                 rows.append({"tls": other["seconds"], "ours": ours["seconds"], "loud": told["seconds"],
                              "ratio": other["seconds"] / ours["seconds"], "client": ours["memory"],
                              "server": served["memory"], "client_cpu": ours["cpu"], "server_cpu": served["cpu"],
                              "tls_client_cpu": other["cpu"], "tls_server_cpu": other["server_cpu"]})  # fmt: skip
                 for name, found in loud.items():
                     found += told[name]
+                    beside[name] += other_told[name]
     shutil.rmtree(folder / "given")
     shutil.rmtree(folder / "fetched")
     return {
@@ -138,7 +153,9 @@ def measure_one(folder: Path, size: int, repeats: int) -> dict[str, Any]:
         "cpu_seconds_per_gb": {name: round(1000 * MB / size * median(row[f"{name}_cpu"] for row in rows), 2)
                                for name in ("client", "server", "tls_client", "tls_server")},
         "latency_ms": {name: _sum_up(found) for name, found in loud.items()},
+        "latency_beside_tls_ms": {name: _sum_up(found) for name, found in beside.items()},
         "idle_latency_ms": {name: _sum_up(idle[name]) for name in loud},
+        "loop_cpu_ms": {name: _sum_up(found) for name, found in loops.items()},
     }  # fmt: skip
 
 
@@ -179,7 +196,9 @@ def show(result: dict[str, Any]) -> None:
               f"{row['tls_mb_per_second']} MB/s; ratio {row['ratio_to_raw_tls']} of {row['ratios']}")  # fmt: skip
         print(f"  peak memory above rest, MB: {row['memory_mb']}; CPU s/GB: {row['cpu_seconds_per_gb']}")
         for name in ("votes", "pings"):
-            print(f"  {name}, ms there and back: {row['latency_ms'][name]}; idle: {row['idle_latency_ms'][name]}")
+            print(f"  {name}, ms there and back: {row['latency_ms'][name]}; while others transfer by TLS: "
+                  f"{row['latency_beside_tls_ms'][name]}; idle: {row['idle_latency_ms'][name]}")  # fmt: skip
+        print(f"  CPU of one turn of the loop, ms: {row['loop_cpu_ms']}")
     links = result["limited_links"]
     one, three = (links[f"{name}_mb_per_second"] for name in ("one_provider", "three_providers"))
     print(f"\n{links['megabytes']} MB over links of {links['link_mb_per_second']} MB/s: {one} MB/s from one provider, "
