@@ -171,6 +171,7 @@ class Machine(RuleBasedStateMachine):
             if before is not None and name not in may_go:
                 assert is_here and found >= before
             if not is_here:
+                assert not found  # or nobody would ever remove what is left of it
                 if self.store.has(digest):
                     self.store.drop(digest)  # a listing without its file: as good as gone
                 self.here.pop(name, None)

@@ -323,3 +323,15 @@ async def test_many_files_and_objects_at_once_from_one_provider_wait_for_their_t
             for digest in objects:
                 nursery.start_soon(b.fetch_object, digest, [a._host.account])
         assert all(b.store.has(digest) for digest in files + objects)
+
+
+@in_trio()
+async def test_a_reader_that_takes_nothing_loses_its_place(tmp_path: Path) -> None:
+    limits = BlobLimits(server_slots=1, chunk_seconds=1.0, object_seconds=10.0)
+    async with _services(tmp_path, 2, limits) as (a, b):
+        file = await a.add_file(_source(tmp_path, 2))
+        stream = await b._open_stream(a._host.account)
+        await stream.write(REQUEST.pack(CHUNKS, file, 0, 2))
+        await trio.sleep(0.2)  # it has the only place, and its window is full
+        with trio.fail_after(8):
+            assert await b.fetch_object(a.store.put_object(b"x")) == b"x"

@@ -104,7 +104,18 @@ async def test_it_ends_with_the_last_ordinary_connection() -> None:
         a.on_stream(BLOBS, _serve)
         link = (await b.open_stream(a.account, BLOBS, bulk=True)).link
         assert link is _bulk(b, a)
-        a.ban(b.account, "test")
+        for ordinary in list(b._table._peers[a.account].links):
+            ordinary.abort()
+        with trio.fail_after(5):
+            await link.closed.wait()
+
+
+@in_trio()
+async def test_who_is_banned_loses_it_too() -> None:
+    async with open_hosts(2) as (a, b):
+        a.on_stream(BLOBS, _serve)
+        link = (await b.open_stream(a.account, BLOBS, bulk=True)).link
+        b.ban(a.account, "test")
         with trio.fail_after(5):
             await link.closed.wait()
 
@@ -127,7 +138,8 @@ async def test_a_connection_does_not_become_another_kind_once_it_is_admitted() -
         await stream.write_frame(Hello(VERSION, a.genesis_hash, bytes(32), ()).encode())
         await stream.read_frame(4096, 5)
         assert a._table.bulk_link(link_account(a)) is None
-        assert a._table.newest_link(link_account(a)) is not None
+        kept = a._table.newest_link(link_account(a))
+        assert kept is not None and not kept.is_bulk
 
 
 def link_account(host: Host) -> bytes:
