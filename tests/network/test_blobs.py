@@ -19,7 +19,7 @@ from flock_peers.network.host import Host
 from flock_peers.network.link import Stream
 from flock_peers.store.blob_store import BlobStore
 
-FAST = BlobLimits(chunk_seconds=0.5, object_seconds=0.5, hedge_seconds=0.1, retry_seconds=0.02, range_chunks=2)
+FAST = BlobLimits(chunk_seconds=2.0, object_seconds=2.0, hedge_seconds=0.1, retry_seconds=0.02, range_chunks=2)
 Sin = Callable[[Stream, BlobStore, int, bytes, int, int], Awaitable[None]]
 
 
