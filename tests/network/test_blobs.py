@@ -274,7 +274,7 @@ async def test_a_download_survives_the_loss_of_a_provider(tmp_path: Path) -> Non
         assert staying.bytes_sent > 0
 
 
-@in_trio(60)
+@in_trio(120)
 async def test_of_three_providers_one_lies_one_is_killed_and_the_fetch_is_cancelled_and_resumed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -295,9 +295,9 @@ async def test_of_three_providers_one_lies_one_is_killed_and_the_fetch_is_cancel
         service = BlobService(fetcher, BlobStore(tmp_path / "fetched"), FAST)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(service.fetch_file, file, providers)
-            await wait_until(lambda: leaving.bytes_sent > CHUNK_BYTES)
+            await wait_until(lambda: leaving.bytes_sent > CHUNK_BYTES, 30)
             fetcher.ban(dying.account, "test: it is killed")
-            await wait_until(lambda: service.progress()[0].done > 8 * CHUNK_BYTES)
+            await wait_until(lambda: service.progress()[0].done > 8 * CHUNK_BYTES, 30)
             nursery.cancel_scope.cancel()
         part = tmp_path / "fetched" / "parts" / file.hex()
         assert part.exists() and service.progress() == []
