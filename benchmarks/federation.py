@@ -51,7 +51,7 @@ class Participant:
 
 @dataclass
 class Outcome:
-    verdicts: Counter[str] = field(default_factory=Counter)  # "honest ACCEPTED", "poisoner SLASHED_NORM", ...
+    verdicts: Counter[str] = field(default_factory=Counter)  # "honest ACCEPTED", "poisoner ACCUSED_NORM", ...
     norm_ratios: list[list[float]] = field(default_factory=list)  # by round, to the lower median
     medians: list[list[int]] = field(default_factory=list)
     names: list[list[str]] = field(default_factory=list)
@@ -150,7 +150,7 @@ class Federation:
         self.outcome.names.append([who.name + ("*" if who.is_poisoner else "") for who in proposers])
         for who, verdict in zip(proposers, tally.verdicts, strict=False):
             self.outcome.verdicts[f"{'poisoner' if who.is_poisoner else 'honest'} {verdict.name}"] += 1
-            if verdict is Verdict.SLASHED_NORM and self.votes:
+            if verdict is Verdict.ACCUSED_NORM and self.votes:
                 who.bond = int(who.bond * (1 - NORM_SLASH))
 
     def results(self, isolated: bool) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def summarise(results: list[dict[str, Any]]) -> str:
 def _counts(counts: Counter[str], who: str) -> str:
     rejected = counts[f"{who} REJECTED_LOSS"] + counts[f"{who} REJECTED_NORM"] + counts[f"{who} DUPLICATE"]
     void = f" (void {counts[f'{who} VOID']})" if counts[f"{who} VOID"] else ""
-    return f"{counts[f'{who} ACCEPTED']} / {rejected} / {counts[f'{who} SLASHED_NORM']}{void}"
+    return f"{counts[f'{who} ACCEPTED']} / {rejected} / {counts[f'{who} ACCUSED_NORM']}{void}"
 
 
 def main() -> int:

@@ -5,8 +5,9 @@
     python benchmarks/token_dynamics.py --csv FILE --png FILE
 
 What honest agents see is drawn from benchmarks/detection.json (measured trainings, see detection.py); colluders poison,
-lie in their votes and accuse the others. No pot is paid unless `--pot`: as in the paper, tokens only change hands. The
-model is the one that a state machine proves equal to the contract; `--contract` plays both and compares each round.
+lie in their votes, accuse the others and confirm that by their stake. No pot is paid unless `--pot`: as in the paper,
+tokens only change hands. The model is the one that a state machine proves equal to the contract; `--contract` plays
+both and compares each round.
 `--png` needs matplotlib (the extra `plots`).
 """
 
@@ -49,7 +50,8 @@ def play(rule: str, poison: str, share: int, seed: int, options: argparse.Namesp
         "seconds": round(time.monotonic() - began, 2),
         "rejected_rounds": seen.rejected_rounds, "adopted_rounds": seen.adopted_rounds,
         "honest_end": statistics.mean(honest), "honest_least": min(honest), "malicious_end": statistics.mean(malicious),
-        "honest_slashes": seen.honest_slashes, "honest_slashed": seen.honest_slashed / TOKEN,
+        "honest_accused": seen.accused_honest, "honest_slashes": seen.honest_slashes,
+        "honest_slashed": seen.honest_slashed / TOKEN,
         "malicious_slashed": seen.malicious_slashed / TOKEN,
         "malicious_left": economy.seated_malicious(), "last_malicious_seat": seen.last_malicious_seat,
         "honest_verdicts": seen.honest_verdicts, "malicious_verdicts": seen.malicious_verdicts, "wealth": seen.wealth,
@@ -60,7 +62,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Of one column: means over the seeds; the least of all honest participants."""
     first = rows[0]
     found = {name: first[name] for name in ("rule", "poison", "percent")} | {"seeds": len(rows)}
-    for name in ("rejected_rounds", "adopted_rounds", "honest_end", "malicious_end", "honest_slashes",
+    for name in ("rejected_rounds", "adopted_rounds", "honest_end", "malicious_end", "honest_accused", "honest_slashes",
                  "honest_slashed", "malicious_slashed", "malicious_left", "last_malicious_seat"):  # fmt: skip
         found[name] = round(statistics.mean(row[name] for row in rows), 2)
     found["honest_least"] = round(min(row["honest_least"] for row in rows), 2)
@@ -72,19 +74,19 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def table(columns: list[dict[str, Any]]) -> str:
     head = (
-        "rule   poison    bad%  rounds  rounds   honest  honest  malicious  slashes of  seeds with  of slashed  "
-        "malicious  last bad"
+        "rule   poison    bad%  rounds  rounds   honest  honest  malicious  honest   slashes of  seeds with  "
+        "of slashed  malicious  last bad"
     )
     under = (
-        "                       rejected adopted  end     least   end        honest      such        honest %    "
-        "left       seat"
+        "                       rejected adopted  end     least   end        accused  honest      such        "
+        "honest %    left       seat"
     )
     lines = [head, under]
     for row in columns:
         lines.append(
             f"{row['rule']:6} {row['poison']:8} {row['percent']:5} {row['rejected_rounds']:8.1f} "
             f"{row['adopted_rounds']:7.1f} {row['honest_end']:8.1f} {row['honest_least']:7.1f} "
-            f"{row['malicious_end']:8.1f} {row['honest_slashes']:11.1f} "
+            f"{row['malicious_end']:8.1f} {row['honest_accused']:10.1f} {row['honest_slashes']:9.1f} "
             f"{row['seeds_with_honest_slashed']:5} of {row['seeds']:<3} {row['honest_share_of_slashed']:10.1f} "
             f"{row['malicious_left']:10.1f} {row['last_malicious_seat']:9.1f}"
         )

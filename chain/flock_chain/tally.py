@@ -26,10 +26,10 @@ class Verdict(IntEnum):
     ACCEPTED = 1
     REJECTED_LOSS = 2
     REJECTED_NORM = 3
-    SLASHED_NORM = 4
+    ACCUSED_NORM = 4  # by the committee; its bond is taken only where more than half of all stake confirms it
     DUPLICATE = 5
     VOID = 6
-    INVALID = 7
+    INVALID = 7  # likewise
     UNOPENED = 8
     REJECTED_AGGREGATE = 9  # with all others of its round: the paper's rule
 
@@ -120,7 +120,7 @@ def compute_tally(
 def _compute_filter_verdict(filters: Sequence[int]) -> Verdict:
     """The gravest filter that two thirds of the revealed seats report."""
     for bit, verdict in (
-        (FILTER_NORM_SLASH, Verdict.SLASHED_NORM),
+        (FILTER_NORM_SLASH, Verdict.ACCUSED_NORM),
         (FILTER_NORM_REJECT, Verdict.REJECTED_NORM),
         (FILTER_NEAR_DUPLICATE, Verdict.DUPLICATE),
     ):

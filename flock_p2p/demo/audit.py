@@ -65,6 +65,7 @@ class Outcome:
     attack_base: float
     attack_global: float
     attack_averaged: float
+    convicted: frozenset[tuple[int, bytes]] = frozenset()  # round and account: what a committee accused, all confirmed
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class _Chain:
     """What the first peer's store says."""
 
     results: list[RoundResult]
+    convicted: frozenset[tuple[int, bytes]]
     standings: list[Standing]
     document: TaskDocument
     global_path: Path
@@ -97,6 +99,7 @@ def _read_chain(plan: Plan, watched: Watched) -> _Chain:
         results = [
             parse_result(TASK, number, view("round_result", TASK, number)) for number in range(1, watched.rounds + 1)
         ]
+        convicted = _read_convicted(view, results)
         standings = _read_standings(plan, executor, view("participants", TASK))
     finally:
         store.close()
@@ -114,7 +117,16 @@ def _read_chain(plan: Plan, watched: Watched) -> _Chain:
     work.mkdir(exist_ok=True)
     averaged = work / "averaged.safetensors"
     averaged.write_bytes(encode_global(average_all(blobs, document, initial, results)))
-    return _Chain(results, standings, document, path, averaged, digest)
+    return _Chain(results, convicted, standings, document, path, averaged, digest)
+
+
+def _read_convicted(view: Callable[..., Any], results: Sequence[RoundResult]) -> frozenset[tuple[int, bytes]]:
+    return frozenset(
+        (result.round, account)
+        for result in results
+        for index, account in enumerate(result.proposers)
+        if view("case_view", TASK, result.round)["convicted"] >> index & 1
+    )
 
 
 def _read_standings(plan: Plan, executor: Executor, rows: Sequence[Any]) -> list[Standing]:
@@ -152,7 +164,7 @@ async def _evaluate(plan: Plan, watched: Watched, chain: _Chain) -> Outcome:
     }
     return Outcome(
         plan, watched, chain.results, chain.standings, adapter, chain.digest, base, global_, averaged, isolated,
-        attack_base=attacks[0], attack_global=attacks[1], attack_averaged=attacks[2],
+        attack_base=attacks[0], attack_global=attacks[1], attack_averaged=attacks[2], convicted=chain.convicted,
     )  # fmt: skip
 
 

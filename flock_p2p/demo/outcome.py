@@ -12,7 +12,7 @@ from flock_peers.telemetry import compute_percentile
 
 HIGH_ATTACK, LOW_ATTACK = 0.5, 0.1  # success rates that count as a planted and as a stopped backdoor
 
-REJECTED = (Verdict.REJECTED_LOSS, Verdict.REJECTED_NORM, Verdict.SLASHED_NORM, Verdict.REJECTED_AGGREGATE)
+REJECTED = (Verdict.REJECTED_LOSS, Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM, Verdict.REJECTED_AGGREGATE)
 
 
 def find_failures(outcome: Outcome) -> list[str]:
@@ -103,7 +103,10 @@ def _round_table(outcome: Outcome) -> str:
             peer = outcome.plan.by_account(account)
             name = "?" if peer is None else peer.name + (" (poisoner)" if peer.attack else "")
             shown = format_cid(result.adapter_after)[-12:] if index == 0 else ""
-            rows.append([str(result.round), name, result.verdicts[index].name.lower(), _median(result, index), shown])
+            verdict = result.verdicts[index].name.lower()
+            if (result.round, account) in outcome.convicted:
+                verdict += ", slashed"
+            rows.append([str(result.round), name, verdict, _median(result, index), shown])
     return _table(rows)
 
 
@@ -163,7 +166,7 @@ def _finality(outcome: Outcome) -> tuple[float, float]:
 # For a program
 
 
-REPORT_FORMAT = 1
+REPORT_FORMAT = 2
 
 
 def to_report(outcome: Outcome) -> dict[str, Any]:
@@ -205,6 +208,7 @@ def to_report(outcome: Outcome) -> dict[str, Any]:
                 "account": "0x" + account.hex(),
                 "verdict": verdict.name.lower(),
                 "malicious": not is_honest(outcome, account),
+                "convicted": (result.round, account) in outcome.convicted,
             }
             for result in outcome.results
             for account, verdict in zip(result.proposers, result.verdicts, strict=True)

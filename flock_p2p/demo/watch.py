@@ -117,7 +117,8 @@ class Watch:
             self._stop_sent = bool(self._network.ask(0, "stop_task", task=task["task"])["sent"])
 
     def _settle(self) -> Watched:
-        """Until all peers are at one head, have claimed, and keep every proposal; or as they are at the deadline."""
+        """Until all peers are at one head, have claimed, have judged what was accused, and keep every proposal; or as
+        they are at the deadline."""
         self._say("the task has ended; waiting until every peer holds the same state")
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
@@ -125,8 +126,10 @@ class Watch:
             rounds = statuses[0]["task"]["round"]
             are_equal = len({(s["height"], s["state_root"]) for s in statuses}) == 1
             is_kept = all(s["task"] and s["task"]["is_ended"] and s["task"]["kept_until"] > rounds for s in statuses)
-            is_claimed = all(s["task"] and s["task"]["claimed_until"] > rounds for s in statuses)
-            if (are_equal and is_kept and is_claimed) or time.monotonic() > deadline:
+            is_done = all(
+                s["task"] and min(s["task"]["claimed_until"], s["task"]["judged_until"]) > rounds for s in statuses
+            )
+            if (are_equal and is_kept and is_done) or time.monotonic() > deadline:
                 return Watched(statuses, rounds, time.monotonic() - self._started, are_equal)
             time.sleep(POLL_SECONDS)
 

@@ -6,11 +6,12 @@ Reads the replayed state and the stored blobs; decides what a missing or a wrong
 from hashlib import sha256
 from typing import Any
 
-from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, parse_global
+from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, filter_bits, parse_global
 from flock_chain.content import format_cid
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote
 from flock_chain.execution.executor import Executor
-from flock_chain.tally import Verdict, has_two_thirds
+from flock_chain.tally import FILTER_NORM_SLASH, Verdict, has_two_thirds
+from flock_p2p.verify.accusations import check_case
 from flock_p2p.verify.proposals import Place, examine
 from flock_p2p.verify.report import Progress, VerifyReport
 from flock_p2p.verify.votes import Ballot, check_aggregate, check_filters, check_tally, check_untallied, members
@@ -46,6 +47,7 @@ class _TaskCheck:
         self._adapter: GlobalAdapter | None = None  # of _digest, where it could be had
         self._seen: set[bytes] = set()  # the deltas of the rounds so far
         self._past: list[tuple[bytes, GlobalAdapter | None]] = []  # before the present one, to fall back to
+        self._malformed: set[tuple[int, int]] = set()  # round and proposer index
 
     def _view(self, function: str, *arguments: int) -> Any:
         return self._executor.view("TaskBoard", function, *arguments)
@@ -111,6 +113,7 @@ class _TaskCheck:
             self._report.fail(f"{where}: begins with another adapter than the round before left")
         deltas = self._examine_proposals(number, result)
         self._check_votes(where, number, result, deltas, self._find_repeated(result, deltas))
+        self._check_accusations(where, number, result, deltas)
         if result["settled"]:
             self._check_adapter(number, result, deltas)
 
@@ -136,7 +139,9 @@ class _TaskCheck:
             elif finding.delta is not None:
                 deltas[index] = finding.delta
                 if verdict is Verdict.INVALID:
-                    self._report.fail(f"{place}: slashed as invalid bytes, but it is well formed")
+                    self._report.fail(f"{place}: rejected as invalid bytes, but it is well formed")
+            elif finding.malformed:
+                self._malformed.add((number, index))
         return deltas
 
     def _find_repeated(self, result: Any, deltas: dict[int, Delta]) -> set[int]:
@@ -172,6 +177,21 @@ class _TaskCheck:
             check_filters(where, result, ballots, deltas, repeated, ball, self._report)
         else:
             self._report.skip(f"{where}: filters not recomputed: they compare all proposals of the input set")
+
+    def _check_accusations(self, where: str, number: int, result: Any, deltas: dict[int, Delta]) -> None:
+        case = self._view("case_view", self._task, number)
+        if not case["named"]:
+            return
+        truth: dict[int, bool] = {}
+        order = members(result)
+        if self._document is not None and order and all(index in deltas for index in order):
+            found = filter_bits([deltas[index] for index in order], self._document.budget.norm_thousandths)
+            truth |= {index: bool(value & FILTER_NORM_SLASH) for index, value in zip(order, found, strict=True)}
+        for index, verdict in enumerate(result["verdicts"]):
+            is_malformed = (number, index) in self._malformed
+            if verdict == Verdict.INVALID and (is_malformed or index in deltas):
+                truth[index] = is_malformed
+        check_case(where, result, case, truth, self._report)
 
     # ---- adapters
     def _check_adapter(self, number: int, result: Any, deltas: dict[int, Delta]) -> None:

@@ -139,6 +139,7 @@ class PeerControl:
             "is_ended": participant.is_ended,
             "kept_until": participant.keeper.kept_until if participant.keeper else 0,
             "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,
+            "judged_until": participant.jury.judged_until if participant.jury else 0,
         }
 
     async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:

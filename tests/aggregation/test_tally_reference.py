@@ -26,7 +26,7 @@ A, LOSS, NORM, SLASH, COPY, VOID, NONE = (
     Verdict.ACCEPTED,
     Verdict.REJECTED_LOSS,
     Verdict.REJECTED_NORM,
-    Verdict.SLASHED_NORM,
+    Verdict.ACCUSED_NORM,
     Verdict.DUPLICATE,
     Verdict.VOID,
     Verdict.NONE,

@@ -37,13 +37,15 @@ def quiet(_what: str, _done: int, _total: int) -> None:
 
 @lru_cache(maxsize=1)
 def honest() -> Played:
-    """Round 1: seat 2 is rejected by loss, the candidate adopted. Round 2: seat 2 slashed by norm, nothing adopted."""
+    """Round 1: seat 2 is rejected by loss, the candidate adopted. Round 2: seat 2 loses bond by its norm, nothing is
+    adopted."""
     return play(
         folder() / "home",
         Script(
             scale=lambda number, seat: 0.05 if (number, seat) == (2, 2) else 0.01,
             score=lambda number, seat: BAD_SCORE if (number, seat) == (1, 2) else -1_000 * (seat + 1),
             adopt=lambda number, before, candidate: candidate if number == 1 else before,
+            says=((2, 0b100, 0),),
         ),
     )
 
@@ -298,12 +300,31 @@ def test_what_two_thirds_of_dishonest_voters_decided_fails_by_name(tmp_path: Pat
     report = verify_home(played.home)
     slandered, loud = (played.proposers[1][seat].hex() for seat in (0, 1))
     text = "\n".join(report.failures)
-    assert f"0x{slandered}: slashed as invalid bytes, but it is well formed" in text
+    assert f"0x{slandered}: rejected as invalid bytes, but it is well formed" in text
     assert f"filters of 0x{loud}: exact is norm, the voters decided nothing" in text
     assert "round 1: the voters adopted bafkrei" in text and "its accepted proposals give bafkrei" in text
     assert len(report.failures) == 3
     assert report.adapters[1].origin.startswith("WRONG")
-    assert len(report.remarks) == 3 and len(KEYS) == 6  # each of the three voters reported no norm
+    assert f"accusation of 0x{slandered}: false; its bond is its own" in "\n".join(report.remarks)
+    assert len(report.remarks) == 4 and len(KEYS) == 6  # each of the three voters reported no norm
+
+
+def test_a_conviction_that_the_proposals_do_not_bear_out_fails_by_name(tmp_path: Path) -> None:
+    """All seats and all stake lie about a good norm, and let a bad one go."""
+    played = play(
+        tmp_path / "home",
+        Script(
+            rounds=1,
+            scale=lambda _number, seat: 0.05 if seat == 1 else 0.01,
+            filters=lambda _number, _exact: [3, 3, 0],
+            says=((1, 0b001, 0b010),),
+        ),
+    )
+    report = verify_home(played.home)
+    slandered, loud = (played.proposers[1][seat].hex() for seat in (0, 1))
+    text = "\n".join(report.failures)
+    assert f"accusation of 0x{slandered}: it lost a part of its bond, but the accusation is false" in text
+    assert f"accusation of 0x{loud}: true, but not confirmed in time" in "\n".join(report.remarks)
 
 
 def test_a_round_that_gave_up_its_adapter_goes_on_from_the_one_before(tmp_path: Path) -> None:

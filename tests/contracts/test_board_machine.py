@@ -55,8 +55,8 @@ CASTS = {  # terms, who besides the honest, what follows
     "lazy": ({"proposers": 4}, (LAZY,) * 3, ("REJECTED_LOSS", "paid round")),
     "copying": ({"proposers": 4, "rounds": 8}, (COPYING,) * 4, ("DUPLICATE", "Slashed")),
     "thieving": ({}, (THIEVING,) * 5, ("paid round", "Claimed")),
-    "griefing": ({"voters": 5}, (GRIEFING,) * 2, ("INVALID", "slash by verdict")),
-    "exploding": ({"proposers": 4, "voters": 4}, (EXPLODING,) * 2, ("SLASHED_NORM", "slash by verdict")),
+    "griefing": ({"voters": 5}, (GRIEFING,) * 2, ("INVALID", "Accused", "Convicted")),
+    "exploding": ({"proposers": 4, "voters": 4}, (EXPLODING,) * 2, ("ACCUSED_NORM", "Convicted")),
     "vanishing": ({"rounds": 8}, (VANISHING,) * 3, ("UNOPENED", "Unseated", "Rejoined", "Slashed")),
     "colluding": ({"rounds": 6, "audit_rounds": 1}, (COLLUDING,) * 2, ("Audited", "suspended", "slash by audit")),
     "the paper's": (
@@ -179,6 +179,8 @@ class Board(RuleBasedStateMachine):
             "vote": lambda: table.reveal_vote(me, (NEW_ADAPTER, self.model.adapter, ABSTAIN)[bits[0] % 3]),
             "miss": lambda: table.miss(me),
             "blame": lambda: table.blame(me, accused, bits[1] % 8 == 0),
+            "confirm": lambda: table.confirm(me, max(1, self.model.number - bits[1] // 8), bits[0], bits[1]),
+            "lift": lambda: table.lift(me, max(1, self.model.number - bits[0] // 8)),
         }
         kinds[data.draw(st.sampled_from(list(kinds)))]()
 
@@ -186,6 +188,15 @@ class Board(RuleBasedStateMachine):
     @rule(index=st.integers(0, 17), shift=st.sampled_from([-1, 1]))
     def claims_a_wrong_median(self, index: int, shift: int) -> None:
         self.table.tally_wrongly(index, shift)
+
+    # ------------------------------------------------ accusations
+
+    @rule(saying=st.permutations(PEOPLE), count=st.integers(1, len(PEOPLE)), guilty=st.integers(0, 15))
+    def many_say(self, saying: list[bytes], count: int, guilty: int) -> None:
+        """The same of the newest accusations, one after the other."""
+        if self.model.cases:
+            for me in saying[:count]:
+                self.table.confirm(me, max(self.model.cases), guilty, 15 & ~guilty)
 
     # ------------------------------------------------ everybody whose turn it is
 
@@ -238,6 +249,11 @@ def end(cast: Cast, luck: random.Random, turns: int) -> None:
         else:
             table.block(GAP)
     assert model.phase == ENDED, "nobody has to act for a task to end"
+    for number, case in model.cases.items():
+        while case.open and model.now <= case.until:
+            table.block(GAP, False)
+        if case.open:
+            table.lift(PEOPLE[0], number)
     for me in list(model.members):
         table.leave(me)
     take_everything_out(table, luck)

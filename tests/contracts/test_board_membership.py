@@ -78,6 +78,8 @@ def test_the_seated_stay_to_the_end_of_the_round_so_that_no_slash_is_evaded() ->
         game.attest(who, 0, 0b001)
     guilty = game.proposers[0]
     game.world.next_block()
+    assert game.send(guilty, "leave_task").reason == "board: leaving, but not free yet"
+    game.convict(1, 0)
     game.must(guilty, "leave_task")
     assert game.world.board("burned") == FEE + BOND
 
@@ -136,6 +138,7 @@ def test_a_slashed_participant_is_not_drawn_and_may_be_evicted_by_anybody() -> N
         game.attest(who, 0b110, 0b001)
     assert game.send(CREATOR, "evict", guilty).reason == "board: its bond suffices"
     game.until(SCORE_COMMIT)
+    game.convict(1, 0)
     assert game.bond_of(guilty) == 0
     assert game.send(CREATOR, "evict", guilty).reason == "board: not free yet"
     game.world.blocks(3, 20)
@@ -155,6 +158,7 @@ def test_a_participant_slashed_below_the_minimum_no_longer_counts_as_one() -> No
         game.attest(who, 0, 0b001)
     game.world.next_block()
     assert (game.round, game.phase) == (2, WAITING) and game.world.board("due_tasks") == []
+    game.convict(1, 0)
     game.join(guilty, 100)
     assert game.world.next_block() == [game.task]
 

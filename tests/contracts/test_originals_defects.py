@@ -64,6 +64,7 @@ def test_a_slash_moves_exactly_what_it_takes_so_that_no_token_vanishes() -> None
     before = {who: game.bond_of(who) for who in members(game)}
     held, burned = game.world.balance(BOARD), game.world.board("burned")
     game.tally()
+    game.convict(1, 0)
     taken = sum(before[who] - game.bond_of(who) for who in before)
     assert taken == BOND * PARAMETERS["norm_slash"] // 10_000 > 0
     assert game.world.board("burned") - burned == taken
@@ -90,8 +91,9 @@ def test_an_honest_proposer_is_not_slashed_with_the_guilty_of_its_round() -> Non
     game = Game()
     game.play_to_tally([[-300, 25_000, -100]] * 3, [[0, 0, 3]] * 3)
     game.tally()
-    assert game.result(1)["verdicts"] == [Verdict.ACCEPTED, Verdict.REJECTED_LOSS, Verdict.SLASHED_NORM]
+    assert game.result(1)["verdicts"] == [Verdict.ACCEPTED, Verdict.REJECTED_LOSS, Verdict.ACCUSED_NORM]
     honest, rejected, guilty = game.result(1)["proposers"]
+    game.convict(1, 2)
     assert game.bond_of(honest) == game.bond_of(rejected) == BOND > game.bond_of(guilty)
     theirs = Game(voting_rule=1, rule_slash=2_000)
     round = theirs.play_votes([ADAPTER] * 3)

@@ -127,13 +127,13 @@ def test_of_two_voters_the_lower_score_is_the_median() -> None:
     game.must(CREATOR, "tally", 1, padded([-30, -20, -10]), -20, 10)
 
 
-def test_norm_filters_reject_above_twice_and_slash_above_three_times_the_median() -> None:
+def test_norm_filters_reject_above_twice_and_accuse_above_three_times_the_median() -> None:
     game = Game()
     game.play_to_tally(THREE_SCORES, [[1, 3, 0], [1, 3, 0], [0, 0, 4]])
     game.tally()
-    assert verdicts(game) == [Verdict.REJECTED_NORM, Verdict.SLASHED_NORM, Verdict.ACCEPTED]
-    assert [game.bond_of(who) for who in game.proposers] == [BOND, BOND // 2, BOND]
-    assert game.world.board("burned") == FEE + BOND // 2
+    assert verdicts(game) == [Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM, Verdict.ACCEPTED]
+    assert [game.bond_of(who) for who in game.proposers] == [BOND] * 3 and game.world.board("burned") == FEE
+    assert [game.held_of(who) for who in game.proposers] == [0, BOND // 2, 0]
 
 
 def test_near_duplicates_earn_nothing() -> None:
@@ -143,11 +143,11 @@ def test_near_duplicates_earn_nothing() -> None:
     assert verdicts(game) == [Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.ACCEPTED]
 
 
-def test_the_norm_slash_holds_in_a_round_that_is_void_by_loss() -> None:
+def test_the_norm_accusation_holds_in_a_round_that_is_void_by_loss() -> None:
     game = Game()
     game.play_to_tally([[25_000, 26_000, 30_000]] * 3, [[3, 0, 0]] * 3)
     game.tally()
-    assert verdicts(game) == [Verdict.SLASHED_NORM, Verdict.VOID, Verdict.VOID]
+    assert verdicts(game) == [Verdict.ACCUSED_NORM, Verdict.VOID, Verdict.VOID]
 
 
 def test_a_proposal_that_most_voters_cannot_score_is_void_whatever_its_friend_says() -> None:
@@ -192,7 +192,7 @@ def test_a_manifest_of_an_earlier_round_is_a_duplicate_for_ever() -> None:
     assert game.round == 3  # nothing was left to judge
 
 
-def test_invalid_bytes_cost_the_bond_and_what_nobody_holds_is_void() -> None:
+def test_invalid_bytes_put_the_bond_at_stake_and_what_nobody_holds_is_void() -> None:
     game = Game()
     game.play_to_availability()
     game.attest(game.voters[0], 0b001, 0b010)
@@ -201,8 +201,8 @@ def test_invalid_bytes_cost_the_bond_and_what_nobody_holds_is_void() -> None:
     game.until(SCORE_COMMIT)
     assert game.view["held_set"] == 0b001
     assert verdicts(game) == [Verdict.NONE, Verdict.INVALID, Verdict.VOID]
-    assert [game.bond_of(who) for who in game.proposers] == [BOND, 0, BOND]
-    assert game.world.board("burned") == FEE + BOND
+    assert [game.held_of(who) for who in game.proposers] == [0, BOND, 0]
+    assert [game.bond_of(who) for who in game.proposers] == [BOND] * 3 and game.world.board("burned") == FEE
     game.check_solvent()
 
 

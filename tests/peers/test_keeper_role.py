@@ -64,7 +64,7 @@ async def test_every_proposal_of_every_round_is_kept_whatever_its_verdict(tmp_pa
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         rounds = [[desk.offer(seat, number=number) for seat in range(3)] for number in (1, 2)]
-        verdicts = [Verdict.REJECTED_LOSS, Verdict.SLASHED_NORM, Verdict.VOID]
+        verdicts = [Verdict.REJECTED_LOSS, Verdict.ACCUSED_NORM, Verdict.VOID]
         for number, offers in enumerate(rounds, 1):
             desk.settle(number, offers, verdicts=verdicts)
         await keep(desk, 3)

@@ -35,7 +35,7 @@ def test_a_demo_refuses_the_poisoner_slashes_it_and_every_home_tells_the_same(tm
     }, done.stdout
     assert report["loss"]["global"] < report["loss"]["base"]
     malicious = [row for row in report["proposals"] if row["malicious"]]
-    assert all(row["verdict"] == "slashed_norm" for row in malicious)
+    assert all(row["verdict"] == "accused_norm" for row in malicious)
     for row in report["stakes"]:
         assert (int(row["after"]) < int(row["before"])) == (row["malicious"] and bool(malicious))
     assert {name for name in os.listdir(report["adapter"])} >= {"adapter_model.safetensors", "adapter_config.json"}

@@ -32,7 +32,7 @@ from flock_peers.tasks import COIN
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
-HOSTILE_BOND = 600 * COIN  # against 5 of each other: drawn first almost surely
+HOSTILE_BOND = 8 * COIN  # against 5 of each other: drawn soon, and still less than half of all stake
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,7 @@ class Script:
     invalid: Callable[[int], int] = lambda _round: 0  # bitmap that every voter attests as invalid bytes
     terms: Mapping[str, int] = field(default_factory=dict)
     lost: Callable[[int], bool] = lambda _round: False  # whether all say that the round's parent is nowhere
+    says: tuple[tuple[int, int, int], ...] = ()  # (round, guilty, innocent) that all say of accusations at the end
     later: tuple[tuple[bytes | None, bytes], ...] = ()  # (document, adapter) of tasks that are opened at the end
 
 
@@ -203,6 +204,10 @@ class Game:
             if row["phase"] == Phase.ENDED:
                 break
             self.add(*self._act(row))
+        for number, guilty, innocent in self.script.says:
+            for key in KEYS:
+                if self.view("case_view", 1, number)["open"] & (guilty | innocent):
+                    self.add((key, "confirm", (1, number, guilty, innocent)))
         for other, first in self.script.later:
             self.add((KEYS[5], "open_task", (other or document, first, terms)), value=20 * ETHER)
         self.played.adapters += [

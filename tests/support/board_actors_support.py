@@ -54,6 +54,7 @@ class Cast:
                 act(who)
         for index, who in enumerate(PEOPLE):
             if index not in absent:
+                self.testify(who)
                 self.look_after(who)
         if self.table.model.phase == TALLY:
             self.table.tally()
@@ -164,6 +165,25 @@ class Cast:
             return
         wanted = {LAZY: (), COLLUDING: (HONEST,)}.get(mine, (COLLUDING,))
         self.table.blame(me, [who for who in known if self.character(who) in wanted][:16])
+
+    def testify(self, me: bytes) -> None:
+        """Of the newest accusations: the honest know who explodes and whose bytes are invalid; colluders say that the
+        honest are guilty and everybody else is not; the lazy say nothing."""
+        model = self.table.model
+        if not model.cases or self.character(me) in (LAZY, VANISHING):
+            return
+        number = max(model.cases)
+        case, proposers = model.cases[number], model.rounds[number].proposers
+        said = [name for table in (case.guilty, case.innocent) for name, tellers in table.items() if me in tellers]
+        wanted = (HONEST,) if self.character(me) == COLLUDING else (EXPLODING, GRIEFING)
+        guilty = innocent = 0
+        for index, who in enumerate(proposers):
+            if who in case.open and who not in said and model.share(me, number) and model.now <= case.until:
+                is_guilty = self.character(who) in wanted
+                guilty |= is_guilty << index
+                innocent |= (not is_guilty) << index
+        if guilty | innocent:
+            self.table.confirm(me, number, guilty, innocent)
 
     def look_after(self, me: bytes) -> None:
         """One's own, or another's."""

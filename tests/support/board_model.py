@@ -112,6 +112,7 @@ class BoardModel(Verdicts):
     def draw_proposers(self, mixes: dict[int, bytes]) -> None:
         weights = {who: self.weight(who) for who in self.members}
         self.round.candidates = sum(weight > 0 for weight in weights.values())
+        self.keep_shares(weights)
         self.round.proposers = self.drawn(mixes[self.seed_height], weights, self.seats()[0])
         self.enter(COMMIT)
 
@@ -155,7 +156,7 @@ class BoardModel(Verdicts):
                 row.held |= 1 << index
             elif has_two_thirds(sum(invalid >> index & 1 for _, invalid in row.attested.values()), seats):
                 row.verdicts[who] = Verdict.INVALID
-                self.slash(who, self.rules["invalid_bytes_slash"])
+                self.accuse(who, self.rules["invalid_bytes_slash"])
             else:
                 row.verdicts[who] = Verdict.VOID
         if row.held:

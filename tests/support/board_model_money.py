@@ -100,6 +100,8 @@ class Money(Rules):
         return True
 
     def is_free(self, who: bytes) -> bool:
+        if self.members[who].held:
+            return False
         if self.phase == ENDED:
             return True
         accepted = self.members[who].last_accepted
@@ -124,7 +126,7 @@ class Money(Rules):
             or (member.leaving is not None and member.leaving < self.close)
         ):
             return 0
-        bond = member.bond_at(self.close)
+        bond = member.bond_at(self.close) - member.held
         return bond if bond >= self.terms["min_bond"] else 0
 
     def has_enough(self) -> bool:
@@ -136,7 +138,7 @@ class Money(Rules):
 
     def able(self, with_suspended: bool) -> int:
         stays = [m for m in self.members.values() if m.leaving is None and not m.unseated]
-        return sum(m.bond >= self.terms["min_bond"] and (with_suspended or not m.suspended) for m in stays)
+        return sum(m.bond >= self.terms["min_bond"] + m.held and (with_suspended or not m.suspended) for m in stays)
 
     def remove(self, who: bytes) -> None:
         amount = self.unbonding.get(who, (0, 0))[0] + self.members.pop(who).bond

@@ -19,6 +19,7 @@ class Member:
     accepted_audit: int = 0  # audits that had counted by then
     blamed: int | None = None  # the last of them whose two thirds of all stake blamed it
     suspended: bool = False
+    held: int = 0  # of the bond, by open accusations
 
     def bond_at(self, close: int) -> int:
         return max(0, self.bond - sum(amount for height, amount in self.later if height > close))

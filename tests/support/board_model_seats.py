@@ -1,13 +1,13 @@
 """The twin's messages of seats: what each may say, once, in which phase. Knows not how a phase closes."""
 
-from board_model_money import Money
+from board_model_accusations import Accusations
 from board_model_rows import Scores
 from contracts_support import ADOPT, AUDIT, AVAILABILITY, COMMIT, REVEAL, SCORE_COMMIT, SCORE_REVEAL
 
 from flock_chain.tally import SEATS_MAX, Verdict
 
 
-class Seats(Money):
+class Seats(Accusations):
     def is_turn(self, who: bytes, phase: int, seats: list[bytes]) -> bool:
         return self.phase == phase and who in seats
 

@@ -23,8 +23,8 @@ class Verdicts(Seats):
             row.verdicts[who] = verdict
             if verdict is Verdict.ACCEPTED:
                 self.accept(who)
-            if verdict is Verdict.SLASHED_NORM:
-                self.slash(who, self.rules["norm_slash"])
+            if verdict is Verdict.ACCUSED_NORM:
+                self.accuse(who, self.rules["norm_slash"])
 
     def decide(self) -> None:
         """The paper's rule: the aggregate stands or falls, and with it everybody's stake."""

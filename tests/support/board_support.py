@@ -89,6 +89,18 @@ class Game:
     def bond_of(self, who: bytes) -> int:
         return int(self.world.board("participant", self.task, who)["bond"])
 
+    def held_of(self, who: bytes) -> int:
+        return int(self.world.board("participant", self.task, who)["held"])
+
+    def confirm(self, who: bytes, round: int, guilty: int, innocent: int = 0) -> Outcome:
+        return self.must(who, "confirm", round, guilty, innocent)
+
+    def convict(self, round: int, index: int) -> None:
+        """Everybody says so, until it is decided."""
+        for row in self.world.board("participants", self.task):
+            if self.world.board("case_view", self.task, round)["open"] >> index & 1:
+                self.confirm(row["account"], round, 1 << index)
+
     def until(self, phase: int, *, seconds: int = 1, limit: int = 60) -> None:
         """Blocks until the task is in that phase."""
         for _ in range(limit):

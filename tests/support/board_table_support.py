@@ -116,10 +116,11 @@ class Table:
         model = self.model
         for who in PEOPLE:
             row, member = self.stored("participant", self.task, who), model.members.get(who)
-            found = (row["bond"], row["missed"], row["unseated"], row["suspended"], row["blamed_audit"])
-            wanted = (0, 0, False, False, 0)
+            found = tuple(row[name] for name in ("bond", "held", "missed", "unseated", "suspended", "blamed_audit"))
+            wanted = (0, 0, 0, False, False, 0)
             if member:
-                wanted = (member.bond, member.missed, member.unseated, member.suspended, member.blamed or 0)
+                state = (member.missed, member.unseated, member.suspended, member.blamed or 0)
+                wanted = (member.bond, member.held, *state)
             assert found == wanted, row
             leaver = self.stored("unbonding", self.task, who)
             assert (leaver["amount"], leaver["release_at"]) == model.unbonding.get(who, (0, 0))
@@ -152,9 +153,26 @@ class Table:
             assert result["verdicts"] == [row.verdicts.get(proposer, 0) for proposer in row.proposers]
             assert result["held_set"] == row.held and result["tallied"] == row.tallied
             self.check_payouts(result)
+        for number in model.cases:
+            self.check_case(number)
         index = BoardIndex()
         index.feed(self.logs())
         index.compare(self.world, self.task)
+
+    def check_case(self, number: int) -> None:
+        """A round's accusations: who was named, who is decided on, and what was said."""
+        case, proposers, shares = (
+            self.model.cases[number],
+            self.model.rounds[number].proposers,
+            self.model.shares[number],
+        )
+        seen = self.world.board("case_view", self.task, number)
+        for name, accounts in (("named", case.named), ("open", case.open), ("convicted", case.convicted)):
+            assert seen[name] == sum(1 << i for i, who in enumerate(proposers) if who in accounts), name
+        assert (seen["until"], seen["total"]) == (case.until, sum(shares.values()))
+        for i, who in enumerate(proposers):
+            for name, said in (("guilty", case.guilty), ("innocent", case.innocent)):
+                assert seen[name][i] == sum(shares[teller] for teller in said.get(who, ()))
 
     def check_payouts(self, result: dict[str, Any]) -> None:
         """A round pays its share to the unit: what is left of it is what does not divide, or what nobody earned."""
@@ -284,6 +302,14 @@ class Table:
     def blame(self, me: bytes, accused: Iterable[bytes], ahead: bool = False) -> None:
         audit, names = self.model.audits + 1 + ahead, tuple(accused)
         self.both(me, self.model.blame(me, audit, names), "attest_guilty", audit, list(names))
+
+    # ------------------------------------------------ accusations
+
+    def confirm(self, me: bytes, number: int, guilty: int, innocent: int) -> None:
+        self.both(me, self.model.confirm(me, number, guilty, innocent), "confirm", number, guilty, innocent)
+
+    def lift(self, who: bytes, number: int) -> None:
+        self.both(who, self.model.lift(number), "lift", number)
 
     # ------------------------------------------------ the tally
 

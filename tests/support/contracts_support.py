@@ -235,10 +235,10 @@ def build_genesis(
     return base, world.state.state_root
 
 
-def new_world(*, accounts: int = 70, board_runtime: bytes | None = None) -> World:
+def new_world(*, accounts: int = 70, board_runtime: bytes | None = None, is_fast: bool = False) -> World:
     """A world right after genesis, with `accounts` rich test accounts."""
     base, root = _genesis(accounts)
-    world = World(base, root, board_runtime or BOARD_RUNTIME)
+    world = World(base, root, board_runtime or BOARD_RUNTIME, is_fast=is_fast)
     world.next_block(pokes=False)  # there are no transactions in block 0
     return world
 

@@ -25,6 +25,7 @@ from contracts_support import (
     TALLY,
     TERMS,
     account,
+    new_world,
 )
 
 from flock_chain.aggregation.format import Format
@@ -92,6 +93,7 @@ class Tally:
     honest_slashed: int = 0  # tokens' smallest unit
     malicious_slashed: int = 0
     honest_slashes: int = 0
+    accused_honest: int = 0  # by a committee that lies
     last_malicious_seat: int = 0  # the last round in which one was seated
     wealth: list[tuple[int, float, float]] = field(default_factory=list)  # round, mean of honest, mean of malicious
 
@@ -111,7 +113,7 @@ class Economy:
             "rounds": rounds, "extra_rounds": 0, "proposers": 5, "voters": voters, "min_bond": min_bond * TOKEN,
             "voting_rule": rule, "rule_slash": rule_slash if rule == RULE_PAPER else 0, "tolerance": 50_000,
         }  # fmt: skip
-        self.game = Game(0, pot=pot * TOKEN, **terms) if contract else None
+        self.game = Game(0, pot=pot * TOKEN, world=new_world(is_fast=True), **terms) if contract else None
         self.model = BoardModel(TERMS | terms, pot * TOKEN, 1, GENESIS_TIME + 1, ADAPTER)
         if self.game:
             assert (self.game.world.height, self.game.world.timestamp) == (self.model.height, self.model.now)
@@ -145,8 +147,8 @@ class Economy:
         if game is None:
             return
         assert (game.round, game.phase) == (model.number, model.phase)
-        rows = {row["account"]: row["bond"] for row in game.world.board("participants", game.task)}
-        assert rows == {who: member.bond for who, member in model.members.items()}
+        rows = {row["account"]: (row["bond"], row["held"]) for row in game.world.board("participants", game.task)}
+        assert rows == {who: (member.bond, member.held) for who, member in model.members.items()}
         assert game.world.board("liabilities") == model.liabilities == game.world.balance(BOARD)
 
     # ------------------------------------------------ a round
@@ -197,6 +199,7 @@ class Economy:
             rows = list(row.score_revealed.values())
             found = compute_tally([s for s, _ in rows], [f for _, f in rows], row.held, 20_000, 12)
             self._act(CREATOR, model.tally(), "tally", number, tuple(found.medians), found.center, found.mad)
+            self._confirm(number, sight, is_bad)
         elif model.phase == ADOPT:
             for who in row.voters:
                 choice = ADAPTER if who in self.malicious else NEW_ADAPTER
@@ -240,6 +243,25 @@ class Economy:
         else:
             self._act(who, model.reveal_scores(who, sheet), "reveal_scores", number, *sheet, salt)
 
+    def _confirm(self, number: int, sight: Sight, is_bad: list[bool]) -> None:
+        """Who was eligible says what it recomputes. Colluders are the first to speak: they clear allies, whom nobody
+        else would, and call everybody else guilty."""
+        case = self.model.cases.get(number)
+        if case is None:
+            return
+        exact = sum(1 << i for i, bits in enumerate(sight.filters) if bits & FILTER_NORM_SLASH)
+        honest = sum(1 << i for i, bad in enumerate(is_bad) if not bad)
+        proposers = self.model.rounds[number].proposers
+        everybody = (1 << len(proposers)) - 1
+        for who in sorted(self.number, key=lambda who: who not in self.malicious):
+            still = sum(1 << i for i, accused in enumerate(proposers) if accused in case.open)
+            if not still or not self.model.share(who, number):
+                continue
+            guilty = still & (honest if who in self.malicious else exact)
+            innocent = still & everybody & ~guilty
+            done = self.model.confirm(who, number, guilty, innocent)
+            self._act(who, done, "confirm", number, guilty, innocent)
+
     # ------------------------------------------------ afterwards
 
     def _note(self, number: int, before: dict[bytes, int]) -> None:
@@ -247,6 +269,8 @@ class Economy:
         for who, verdict in row.verdicts.items():
             table = seen.malicious_verdicts if who in self.malicious else seen.honest_verdicts
             table[verdict.name] = table.get(verdict.name, 0) + 1
+        if number in self.model.cases:
+            seen.accused_honest += sum(who not in self.malicious for who in self.model.cases[number].named)
         seen.rejected_rounds += Verdict.REJECTED_AGGREGATE in row.verdicts.values()
         seen.adopted_rounds += Verdict.ACCEPTED in row.verdicts.values()
         for who, bond in before.items():

@@ -46,6 +46,8 @@ BOUNDS = {  # gas; SMALL for all others that anybody sends
     "TaskBoard.attest_guilty": 1_000_000,  # names up to 16
     "TaskBoard.approve_rules": LARGE,  # reads what all 150 members approved
     "TaskBoard.enact_rules": 1_000_000,  # once for all numbers
+    "TaskBoard.confirm": 1_500_000,  # decides on 16 bonds at once
+    "TaskBoard.lift": 1_500_000,
     "Stake.bond_validator": LARGE,  # looks for the least of 300 candidates where the list is full
     "Stake.admit": LARGE,  # reads what all 150 members approved
     "Stake.end_epoch": 25_000_000,  # the system's, once in ten minutes
@@ -102,6 +104,7 @@ def measure() -> dict[str, int]:
         play_tasks()
         play_round()
         play_end()
+        play_accusations()
         play_absence()
         play_paper_rule()
         play_full_set()
@@ -174,6 +177,8 @@ def play_end() -> None:
     guilty = game.proposers[0]
     for who in game.voters:
         game.attest(who, 0b110, 0b001)
+    world.next_block()
+    game.convict(1, 0)
     game.must(CREATOR, "stop_task")
     world.blocks(12, 90)
     assert game.phase == ENDED
@@ -185,6 +190,22 @@ def play_end() -> None:
     game.must(CREATOR, "withdraw_pot")
     world.blocks(8, 90)
     game.must(account(index), "withdraw_bond")
+
+
+def play_accusations() -> None:
+    """All seats are accused: at first all are convicted by one call, and in the next round nobody decides."""
+    game = Game(ROWS, proposers=SEATS, voters=SEATS)
+    sheets = [[100 + seat + voter for seat in range(SEATS)] for voter in range(SEATS)]
+    for number in (1, 2):
+        game.play_to_tally(sheets, [[3] * SEATS] * SEATS)
+        game.tally()
+        people = [account(index) for index in range(1, ROWS + 1)]
+        for who in people if number == 1 else people[:1]:
+            if game.world.board("case_view", game.task, number)["open"]:
+                game.confirm(who, number, 0xFFFF)
+        game.world.board("say_of", game.task, number, people[0])
+    game.world.blocks(6, 30)
+    game.must(CREATOR, "lift", 2)
 
 
 def play_absence() -> None:

@@ -87,7 +87,7 @@ def _outcome() -> Outcome:
     plan = Plan(7, 1, Path("/demo"), peers, None, Terms())  # type: ignore[arg-type] # no genesis
     result = RoundResult(
         task=1, round=1, proposers=(KEYS[0].account, KEYS[3].account), voters=(KEYS[1].account,),
-        manifests=(bytes(32), bytes(32)), held_set=3, verdicts=(Verdict.ACCEPTED, Verdict.SLASHED_NORM),
+        manifests=(bytes(32), bytes(32)), held_set=3, verdicts=(Verdict.ACCEPTED, Verdict.ACCUSED_NORM),
         medians=(-5_000, 90_000), scores_revealed=1, adapter_before=bytes(32), adapter_after=bytes(32),
     )  # fmt: skip
     statuses = [
@@ -99,7 +99,7 @@ def _outcome() -> Outcome:
     return Outcome(
         plan, Watched(statuses, rounds=1, seconds=90.5, are_heads_equal=True), [result], standings,
         Path("/demo/0/adapters"), bytes(32), _losses(3.5), _losses(2.5), _losses(2.75),
-        {number: _losses(3 + number / 8) for number in range(3)}, 0.0, 0.0, 1.0,
+        {number: _losses(3 + number / 8) for number in range(3)}, 0.0, 0.0, 1.0, frozenset({(1, KEYS[3].account)}),
     )  # fmt: skip
 
 

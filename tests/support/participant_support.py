@@ -85,6 +85,8 @@ class Board:
                 return self.rows
             case "claimable":
                 return self.due
+            case "case_view":
+                return {"open": 0}
             case "round_view":
                 bitmaps = ("committed", "revealed", "attested", "held_set", "score_committed", "score_revealed")
                 return dict.fromkeys(bitmaps, 0) | {
@@ -105,7 +107,7 @@ class Board:
 
 
 def make_row(**changes: Any) -> dict[str, Any]:
-    return {"account": ME, "leaving_at": 0, "bond": 1_000, "domain": b"d", "unseated": False} | changes
+    return {"account": ME, "leaving_at": 0, "bond": 1_000, "domain": b"d", "unseated": False, "held": 0} | changes
 
 
 class FakeSender:

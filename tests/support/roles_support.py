@@ -20,6 +20,7 @@ from flock_chain.tally import Verdict
 from flock_peers.contents import Contents
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.jury import Jury
 from flock_peers.roles.keeper import Keeper
 from flock_peers.roles.library import Library
 from flock_peers.roles.proposer import Identity, Proposer
@@ -142,6 +143,9 @@ class FakeBoard:
         self.results: dict[int, dict[str, Any]] = {}
         self.claimable: dict[int, int] = {}
         self.scores: dict[int, tuple[list[int], list[int]]] = {}
+        self.cases: dict[int, dict[str, int]] = {}  # by round
+        self.says: dict[int, tuple[int, int]] = {}  # by round: this account's share, and what it has judged
+        self.chain_time = 1_000
         self.terms = {
             "adopt_seconds": 120,
             "loss_limit": 20_000, "mad_multiple": 12, "availability_seconds": 20, "score_commit_seconds": 60,
@@ -156,6 +160,12 @@ class FakeBoard:
             return self.results[args[1]]
         if function == "claimable":
             return self.claimable.get(args[1], 0)
+        if function == "case_view":
+            return self.cases.get(args[1], {"open": 0})
+        if function == "say_of":
+            return self.says.get(args[1], (0, 0))
+        if function == "chain_time":
+            return self.chain_time
         if function == "score_of":
             return self.scores[args[2]]
         assert function == "task_view"
@@ -233,6 +243,7 @@ class Desk:
             self.identity, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs
         )  # fmt: skip
         self.keeper = Keeper(ME, self.library, self.board, self.sender, self.jobs)
+        self.jury = Jury(ME, self.library, self.board, self.sender, self.jobs)
 
     def offer(self, seat: int, *, number: int = 1, delta: bytes | None = None, **changes: Any) -> Offer:
         """The proposal of a seat, served by its proposer."""

@@ -30,6 +30,7 @@
        input set has several. Voters of a round that a tally made void are paid; without a tally nobody is.
 """
 
+import accusations
 import audits
 import book
 import changes
@@ -46,11 +47,12 @@ import types
 import views
 
 initializes: book
+initializes: accusations[book := book]
 initializes: audits[book := book]
 initializes: changes[book := book]
 initializes: fallback[book := book]
 initializes: clock[book := book, fallback := fallback]
-initializes: seating[book := book]
+initializes: seating[book := book, accusations := accusations]
 initializes: duty[book := book]
 initializes: paper_rule[book := book]
 initializes: rounds[
@@ -60,11 +62,16 @@ initializes: rounds[
     paper_rule := paper_rule,
     fallback := fallback,
     audits := audits,
+    accusations := accusations,
 ]
-initializes: tallying[book := book]
+initializes: tallying[book := book, accusations := accusations]
 initializes: views[book := book, clock := clock]
 
 exports: (
+    accusations.case_view,
+    accusations.confirm,
+    accusations.lift,
+    accusations.say_of,
     audits.attest_guilty,
     audits.audit_view,
     audits.blame_of,
@@ -269,12 +276,11 @@ def join_task(task: uint256, domain: bytes32):
         book.members[task][msg.sender].joined_height = block.number
         book.members[task][msg.sender].joined_round = book.tasks[task].round
         book.members[task][msg.sender].domain = domain
+        book.members[task][msg.sender].row = book._take_row(task)
     else:
         assert member.leaving_at == 0, "board: leaving"
         assert member.domain == domain, "board: the domain is frozen until it leaves"
-        settled: bool = member.fresh_height <= book.tasks[task].close_height
-        book.members[task][msg.sender].fresh = msg.value + (0 if settled else member.fresh)
-        book.members[task][msg.sender].fresh_height = block.number
+        book._add_fresh(task, msg.sender, msg.value)
     was_able: bool = book._is_able(task, msg.sender)
     book.members[task][msg.sender].bond = member.bond + msg.value
     book._recount(task, msg.sender, was_able)

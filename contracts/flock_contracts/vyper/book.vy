@@ -41,9 +41,11 @@ def _is_free(task: uint256, account: address) -> bool:
     @notice Whether nothing of this round, or of the last acceptance, can still concern its bond.
     """
     phase: uint256 = self.tasks[task].phase
+    member: types.Member = self.members[task][account]
+    if member.held > 0:
+        return False
     if phase == types.ENDED:
         return True
-    member: types.Member = self.members[task][account]
     round: uint256 = self.tasks[task].round
     if member.last_accepted > 0 and round <= member.last_accepted + self.rules[self.tasks[task].rules].bond_unlock_rounds:
         return False
@@ -80,9 +82,12 @@ def _is_able(task: uint256, account: address) -> bool:
 @view
 @internal
 def _is_able_but_suspended(task: uint256, account: address) -> bool:
-    member: types.Member = self.members[task][account]
-    is_seatable: bool = not member.unseated and member.leaving_at == 0
-    return member.joined_height > 0 and is_seatable and member.bond >= self.tasks[task].terms.min_bond
+    if self.members[task][account].joined_height == 0 or self.members[task][account].leaving_at > 0:
+        return False
+    if self.members[task][account].unseated:
+        return False
+    least: uint256 = self.tasks[task].terms.min_bond + self.members[task][account].held
+    return self.members[task][account].bond >= least
 
 
 @internal
@@ -101,7 +106,8 @@ def _recount(task: uint256, account: address, was_able: bool):
 @internal
 def _weight(task: uint256, account: address) -> uint256:
     """
-    @notice The weight in this round's draws, 0 for who is not eligible. Only asked before the round's first slash.
+    @notice The weight in this round's draws, 0 for who is not eligible. Only asked before the round's first slash;
+            what becomes of accusations in rounds before does not change it.
     """
     close_height: uint256 = self.tasks[task].close_height
     if self.members[task][account].suspended or self.members[task][account].unseated:  # not the whole row: 64 are asked
@@ -109,7 +115,9 @@ def _weight(task: uint256, account: address) -> uint256:
     leaving_at: uint256 = self.members[task][account].leaving_at
     if leaving_at > 0 and leaving_at < close_height:
         return 0
-    weight: uint256 = self._closed_bond(task, account)
+    bond: uint256 = self._closed_bond(task, account)
+    held: uint256 = self.members[task][account].held
+    weight: uint256 = bond - held if bond > held else 0
     return weight if weight >= self.tasks[task].terms.min_bond else 0
 
 
@@ -129,6 +137,32 @@ def _closed_bond(task: uint256, account: address) -> uint256:
 
 
 @internal
+def _take_row(task: uint256) -> uint256:
+    """
+    @return The lowest row that is free; the caller has seen that there is one.
+    """
+    rows: uint256 = self.tasks[task].rows
+    row: uint256 = 0
+    for _: uint256 in range(types.MAX_PARTICIPANTS):
+        if (rows >> row) & 1 == 0:
+            break
+        row += 1
+    self.tasks[task].rows = rows | (1 << row)
+    return row
+
+
+@internal
+def _add_fresh(task: uint256, account: address, amount: uint256):
+    """
+    @notice Some of its bond counts from the next round's draw on.
+    """
+    settled: bool = self.members[task][account].fresh_height <= self.tasks[task].close_height
+    before: uint256 = 0 if settled else self.members[task][account].fresh
+    self.members[task][account].fresh = before + amount
+    self.members[task][account].fresh_height = block.number
+
+
+@internal
 def _remove(task: uint256, account: address):
     """
     @notice Free its row, in the order of the others, and start to unbond.
@@ -143,6 +177,7 @@ def _remove(task: uint256, account: address):
         elif self.accounts[task][index] == account:
             found = True
     self.accounts[task].pop()
+    self.tasks[task].rows &= ~(1 << member.row)
     self.members[task][account] = empty(types.Member)
     self._recount(task, account, was_able)
     release_at: uint256 = self._now() + self.rules[self.tasks[task].rules].unbonding_delay
@@ -192,15 +227,61 @@ def _cut(task: uint256, account: address, bps: uint256) -> uint256:
     """
     @notice Take a part of a bond out of the books of bonds. Whoever calls says where it goes.
     """
-    bond: uint256 = self.members[task][account].bond
-    amount: uint256 = bond * bps // types.BPS
+    amount: uint256 = self.members[task][account].bond * bps // types.BPS
+    self._take(task, account, amount)
+    return amount
+
+
+@internal
+def _take(task: uint256, account: address, amount: uint256):
     if amount == 0:
-        return 0
+        return
     was_able: bool = self._is_able(task, account)
-    self.members[task][account].bond = bond - amount
+    self.members[task][account].bond -= amount
     self.total_bonds -= amount
     self._recount(task, account, was_able)
+
+
+@internal
+def _hold(task: uint256, account: address, bps: uint256) -> uint256:
+    """
+    @notice A part of what is not held yet does not leave and weighs nothing until an accusation is decided.
+    """
+    bond: uint256 = self.members[task][account].bond
+    held: uint256 = self.members[task][account].held
+    amount: uint256 = (bond - held) * bps // types.BPS if bond > held else 0
+    if amount > 0:
+        was_able: bool = self._is_able(task, account)
+        self.members[task][account].held = held + amount
+        self._recount(task, account, was_able)
     return amount
+
+
+@internal
+def _take_held(task: uint256, round: uint256, account: address, held: uint256) -> uint256:
+    """
+    @notice Burn what was held, as far as nothing else has taken it since.
+    """
+    amount: uint256 = min(held, self.members[task][account].bond)
+    was_able: bool = self._is_able(task, account)
+    self.members[task][account].held -= held
+    self._recount(task, account, was_able)
+    self._take(task, account, amount)
+    self.burned += amount
+    log events.Slashed(task=task, round=round, account=account, amount=amount)
+    return amount
+
+
+@internal
+def _free_held(task: uint256, account: address, held: uint256):
+    """
+    @notice Like a bond that is added: a running round's weights stay what they were.
+    """
+    was_able: bool = self._is_able(task, account)
+    self.members[task][account].held -= held
+    if self.tasks[task].phase != types.AUDIT:  # there, the close is that of the audit's stake
+        self._add_fresh(task, account, held)
+    self._recount(task, account, was_able)
 
 
 @view

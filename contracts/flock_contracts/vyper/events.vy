@@ -121,6 +121,33 @@ event AdoptionAttested:
     account: indexed(address)
     adapter: bytes32
 
+event Accused:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    held: uint256
+    until: uint256
+
+event Confirmed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    share: uint256
+    guilty: uint256
+    innocent: uint256
+
+event Convicted:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    slashed: uint256
+
+event Freed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    amount: uint256
+
 event Adopted:
     task: indexed(uint256)
     round: indexed(uint256)

@@ -4,6 +4,7 @@
 @notice Nothing here needs a participant to act.
 """
 
+import accusations
 import audits
 import book
 import duty
@@ -14,7 +15,7 @@ import paper_rule
 import seating
 import types
 
-uses: (book, duty, seating, paper_rule, fallback, audits)
+uses: (book, duty, seating, paper_rule, fallback, audits, accusations)
 
 
 @internal
@@ -66,7 +67,7 @@ def _judged_later(task: uint256, round: uint256) -> uint256:
 @internal
 def _close_availability(task: uint256):
     """
-    @notice Two thirds of all seats fix the input set, or agree on invalid bytes; anything else is void.
+    @notice Two thirds of all seats fix the input set, or accuse a proposal of invalid bytes; anything else is void.
     """
     round: uint256 = book.tasks[task].round
     open: uint256 = self._judged_later(task, round)
@@ -80,7 +81,7 @@ def _close_availability(task: uint256):
             held_set |= 1 << index
         elif packing._has_two_thirds(counts[index + types.SEATS], seats):
             slash: uint256 = book.rules[book.tasks[task].rules].invalid_bytes_slash
-            book._judge(task, round, index, types.INVALID, slash)
+            accusations._accuse(task, round, index, types.INVALID, slash)
         else:
             book._judge(task, round, index, types.VOID, 0)
     book.rounds[task][round].held_set = held_set

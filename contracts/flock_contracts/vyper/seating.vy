@@ -5,12 +5,13 @@
 """
 
 import IBeacon
+import accusations
 import book
 import drawing
 import events
 import types
 
-uses: book
+uses: (book, accusations)
 
 
 @internal
@@ -45,6 +46,7 @@ def _draw_proposers(task: uint256):
         stake += weight
         if weight > 0:
             eligible += 1
+    accusations._keep_shares(task, round, weights, stake)
     book.rounds[task][round].stake = stake
     book.rounds[task][round].candidates = eligible
     book.rounds[task][round].adapter_before = book.tasks[task].adapter

@@ -4,11 +4,12 @@
 @notice Medians are claimed by a caller and checked by counting: sorting on chain costs too much.
 """
 
+import accusations
 import book
 import packing
 import types
 
-uses: book
+uses: (book, accusations)
 
 
 @pure
@@ -83,7 +84,7 @@ def _filter_verdict(counts: uint256[3], voters: uint256) -> uint256:
     @notice The gravest filter result that two thirds of the revealed voters report.
     """
     if packing._has_two_thirds(counts[1], voters):
-        return types.SLASHED_NORM
+        return types.ACCUSED_NORM
     if packing._has_two_thirds(counts[0], voters):
         return types.REJECTED_NORM
     if packing._has_two_thirds(counts[2], voters):
@@ -139,7 +140,10 @@ def _judge_all(task: uint256, round: uint256, sheet: types.Sheet) -> uint256:
         if not packing._has(held_set, index):
             continue
         verdict: uint256 = sheet.filters[index]
-        slash: uint256 = book.rules[book.tasks[task].rules].norm_slash if verdict == types.SLASHED_NORM else 0
+        if verdict == types.ACCUSED_NORM:
+            slash: uint256 = book.rules[book.tasks[task].rules].norm_slash
+            accusations._accuse(task, round, index, verdict, slash)
+            continue
         if verdict == types.UNJUDGED:
             if is_void or 2 * sheet.counts[index] <= voters:
                 verdict = types.VOID
@@ -148,5 +152,5 @@ def _judge_all(task: uint256, round: uint256, sheet: types.Sheet) -> uint256:
             else:
                 verdict = types.ACCEPTED
                 accepted += 1
-        book._judge(task, round, index, verdict, slash)
+        book._judge(task, round, index, verdict, 0)
     return accepted

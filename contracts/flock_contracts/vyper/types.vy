@@ -41,10 +41,10 @@ UNJUDGED: constant(uint256) = 0
 ACCEPTED: constant(uint256) = 1
 REJECTED_LOSS: constant(uint256) = 2
 REJECTED_NORM: constant(uint256) = 3
-SLASHED_NORM: constant(uint256) = 4
+ACCUSED_NORM: constant(uint256) = 4  # its bond is taken only if all stake confirms it: accusations.vy
 DUPLICATE: constant(uint256) = 5
 VOID: constant(uint256) = 6
-INVALID: constant(uint256) = 7
+INVALID: constant(uint256) = 7  # likewise
 UNOPENED: constant(uint256) = 8
 REJECTED_AGGREGATE: constant(uint256) = 9  # with all others of its round: the paper's rule
 
@@ -130,6 +130,7 @@ struct Task:
     seats_heard: uint256  # the last round whose voters' seats had their say
     hearing_again: bool  # the open audit is of all stake, lest a suspension ends the task
     ending: bool  # no round follows the open audit
+    rows: uint256  # bitmap of the participants' rows that are taken
 
 struct Member:
     bond: uint256
@@ -146,6 +147,8 @@ struct Member:
     accepted_audit: uint256  # counted audits at its last acceptance
     blamed_audit: uint256  # the last counted audit in which two thirds of all stake blamed it, 0 = none
     suspended: bool  # draws no seat until an audit clears it
+    row: uint256  # its own for as long as it stays, 0-63
+    held: uint256  # the part of the bond that is at stake in open accusations: it weighs nothing and does not leave
 
 struct Leaver:
     amount: uint256
@@ -278,6 +281,17 @@ struct ParticipantRow:
     unseated: bool
     suspended: bool
     blamed_audit: uint256
+    held: uint256
+
+struct CaseView:
+    named: uint256  # bitmaps by proposer
+    open: uint256
+    convicted: uint256
+    until: uint256  # chain time
+    total: uint256  # shares
+    guilty: uint256[SEATS]
+    innocent: uint256[SEATS]
+    held: uint256[SEATS]  # wei, when it was accused
 
 struct AuditView:
     number: uint256  # of the open audit, or the next one

@@ -155,6 +155,7 @@ def _participant(task: uint256, account: address) -> types.ParticipantRow:
         unseated=member.unseated,
         suspended=member.suspended,
         blamed_audit=member.blamed_audit,
+        held=member.held,
     )
 
 

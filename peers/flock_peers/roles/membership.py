@@ -124,7 +124,7 @@ class Membership:
         is_first = row is not None and not row["leaving_at"]
         is_due = view.phase in (Phase.WAITING, Phase.ENDED) or view.phase > Phase.DRAW_VOTERS
         now = (view.round, view.phase is Phase.ENDED)  # at the end everybody is free, whatever its last round said
-        if row is None or not (is_first or (is_due and self._leave_tried < now)):
+        if row is None or not (is_first or (is_due and not row["held"] and self._leave_tried < now)):
             return
         if await self._sender.call(f"leave {self._task}", "TaskBoard", "leave_task", self._task):
             self._leave_tried = now

@@ -16,6 +16,7 @@ import trio
 from flock_chain.errors import FlockError
 from flock_peers.roles.board import Phase, RoundView, Views, read_round
 from flock_peers.roles.jobs import JobKey, Jobs
+from flock_peers.roles.jury import Jury
 from flock_peers.roles.keeper import Keeper
 from flock_peers.roles.library import Fetcher, Library, Objects, open_library
 from flock_peers.roles.membership import Membership
@@ -71,6 +72,7 @@ class Participant:
         self.trainer: Any = None
         self.is_ended = False
         self.keeper: Keeper | None = None
+        self.jury: Jury | None = None
         self._parent_watch: ParentWatch | None = None
         self.membership = Membership(
             task, around.identity.account, around.ledger, around.sender, domain=around.domain, bond=around.bond
@@ -90,10 +92,11 @@ class Participant:
 
     @property
     def is_settled(self) -> bool:
-        """The task has ended, everything due is claimed, and every proposal that could be had is kept."""
-        if not self.is_ended or self.view is None or self.keeper is None:
+        """The task has ended, everything due is claimed, every accusation is judged that could be, and every proposal
+        that could be had is kept."""
+        if not self.is_ended or self.view is None or self.keeper is None or self.jury is None:
             return False
-        return min(self.keeper.claimed_until, self.keeper.kept_until) > self.view.round
+        return min(self.keeper.claimed_until, self.keeper.kept_until, self.jury.judged_until) > self.view.round
 
     def release(self) -> None:
         """What was kept of an ended task may make room for the next one's."""
@@ -129,6 +132,7 @@ class Participant:
         )
         voter = Voter(around.identity, library, around.ledger, trainer, around.sender, secrets, jobs)
         self.keeper = Keeper(around.identity.account, library, around.ledger, around.sender, jobs)
+        self.jury = Jury(around.identity.account, library, around.ledger, around.sender, jobs)
         self._parent_watch = ParentWatch(library, around.ledger, around.sender, jobs)
         await self._loop(jobs, proposer, voter, self.keeper)
 
@@ -180,6 +184,8 @@ class Participant:
                 await self._parent_watch.step(view)
             await self.membership.look(view)
         await keeper.step(view.round, self.is_ended)
+        if self.jury is not None:
+            await self.jury.step(view.round, self.is_ended)
         if self.is_leaving:
             await self.membership.leave(view)
 
