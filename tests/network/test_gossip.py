@@ -10,11 +10,12 @@ import trio
 from libp2p.exceptions import ValidationError
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.score import PeerScorer
 from libp2p.utils import encode_varint_prefixed
 from network_support import Inbox, in_trio, is_healthy, key, open_attacker, open_hosts, wait_until
 
 from flock_chain.crypto import Account
-from flock_peers.network.gossip import Inflow
+from flock_peers.network.gossip import _SCORES, Inflow
 from flock_peers.network.host import Host
 from flock_peers.network.identity import key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits
@@ -223,3 +224,13 @@ async def test_what_waits_to_be_looked_at_is_bounded_in_number_in_bytes_and_by_i
     with trio.move_on_after(0.05) as scope:
         await refused.take()
     assert scope.cancelled_caught
+
+
+def test_messages_that_are_not_valid_cost_their_forwarder_its_score() -> None:
+    scorer, peer = PeerScorer(_SCORES), peer_id_of(key(1))
+    for _ in range(10):
+        scorer.on_invalid_message(peer, TOPIC)
+    assert scorer.score(peer, [TOPIC]) == -10
+    for _ in range(400):
+        scorer.on_invalid_message(peer, TOPIC)
+    assert scorer.is_graylisted(peer, [TOPIC])

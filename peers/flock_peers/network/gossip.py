@@ -41,10 +41,11 @@ _SUBSCRIPTION_QUEUE = 4096  # messages waiting for our own handler
 _DEGREE, _DEGREE_LOW, _DEGREE_HIGH = 6, 4, 12
 _HEARTBEAT_SECONDS = 1
 _SCORES = ScoreParams(
-    # An invalid message costs its forwarder a point for about ten seconds; a hundred points shut it up.
+    # An invalid message costs its forwarder a point for about ten seconds; a hundred points shut it up. (The library
+    # subtracts this weight, unlike those of the first two.)
     p1_time_in_mesh=TopicScoreParams(weight=0.01, cap=10, decay=0.99),
     p2_first_message_deliveries=TopicScoreParams(weight=0.1, cap=50, decay=0.9),
-    p4_invalid_messages=TopicScoreParams(weight=-1, cap=1000, decay=0.9),
+    p4_invalid_messages=TopicScoreParams(weight=1, cap=1000, decay=0.9),
     p5_behavior_penalty_weight=1, p5_behavior_penalty_decay=0.9,
     gossip_threshold=-50, publish_threshold=-100, graylist_threshold=-200,
 )  # fmt: skip
