@@ -9,9 +9,10 @@ ARGS ?=
 demo: $(VENV)/.ready-run
 	$(BIN)/python -m flock_p2p demo $(ARGS)
 
-# Networks of processes by themselves: their deadlines are of real time, and two cores are few.
+# Networks of processes by themselves: their deadlines are of real time, and two cores are few. Some of the others wait
+# more than they work, hence three at once.
 test: $(VENV)/.ready-dev lint
-	$(BIN)/python -m pytest -q -n 2 -m "not process" $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
+	$(BIN)/python -m pytest -q -n 3 -m "not process" $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
 	$(BIN)/python -m pytest -q -m process $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
 	$(MAKE) package-check
 

@@ -8,7 +8,6 @@ import threading
 from hashlib import sha256
 from pathlib import Path
 
-import pytest
 import trio
 from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_hosts
 
@@ -28,7 +27,8 @@ async def _fetch(address: str, folder: Path, digest: bytes) -> None:
 
 def _start(address: str, folder: Path, digest: bytes) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, address, str(folder), digest.hex()]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    paths = os.pathsep.join(sys.path)  # the suite's own, with tests/support
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths})
 
 
 def _verified(part: Path, chunks: ChunkList) -> int:
@@ -37,7 +37,6 @@ def _verified(part: Path, chunks: ChunkList) -> int:
     return sum(sha256(piece).digest() == digest for piece, digest in zip(pieces, chunks.digests, strict=False))
 
 
-@pytest.mark.process
 @in_trio(90)
 async def test_after_kill_minus_9_only_what_was_missing_is_sent(tmp_path: Path) -> None:
     source = tmp_path / "source"

@@ -12,7 +12,7 @@ from flock_p2p.demo.network import make_homes
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = pytest.mark.slow  # it mostly waits, and bears company
 
 
 class JoinedThere(Joined):
