@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import flock_p2p
 from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
-from flock_p2p.cli import COMMANDS, build_parser, find_cause, main, parse_coins
+from flock_p2p.cli import COMMANDS, EXIT_CODES, build_parser, find_cause, main, parse_coins
 from flock_p2p.commands.join import build_settings, parse_quota
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_peers.home import Home, write_private
@@ -28,12 +29,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert all(command.name in done.stdout for command in COMMANDS)
 
 
+@pytest.mark.parametrize("package", ["arguments", "commands"])
+def test_every_module_of_a_command_is_in_the_table(package: str) -> None:
+    folder = Path(flock_p2p.__file__).parent / package
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "command"} == {row.name for row in COMMANDS}
+
+
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_every_command_has_help_and_a_module(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         build_parser().parse_args([command, "--help"])
     assert done.value.code == 0
-    assert "--help" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "--help" in out and EXIT_CODES in out
 
 
 def test_init_makes_a_key_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from flock_chain.errors import Misuse
-from flock_p2p.cli import SIMULATED_FAULTS, main
+from flock_p2p.arguments.simulate import SIMULATED_FAULTS
+from flock_p2p.cli import main
 from flock_p2p.simulate import campaign
 from flock_p2p.simulate.judge import DURABILITY
 from flock_p2p.simulate.mutants import MUTANTS

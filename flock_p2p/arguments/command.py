@@ -1,0 +1,23 @@
+"""What a command is to the parser, and the arguments that many have. Imports nothing of the project."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_HOME = Path("~/.flock")
+
+Adder = Callable[[argparse.ArgumentParser], None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What `run` of the module flock_p2p.commands.NAME does, and what it is told."""
+
+    name: str
+    help: str
+    add_arguments: Adder
+
+
+def add_home(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="the peer's directory (default: %(default)s)")

@@ -1,0 +1,83 @@
+"""The arguments of `join`."""
+
+import argparse
+from pathlib import Path
+
+from flock_p2p.arguments.command import Command, add_home
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_home(parser)
+    parser.add_argument(
+        "--bootstrap",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a running peer's address, as it prints it; may be given several times; kept for the next start",
+    )
+    parser.add_argument(
+        "--genesis", metavar="HASH", help="refuse any network but the one with this genesis hash (64 hex digits)"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="HEIGHT:HASH",
+        help="a block that you trust, as `status` prints it: start from a snapshot before it, not from the genesis",
+    )
+    parser.add_argument(
+        "--listen", metavar="IP", help="address to listen on; 127.0.0.1: this machine only (default: 0.0.0.0, all)"
+    )
+    parser.add_argument(
+        "--port", type=int, help="TCP port to listen on, 0 for any, the same at the next start (default: 4200)"
+    )
+    parser.add_argument(
+        "--mdns", action=argparse.BooleanOptionalAction, help="find peers of the local network, and be found (default)"
+    )
+    parser.add_argument(
+        "--dht",
+        action=argparse.BooleanOptionalAction,
+        help="say and ask who has a content in a Kademlia DHT: for networks too large for a full mesh (default: no)",
+    )
+    parser.add_argument(
+        "--relay",
+        action=argparse.BooleanOptionalAction,
+        help="lend peers that cannot be dialed connections through this one (default: no)",
+    )
+    parser.add_argument(
+        "--via",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a peer with --relay, through which others reach this one; may be given several times; kept",
+    )
+    parser.add_argument(
+        "--guests", type=int, metavar="N", help="IPFS tools that may fetch manifests and task documents (default: 0)"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="private rows: JSONL with text, prompt/completion or messages"
+    )
+    parser.add_argument(
+        "--domain",
+        help="instead of --data: made or found text: python, docs, arithmetic, records, logs (default: python)",
+    )
+    parser.add_argument(
+        "--domain-slice",
+        type=int,
+        metavar="N",
+        help="which participant's slice of the domain, 0 to 15 (default: from the account)",
+    )
+    parser.add_argument("--bond", metavar="COINS", help="how much to bond to the task (default: the task's minimum)")
+    parser.add_argument(
+        "--observe", action="store_true", default=None, help="follow the chain and serve contents, but bond to no task"
+    )
+    parser.add_argument("--seed", type=int, help="of local training (default: from the key)")
+    parser.add_argument(
+        "--disk-quota",
+        metavar="GB",
+        help="room for adapters, proposals and snapshots (default: 8.6); kept for the next start",
+    )
+    parser.add_argument("--attack", help=argparse.SUPPRESS)
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--quiet", action="store_true", help="log to the home's peer.log only")
+
+
+COMMAND = Command("join", "join a network, or go on where this home stopped", add_arguments)

@@ -1,0 +1,22 @@
+"""The arguments of `stake`."""
+
+import argparse
+
+from flock_p2p.arguments.command import Command, add_home
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    own = ("status", "add", "remove", "withdraw", "unjail", "admit", "settle", "claim", "terms")
+    others = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation", "share")
+    parser.add_argument("action", nargs="?", default="status", choices=own + others, help="default: status")
+    add_home(parser)
+    amount = "how much; admit: up to which weight, 0 expels; terms: the most that others may bond with this validator"
+    parser.add_argument("--amount", metavar="COINS", help=amount)
+    account = "admit: whom; settle: who was convicted; of a delegation: the validator"
+    parser.add_argument("--account", metavar="ACCOUNT", help=account)
+    parser.add_argument("--commission", type=int, metavar="BPS", help="terms: of the delegators' rewards, in 1/10000")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--wait", type=float, default=15.0, help=argparse.SUPPRESS)
+
+
+COMMAND = Command("stake", "what a running peer has at stake in consensus, and orders to change it", add_arguments)

@@ -1,0 +1,14 @@
+"""The arguments of `verify`."""
+
+import argparse
+
+from flock_p2p.arguments.command import Command, add_home
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_home(parser)
+    parser.add_argument("--genesis", metavar="HASH", help="the genesis hash that the home must have (64 hex digits)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+COMMAND = Command("verify", "replay a home's chain and recompute every verdict and adapter", add_arguments)
