@@ -2,10 +2,12 @@
 
     python benchmarks/contract_mutants.py --count 60
 
-Each mutant is compiled in a temporary place and the contract tests run on it, the fastest first, until one fails. A
-mutant that does not compile, or compiles to the same code, is replaced by the next. Results are kept in `--state` by
-the mutant and the text of its function, so that an interrupted run goes on, also where other functions have changed
-since (`--fresh` forgets them, `--again` retries survivors).
+Each mutant is compiled in a temporary place and the contract tests that can see it run on it until one fails: those
+first that are quick, killed others before, or are named after the changed module. A mutant that does not compile, or
+compiles to the same code, is reported and replaced by the next. All limits are of CPU time: how busy the machine is
+decides nothing. Results are kept in `--state` by the mutant and the text of its function, so that an interrupted run
+goes on, also where other functions have changed since (`--fresh` forgets them, `--again` retries survivors). A run that
+outlives the terminal: `setsid nohup python benchmarks/contract_mutants.py > mutants.log 2>&1 &`.
 Needs vyper and pytest. Exit code 1 where fewer than `--goal` per cent are killed.
 """
 
@@ -15,17 +17,18 @@ import json
 import os
 import re
 import shutil
-import signal
+import subprocess
 import sys
 import tempfile
-import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from contract_mutation import Mutant, find_mutants, pick
+from mutant_child import Ended, quicken_the_compiler, run_in_child
 from vyper.exceptions import VyperException
 
 from flock_contracts.addresses import BY_NAME
@@ -33,16 +36,20 @@ from flock_contracts.build_artifacts import ARTIFACTS, SOURCES, compile_contract
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = "tests/contracts"
-TIME_LIMIT = 1_200  # seconds of one run: a mutant that makes a test wait for ever is convicted by it
+TEST_LIMIT = 900  # CPU seconds of one run: more than three times what all tests take on the right contracts
+COMPILE_LIMIT = 120  # CPU seconds; the largest contract takes ten
 SPARE = 4  # candidates for each mutant asked for; some do not compile
-COMMON = ("edges", "sources", "calldata", "gas", "genesis", "artifacts")  # in the names of test files of all contracts
-OWN_WORDS: dict[str, tuple[str, ...]] = {
-    "Stake": ("stake", "delegat", "restart", *COMMON),
-    "TaskBoard": ("board", "task", "draw", "rule", "token", "original", *COMMON),
+NAMED_AFTER = 5.0  # how much likelier a test is to kill whose file is named after the changed module
+LEAST_SECONDS = 0.05  # of a test, for the order: what is below is noise
+COMMON = ("edges", "sources", "calldata", "genesis", "artifacts")  # in the names of test files of all contracts
+OWN_WORDS: dict[str, tuple[str, ...]] = {  # of test files that can see a contract; after "-": that cannot
+    "Stake": ("stake", "rules", *COMMON),
     "Faucet": ("faucet", *COMMON),
-    "Beacon": ("",),
+    "Beacon": (),
 }
+OTHER_WORDS = ("-test_stake",)  # of every other contract's tests
 SLOW_TO_IMPORT = ("eth.vm.forks.cancun.state", "eth.db.atomic", "hypothesis.stateful", "eth_abi", "numpy")
+JUDGED = ("killed", "survived", "timeout")
 
 
 def imports_of(name: str, sources: Path) -> set[str]:
@@ -63,11 +70,34 @@ def users_of(module: str, sources: Path) -> list[str]:
     return [name for name in BY_NAME if module in imports_of(name, sources)]
 
 
+def revision() -> str:
+    """Of the sources and tests, where there is git."""
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def compile_all(names: Iterable[str], sources: Path, artifacts: Path) -> dict[str, Any]:
+    """Whether other code came out than what is committed, or why none did."""
+    changed = False
+    for name in names:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                artifact = compile_contract(name, sources)
+        except (VyperException, AssertionError, ValueError) as error:
+            return {"outcome": "not compiled", "why": type(error).__name__}
+        changed |= artifact["runtime"] != json.loads((ARTIFACTS / f"{name}.json").read_text("utf-8"))["runtime"]
+        (artifacts / f"{name}.json").write_text(render(artifact), "utf-8")
+    return {} if changed else {"outcome": "same code"}
+
+
 class Campaign:
     def __init__(self, state: Path, sources: Path, pytest_args: list[str]) -> None:
         self.state, self.sources, self.pytest_args = state, sources, pytest_args
         self.results: dict[str, dict[str, Any]] = {}
-        self.seconds: dict[str, float] = {}  # of each test
+        self.seconds: dict[str, float] = {}  # CPU, of each test
+        self.kills: Counter[str] = Counter()
+        self.revision = revision()
         self._read()
 
     def _read(self) -> None:
@@ -78,6 +108,7 @@ class Campaign:
             self.seconds |= row.pop("test_seconds", {})
             if "key" in row:
                 self.results[row["key"]] = row
+                self.kills[row.get("by") or ""] += 1
 
     def _append(self, row: dict[str, Any]) -> None:
         self.state.parent.mkdir(parents=True, exist_ok=True)
@@ -85,123 +116,126 @@ class Campaign:
             file.write(json.dumps(row) + "\n")
 
     def measure(self) -> None:
-        """Every test once, on the right contracts: all must pass, and how long each takes orders the later runs."""
+        """Every test once, on the right contracts: all must pass, and what each takes orders the later runs."""
         if self.seconds:
             return
         print("no durations yet: all tests run once on the unchanged contracts", file=sys.stderr, flush=True)
-        outcome, _ = self._test(ARTIFACTS, SOURCES, (), first_failure=False)
-        if outcome["failed"]:
-            raise SystemExit(f"the unchanged contracts fail {outcome['failed']}")
-        self.seconds = outcome["seconds"]
-        self._append({"test_seconds": self.seconds})
+        with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+            outcome, _ = self._compile(list(BY_NAME), self.sources, Path(folder))
+            if outcome != {"outcome": "same code"}:
+                raise SystemExit(f"the sources do not compile to the committed artifacts: {outcome}")
+        found, ended = self._test(ARTIFACTS, SOURCES, [], {}, first_failure=False)
+        if ended.code is None or found["failed"]:
+            raise SystemExit(f"the unchanged contracts fail {found['failed']} (None: at the limit of CPU time)")
+        self.seconds = found["seconds"]
+        self._append({"test_seconds": self.seconds, "revision": self.revision})
 
     def judge(self, mutant: Mutant) -> dict[str, Any]:
         users = users_of(mutant.module, self.sources)
+        row: dict[str, Any] = {
+            "key": mutant.key, "module": mutant.module, "line": mutant.line, "operator": mutant.operator,
+            "before": mutant.before.strip(), "after": mutant.after.strip(), "revision": self.revision,
+        }  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
             sources, artifacts = Path(folder, "vyper"), Path(folder, "artifacts")
             shutil.copytree(self.sources, sources)
             artifacts.mkdir()
             mutant.apply(sources)
-            row: dict[str, Any] = {
-                "key": mutant.key, "module": mutant.module, "line": mutant.line, "operator": mutant.operator,
-                "before": mutant.before.strip(), "after": mutant.after.strip(),
-            }  # fmt: skip
-            row |= self._judge_compiled(users, sources, artifacts)
+            outcome, compiled = self._compile(users, sources, artifacts)
+            row |= outcome | {"compile_cpu": round(compiled.cpu, 1)}
+            if not outcome:
+                found, ended = self._test(artifacts, sources, users, self._ranks(mutant.module), first_failure=True)
+                row |= {"outcome": verdict(found, ended), "by": found["failed"], "test_cpu": round(ended.cpu, 1)}
         self.results[mutant.key] = row
+        self.kills[row.get("by") or ""] += 1
         self._append(row)
         return row
 
-    def _judge_compiled(self, users: list[str], sources: Path, artifacts: Path) -> dict[str, Any]:
-        changed = False
-        for name in users:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    artifact = compile_contract(name, sources)
-            except (VyperException, AssertionError, ValueError) as error:
-                return {"outcome": "not compiled", "why": type(error).__name__}
-            changed |= artifact["runtime"] != json.loads((ARTIFACTS / f"{name}.json").read_text("utf-8"))["runtime"]
-            (artifacts / f"{name}.json").write_text(render(artifact), "utf-8")
-        is_lock = any("# @nonreentrant" in path.read_text("utf-8") for path in sources.glob("*.vy"))
-        if not changed and not is_lock:
-            return {"outcome": "same code"}
-        outcome, seconds = self._test(artifacts, sources, users, first_failure=True)
-        killed = outcome["failed"] is not None
-        return {"outcome": "killed" if killed else "survived", "by": outcome["failed"], "test_time": round(seconds, 1)}
+    def _compile(self, names: list[str], sources: Path, artifacts: Path) -> tuple[dict[str, Any], Ended]:
+        with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+            result = Path(folder, "outcome.json")
+
+            def work() -> int:
+                quicken_the_compiler()
+                result.write_text(json.dumps(compile_all(names, sources, artifacts)), "utf-8")
+                return 0
+
+            ended = run_in_child(work, COMPILE_LIMIT, Path(folder, "log"))
+            if ended.code is None:
+                return {"outcome": "not compiled", "why": "the limit of CPU time"}, ended
+            if ended.code:
+                raise SystemExit(f"the compiler failed:\n{Path(folder, 'log').read_text('utf-8')[-4_000:]}")
+            return json.loads(result.read_text("utf-8")), ended
 
     def _test(
-        self, artifacts: Path, sources: Path, users: Iterable[str], *, first_failure: bool
-    ) -> tuple[dict[str, Any], float]:
+        self, artifacts: Path, sources: Path, users: list[str], ranks: dict[str, float], *, first_failure: bool
+    ) -> tuple[dict[str, Any], Ended]:
         with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-            order, result = Path(folder, "order.json"), Path(folder, "outcome.json")
-            order.write_text(json.dumps(self._ranks()), "utf-8")
+            order, result, log = (Path(folder, name) for name in ("order.json", "outcome.json", "log"))
+            order.write_text(json.dumps(ranks), "utf-8")
             environment = {
                 "FLOCK_ARTIFACTS": str(artifacts), "FLOCK_SOURCES": str(sources), "FLOCK_ORDER": str(order),
                 "FLOCK_OUTCOME": str(result), "FLOCK_WORDS": ",".join(own_words(users)),
             }  # fmt: skip
             arguments = ["-q", "-p", "mutant_plugin", "-p", "no:cacheprovider", *(["-x"] if first_failure else [])]
-            began = time.monotonic()
-            if not run_in_child([*arguments, *self.pytest_args, TESTS], environment, Path(folder, "log")):
-                return {"failed": f"the time limit of {TIME_LIMIT} s", "seconds": {}}, float(TIME_LIMIT)
-            if not result.exists():
-                raise SystemExit(f"pytest left no result:\n{Path(folder, 'log').read_text('utf-8')[-4_000:]}")
-            return json.loads(result.read_text("utf-8")), time.monotonic() - began
 
-    def _ranks(self) -> dict[str, float]:
-        """The fastest first."""
-        ordered = sorted(self.seconds, key=lambda test: (self.seconds[test], test))
-        return {test: float(rank) for rank, test in enumerate(ordered)}
+            def work() -> int:
+                os.environ.update(environment)
+                os.chdir(ROOT)
+                return int(pytest.main([*arguments, *self.pytest_args, TESTS]))
+
+            ended = run_in_child(work, TEST_LIMIT, log)
+            if ended.code is None:
+                return {"failed": None, "seconds": {}}, ended
+            if not result.exists():
+                raise SystemExit(f"pytest left no result:\n{log.read_text('utf-8')[-4_000:]}")
+            return json.loads(result.read_text("utf-8")), ended
+
+    def _ranks(self, module: str) -> dict[str, float]:
+        """The least CPU time for a likely kill comes first."""
+        word = module.lower().rstrip("s")
+
+        def rank(test: str) -> float:
+            chance = 1.0 + self.kills[test]
+            chance *= NAMED_AFTER if word in test.split("::")[0] else 1.0
+            return max(self.seconds[test], LEAST_SECONDS) / chance
+
+        return {test: rank(test) for test in self.seconds}
+
+
+def verdict(found: dict[str, Any], ended: Ended) -> str:
+    if ended.code is None:
+        return "timeout"
+    return "killed" if found["failed"] else "survived"
 
 
 def own_words(users: Iterable[str]) -> list[str]:
-    """What the names of the test files hold that use these contracts; nothing for all files."""
-    words = [word for user in users for word in OWN_WORDS[user]]
-    return [] if "" in words else words
-
-
-def run_in_child(arguments: list[str], environment: dict[str, str], log: Path) -> bool:
-    """pytest in a fork of this process, which has imported what is slow to import; false at the time limit."""
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            os.environ.update(environment)
-            target = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
-            os.dup2(target, 1)
-            os.dup2(target, 2)
-            os.chdir(ROOT)
-            code = int(pytest.main(arguments))
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + TIME_LIMIT
-    while time.monotonic() < deadline:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return True
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+    """What the names of the test files hold that can see these contracts; nothing for all files."""
+    words = [OWN_WORDS.get(user, OTHER_WORDS) for user in users]
+    return list(words[0]) if len(words) == 1 else []
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [f"{'mutant':9} {'where':15} {'what':19} {'outcome':13} {'seconds':>7}  killed by, or the change"]
+    lines = [f"{'mutant':9} {'where':17} {'what':19} {'outcome':13} {'CPU s':>7}  killed by, or the change"]
     for row in rows:
         why = (row.get("by") or "").removeprefix(f"{TESTS}/") or f"{row['before']}  ->  {row['after']}"
         where = f"{row['module']}:{row['line']}"
-        seconds = row.get("test_time", 0.0)
-        lines.append(f"{row['key']:9} {where:15} {row['operator']:19} {row['outcome']:13} {seconds:7.1f}  {why[:110]}")
+        seconds = row.get("compile_cpu", 0.0) + row.get("test_cpu", 0.0)
+        lines.append(f"{row['key']:9} {where:17} {row['operator']:19} {row['outcome']:13} {seconds:7.1f}  {why[:110]}")
     return "\n".join(lines)
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    valid = [row for row in rows if row["outcome"] in ("killed", "survived")]
-    killed = [row for row in valid if row["outcome"] == "killed"]
+    """A run that the limit ended is no kill: it wants an explanation, as a survivor does."""
+    outcomes = Counter(row["outcome"] for row in rows)
+    judged = sum(outcomes[outcome] for outcome in JUDGED)
     return {
-        "mutants": len(valid),
-        "killed": len(killed),
-        "percent": round(100 * len(killed) / len(valid), 1) if valid else 0.0,
-        "modules": len({row["module"] for row in valid}),
-        "survivors": [row for row in valid if row["outcome"] == "survived"],
+        "mutants": judged,
+        **{outcome: outcomes[outcome] for outcome in ("killed", "timeout", "same code", "not compiled")},
+        "percent": round(100 * outcomes["killed"] / judged, 1) if judged else 0.0,
+        "modules": len({row["module"] for row in rows if row["outcome"] in JUDGED}),
+        "cpu_seconds": round(sum(row.get("compile_cpu", 0.0) + row.get("test_cpu", 0.0) for row in rows)),
+        "survivors": [row for row in rows if row["outcome"] == "survived"],
     }
 
 
@@ -214,14 +248,13 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--again", action="store_true", help="run survivors again, after a test was added")
     parser.add_argument("--only", action="append", default=[], metavar="KEY", help="this mutant alone")
+    parser.add_argument("--module", action="append", default=[], metavar="NAME", help="of this module alone")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="every N-th: N processes share one --state")
     parser.add_argument("--list", action="store_true", help="show the choice and run nothing")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     parser.add_argument("--pytest", action="append", default=[], metavar="ARG", help="passed on to pytest")
     options = parser.parse_args()
-    order = pick(find_mutants(SOURCES), SPARE * options.count, options.seed)
-    if options.only:
-        order = [mutant for mutant in find_mutants(SOURCES) if mutant.key in options.only]
+    order = choose(options)
     if options.list:
         for mutant in order[: options.count]:
             print(f"{mutant.key} {mutant.module}:{mutant.line} {mutant.operator}: {mutant.after.strip()}")
@@ -234,14 +267,20 @@ def main() -> int:
         options.state.unlink(missing_ok=True)
     campaign = Campaign(options.state, SOURCES, options.pytest)
     campaign.measure()
-    part, parts = map(int, options.part.split("/"))
-    if parts > 1:
-        order = order[part - 1 : options.count + SPARE : parts]
     rows = run(campaign, order, options.count, options.again)
     totals = summarise(rows)
     print(json.dumps({**totals, "rows": rows}) if options.json else table(rows))
     print(f"{totals['killed']} of {totals['mutants']} killed ({totals['percent']} %)", file=sys.stderr)
     return 0 if totals["percent"] >= options.goal else 1
+
+
+def choose(options: argparse.Namespace) -> list[Mutant]:
+    found = [mutant for mutant in find_mutants(SOURCES) if not options.module or mutant.module in options.module]
+    if options.only:
+        return [mutant for mutant in found if mutant.key in options.only]
+    order = pick(found, SPARE * options.count, options.seed)
+    part, parts = map(int, options.part.split("/"))
+    return order if parts == 1 else order[part - 1 : options.count + SPARE : parts]
 
 
 def run(campaign: Campaign, order: list[Mutant], count: int, again: bool) -> list[dict[str, Any]]:
@@ -251,10 +290,10 @@ def run(campaign: Campaign, order: list[Mutant], count: int, again: bool) -> lis
         if valid == count:
             break
         row = campaign.results.get(mutant.key)
-        if row is None or (again and row["outcome"] == "survived"):
+        if row is None or (again and row["outcome"] in ("survived", "timeout")):
             row = campaign.judge(mutant)
             print(table([row]).splitlines()[1], file=sys.stderr, flush=True)
-        valid += row["outcome"] in ("killed", "survived")
+        valid += row["outcome"] in JUDGED
         rows.append(row)
     return rows
 

@@ -1,8 +1,13 @@
 """Convictions: which pairs of signed statements cost a stake, what they cost, and what convicts nobody."""
 
+from itertools import permutations
+
 import pytest
 from contracts_support import CHAIN_ID, ETHER, GENESIS_HASH, RICH
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stake_support import (
+    DOMAIN,
     FOUNDERS,
     REPORTER,
     make_statement,
@@ -13,7 +18,9 @@ from stake_support import (
 )
 
 from flock_chain.consensus.digest import ChainDomain
-from flock_chain.consensus.types import NO_BLOCK, Kind
+from flock_chain.consensus.signer import Signer
+from flock_chain.consensus.types import NO_BLOCK, Kind, Vote
+from flock_chain.errors import Refused
 from flock_contracts.addresses import STAKE, SYSTEM
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -57,7 +64,68 @@ def test_two_statements_of_which_an_honest_validator_signs_one_convict(a, b):
     assert world.view("Stake", "unbonding_of", D.account) == STAKE_OF_EACH
     next_epoch(world, 2)
     assert D.account not in weights(world)
-    assert report(world, a, b).reason == "stake: convicted before"
+    for pair in ((a, b), (b, a)):
+        assert report(world, *pair).reason == "stake: convicted before"
+
+
+@pytest.mark.parametrize("other", [statement(Kind.NOTARIZE, TWO), statement(Kind.NOTARIZE)], ids=["guilty", "honest"])
+def test_no_pair_with_any_bit_flipped_convicts(other):
+    """Of every byte of either statement, in either order; also where the flipped one is to pass for a second one."""
+    world = staking_world()
+    one = statement(Kind.NOTARIZE)
+    for changed, kept in ((one, other), (other, one)):
+        for field, value in changed.items():
+            for byte in range(32):
+                flipped = value_with(value, byte, 1 << byte % 8)
+                for pair in ((changed | {field: flipped}, kept), (kept, changed | {field: flipped})):
+                    assert not report(world, *pair).ok, (field, byte)
+    assert world.view("Stake", "tombstoned_at", D.account) == 0 == world.view("Stake", "offence_count")
+    assert report(world, one, statement(Kind.NOTARIZE, TWO)).ok
+
+
+def value_with(value, byte, bits):
+    if isinstance(value, bytes):
+        return bytes(old ^ bits * (index == byte) for index, old in enumerate(value))
+    return value ^ bits << 8 * byte
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(
+    asked=st.lists(
+        st.tuples(
+            st.sampled_from(Kind), st.integers(1, 2), st.integers(1, 2), st.sampled_from((ONE, TWO)), st.integers(0, 1)
+        ),
+        max_size=24,
+    )
+)
+def test_nothing_that_an_honest_signer_ever_gives_out_convicts_it(asked):
+    """Whatever it is asked to sign, in whatever order; each two of what it signed, in either order."""
+    world = staking_world()
+    world.next_block(1, pokes=False)
+    signer, signed = Signer(D, DOMAIN), []
+    for kind, height, view, block_id, parent_view in asked:
+        try:
+            vote, _ = signer.sign(
+                kind,
+                height,
+                view,
+                NO_BLOCK if kind == Kind.NULLIFY else block_id,
+                parent_view if kind == Kind.PROPOSE else 0,
+            )
+        except Refused:
+            continue
+        signed.append(as_statement(vote))
+    for pair in permutations(signed, 2):
+        assert not report(world, *pair).ok, pair
+    assert world.view("Stake", "stake_of", D.account) == STAKE_OF_EACH
+
+
+def as_statement(vote: Vote):
+    r, s = (int.from_bytes(vote.signature[at : at + 32], "big") for at in (0, 32))
+    return {
+        "kind": int(vote.kind), "height": vote.height, "view": vote.view, "block_id": vote.block_id,
+        "parent_view": vote.parent_view, "v": vote.signature[64] + 27, "r": r, "s": s,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,19 @@
 
 FLOCK_ARTIFACTS names a folder of artifacts that take the place of the committed ones, FLOCK_SOURCES the Vyper sources
 that they were made of (for the static checks), FLOCK_ORDER a JSON file with each test's rank, FLOCK_WORDS what a test
-file's name must hold one of, FLOCK_OUTCOME a file for the first failure and every duration. Knows nothing of mutants.
-Not loaded unless asked for with `-p`.
+file's name must hold one of (after a "-": none of), FLOCK_OUTCOME a file for the first failure and each test's CPU
+seconds. Knows nothing of mutants. Not loaded unless asked for with `-p`.
 """
 
 import json
 import os
+import time
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from flock_contracts import loader
 
@@ -45,12 +49,22 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
 
 
 def _is_asked_for(test: str, words: list[str]) -> bool:
-    return not words or any(word in test.split("::")[0].rsplit("/", 1)[-1] for word in words)
+    file = test.split("::")[0].rsplit("/", 1)[-1]
+    wanted = [word for word in words if not word.startswith("-")]
+    return (not wanted or any(word in file for word in wanted)) and not any(
+        word[1:] in file for word in words if word.startswith("-")
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: Any) -> Generator[None, object, object]:
+    began = time.process_time()
+    result = yield
+    _outcome["seconds"][item.nodeid] = round(time.process_time() - began, 3)
+    return result
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    seconds: dict[str, float] = _outcome["seconds"]
-    seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + float(report.duration)
     _note(report)
 
 
