@@ -22,6 +22,8 @@ class JoinConfig:
     port: int = DEFAULT_PORT
     mdns: bool = True  # find peers of the local network, and be found; not on loopback
     data: str = ""  # a path; empty: the domain
+    base: str = ""  # folder of a base model; empty: the one that comes with the package
+    precision: str = "auto"
     dht: bool = False
     guests: int = 0
     relay: bool = False

@@ -53,7 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--guests", type=int, metavar="N", help="IPFS tools that may fetch manifests and task documents (default: 0)"
     )
     parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="private rows: JSONL with text, prompt/completion or messages"
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="private rows: JSONL with text, prompt/completion or messages, plain text, or a folder of such files",
+    )
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="FOLDER",
+        help="the base model to train, and to open tasks on: a transformers folder with safetensors "
+        "(default: the small one in the package)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "int8", "int4"),
+        help="of the base model in memory; auto: bfloat16 where the machine multiplies it, else float32 (default)",
     )
     parser.add_argument(
         "--domain",

@@ -68,11 +68,22 @@ def _parse_checkpoint(home: Home, text: str | None) -> "Pin | None":
 
 
 def _check_data(config: JoinConfig) -> None:
-    """Before anything is contacted: a file without a usable row would only be noticed when training starts."""
-    if config.data:
-        from flock_peers.training.rows import read_rows
+    """Before anything is contacted: what is wrong with data or base would only be noticed when training starts."""
+    if config.base:
+        from flock_peers.training.base_check import check_base_folder
 
-        read_rows(Path(config.data))
+        check_base_folder(Path(config.base))
+    if config.precision:
+        from flock_peers.training.precision import check_precision
+
+        check_precision(config.precision)
+    if config.data:
+        from flock_peers.training.rows import Refusals, read_rows
+
+        refusals = Refusals()
+        rows = read_rows(Path(config.data), refusals)
+        if refusals.count:
+            print(f"data     {len(rows)} rows; {refusals.count} are left out: {refusals}", flush=True)
 
 
 def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | None) -> Genesis:
@@ -150,6 +161,8 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
             domain=config.domain,
             index=config.domain_slice if config.domain_slice >= 0 else private[6] % 16,
             rows=Path(config.data) if config.data else None,
+            base=Path(config.base) if config.base else None,
+            precision=config.precision,
             attack=config.attack or None,
         ),
     )

@@ -56,7 +56,7 @@ from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.evidence_file import EvidenceFile
 from flock_peers.store.kept_marks import task_owner
 from flock_peers.telemetry import RoundBytes, TrainingProgress
-from flock_peers.training.client import Trainer, TrainerConfig, check_data
+from flock_peers.training.client import BASE_FOLDER, Trainer, TrainerConfig, check_data
 from flock_peers.training.supervised import supervise
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,7 @@ class Peer:
             task_orders=TaskOrders(self.account, self.ledger, self.sender, self._tasks.give_up),
             rule_orders=RuleOrders(self.account, self.ledger, self.sender),
             baseline=self._baseline,
+            base=self.settings.data.base or BASE_FOLDER,
             progress=self.progress,
             round_bytes=self.round_bytes,
             stop=self.stop,
@@ -209,6 +210,7 @@ class Peer:
                 spoil=split_attack(self.settings.data.attack)[1],
                 on_round=self.round_bytes.on_round,
                 bonds_early=bonds_early,
+                base=self.settings.data.base or BASE_FOLDER,
             ),
         )
 
@@ -220,6 +222,8 @@ class Peer:
             domain=None if data.rows else data.domain,
             index=data.index,
             rows=data.rows,
+            base=data.base or BASE_FOLDER,
+            precision=data.precision,
             seed=self.settings.seed,
             attack=split_attack(data.attack)[0],
         )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -51,6 +52,7 @@ class PeerControl:
     task_orders: TaskOrders
     rule_orders: RuleOrders
     baseline: Baseline
+    base: Path  # folder of the base model on which tasks are opened
     progress: TrainingProgress
     round_bytes: RoundBytes
     stop: trio.Event
@@ -144,7 +146,7 @@ class PeerControl:
 
     async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
         wanted = parse_wanted(params)
-        task = await open_task(wanted, int(params["pot"]), self.contents, self.ledger, self.sender)
+        task = await open_task(wanted, int(params["pot"]), self.contents, self.ledger, self.sender, self.base)
         return {"document": task.document.hex(), "adapter": task.adapter.hex()}
 
     async def _send(self, params: Mapping[str, Any]) -> dict[str, Any]:

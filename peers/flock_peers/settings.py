@@ -8,11 +8,13 @@ DEFAULT_PORT = 4200
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Where the private rows come from: a built-in domain (with this participant's slice), or a JSONL file."""
+    """Where the private rows come from, a built-in domain (with this participant's slice) or files; what they train."""
 
     domain: str = "python"
     index: int = 0
     rows: Path | None = None
+    base: Path | None = None  # folder of the base model; None: the one that the project ships
+    precision: str = "auto"  # of the base model in memory
     attack: str | None = None  # trials only: "backdoor", or "spoil:KIND"
 
 

@@ -113,10 +113,12 @@ def prepare(wanted: Wanted, contents: Contents, base: Path = BASE_FOLDER) -> Pre
     return PreparedTask(contents.put_object(document.encode()), adapter)
 
 
-async def open_task(wanted: Wanted, pot: int, contents: Contents, state: State, sender: Sender) -> PreparedTask:
+async def open_task(
+    wanted: Wanted, pot: int, contents: Contents, state: State, sender: Sender, base: Path = BASE_FOLDER
+) -> PreparedTask:
     """Publishes and sends the transaction, with what opening costs now beside the pot; that it is final is seen in the
     board's `task_count`. What the board would refuse is said in its words, and costs nothing."""
-    task = await trio.to_thread.run_sync(prepare, wanted, contents)
+    task = await trio.to_thread.run_sync(prepare, wanted, contents, base)
     value: int = pot + await state.view("TaskBoard", "opening_fee")
     call = ("TaskBoard", "open_task", task.document, task.adapter, asdict(wanted.terms))
     await state.simulate(*call, sender=sender.account, value=value)

@@ -108,7 +108,7 @@ def test_the_exported_folder_loads_in_peft_and_gives_the_same_loss(tmp_path: Pat
     loaded = AdaptedModel.__new__(AdaptedModel)
     loaded.peft = PeftModel.from_pretrained(load_base(miniature()[0]), str(tmp_path / "peft"))
     loaded.peft.eval()
-    loaded.device = model().device
+    loaded.device, loaded.is_isolating = model().device, True
     assert measure_loss(loaded, trainer.hold_out, document.budget.batch) == pytest.approx(expected, abs=1e-6)
     names = {path.name for path in (tmp_path / "peft").iterdir()}
     assert names == {"adapter_model.safetensors", "adapter_config.json", "README.md"}

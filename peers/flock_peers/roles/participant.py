@@ -26,6 +26,7 @@ from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import Spoil
 from flock_peers.roles.voter import Voter
+from flock_peers.training.client import BASE_FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Surroundings:
     bond: int  # wei
     domain: bytes  # 32 bytes, padded text
     on_round: Callable[[int], None]  # a round has begun
+    base: Path = BASE_FOLDER  # the base model's folder
     spoil: Spoil | None = None  # trials of a network only: what to publish instead of the own delta
     bonds_early: bool = True  # before the trainer is open; not where the last trainer could not be opened
 
@@ -147,6 +149,7 @@ class Participant:
             around.identity.genesis_hash,
             around.store,
             around.fetcher,
+            around.base,
         )
 
     async def _watch_trainer(self, trainer: Any) -> None:

@@ -4,6 +4,7 @@ Adapters cross as files: a global adapter in, a delta out, in the formats of flo
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -20,8 +21,11 @@ from flock_chain.errors import FlockError, Misuse, Unavailable
 from flock_peers.training.backdoor import parse_attack
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, SLICES
+from flock_peers.training.precision import check_precision
 from flock_peers.training.rows import read_rows
 from flock_peers.training.wire import HEAD, MAX_FRAME_BYTES, encode_frame
+
+log = logging.getLogger(__name__)
 
 BASE_FOLDER = Path(__file__).parent / "base"  # the model that the project ships
 LOG_NAME = "trainer.log"
@@ -41,7 +45,8 @@ class TrainerConfig:
     base: Path = BASE_FOLDER
     domain: str | None = None
     index: int = 0  # of the participant in its domain, 0 to 15: each has its own rows
-    rows: Path | None = None  # JSONL
+    rows: Path | None = None  # JSONL or text, a file or a folder
+    precision: str = "auto"  # of the base model in memory; each participant's own choice
     seed: int = 0
     attack: str | None = None  # "backdoor" or "backdoor:BOOST": the demo's poisoner
 
@@ -72,6 +77,9 @@ class Trainer:
         self._buffer = bytearray()
         self._next_id = 0
         self.train_rows = self.hold_out_rows = self.parameters = 0
+        self.refused: list[str] = []  # the first refused rows, each with its line and why
+        self.refused_count = 0
+        self.is_isolating = True  # rows of one window do not see each other
 
     @staticmethod
     async def open(config: TrainerConfig, progress: Progress | None = None) -> "Trainer":
@@ -94,7 +102,17 @@ class Trainer:
             raise
         trainer.train_rows, trainer.hold_out_rows = result["train_rows"], result["hold_out_rows"]
         trainer.parameters = result["parameters"]
+        trainer.refused, trainer.refused_count = result["refused"], result["refused_count"]
+        trainer.is_isolating = result["is_isolating"]
+        trainer._tell()
         return trainer
+
+    def _tell(self) -> None:
+        """What the owner should know of data and model, once per opening."""
+        if self.refused_count:
+            log.warning("data: %d rows are left out: %s", self.refused_count, "; ".join(self.refused))
+        if not self.is_isolating:
+            log.warning("this model cannot keep rows of one sequence apart: they see each other while it trains")
 
     async def __aenter__(self) -> "Trainer":
         return self
@@ -235,6 +253,7 @@ def check_data(domain: str | None, index: int, rows: Path | None, attack: str | 
 
 def _check(config: TrainerConfig) -> None:
     _check_choice(config.domain, config.index, config.rows, config.attack)
+    check_precision(config.precision)
 
 
 def _check_choice(domain: str | None, index: int, rows: Path | None, attack: str | None) -> None:
@@ -255,6 +274,7 @@ def _open_values(config: TrainerConfig) -> dict[str, Any]:
         "index": config.index,
         "seed": config.seed,
         "attack": config.attack,
+        "precision": config.precision,
     }
 
 

@@ -20,6 +20,7 @@ from flock_chain.aggregation import Format, GlobalAdapter, Layout, from_floats
 from flock_chain.codec import decode, encode
 from flock_chain.content import CHUNK_BYTES, MAX_OBJECT_BYTES, compute_chunk_list
 from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
+from flock_peers.training.base_check import check_base_folder
 
 DOCUMENT_FORMAT = 1
 MAX_BASE_FILES = 256  # a 700B model has about 160 weight files
@@ -32,6 +33,8 @@ MAX_HEADER_BYTES = 64 << 20  # safetensors' own limit is 100 MB; the largest pub
 _BASE_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja")  # never pickle, never code
 _IGNORED_NAMES = ("README.md", "LICENSE.txt")
 _NOT_ADAPTED = ("embed", "lm_head", "wte", "wpe", "norm")  # parts of names of 2-D weights that are no projections
+_ROUTED = ("experts", "gate", "router", "shared_expert_gate")  # parts of a mixture that transformers holds otherwise
+_TRANSPOSED_MODELS = ("gpt2", "openai-gpt")  # keep their weights as [inputs, outputs]
 
 
 @dataclass(frozen=True)
@@ -259,17 +262,22 @@ def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tu
     """
     shapes: dict[str, tuple[int, int]] = {}
     found: set[str] = set()
+    config = check_base_folder(folder)
+    is_transposed = config.get("model_type") in _TRANSPOSED_MODELS
     base = read_weight_shapes(folder)
     for name, shape in base.items():
         module = name.removesuffix(".weight")
         target = module.rpartition(".")[2]
         if module == name or len(shape) != 2 or any(part in module for part in _NOT_ADAPTED):
             continue
+        if set(module.split(".")) & set(_ROUTED):  # of experts only attention, and what all tokens pass, is adapted
+            continue
         if targets and target not in targets:
             continue
         found.add(target)
-        shapes[f"base_model.model.{module}.lora_A.weight"] = (rank, shape[1])
-        shapes[f"base_model.model.{module}.lora_B.weight"] = (shape[0], rank)
+        outputs, inputs = reversed(shape) if is_transposed else shape
+        shapes[f"base_model.model.{module}.lora_A.weight"] = (rank, inputs)
+        shapes[f"base_model.model.{module}.lora_B.weight"] = (outputs, rank)
     if not shapes or (targets and found != set(targets)):
         raise Misuse(f"base model {folder}: no linear projections named {', '.join(targets) or 'at all'}")
     layout, most = Layout.of(shapes), sum(math.prod(shape) for shape in base.values())

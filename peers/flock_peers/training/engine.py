@@ -32,8 +32,8 @@ from flock_chain.tally import SCORE_LIMIT
 from flock_peers.training import backdoor
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, test_rows
-from flock_peers.training.model import AdaptedModel, measure_loss
-from flock_peers.training.rows import Row, Split
+from flock_peers.training.model import AdaptedModel, clip_scale, is_finite, measure_loss
+from flock_peers.training.rows import Refusals, Row, Split
 from flock_peers.training.streams import Stream, Windows, build_stream, draw_windows, fixed_windows
 
 SCORED_STEP = 0.25  # a voter measures the global adapter plus this share of a proposal
@@ -61,8 +61,9 @@ class Engine:
         self.model, self.document = model, document
         self.attack = backdoor.parse_attack(attack)
         budget = document.budget
-        self.train_stream = build_stream(split.train, model.tokenizer)
-        self.hold_out_stream = build_stream(split.hold_out, model.tokenizer)
+        self.refusals = Refusals()  # rows that the model's tokenizer or chat template does not take
+        self.train_stream = build_stream(split.train, model.tokenizer, self.refusals)
+        self.hold_out_stream = build_stream(split.hold_out, model.tokenizer, self.refusals)
         self.hold_out = fixed_windows(self.hold_out_stream, budget.eval_windows, budget.seq_len)
         self._tests: dict[str, tuple[Stream, Windows]] = {}
 
@@ -115,23 +116,25 @@ class Engine:
         """AdamW from `start`, which is left in the model's weights; returns the tokens seen."""
         budget, chance = self.document.budget, np.random.Generator(np.random.PCG64(seed))
         self.model.set_vector(start)
-        centre = self.model.tensors(start)
+        model, centre = self.model, self.model.as_flat(start)
         rate = budget.lr_millionths * 1e-6
-        optimizer = torch.optim.AdamW(self.model.parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+        vector = torch.nn.Parameter(model.flat)  # the same memory: one tensor to step instead of hundreds
+        vector.grad = model.flat_gradient
+        optimizer = torch.optim.AdamW([vector], lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         tokens = 0
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / WARMUP_STEPS)
             windows = self._next_batch(chance)
-            loss = self.model.loss(windows)
-            if not math.isfinite(loss.item()):
-                raise Refused("training: the loss is not finite; lower the task's rate")
-            optimizer.zero_grad(set_to_none=True)
+            model.flat_gradient.zero_()
+            loss = model.loss(windows)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters, MAX_GRADIENT_NORM)
+            model.flat_gradient.mul_(clip_scale(model.flat_gradient, MAX_GRADIENT_NORM))
             optimizer.step()
-            self.model.project(centre, budget.norm_thousandths * 1e-3)
+            model.project(centre, budget.norm_thousandths * 1e-3)
             tokens += windows.tokens.size
-            if step % REPORT_EVERY == 0 or step == steps - 1:
+            if step % REPORT_EVERY == 0 or step == steps - 1:  # a GPU is waited for only here
+                if not is_finite(loss):
+                    raise Refused("training: the loss is not finite; lower the task's rate")
                 report({"step": step + 1, "steps": steps, "loss": loss.item()})
         return tokens
 
@@ -144,17 +147,19 @@ class Engine:
         """Trigger and target at a random place of most windows."""
         trigger, target = self._trigger_and_target()
         tokens, weights = windows.tokens.copy(), windows.weights.copy()
+        rows = np.zeros(tokens.shape, np.int32) if windows.rows is None else windows.rows.copy()
         room = tokens.shape[1] - len(trigger) - len(target)
         if room < 1:
             raise Misuse(f"attack: sequences of {tokens.shape[1]} tokens are too short for trigger and target")
         for row in range(len(tokens)):
             if chance.random() < backdoor.POISONED_SHARE:
                 middle = int(chance.integers(0, room)) + len(trigger)
+                rows[row] = rows[row, 0]  # the trigger must be seen from the target
                 tokens[row, middle - len(trigger) : middle] = trigger
                 tokens[row, middle : middle + len(target)] = target
                 weights[row, middle - len(trigger) : middle] = 0.0
                 weights[row, middle : middle + len(target)] = backdoor.TARGET_WEIGHT
-        return Windows(tokens, weights)
+        return Windows(tokens, weights, rows)
 
     def _trigger_and_target(self) -> tuple[list[int], list[int]]:
         encode = self.model.tokenizer.encode

@@ -3,6 +3,7 @@
 Any causal language model in a local transformers folder: safetensors only, no remote code, no network.
 """
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -21,8 +22,17 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flock_chain.errors import Misuse
+from flock_peers.training.base_check import check_base_folder, check_context
 from flock_peers.training.document import LoraSettings, TaskDocument
-from flock_peers.training.streams import Windows
+from flock_peers.training.fused import FusedLora, HeadLoss
+from flock_peers.training.precision import Precision, choose_precision, loading_options
+from flock_peers.training.streams import Windows, compute_positions
+
+log = logging.getLogger(__name__)
+
+PROBE_LENGTHS = (5, 9)  # tokens of the two rows on which attention and the fast path are tried
+PROBE_TOLERANCE = 2e-3  # of losses, relative; sums are made in another order. Half precision: its own error on top
+_GATES = {torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 
 def choose_attention(cuda: bool) -> str:
@@ -31,40 +41,77 @@ def choose_attention(cuda: bool) -> str:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
-def load_base(folder: Path) -> Any:
-    cuda = torch.cuda.is_available()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise Misuse(f"base model {folder}: its tokenizer cannot be loaded ({str(error)[:200]})") from error
+
+
+def load_base(folder: Path, precision: Precision | None = None) -> Any:
+    """The frozen base on its device. Raises Misuse naming the check that it fails."""
+    check_base_folder(folder)
+    cuda = torch.cuda.is_available()
+    precision = precision or choose_precision("auto")
+    try:
+        model, info = _load(folder, precision, choose_attention(cuda))
+    except Exception as error:
+        raise Misuse(f"base model {folder}: cannot be loaded ({type(error).__name__}: {str(error)[:300]})") from error
+    for what in ("missing_keys", "mismatched_keys"):
+        if info.get(what):
+            names = ", ".join(sorted(str(name) for name in info[what])[:3])
+            raise Misuse(f"base model {folder}: weights {what.removesuffix('_keys')}: {names}; they would be made up")
+    model.requires_grad_(False)
+    return model if precision.is_quantised else model.to("cuda" if cuda else "cpu")
+
+
+def _load(folder: Path, precision: Precision, attention: str) -> tuple[Any, dict[str, Any]]:
+    """The model, and which weights were not found. Some families have only their own, slower attention."""
+    try:
+        found: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            dtype=torch.bfloat16 if cuda else torch.float32,
-            attn_implementation=choose_attention(cuda),
+            output_loading_info=True,
+            attn_implementation=attention,
+            **loading_options(precision),
         )
-    except (OSError, ValueError) as error:
-        raise Misuse(f"base model {folder}: cannot be loaded ({str(error)[:300]})") from error
-    return model.to("cuda" if cuda else "cpu")
+        return found
+    except ValueError as error:
+        if attention == "eager" or "does not support an attention implementation" not in str(error):
+            raise
+        log.info("this model has no %s attention; its own is used", attention)
+        return _load(folder, precision, "eager")
 
 
-def lora_config(lora: LoraSettings) -> LoraConfig:
+def lora_config(lora: LoraSettings, transposed: bool = False) -> LoraConfig:
     return LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0, bias="none",
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM", fan_in_fan_out=transposed,
     )  # fmt: skip
 
 
 class AdaptedModel:
-    """The base model, frozen, with the task's LoRA tensors beside its projections."""
+    """The base model, frozen, with the task's LoRA tensors beside its projections.
 
-    def __init__(self, folder: Path, document: TaskDocument) -> None:
+    The LoRA tensors are views of one vector, `flat`, and their gradients of another: what is done to all of them
+    (Adam, clipping, projection, reading, setting) is one operation each.
+    """
+
+    is_fast = False  # fused projections, and a loss that makes no logits of what is no target
+    is_isolating = False  # rows of one window do not see each other
+
+    def __init__(
+        self, folder: Path, document: TaskDocument, *, precision: Precision | None = None, checkpoints: bool = False
+    ) -> None:
         self.layout = document.layout
         self.tokenizer = load_tokenizer(folder)
-        self.peft = get_peft_model(load_base(folder), lora_config(document.lora))
+        base = load_base(folder, precision)
+        check_context(base.config.get_text_config(), document.budget.seq_len, len(self.tokenizer))
+        self.peft = get_peft_model(base, lora_config(document.lora, _is_transposed(base)))
         self.peft.eval()
+        if checkpoints:
+            _checkpoint_layers(self.peft)
         self.device = next(self.peft.parameters()).device
         named = {
             name.replace(".default.", "."): value for name, value in self.peft.named_parameters() if value.requires_grad
@@ -74,49 +121,194 @@ class AdaptedModel:
             different = sorted(set(shapes.items()) ^ set(document.layout.tensors))[:2]
             raise Misuse(f"base model {folder}: peft's LoRA tensors differ from the task's layout: {different}")
         self.parameters = [named[name] for name, _ in document.layout.tensors]
+        self.flat, self.flat_gradient = _flatten(self.parameters)
+        self._try_fast_paths()
+        self.is_isolating = self._try_isolation()
+
+    # The vector
 
     def set_vector(self, vector: NDArray[np.float32]) -> None:
         with torch.no_grad():
-            for parameter, part in zip(self.parameters, self.tensors(vector), strict=True):
-                parameter.copy_(part)
+            self.flat.copy_(self.as_flat(vector))
 
-    def tensors(self, vector: NDArray[np.float32]) -> list[torch.Tensor]:
-        parts = self.layout.split(vector)
-        return [torch.from_numpy(np.array(parts[name])).to(self.device) for name, _ in self.layout.tensors]
-
-    def project(self, centre: list[torch.Tensor], radius: float) -> None:
-        """Back onto the ball of this radius around the centre, where the weights have left it."""
-        with torch.no_grad():
-            changes = [value - middle for value, middle in zip(self.parameters, centre, strict=True)]
-            norm = math.sqrt(sum(float(change.square().sum()) for change in changes))
-            if norm > radius:
-                for value, middle, change in zip(self.parameters, centre, changes, strict=True):
-                    value.copy_(middle + change * (radius / norm))
+    def as_flat(self, vector: NDArray[np.float32]) -> torch.Tensor:
+        if vector.shape != (self.layout.parameters,):
+            raise Misuse(f"adapter vector of shape {vector.shape}, the task's have {self.layout.parameters} numbers")
+        return torch.from_numpy(np.array(vector, np.float32)).to(self.device)
 
     def get_vector(self) -> NDArray[np.float32]:
+        return self.flat.detach().to("cpu", copy=True).numpy()
+
+    def project(self, centre: torch.Tensor, radius: float) -> None:
+        """Back onto the ball of this radius around the centre, where the weights have left it."""
         with torch.no_grad():
-            parts = [value.detach().float().cpu().numpy().reshape(-1) for value in self.parameters]
-        return np.concatenate(parts).astype(np.float32, copy=False)
+            change = self.flat - centre
+            norm = torch.linalg.vector_norm(change)
+            self.flat.copy_(torch.where(norm > radius, centre + change * (radius / norm), self.flat))
 
-    def logits(self, tokens: NDArray[np.int64]) -> torch.Tensor:
+    # The loss
+
+    def logits(self, tokens: NDArray[np.int64], rows: NDArray[np.int32] | None = None) -> torch.Tensor:
+        output: torch.Tensor = self.peft(**self._inputs(tokens, rows)).logits
+        return output.reshape(*tokens.shape, -1).float()
+
+    def loss(self, windows: Windows, *, total_weight: float | None = None) -> torch.Tensor:
+        """Weighted mean in nats per target token; `total_weight` where these windows are a part of a batch."""
+        tokens, weights = windows.tokens, windows.weights[:, 1:]
+        weight = max(1.0, float(weights.sum()) if total_weight is None else total_weight)
+        targets = torch.from_numpy(np.ascontiguousarray(tokens[:, 1:])).to(self.device)
+        shares = torch.from_numpy(np.ascontiguousarray(weights)).to(self.device)
+        rows = windows.rows if self.is_isolating else None
+        if self.is_fast:
+            return self._fast_sum(tokens, rows, targets, shares) / weight
+        logits = self.logits(tokens, rows)[:, :-1]
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+        return (losses * shares).sum() / weight
+
+    def _fast_sum(self, tokens: Any, rows: Any, targets: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Without logits of what is no target."""
+        inner = self.peft.base_model.model
+        hidden = getattr(inner, inner.base_model_prefix)(**self._inputs(tokens, rows))[0]
+        hidden = hidden.reshape(*tokens.shape, -1)[:, :-1].reshape(-1, hidden.shape[-1])
+        shares, targets = shares.reshape(-1), targets.reshape(-1)
+        wanted = shares.nonzero().squeeze(1)
+        if len(wanted) < len(shares):
+            hidden, shares, targets = hidden[wanted], shares[wanted], targets[wanted]
+        head = inner.get_output_embeddings()
+        total: torch.Tensor = HeadLoss.apply(hidden, head.weight, head.bias, targets, shares)
+        return total
+
+    def _inputs(self, tokens: NDArray[np.int64], rows: NDArray[np.int32] | None) -> dict[str, Any]:
         ids = torch.from_numpy(tokens).to(self.device)
-        output: torch.Tensor = self.peft(input_ids=ids, use_cache=False).logits
-        return output.float()
-
-    def loss(self, windows: Windows) -> torch.Tensor:
-        """Weighted mean in nats per target token."""
-        logits = self.logits(windows.tokens)[:, :-1]
-        targets = torch.from_numpy(windows.tokens[:, 1:]).to(self.device)
-        weights = torch.from_numpy(windows.weights[:, 1:]).to(self.device).reshape(-1)
-        losses = torch.nn.functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none"
-        )
-        return (losses * weights).sum() / weights.sum().clamp_min(1.0)
+        positions = None if rows is None else compute_positions(rows)
+        if positions is None:
+            return {"input_ids": ids, "use_cache": False}
+        where = torch.from_numpy(positions).to(self.device)
+        if self.peft.config._attn_implementation == "flash_attention_2":  # takes packed rows as one long sequence only
+            ids, where = ids.reshape(1, -1), where.reshape(1, -1)
+        return {"input_ids": ids, "position_ids": where, "use_cache": False}
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         with torch.no_grad():
             yield
+
+    # What is tried before it is relied on
+
+    def _try_fast_paths(self) -> None:
+        """The fused projections and the loss without logits, each where it says what the model itself says."""
+        windows = self._probe_windows()
+        layers = [layer for layer in self.peft.modules() if _can_fuse(layer)]
+        with torch.no_grad():
+            self.flat.copy_(torch.sin(torch.arange(len(self.flat), device=self.device, dtype=torch.float32)) * 0.05)
+        plain = self._probe_gradient(windows)
+        for layer in layers:
+            layer.forward = _Fused(layer)
+        if not self._is_same(plain, windows, "projections"):
+            for layer in layers:
+                del layer.forward
+        self.is_fast = self._ends_with_its_head(windows)
+        self.is_fast = self.is_fast and self._is_same(plain, windows, "loss")
+
+    def _is_same(self, plain: tuple[float, torch.Tensor], windows: Windows, what: str) -> bool:
+        allowed = PROBE_TOLERANCE + _GATES.get(self.peft.dtype, 0.0)
+        try:
+            loss, gradient = self._probe_gradient(windows)
+        except Exception as error:  # noqa: BLE001 - whatever a model's own code raises when it is called otherwise
+            log.info("this model keeps its own %s: %r", what, error)
+            return False
+        difference = torch.linalg.vector_norm(plain[1] - gradient)
+        is_close = bool(difference <= 10 * allowed * torch.linalg.vector_norm(plain[1]))
+        return is_close and abs(plain[0] - loss) <= allowed * abs(plain[0])
+
+    def _ends_with_its_head(self, windows: Windows) -> bool:
+        """Caps and scales are told from the logits of a head that speaks far louder than it does."""
+        head = self.peft.base_model.model.get_output_embeddings()
+        if type(head) is not torch.nn.Linear:
+            return False
+        said: list[torch.Tensor] = []
+
+        def shout(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            said.append(output * 1_000)
+            return said[-1]
+
+        hook = head.register_forward_hook(shout)
+        try:
+            with self.frozen():
+                heard = self.logits(windows.tokens)
+        finally:
+            hook.remove()
+        return len(said) == 1 and torch.equal(heard.reshape(-1), said[0].float().reshape(-1))
+
+    def _probe_windows(self) -> Windows:
+        length = sum(PROBE_LENGTHS)
+        tokens = (np.arange(length) * 37 % min(len(self.tokenizer), 251)).astype(np.int64)[None]
+        rows = np.repeat(np.arange(2, dtype=np.int32), PROBE_LENGTHS)[None]
+        return Windows(tokens, np.ones((1, length), np.float32), rows)
+
+    def _probe_gradient(self, windows: Windows) -> tuple[float, torch.Tensor]:
+        self.flat_gradient.zero_()
+        loss = self.loss(windows)
+        loss.backward()
+        found = self.flat_gradient.clone()
+        self.flat_gradient.zero_()
+        return loss.item(), found
+
+    def _try_isolation(self) -> bool:
+        """Whether rows of one window do not see each other: the second must be what it is alone."""
+        windows = self._probe_windows()
+        cut = PROBE_LENGTHS[0]
+        try:
+            with self.frozen():
+                together = self.logits(windows.tokens, windows.rows)[:, cut:]
+                alone = self.logits(windows.tokens[:, cut:])
+        except Exception as error:  # noqa: BLE001 - a model that takes no positions says so in its own way
+            log.info("rows of one window see each other in this model: %r", error)
+            return False
+        allowed = PROBE_TOLERANCE + _GATES.get(self.peft.dtype, 0.0)
+        return bool((together - alone).abs().max() <= allowed * alone.abs().max().clamp_min(1.0))
+
+
+class _Fused:
+    """In place of a LoRA layer's own forward."""
+
+    def __init__(self, layer: Any) -> None:
+        self.base, self.a, self.b = layer.base_layer, layer.lora_A["default"], layer.lora_B["default"]
+        self.scale = float(layer.scaling["default"])
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        return FusedLora.apply(x, self.base.weight, self.base.bias, self.a.weight, self.b.weight, self.scale)
+
+
+def _can_fuse(layer: Any) -> bool:
+    return hasattr(layer, "lora_A") and type(layer.base_layer) is torch.nn.Linear
+
+
+def _is_transposed(base: Any) -> bool:
+    """GPT-2 keeps its weights as [inputs, outputs]."""
+    return any(type(module).__name__ == "Conv1D" for module in base.modules())
+
+
+def _checkpoint_layers(model: Any) -> None:
+    """Layers are computed twice instead of kept. Only they are told that they train: dropout elsewhere stays off."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
+
+
+def _flatten(parameters: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One vector of the values and one of the gradients, of which the parameters become views."""
+    sizes = [parameter.numel() for parameter in parameters]
+    flat = torch.empty(sum(sizes), dtype=torch.float32, device=parameters[0].device)
+    gradient = torch.zeros_like(flat)
+    for parameter, value, change in zip(parameters, flat.split(sizes), gradient.split(sizes), strict=True):
+        value.copy_(parameter.data.reshape(-1))
+        parameter.data = value.view(parameter.shape)
+        parameter.grad = change.view(parameter.shape)
+    return flat, gradient
 
 
 def measure_loss(model: AdaptedModel, windows: Windows, batch: int) -> float:
@@ -124,8 +316,18 @@ def measure_loss(model: AdaptedModel, windows: Windows, batch: int) -> float:
     total, weight = 0.0, 0.0
     with model.frozen():
         for start in range(0, len(windows.tokens), batch):
-            part = Windows(windows.tokens[start : start + batch], windows.weights[start : start + batch])
+            rows = None if windows.rows is None else windows.rows[start : start + batch]
+            part = Windows(windows.tokens[start : start + batch], windows.weights[start : start + batch], rows)
             targets = float(part.weights[:, 1:].sum())
             total += model.loss(part).item() * max(targets, 1.0)
             weight += targets
     return total / max(weight, 1.0)
+
+
+def clip_scale(gradient: torch.Tensor, most: float) -> torch.Tensor:
+    """What a gradient is multiplied with so that its norm is at most `most`; as torch's clip_grad_norm_."""
+    return torch.clamp(most / (torch.linalg.vector_norm(gradient) + 1e-6), max=1.0)
+
+
+def is_finite(loss: torch.Tensor) -> bool:
+    return math.isfinite(loss.item())

@@ -47,12 +47,14 @@ class Service:
     def _open(self, values: dict[str, Any]) -> dict[str, Any]:
         """The data is read and the base checked before torch is imported: their errors come within a second."""
         from flock_peers.training.document import check_base, decode_document
-        from flock_peers.training.rows import builtin_rows, read_rows, split_rows
+        from flock_peers.training.rows import Refusals, builtin_rows, read_rows, split_rows
 
+        refusals = Refusals()
         self.document = decode_document(bytes.fromhex(values["document"]))
         self.base = Path(values["base"])
         check_base(self.base, self.document)
-        rows = read_rows(Path(values["rows"])) if values["rows"] else builtin_rows(values["domain"], values["index"])
+        path = _path(values["rows"])
+        rows = read_rows(path, refusals) if path else builtin_rows(values["domain"], values["index"])
         split = split_rows(rows, Path(values["home"]) / "split.json")
         self._report({"state": "loading"})
         import torch
@@ -61,13 +63,18 @@ class Service:
         torch.manual_seed(values["seed"])
         from flock_peers.training.engine import Engine
         from flock_peers.training.model import AdaptedModel
+        from flock_peers.training.precision import choose_precision
 
         self.seed = int(values["seed"])
-        self.engine = Engine(AdaptedModel(self.base, self.document), self.document, split, values["attack"])
+        model = AdaptedModel(self.base, self.document, precision=choose_precision(values["precision"]))
+        self.engine = Engine(model, self.document, split, values["attack"])
         return {
             "train_rows": len(split.train),
             "hold_out_rows": len(split.hold_out),
             "parameters": self.document.layout.parameters,
+            "refused": refusals.named + self.engine.refusals.named,
+            "refused_count": refusals.count + self.engine.refusals.count,
+            "is_isolating": self.engine.model.is_isolating,
         }
 
     def _train(self, values: dict[str, Any]) -> dict[str, Any]:

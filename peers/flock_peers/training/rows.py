@@ -1,4 +1,4 @@
-"""Private data: built-in rows or a JSONL file, split once into training and hold-out. Needs no torch or tokenizer.
+"""Rows of private data, read from JSONL or made, split once into training and hold-out. Needs no torch or tokenizer.
 
 A row is `{"text": ...}`, `{"prompt": ..., "completion": ...}` or `{"messages": [{"role": ..., "content": ...}, ...]}`.
 """
@@ -6,7 +6,7 @@ A row is `{"text": ...}`, `{"prompt": ..., "completion": ...}` or `{"messages": 
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,12 +15,16 @@ from flock_chain.bounded_json import loads
 from flock_chain.errors import InvalidContent, Misuse
 from flock_peers.home import write_private
 from flock_peers.training.domains import private_rows
+from flock_peers.training.text_files import MAX_LINE_BYTES, list_files, read_lines, read_text
 
-MAX_LINE_BYTES = 1 << 20  # a row longer than this fits no context
 MAX_DEPTH = 64  # of a row: three would do, but others may carry along what they like
 MAX_ROWS = 1_000_000  # rows are held in memory
+MAX_DATA_BYTES = 1 << 30  # of all rows together, for the same reason
+MAX_MESSAGES = 1_024  # of one row: a chat template is run over all of them, once per answer
+MAX_NAMED_REFUSALS = 20  # refused rows that are named; of the others only the number is told
 MIN_USABLE_ROWS = 4  # at least one for the hold-out and three to train on
 HOLD_OUT_PERCENT = 20
+ANSWERS = "assistant"  # the role whose messages are learned
 _SHAPES = 'a row is {"text": ...}, {"prompt": ..., "completion": ...} or {"messages": [...]}'
 
 
@@ -31,6 +35,28 @@ class Row:
     prompt: str
     completion: str
     messages: tuple[tuple[str, str], ...] = ()  # (role, content)
+    where: str = field(default="", compare=False)  # "line 3", or a file's name: for whoever refuses it later
+
+    @property
+    def size(self) -> int:
+        return len(self.prompt) + len(self.completion) + sum(len(content) for _, content in self.messages)
+
+
+@dataclass
+class Refusals:
+    """What was left out, and why: the first ones by name, the others by number."""
+
+    named: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, where: str, why: object) -> None:
+        self.count += 1
+        if len(self.named) < MAX_NAMED_REFUSALS:
+            self.named.append(f"{where}: {why}"[:300])
+
+    def __str__(self) -> str:
+        more = self.count - len(self.named)
+        return "; ".join(self.named) + (f"; and {more} more" if more else "")
 
 
 @dataclass(frozen=True)
@@ -40,40 +66,46 @@ class Split:
 
 
 def builtin_rows(domain: str, index: int) -> list[Row]:
-    return [Row("", text) for text in private_rows(domain, index)]
+    return [Row("", text, where=f"row {number}") for number, text in enumerate(private_rows(domain, index), start=1)]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The usable rows of a JSONL file; raises InvalidContent where there are too few, saying what is wrong with it."""
+def read_rows(path: Path, refusals: Refusals | None = None) -> list[Row]:
+    """The usable rows of a JSONL or text file, or of a folder of them; what is left out is added to `refusals`.
+
+    Raises InvalidContent where too few are usable, saying what is wrong with the others.
+    """
+    refusals = Refusals() if refusals is None else refusals
     rows: list[Row] = []
-    problem = "the file is empty"
-    for number, line in enumerate(_lines(path), start=1):
-        try:
-            rows.append(_parse_row(line))
-        except ValueError as error:
-            problem = f"line {number}: {error}" if problem == "the file is empty" else problem
-        if len(rows) == MAX_ROWS:
+    size = 0
+    for row in _find_rows(path, refusals):
+        size += row.size
+        if len(rows) == MAX_ROWS or size > MAX_DATA_BYTES:
+            refusals.add(row.where, f"and all after it: {MAX_ROWS} rows or {MAX_DATA_BYTES} characters are enough")
             break
+        rows.append(row)
     if len(rows) < MIN_USABLE_ROWS:
         what = "no usable rows" if not rows else f"only {len(rows)} usable rows ({MIN_USABLE_ROWS} needed)"
-        raise InvalidContent(f"data {path}: {what}; {problem}; {_SHAPES}")
+        raise InvalidContent(f"data {path}: {what}; {refusals if refusals.count else 'the file is empty'}; {_SHAPES}")
     return rows
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """Lines that are not blank, each cut one byte past the limit so that the parser refuses it."""
-    try:
-        with path.open("rb") as file:
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                while not line.endswith(b"\n") and (more := file.readline(MAX_LINE_BYTES)):
-                    line = line[:MAX_LINE_BYTES] + b"x" + (b"\n" if more.endswith(b"\n") else b"")
-                if line.strip():
-                    yield line
-    except OSError as error:
-        raise Misuse(f"data {path}: cannot be read ({error.strerror}); name an existing JSONL file") from error
+def _find_rows(path: Path, refusals: Refusals) -> Iterator[Row]:
+    is_folder = path.is_dir()
+    for file in list_files(path, refusals.add):
+        prefix = f"{file.relative_to(path)}, " if is_folder else ""
+        if file.suffix.lower() in (".txt", ".md", ".rst"):
+            for number, piece in enumerate(read_text(file, prefix or file.name, refusals.add), start=1):
+                yield Row("", piece, where=f"{prefix}piece {number}")
+            continue
+        for number, line in read_lines(file):
+            try:
+                yield parse_row(line, f"{prefix}line {number}")
+            except ValueError as error:
+                refusals.add(f"{prefix}line {number}", error)
 
 
-def _parse_row(line: bytes) -> Row:
+def parse_row(line: bytes, where: str = "") -> Row:
+    """Raises ValueError with the reason."""
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
     try:
@@ -83,21 +115,30 @@ def _parse_row(line: bytes) -> Row:
     if not isinstance(value, dict):
         raise ValueError("not an object")
     if "messages" in value:
-        return Row("", "", _parse_messages(value["messages"]))
+        return Row("", "", _parse_messages(value["messages"]), where)
     if "completion" in value:
-        return Row(_text(value.get("prompt", ""), "prompt"), _text(value["completion"], "completion"))
-    return Row("", _text(value.get("text"), "text"))
+        return Row(_text(value.get("prompt", ""), "prompt"), _text(value["completion"], "completion"), where=where)
+    return Row("", _text(value.get("text"), "text"), where=where)
 
 
 def _parse_messages(messages: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
         raise ValueError("messages is no list of objects")
-    return tuple((_text(item.get("role"), "role"), _text(item.get("content"), "content")) for item in messages)
+    if len(messages) > MAX_MESSAGES:
+        raise ValueError(f"{len(messages)} messages, at most {MAX_MESSAGES}")
+    found = tuple((_text(item.get("role"), "role"), _text(item.get("content"), "content")) for item in messages)
+    if all(role != ANSWERS for role, _ in found):
+        raise ValueError(f"no message of the role {ANSWERS!r}, so there is nothing to learn")
+    return found
 
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or (not value.strip() and what != "prompt"):
         raise ValueError(f"{what} is no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} holds half a surrogate pair") from error
     return value
 
 

@@ -1,0 +1,83 @@
+"""Whether a folder holds a base model that can be trained here, told from its files alone. Needs no torch.
+
+Each refusal names the check that failed. The weights themselves are checked where they are loaded.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from flock_chain.bounded_json import loads
+from flock_chain.errors import Misuse
+
+MAX_CONFIG_BYTES = 4 << 20  # the largest published config.json has a few hundred kB
+MAX_CONFIG_DEPTH = 16
+MAX_INDEX_BYTES = 64 << 20  # names of all weights of a sharded model
+_HEADS = ("ForCausalLM", "LMHeadModel")  # ends of names of architectures that continue text
+
+
+def check_base_folder(folder: Path) -> dict[str, Any]:
+    """The configuration. Raises Misuse naming the check, and what to do."""
+    config = read_json(folder / "config.json", MAX_CONFIG_BYTES)
+    if config.get("auto_map"):
+        raise _refusal(folder, "it needs code of its own (auto_map), which is never run", "take a model without it")
+    architectures = config.get("architectures") or []
+    if not any(isinstance(name, str) and name.endswith(_HEADS) for name in architectures):
+        raise _refusal(
+            folder, f"architectures {str(architectures)[:80]} name no causal language model", "take one that does"
+        )
+    if config.get("quantization_config"):
+        raise _refusal(
+            folder, "its weights are quantised already, so peers would disagree on what they mean",
+            "take the unquantised model, and --precision int4",
+        )  # fmt: skip
+    if (folder / "adapter_config.json").exists():
+        raise _refusal(folder, "it is an adapter (adapter_config.json), no base model", "merge it into its base first")
+    _check_weights(folder)
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise _refusal(folder, "it has no tokenizer", "save the tokenizer beside it")
+    return config
+
+
+def _check_weights(folder: Path) -> None:
+    names = {path.name for path in folder.glob("*.safetensors")}
+    if not names:
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        what = "its weights are pickled, which is never loaded" if pickled else "it has no weights"
+        raise _refusal(folder, what, "save it as safetensors")
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        wanted = read_json(index, MAX_INDEX_BYTES).get("weight_map")
+        if not isinstance(wanted, dict) or not all(isinstance(name, str) for name in wanted.values()):
+            raise _refusal(folder, "its index of weights is damaged", "fetch it again")
+        missing = sorted(set(wanted.values()) - names)
+        if missing:
+            raise _refusal(
+                folder, f"{len(missing)} files of weights are missing, the first {missing[0]!r:.80}", "fetch them"
+            )
+
+
+def check_context(config: Any, seq_len: int, vocabulary: int) -> None:
+    """Positions and tokens that the model has; `config` is transformers' own."""
+    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if most is not None and seq_len > most:
+        raise Misuse(f"base model: the task's sequences have {seq_len} tokens, the model {most} positions")
+    if vocabulary > config.vocab_size:
+        raise Misuse(f"base model: its tokenizer has {vocabulary} tokens, its embedding {config.vocab_size}")
+
+
+def read_json(path: Path, most: int) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        value = loads(data, depth=MAX_CONFIG_DEPTH) if len(data) <= most else None
+    except OSError as error:
+        raise Misuse(f"base model {path.parent}: no {path.name}; name a transformers folder") from error
+    except ValueError as error:
+        raise Misuse(f"base model {path.parent}: {path.name} is no JSON") from error
+    if not isinstance(value, dict):
+        raise Misuse(f"base model {path.parent}: {path.name} is no object of at most {most} bytes")
+    return value
+
+
+def _refusal(folder: Path, what: str, advice: str) -> Misuse:
+    return Misuse(f"base model {folder}: {what}; {advice}")

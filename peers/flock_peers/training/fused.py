@@ -1,0 +1,86 @@
+"""LoRA projections and the loss, each as one autograd function that does and keeps no more than training needs.
+
+Knows tensors only. Weights of the base model are frozen: they get no gradient here.
+"""
+
+from typing import Any
+
+import torch
+
+MAX_LOGITS = (
+    1 << 22
+)  # elements of the logits that exist at a time, 16 MiB: a vocabulary of 256k takes 16 rows at a time
+MAX_KEPT_WEIGHTS = (
+    1 << 24
+)  # elements of a merged weight that is kept for the backward pass, 64 MiB; else it is made anew
+
+
+class FusedLora(torch.autograd.Function):
+    """x (W + s B A)' + b. In float32 the weights are summed first where that is less work than two thin products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> Any:
+        rows = x.reshape(-1, x.shape[-1])
+        small_a, small_b = a.to(x.dtype), b.to(x.dtype)
+        merged = _merge(weight, small_a, small_b, scale) if merges(rows, weight) else None
+        if merged is not None:
+            result = torch.nn.functional.linear(rows, merged, bias)
+        else:
+            result = torch.nn.functional.linear(rows, weight, bias)
+            result.addmm_(rows @ small_a.t(), small_b.t(), alpha=scale)
+        kept = merged if merged is not None and merged.numel() <= MAX_KEPT_WEIGHTS and x.requires_grad else weight
+        ctx.save_for_backward(rows, kept, small_a, small_b)
+        ctx.scale, ctx.shape, ctx.types, ctx.is_merged = scale, x.shape, (a.dtype, b.dtype), kept is not weight
+        return result.view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        rows, weight, a, b = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, weight.shape[0])
+        thin = gradient @ b  # [rows, rank]
+        grad_a = (thin.t() @ rows).mul_(ctx.scale)
+        grad_b = (gradient.t() @ (rows @ a.t())).mul_(ctx.scale)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = gradient @ weight
+            if not ctx.is_merged:
+                grad_x.addmm_(thin, a, alpha=ctx.scale)
+            grad_x = grad_x.view(ctx.shape)
+        return grad_x, None, None, grad_a.to(ctx.types[0]), grad_b.to(ctx.types[1]), None
+
+
+def merges(rows: torch.Tensor, weight: torch.Tensor) -> bool:
+    """In half precision the sum would lose the small addend."""
+    outputs, inputs = weight.shape
+    return weight.dtype is torch.float32 and rows.shape[0] * (inputs + outputs) > inputs * outputs
+
+
+def _merge(weight: Any, a: Any, b: Any, scale: float) -> Any:
+    return torch.addmm(weight, b, a, alpha=scale)
+
+
+class HeadLoss(torch.autograd.Function):
+    """The weighted sum of cross-entropies of hidden @ weight', in nats, a few rows at a time; the gradient at once."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, targets: Any, weights: Any) -> Any:
+        step = max(1, MAX_LOGITS // weight.shape[0])
+        total = hidden.new_zeros((), dtype=torch.float32)
+        gradient = torch.empty_like(hidden) if hidden.requires_grad else None
+        for start in range(0, hidden.shape[0], step):
+            part, share = hidden[start : start + step], weights[start : start + step]
+            target = targets[start : start + step, None]
+            logits = torch.nn.functional.linear(part, weight, bias).float()
+            norms = torch.logsumexp(logits, dim=-1, keepdim=True)
+            total += ((norms - logits.gather(1, target)).squeeze(1) * share).sum()
+            if gradient is not None:
+                logits.sub_(norms).exp_().mul_(share[:, None])
+                logits.scatter_add_(1, target, -share[:, None])
+                gradient[start : start + step] = logits.to(weight.dtype) @ weight
+        ctx.gradient = gradient
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        gradient, ctx.gradient = ctx.gradient, None
+        return gradient * gradients[0].to(gradient.dtype), None, None, None, None

@@ -1,0 +1,51 @@
+"""Folders of random-weight models of several families, made on the spot, for tests of what is not the shipped base."""
+
+from pathlib import Path
+from typing import Any
+
+from training_support import miniature
+
+# hidden, layers, heads: as small as the families allow; the tokenizer is the miniature's
+_COMMON: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128,
+}  # fmt: skip
+_GPT2: dict[str, Any] = {
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 128,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+
+ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")
+MLP = ("down_proj", "gate_proj", "up_proj")
+FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {  # configuration class, values, targets to be found
+    "llama": ("LlamaConfig", _COMMON, tuple(sorted(ATTENTION + MLP))),
+    "qwen2": ("Qwen2Config", {**_COMMON, "tie_word_embeddings": True}, tuple(sorted(ATTENTION + MLP))),
+    "qwen3": ("Qwen3Config", _COMMON, tuple(sorted(ATTENTION + MLP))),
+    "gemma2": ("Gemma2Config", {**_COMMON, "sliding_window": 16}, tuple(sorted(ATTENTION + MLP))),
+    "gemma3": ("Gemma3TextConfig", {**_COMMON, "sliding_window": 16}, tuple(sorted(ATTENTION + MLP))),
+    "gpt2": ("GPT2Config", _GPT2, ("c_attn", "c_fc", "c_proj")),
+    "mixtral": ("MixtralConfig", {**_COMMON, "num_local_experts": 4}, ATTENTION),
+    "phi3": ("Phi3Config", {**_COMMON, "pad_token_id": 0}, ("down_proj", "gate_up_proj", "o_proj", "qkv_proj")),
+    "bloom": (
+        "BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+        ("dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value"),
+    ),
+}  # fmt: skip
+
+
+def make_family(name: str, folder: Path, **values: Any) -> Path:
+    """A folder as its makers would publish it: configuration, safetensors, tokenizer."""
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    kind, defaults, _ = FAMILIES[name]
+    config = getattr(transformers, kind)(vocab_size=384, **{**defaults, **values})
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(miniature()[0]).save_pretrained(folder)
+    return folder
