@@ -4,8 +4,8 @@
     python benchmarks/training.py --lag [--seconds 20]
 
 The ways take turns in one process, with the same model, batches, rank, rate and one thread; the median of the rounds
-counts. Models other than the shipped one have random weights. `--lag` measures how late a trio loop is beside a trainer's
-process that trains all the time, and beside nothing.
+counts. Models other than the shipped one have random weights. `--lag` measures how late a trio loop is beside a
+trainer's process that trains all the time, and beside nothing.
 """
 
 import argparse
