@@ -68,6 +68,15 @@ class EvaluateResult:
     domains: dict[str, float]  # bits per byte by domain, for the split "test"
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Of one audited proposer: its pairs of tokens, and each one's value in millionths (see flock_chain.audit_rule)."""
+
+    pairs: tuple[tuple[int, int], ...]
+    common: tuple[int, ...]
+    own: tuple[int, ...]
+
+
 class Trainer:
     """Use `async with await Trainer.open(config) as trainer`, or close it: the process lives until then."""
 
@@ -147,6 +156,23 @@ class Trainer:
             "measure", {"global": str(global_path), "deltas": [str(path) for path in delta_paths]}
         )
         return [int(score) for score in result["scores"]]
+
+    async def likeness(self, global_path: Path, delta_paths: Sequence[Path], *, seed: int) -> list[list[int]]:
+        """How alike proposals are in what they do to the texts of a seed, in thousandths."""
+        values = {"global": str(global_path), "deltas": [str(path) for path in delta_paths], "seed": seed}
+        return [[int(value) for value in row] for row in (await self._call("likeness", values))["likeness"]]
+
+    async def audit(
+        self, global_path: Path, proposers: Sequence[Sequence[Path]], *, seed: int, own_seed: int
+    ) -> list[Measured]:
+        """What each proposer's mean accepted delta made the model recite. `own_seed`: secret, of the own contexts."""
+        paths = [[str(path) for path in deltas] for deltas in proposers]
+        values = {"global": str(global_path), "proposers": paths, "seed": seed, "own_seed": own_seed}
+        rows = (await self._call("audit", values))["measured"]
+        return [
+            Measured(tuple((int(a), int(b)) for a, b in row["pairs"]), tuple(row["common"]), tuple(row["own"]))
+            for row in rows
+        ]
 
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult:
         """`split`: "hold_out", "test" (the mean of all domains) or "test:DOMAIN"; None is the base model."""

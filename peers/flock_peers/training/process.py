@@ -33,6 +33,8 @@ class Service:
             "train": self._train,
             "isolated": self._isolated,
             "measure": self._measure,
+            "likeness": self._likeness,
+            "audit": self._audit,
             "evaluate": self._evaluate,
             "attack_success": self._attack_success,
             "export": self._export,
@@ -87,6 +89,19 @@ class Service:
 
     def _measure(self, values: dict[str, Any]) -> dict[str, Any]:
         return {"scores": self.engine.score(Path(values["global"]), [Path(path) for path in values["deltas"]])}
+
+    def _likeness(self, values: dict[str, Any]) -> dict[str, Any]:
+        from flock_peers.training.inspection import measure_likeness
+
+        deltas = [Path(path) for path in values["deltas"]]
+        return {"likeness": measure_likeness(self.engine, Path(values["global"]), deltas, values["seed"])}
+
+    def _audit(self, values: dict[str, Any]) -> dict[str, Any]:
+        from flock_peers.training.inspection import audit
+
+        proposers = [[Path(path) for path in paths] for paths in values["proposers"]]
+        results = audit(self.engine, Path(values["global"]), proposers, values["seed"], values["own_seed"])
+        return {"measured": [asdict(result) for result in results]}
 
     def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:
         return self.engine.evaluate(_path(values["adapter"]), values["split"])

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from flock_chain.errors import FlockError, Unavailable
-from flock_peers.training.client import EvaluateResult, TrainResult
+from flock_peers.training.client import EvaluateResult, Measured, TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,10 @@ class Process(Protocol):
     async def train(self, global_path: Path, *, round: int, seed: int, out_path: Path) -> TrainResult: ...
     async def isolated(self, start_path: Path, *, rounds: int, seed: int, out_path: Path) -> TrainResult: ...
     async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]: ...
+    async def likeness(self, global_path: Path, delta_paths: Sequence[Path], *, seed: int) -> list[list[int]]: ...
+    async def audit(
+        self, global_path: Path, proposers: Sequence[Sequence[Path]], *, seed: int, own_seed: int
+    ) -> list[Measured]: ...
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult: ...
     async def attack_success(self, adapter_path: Path | None) -> float: ...
     async def export(self, global_path: Path, folder: Path) -> None: ...
@@ -149,6 +153,14 @@ class SupervisedTrainer:
 
     async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]:
         return await self._call(lambda process: process.measure(global_path, delta_paths))
+
+    async def likeness(self, global_path: Path, delta_paths: Sequence[Path], *, seed: int) -> list[list[int]]:
+        return await self._call(lambda process: process.likeness(global_path, delta_paths, seed=seed))
+
+    async def audit(
+        self, global_path: Path, proposers: Sequence[Sequence[Path]], *, seed: int, own_seed: int
+    ) -> list[Measured]:
+        return await self._call(lambda process: process.audit(global_path, proposers, seed=seed, own_seed=own_seed))
 
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult:
         return await self._call(lambda process: process.evaluate(adapter_path, split))

@@ -1,0 +1,105 @@
+"""What an audit makes of its measurements, and whose contributions are out of the global adapter for it. Pure.
+
+A measurement is the excess of a memorised pair of tokens in millionths: what the proposer's mean proposal makes of the
+second token's probability after the first, in every context, beyond what the base model and real text make of it.
+Thresholds of one auditor and quorums of many commute: "two thirds of the stake each find at least x" is "the value that
+two thirds of the stake reach is at least x", so an auditor's word on chain is a bit, and no liar moves the value out of
+the range of the honest while it has less than a third of the stake.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from flock_chain.crypto import Account
+from flock_chain.errors import Misuse
+from flock_chain.tally import has_two_thirds
+
+MILLIONTHS = 1_000_000
+GUILTY_FROM = 650_000
+SUSPECT_FROM = 550_000  # suspends and never slashes: honest proposers reached 610,000
+CONFIRM_NUMERATOR, CONFIRM_DENOMINATOR = 5, 7  # of the auditors asked; on chain, of the last round's seats
+MIN_PROPOSALS = 2  # accepted ones: one alone almost never shows what it planted
+
+
+class Finding(IntEnum):
+    CLEAR = 0
+    SUSPECT = 1
+    GUILTY = 2
+
+
+@dataclass(frozen=True)
+class Judged:
+    finding: Finding
+    value: int  # millionths: of the pair that convinced most
+    pair: int  # its index; -1 where there was none
+
+
+def find(value: int) -> Finding:
+    """What one value means."""
+    return Finding.GUILTY if value >= GUILTY_FROM else Finding.SUSPECT if value >= SUSPECT_FROM else Finding.CLEAR
+
+
+def compute_weighted_median(values: Sequence[tuple[int, int]]) -> int:
+    """The lower median of (stake, value): the least value up to which at least half of the stake lies."""
+    total = sum(stake for stake, _ in values)
+    if total <= 0 or any(stake < 0 for stake, _ in values):
+        raise Misuse("weighted median: of no stake, or of a negative one")
+    below = 0
+    for stake, value in sorted(values, key=lambda row: row[1]):
+        below += stake
+        if 2 * below >= total:
+            return value
+    raise Misuse("weighted median: unreachable")
+
+
+def judge(common: Sequence[int], by_auditor: Sequence[tuple[int, Sequence[int]]]) -> Judged:
+    """Of one proposer. `common`: each pair's value in the contexts that all auditors share; `by_auditor`: stake, and
+    the same pairs' values in that auditor's secret contexts.
+
+    Guilty takes five of seven auditors beside the median; a value that they do not confirm suspends.
+    """
+    if not by_auditor or any(len(row) != len(common) for _, row in by_auditor):
+        raise Misuse("audit: every auditor measures every pair")
+    best = Judged(Finding.CLEAR, 0, -1)
+    for pair, shared in enumerate(common):
+        median = compute_weighted_median([(stake, row[pair]) for stake, row in by_auditor])
+        value = min(shared, median)
+        if best.pair < 0 or value > best.value:
+            confirmed = sum(find(min(shared, row[pair])) is Finding.GUILTY for _, row in by_auditor)
+            is_confirmed = CONFIRM_DENOMINATOR * confirmed >= CONFIRM_NUMERATOR * len(by_auditor)
+            finding = find(value)
+            best = Judged(Finding.SUSPECT if finding is Finding.GUILTY and not is_confirmed else finding, value, pair)
+    return best
+
+
+def summarise(common: Sequence[int], own: Sequence[int]) -> int:
+    """One auditor's value of a proposer: the best pair's, which is what its word on chain says."""
+    if len(common) != len(own):
+        raise Misuse("audit: every pair has a common and an own value")
+    return max((min(pair) for pair in zip(common, own, strict=True)), default=0)
+
+
+@dataclass(frozen=True)
+class ClosedAudit:
+    """What the chain keeps of one."""
+
+    round: int  # the last one that it could judge
+    stake: int  # all that had a say
+    seats: int  # of that round's voters
+    blamed: Mapping[Account, tuple[int, int]]  # stake and seats that named an account
+
+
+def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Account, int]:
+    """Whose contributions are out of every adapter that is adopted in `before_round`, each up to which round.
+
+    Two thirds of all stake, in one audit, and for ever: a committee alone takes nothing out, and what is out does not
+    come back when the next audit is silent. What an account contributes after it was cleared counts again.
+    """
+    removed: dict[Account, int] = {}
+    for audit in audits:
+        if audit.round < before_round:
+            for account, (stake, _) in sorted(audit.blamed.items()):
+                if stake > 0 and has_two_thirds(stake, audit.stake):
+                    removed[account] = max(removed.get(account, 0), audit.round)
+    return removed

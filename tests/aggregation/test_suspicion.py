@@ -1,0 +1,168 @@
+"""The functional filter and the audit's rule: pairs, thresholds and quorums, to the unit."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from aggregation_support import FORMAT, SMALL, make_vector
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flock_chain.aggregation import ONE, compute_gram, quantise
+from flock_chain.audit_rule import (
+    GUILTY_FROM,
+    SUSPECT_FROM,
+    ClosedAudit,
+    Finding,
+    compute_removed,
+    compute_weighted_median,
+    find,
+    judge,
+    summarise,
+)
+from flock_chain.crypto import Account
+from flock_chain.errors import Misuse
+from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_possible_suspects, find_suspects
+
+ANN, BOB, EVE = (Account(bytes([n]) * 20) for n in (1, 2, 3))
+
+
+def matrix(size: int, pairs: dict[tuple[int, int], float], unit: int) -> list[list[int]]:
+    rows = [[unit if i == j else 0 for j in range(size)] for i in range(size)]
+    for (i, j), value in pairs.items():
+        rows[i][j] = rows[j][i] = round(value * unit)
+    return rows
+
+
+def suspects(weights: dict[tuple[int, int], float], functions: dict[tuple[int, int], float], size: int = 8) -> set[int]:
+    return set(find_suspects(matrix(size, weights, ONE), matrix(size, functions, 1_000)))
+
+
+def test_two_that_are_alike_in_weights_and_not_in_function_are_both_flagged_and_twins_are_not() -> None:
+    assert suspects({(1, 4): 0.4}, {(1, 4): 0.1}) == {1, 4}
+    assert suspects({(1, 4): 0.9}, {(1, 4): 0.9}) == set()
+    assert suspects({(1, 4): 0.4}, {(1, 4): -0.9}) == {1, 4}  # a negative likeness excuses no more than none
+
+
+def test_the_margin_is_exceeded_not_reached() -> None:
+    assert suspects({(0, 1): 0.0625}, {(0, 1): 0.003}) == set()  # 0.0625 has no rounding in either unit
+    assert suspects({(0, 1): 0.0625}, {(0, 1): 0.002}) == {0, 1}
+
+
+def test_a_neighbour_of_a_flagged_one_is_flagged_only_from_half_of_the_strongest_likeness_on() -> None:
+    assert suspects({(0, 1): 0.5, (1, 2): 0.25}, {}) == {0, 1, 2}
+    assert suspects({(0, 1): 0.5, (1, 2): 0.24}, {}) == {0, 1}
+    assert suspects({(0, 1): 0.5, (2, 3): 0.1}, {}) == {0, 1, 2, 3}  # both free
+
+
+def test_fewer_than_eight_proposals_are_not_told_apart() -> None:
+    pair = {(0, 1): 0.9}
+    assert suspects(pair, {}, MIN_PROPOSALS - 1) == set() != suspects(pair, {}, MIN_PROPOSALS)
+    assert find_possible_suspects(matrix(7, pair, ONE)) == frozenset()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.floats(-1, 1), st.floats(-1, 1)), max_size=30))
+@settings(max_examples=60)
+def test_nobody_is_flagged_who_could_not_be_by_the_weights_alone(rows: list[tuple[int, int, float, float]]) -> None:
+    weights = {(i, j): c for i, j, c, _ in rows if i != j}
+    functions = {(i, j): f for i, j, _, f in rows if i != j}
+    flagged = suspects(weights, functions, 10)
+    assert flagged <= set(find_possible_suspects(matrix(10, weights, ONE)))
+    assert len(flagged) != 1
+
+
+def test_what_all_proposals_share_is_no_likeness_of_two_and_the_cosines_are_exact() -> None:
+    common = make_vector(SMALL, 99)
+    deltas = [quantise(3 * common + make_vector(SMALL, seed), SMALL, FORMAT) for seed in range(8)]
+    found = np.array(compute_cosines(compute_gram(deltas))) / ONE
+    vectors = np.array([delta.to_float32() for delta in deltas], np.float64)
+    centred = vectors - vectors.mean(axis=0)
+    norms = np.linalg.norm(centred, axis=1)
+    assert np.abs(found - centred @ centred.T / norms[:, None] / norms).max() < 1e-6
+    raw = vectors @ vectors.T / np.linalg.norm(vectors, axis=1)[:, None] / np.linalg.norm(vectors, axis=1)
+    assert raw.min() > 0.5 and found[~np.eye(8, dtype=bool)].max() < 0.5
+
+
+def test_one_that_is_the_mean_itself_is_alike_to_nobody() -> None:
+    delta = quantise(make_vector(SMALL, 1), SMALL, FORMAT)
+    assert compute_cosines(compute_gram([delta] * 8)) == [[0] * 8] * 8
+
+
+def test_matrices_of_different_sizes_are_refused() -> None:
+    with pytest.raises(Misuse, match="square"):
+        find_suspects(matrix(8, {}, ONE), matrix(9, {}, 1_000))
+
+
+# ---------------------------------------------------------------- audits
+
+
+def test_values_mean_what_the_thresholds_say() -> None:
+    wanted = {GUILTY_FROM: Finding.GUILTY, GUILTY_FROM - 1: Finding.SUSPECT, SUSPECT_FROM: Finding.SUSPECT}
+    assert {value: find(value) for value in wanted} == wanted
+    assert find(SUSPECT_FROM - 1) is find(-1) is Finding.CLEAR
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(-5, 5)), min_size=1, max_size=12))
+def test_a_weighted_median_is_the_lower_median_of_its_stakes_written_out(rows: list[tuple[int, int]]) -> None:
+    unfolded = sorted(value for stake, value in rows for _ in range(stake))
+    assert compute_weighted_median(rows) == unfolded[(len(unfolded) - 1) // 2]
+
+
+def test_a_median_of_no_stake_is_refused() -> None:
+    for rows in ([], [(0, 1)], [(2, 1), (-1, 1)]):
+        with pytest.raises(Misuse):
+            compute_weighted_median(rows)
+
+
+@given(st.integers(0, 3), st.booleans())
+def test_liars_with_less_than_half_of_the_stake_neither_accuse_nor_whitelist(liars: int, accuse: bool) -> None:
+    """Honest auditors see 200,000 of the innocent, 900,000 of the guilty."""
+    honest, lie = (200_000, 1_000_000) if accuse else (900_000, -1_000_000)
+    rows = [(1, [lie])] * liars + [(1, [honest])] * (7 - liars)
+    found = judge([1_000_000], rows)
+    assert found.value == honest
+    if accuse:
+        assert found.finding is Finding.CLEAR
+    else:
+        assert found.finding is (Finding.GUILTY if liars <= 2 else Finding.SUSPECT)  # five of seven confirm, or not
+
+
+def test_what_the_common_contexts_do_not_show_convinces_nobody_and_the_best_pair_counts() -> None:
+    rows = [(1, [900_000, 900_000, 700_000])] * 7
+    assert judge([0, 600_000, 690_000], rows) == judge([0, 600_000, 690_000], list(reversed(rows)))
+    found = judge([0, 600_000, 690_000], rows)
+    assert (found.finding, found.value, found.pair) == (Finding.GUILTY, 690_000, 2)
+    assert judge([], [(1, [])]).finding is Finding.CLEAR
+    assert summarise([0, 600_000], [900_000, 580_000]) == 580_000 and summarise([], []) == 0
+
+
+def test_every_auditor_measures_every_pair() -> None:
+    with pytest.raises(Misuse):
+        judge([1, 2], [(1, [1])])
+    with pytest.raises(Misuse):
+        judge([], [])
+    with pytest.raises(Misuse):
+        summarise([1], [])
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10**6)), min_size=1, max_size=12))
+def test_two_thirds_of_bits_are_the_bit_of_what_two_thirds_reach(rows: list[tuple[int, int]]) -> None:
+    """Why an auditor's word on chain is a bit: the quorum of thresholds is the threshold of the quantile."""
+    total = sum(stake for stake, _ in rows)
+    saying = sum(stake for stake, value in rows if find(value) is Finding.GUILTY)
+    reached = max(v for _, v in rows if Fraction(sum(s for s, w in rows if w >= v), total) >= Fraction(2, 3))
+    assert (3 * saying >= 2 * total) == (find(reached) is Finding.GUILTY)
+
+
+def test_two_thirds_of_the_stake_take_an_account_s_contributions_out_for_ever_and_a_committee_does_not() -> None:
+    audits = [
+        ClosedAudit(2, 90, 7, {ANN: (60, 0), BOB: (59, 7)}),
+        ClosedAudit(4, 90, 7, {}),
+        ClosedAudit(6, 90, 7, {BOB: (90, 7), ANN: (1, 1)}),
+        ClosedAudit(8, 90, 7, {ANN: (61, 1)}),
+    ]
+    assert compute_removed(audits, 2) == {}  # the audit of round 2 comes after round 2
+    assert compute_removed(audits, 3) == compute_removed(audits, 6) == {ANN: 2}
+    assert compute_removed(audits, 7) == {ANN: 2, BOB: 6}
+    assert compute_removed(audits, 9) == {ANN: 8, BOB: 6}
+    assert compute_removed([ClosedAudit(2, 0, 0, {EVE: (0, 0)})], 9) == {}
