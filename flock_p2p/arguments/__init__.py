@@ -13,6 +13,7 @@ NAMES = (
     "demo",
     "status",
     "export",
+    "merge",
     "verify",
     "stake",
     "task",

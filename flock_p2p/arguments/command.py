@@ -21,3 +21,7 @@ class Command:
 
 def add_home(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="the peer's directory (default: %(default)s)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_home
+from flock_p2p.arguments.command import Command, add_home, add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task", type=int, help="task number (default: the last one whose adapter is here)")
     parser.add_argument("--round", type=int, help="the global adapter after this round (default: the last one)")
+    add_json(parser)
 
 
 COMMAND = Command("export", "write the global adapter as a PEFT folder", add_arguments)

@@ -1,14 +1,37 @@
 """`export`: the global adapter as a folder that peft loads."""
 
 import argparse
+import json
+from typing import Any
 
-from flock_p2p.export import export_adapter
+from flock_chain.content import format_cid
+from flock_p2p.export import ExportResult, export_adapter
 
 
 def run(arguments: argparse.Namespace) -> int:
     result = export_adapter(
         arguments.home.expanduser(), arguments.out.expanduser(), task=arguments.task, round=arguments.round
     )
+    if arguments.json:
+        print(json.dumps(_to_dict(result), indent=2))
+        return 0
     print(f"adapter  {arguments.out}  (task {result.task}, after round {result.round})")
     print(f'load     PeftModel.from_pretrained(base_model, "{arguments.out}")')
+    print(f"merge    python -m flock_p2p merge --adapter {arguments.out} --out MERGED")
+    if result.unproven:
+        print(f"proof    none: {result.unproven}")
+    else:
+        print(f"verify   python -m flock_p2p verify --provenance {arguments.out} --genesis {result.genesis.hex()}")
     return 0
+
+
+def _to_dict(result: ExportResult) -> dict[str, Any]:
+    return {
+        "folder": str(result.folder),
+        "task": result.task,
+        "round": result.round,
+        "adapter": format_cid(result.adapter),
+        "genesis": result.genesis.hex(),
+        "proposers": ["0x" + account.hex() for account in result.proposers],
+        "unproven": result.unproven,
+    }

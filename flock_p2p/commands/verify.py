@@ -1,14 +1,20 @@
-"""`verify`: recompute what a home claims, offline."""
+"""`verify`: recompute what a home claims, or check what an exported adapter says of itself, offline."""
 
 import argparse
 import json
 import sys
 
 from flock_p2p.cli import EXIT_CHECK_FAILED
+from flock_p2p.provenance import check_provenance, format_provenance
 from flock_p2p.verify import format_report, verify_home
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.provenance is not None:
+        found = check_provenance(arguments.provenance.expanduser(), arguments.genesis)
+        print(json.dumps(found.to_dict(), indent=2) if arguments.json else format_provenance(found))
+        return 0 if found.ok else EXIT_CHECK_FAILED
+
     def progress(what: str, done: int, total: int) -> None:
         if sys.stderr.isatty():
             print(f"\r{what} {done}/{total}   ", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -3,14 +3,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from app_support import CHAIN_ID, Game, Played, Script, play
+from app_support import CHAIN_ID, Game, Played, Script, play, small_document
 
 from flock_chain.aggregation import parse_global
 from flock_chain.content import format_cid
 from flock_chain.crypto import keccak256
 from flock_chain.errors import InvalidContent, Misuse, Unavailable
 from flock_chain.execution.executor import Executor
+from flock_p2p.cli import main
 from flock_p2p.export import choose_task, export_adapter
+from flock_p2p.provenance import FILE_NAME, GLOBAL_NAME, check_provenance, collect_provenance
 from flock_peers.home import Home
 from flock_peers.store.blob_reader import BlobReader
 from flock_peers.store.chain_store import ChainStore
@@ -40,8 +42,10 @@ def small() -> Played:
 
 
 @pytest.mark.process
-def test_the_exported_folder_loads_in_peft_gives_the_same_loss_and_says_where_it_came_from(tmp_path: Path) -> None:
+def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_same_loss(tmp_path: Path) -> None:
+    import torch
     from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from flock_peers.training.model import AdaptedModel, load_base, measure_loss
     from flock_peers.training.rows import builtin_rows
@@ -52,8 +56,11 @@ def test_the_exported_folder_loads_in_peft_gives_the_same_loss_and_says_where_it
     result = export_adapter(played().home, out)
     assert (result.task, result.round, result.adapter) == (1, 1, played().adapters[1])
     assert result.proposers == tuple(sorted(played().proposers[1]))
-    assert {path.name for path in out.iterdir()} == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    peft_files = {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    assert {path.name for path in out.iterdir()} == peft_files | {FILE_NAME, GLOBAL_NAME}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and not result.unproven
+    report = check_provenance(out, played().genesis.hash.hex())
+    assert report.ok and any("weights are the float32 view" in text for text in report.checked)
 
     model = AdaptedModel(base, document)
     data = (played().home / "blobs" / "files" / played().adapters[1].hex()).read_bytes()
@@ -67,6 +74,15 @@ def test_the_exported_folder_loads_in_peft_gives_the_same_loss_and_says_where_it
     model.peft.eval()
     assert measure_loss(model, windows, document.budget.batch) == pytest.approx(expected, abs=1e-6)
 
+    for options, bound in ((["--precision", "float32"], 1e-5), ([], 2e-3)):  # the base's own is half of that
+        merged = tmp_path / f"merged{len(options)}"
+        assert main(["merge", "--adapter", str(out), "--out", str(merged), *options]) == 0
+        plain = AutoModelForCausalLM.from_pretrained(merged, local_files_only=True)
+        assert type(plain).__module__.startswith("transformers.") and (plain.dtype == torch.float32) == bool(options)
+        assert AutoTokenizer.from_pretrained(merged, local_files_only=True).vocab_size == model.tokenizer.vocab_size
+        model.peft = plain.float()
+        assert measure_loss(model, windows, document.budget.batch) == pytest.approx(expected, abs=bound)
+
     text = (out / "README.md").read_text()
     for expected_text in (
         played().genesis.hash.hex(),
@@ -74,6 +90,8 @@ def test_the_exported_folder_loads_in_peft_gives_the_same_loss_and_says_where_it
         *(f"0x{account.hex()}" for account in played().proposers[1]),
         *(format_cid(digest) for digest in played().manifests.values()),
         "PeftModel.from_pretrained",
+        " -1000<br>",
+        "## Licence",
         str(base),
     ):
         assert expected_text in text
@@ -140,3 +158,23 @@ def test_a_strangers_later_task_does_not_hide_the_one_whose_adapter_is_here(tmp_
         assert choose_task(Executor(Home(home).load_genesis(), stored), BlobReader(home / "blobs")) == 1
     with pytest.raises(Unavailable, match="task 2: its document is not stored here"):
         export_adapter(home, tmp_path / "out", task=2)
+
+
+def test_an_adapter_of_another_base_model_or_without_weights_is_not_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter, out = tmp_path / "adapter", tmp_path / "merged"
+    adapter.mkdir()
+    assert main(["merge", "--adapter", str(adapter), "--out", str(out)]) == 2
+    assert "no adapter_model.safetensors" in capsys.readouterr().err and not out.exists()
+    home, genesis = small().home, small().genesis
+    document = small_document().encode()
+    with ChainStore(home / "chain", read_only=True) as stored:
+        proof = collect_provenance(genesis, stored, task=1, round=1, adapter=small().adapters[1], document=document)
+    (adapter / FILE_NAME).write_bytes(proof.encode())
+    assert main(["merge", "--adapter", str(adapter), "--out", str(out)]) == 5
+    assert "wrong model hash" in capsys.readouterr().err
+    (adapter / FILE_NAME).write_bytes(proof.encode().replace(b'"task":1', b'"task":2'))
+    assert main(["merge", "--adapter", str(adapter), "--out", str(out)]) == 5
+    assert "its provenance does not hold" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]

@@ -4,7 +4,7 @@ Six validators are also the task's participants. Small deltas come from seeded c
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -43,7 +43,7 @@ from flock_chain.proposal import (
     compute_vote_commitment,
 )
 from flock_chain.tally import SEATS_MAX, compute_tally
-from flock_contracts.addresses import BOARD
+from flock_contracts.addresses import BOARD, BY_NAME
 from flock_contracts.loader import load
 from flock_peers.home import Home, write_private
 from flock_peers.roles.board import Phase, bits
@@ -82,13 +82,13 @@ def small_document() -> TaskDocument:
     )
 
 
-def make_genesis(network: str = "app-test") -> Genesis:
+def make_genesis(network: str = "app-test", changed: Mapping[str, int] | None = None) -> Genesis:
     rows = [GenesisValidator(key.account, 32 * ETHER, ecvrf.public_key(ecvrf.derive_seed(key))) for key in KEYS]
     return Genesis(
         network=network,
         chain_id=CHAIN_ID,
         timestamp=GENESIS_TIME,
-        parameters=DEMO,
+        parameters=replace(DEMO, **changed or {}),
         accounts=tuple(sorted((key.account, 1_000 * ETHER) for key in KEYS)),
         validators=tuple(sorted(rows, key=lambda row: row.account)),
         contracts=compute_contract_hashes(),
@@ -106,6 +106,8 @@ class Script:
     filters: Callable[[int, list[int]], list[int]] = lambda _round, exact: exact
     invalid: Callable[[int], int] = lambda _round: 0  # bitmap that every voter attests as invalid bytes
     terms: Mapping[str, int] = field(default_factory=dict)
+    parameters: Mapping[str, int] = field(default_factory=dict)  # of the network, where they are not the demo's
+    bonds: int = 0  # wei that one validator adds to its stake in the first block
     lost: Callable[[int], bool] = lambda _round: False  # whether all say that the round's parent is nowhere
     says: tuple[tuple[int, int, int], ...] = ()  # (round, guilty, innocent) that all say of accusations at the end
     later: tuple[tuple[bytes | None, bytes], ...] = ()  # (document, adapter) of tasks that are opened at the end
@@ -134,7 +136,7 @@ class Game:
     """Builds the blocks and stores what a peer that takes part would store."""
 
     def __init__(self, path: Path, document: TaskDocument, script: Script) -> None:
-        self.genesis, self.document, self.script = make_genesis(), document, script
+        self.genesis, self.document, self.script = make_genesis(changed=script.parameters), document, script
         self.played = Played(path, self.genesis)
         home = Home(path)
         write_private(home.genesis_path, self.genesis.encode())
@@ -145,7 +147,6 @@ class Game:
         self.blobs = BlobStore(home.folder("blobs"))
         self.executor = Executor(self.genesis, self.store)
         self.store.commit(self.executor.genesis_writes())
-        self.validators = ValidatorSet(tuple((row.account, row.stake) for row in self.genesis.validators))
         self.domain = ChainDomain(CHAIN_ID, self.genesis.hash)
         self.adapter = compute_initial_adapter(document)
         self.past: list[GlobalAdapter] = []  # before the present one
@@ -158,7 +159,11 @@ class Game:
     def add(self, *calls: tuple[Key, str, Sequence[Any]], value: int = 0) -> None:
         """One final block with these calls of the board, each of which must succeed."""
         transactions = [self._sign(key, function, arguments, value) for key, function, arguments in calls]
+        self._extend(transactions)
+
+    def _extend(self, transactions: Sequence[Transaction]) -> None:
         head = self.executor.head
+        validators = ValidatorSet(tuple((row.account, row.weight) for row in self.executor.served().rows))
         leader = KEYS[head.height % len(KEYS)]
         candidate = self.executor.execute(
             head,
@@ -169,17 +174,24 @@ class Game:
             strict=True,
         )
         assert all(receipt.status for receipt in candidate.receipts), [row.reason for row in candidate.receipts]
-        certificate = certify(self.validators, self.domain, candidate.block.height, candidate.block.id)
+        certificate = certify(validators, self.domain, candidate.block.height, candidate.block.id)
         self.store.commit({**candidate.writes, records.certificate_key(candidate.block.height): certificate})
         self.executor.advance(candidate)
 
-    def _sign(self, key: Key, function: str, arguments: Sequence[Any], value: int) -> Transaction:
+    def bond(self, key: Key, value: int) -> None:
+        """One final block in which a validator adds to its stake."""
+        arguments = [ecvrf.public_key(ecvrf.derive_seed(key))]
+        self._extend([self._sign(key, "bond_validator", arguments, value, contract="Stake")])
+
+    def _sign(
+        self, key: Key, function: str, arguments: Sequence[Any], value: int, contract: str = "TaskBoard"
+    ) -> Transaction:
         raw = sign_call(
             key,
             chain_id=CHAIN_ID,
             nonce=self.executor.account(key.account).nonce,
-            to=BOARD,
-            data=load("TaskBoard").encode(function, *arguments),
+            to=BY_NAME[contract],
+            data=load(contract).encode(function, *arguments),
             value=value,
             fee=10,
         )
@@ -196,6 +208,8 @@ class Game:
         adapter = self.put(encode_global(self.adapter))
         self.played.adapters.append(adapter)
         document = self.blobs.put_object(self.document.encode())
+        if self.script.bonds:
+            self.bond(KEYS[2], self.script.bonds)
         terms: Mapping[str, int] = {**TERMS, "rounds": self.script.rounds, **self.script.terms}
         self.add((KEYS[0], "open_task", (document, adapter, terms)), value=10 * ETHER)
         self.add(*((key, "join_task", (1, b"domain".ljust(32, b"\0"))) for key in KEYS), value=2 * ETHER)

@@ -1,0 +1,92 @@
+"""The README.md of an exported adapter: what it is, how to load it, where it came from. Words alone."""
+
+from pathlib import Path
+
+from flock_chain.content import format_cid
+from flock_p2p.export.origin import Origin, RoundRow
+from flock_peers.training.document import TaskDocument
+
+_PROOF = """`provenance.json` proves all of this but the words, offline, to whoever knows the genesis hash:
+
+    python -m flock_p2p verify --provenance FOLDER --genesis HASH
+
+It checks the validators' certificates, the task's rounds in the state that they signed, the content id of the global
+adapter (`global.safetensors`: the integers that the network agreed on), and that the weights here are its float32
+view."""
+
+_NO_PROOF = "No proof lies beside it: the home that it was exported from does not have what one needs."
+
+_TEXT = """---
+library_name: peft
+license: other
+tags:
+- lora
+- flock-p2p
+---
+# {name}
+
+A LoRA adapter (rank {rank}, alpha {alpha}) that the participants of a flock-p2p task trained together: task {task} of
+the network {network}, after round {round}.
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "this folder")
+
+Base and adapter as one plain transformers folder: `python -m flock_p2p merge --adapter FOLDER --out MERGED`.
+
+## Licence
+
+Neither the task nor the chain names one. It is made of the base model, whose licence holds for what is derived from it,
+and of private rows of the proposers below; ask them before you publish it. What an adapter may reveal of such rows:
+docs/security.md of flock-p2p.
+
+## Where it came from
+
+| | |
+|---|---|
+| genesis hash | `{genesis}` |
+| task document | `{document}` |
+| global adapter | `{adapter}` |
+| training | {steps} steps of {batch} sequences of {seq_len} tokens, by each proposer in each round |
+
+{proof}
+
+Losses: what the voters of a round measured on their own hold-outs, the median, as the change of the loss in millionths
+where a quarter of the proposal is applied; less than 0 is better. They compare proposals of one round.
+
+| round | accepted proposals: proposer, manifest, change of the loss | global adapter after it |
+|---|---|---|
+{rounds}
+
+The base model's files, by content id:
+
+{files}
+"""
+
+
+def describe(origin: Origin, document: TaskDocument, base: Path, *, is_proven: bool) -> str:
+    return _TEXT.format(
+        name=document.name,
+        rank=document.lora.rank,
+        alpha=document.lora.alpha,
+        task=origin.task,
+        network=origin.network,
+        round=origin.round,
+        base=base,
+        genesis=origin.genesis.hex(),
+        document=format_cid(origin.document_digest),
+        adapter=format_cid(origin.adapter),
+        steps=document.budget.steps,
+        batch=document.budget.batch,
+        seq_len=document.budget.seq_len,
+        proof=_PROOF if is_proven else _NO_PROOF,
+        rounds="\n".join(_describe_round(row) for row in origin.rounds) or "| 0 | none | as the document describes |",
+        files="\n".join(f"- `{file.name}` `{format_cid(file.digest)}`" for file in document.base_files),
+    )
+
+
+def _describe_round(row: RoundRow) -> str:
+    accepted = "<br>".join(
+        f"`0x{who.hex()}` `{format_cid(manifest)}` {loss:+d}" for who, manifest, loss in row.accepted
+    )
+    return f"| {row.number} | {accepted or 'none adopted'} | `{format_cid(row.adapter)}` |"

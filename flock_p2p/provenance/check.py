@@ -1,0 +1,199 @@
+"""Checks a provenance file and the folder it lies in, trusting the genesis hash alone. No network, home or torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+
+from flock_chain.aggregation import parse_global
+from flock_chain.consensus.certificates import verify_finality
+from flock_chain.consensus.digest import ChainDomain, make_domain
+from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.consensus.wire import decode_certificate
+from flock_chain.content import format_cid, object_digest
+from flock_chain.errors import FlockError, InvalidContent, InvalidRemote, Misuse
+from flock_chain.execution.blocks import Header, decode_header
+from flock_chain.execution.proof import ProofRows, ProvenState
+from flock_chain.genesis import Genesis, decode_genesis
+from flock_p2p.provenance.document import (
+    FILE_NAME,
+    GLOBAL_NAME,
+    MAX_BYTES,
+    Provenance,
+    decode_provenance,
+    describe_file,
+)
+from flock_p2p.provenance.report import ProvenanceReport
+from flock_p2p.provenance.rounds import read_rounds
+from flock_peers.roles.library import compute_file_digest
+from flock_peers.training.document import TaskDocument, decode_document
+
+WEIGHTS_NAME, CONFIG_NAME = "adapter_model.safetensors", "adapter_config.json"
+
+
+def check_provenance(path: Path, genesis_hash: str | None = None) -> ProvenanceReport:
+    """`path`: the file, or the folder it lies in. Raises Misuse where there is none; what is wrong is in the report."""
+    file = path / FILE_NAME if path.is_dir() else path
+    report = ProvenanceReport(str(file))
+    try:
+        provenance = read_provenance(file)
+        _check_chain(provenance, genesis_hash, report)
+        _check_files(provenance, file.parent, report)
+        _check_weights(provenance, decode_document(provenance.document), file.parent, report)
+    except Misuse:
+        raise
+    except FlockError as error:
+        report.fail(str(error))
+    report.could_not_check.append(
+        "that the adapter follows from the accepted proposals, and each vote from its voter: `verify --home` of a peer "
+        "that took part recomputes that"
+    )
+    return report
+
+
+def read_provenance(file: Path) -> Provenance:
+    """The form alone."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Misuse(f"{file}: {error.strerror}; name an exported folder, or the {FILE_NAME} in it") from error
+    return decode_provenance(data)
+
+
+# ---- what the chain says
+
+
+def _check_chain(provenance: Provenance, genesis_hash: str | None, report: ProvenanceReport) -> None:
+    genesis = decode_genesis(provenance.genesis)
+    report.network, report.genesis = genesis.network, genesis.hash.hex()
+    if genesis_hash is not None:
+        report.is_pinned = genesis_hash.removeprefix("0x").lower() == report.genesis
+        if not report.is_pinned:
+            raise InvalidContent(f"genesis: this adapter is of the network {report.genesis}, not of {genesis_hash}")
+    rows = ProofRows(provenance.rows)
+    head = _follow(provenance, genesis, rows, report)
+    _check_rounds(provenance, ProvenState(genesis, head, rows), report)
+    if rows.unused:
+        raise InvalidContent(f"provenance: row {min(rows.unused).hex()} of the state is needed by nothing")
+    report.task, report.round = provenance.task, provenance.round
+    report.adapter = format_cid(provenance.adapter)
+    report.height, report.block = head.height, head.id.hex()
+
+
+def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: ProvenanceReport) -> Header:
+    """From the genesis document's set to the last block, each signed by a set that is known by then."""
+    domain = make_domain(genesis)
+    known = [ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))]
+    headers: list[Header] = []
+    for index, (encoded, certificate) in enumerate(provenance.blocks):
+        header = decode_header(encoded)
+        if headers and header.height <= headers[-1].height:
+            raise InvalidContent(f"provenance: block {index}: not above the one before it")
+        _check_certificate(header, certificate, known, domain)
+        headers.append(header)
+        if index + 1 < len(provenance.blocks):
+            served = ProvenState(genesis, header, rows).served()
+            for row in (served.rows, served.following):
+                known.append(ValidatorSet(tuple((validator.account, validator.weight) for validator in row)))
+    if not headers:
+        raise InvalidContent("provenance: no block, so nothing is proven")
+    report.checked.append(
+        f"{len(headers)} blocks with their certificates lead from the genesis document's {len(genesis.validators)} "
+        f"validators to block {headers[-1].height}"
+    )
+    return headers[-1]
+
+
+def _check_certificate(header: Header, certificate: bytes, known: list[ValidatorSet], domain: ChainDomain) -> None:
+    decoded, reason = decode_certificate(certificate), ""
+    for validators in reversed(known):
+        try:
+            verify_finality(decoded, height=header.height, block_id=header.id, validators=validators, domain=domain)
+            return
+        except InvalidRemote as error:
+            reason = reason or str(error)
+    raise InvalidContent(f"provenance: block {header.height}: not signed by a set that is proven here: {reason}")
+
+
+def _check_rounds(provenance: Provenance, state: ProvenState, report: ProvenanceReport) -> None:
+    found = read_rounds(state, provenance.task, provenance.round)
+    name = f"task {provenance.task}"
+    if not found.is_settled:
+        raise InvalidContent(f"{name}: not all of its rounds up to {provenance.round} are over on chain")
+    if len(found.rounds) != len(provenance.rounds):
+        raise InvalidContent(f"{name}: {len(provenance.rounds)} rounds are told of, {provenance.round} lead to it")
+    for told, true in zip(provenance.rounds, found.rounds, strict=True):
+        if told != true:
+            raise InvalidContent(f"{name} round {true.number}: what is told of it is not what the chain says")
+    if found.adapter != provenance.adapter:
+        raise InvalidContent(
+            f"{name}: the chain's adapter after round {provenance.round} is {format_cid(found.adapter)}, not "
+            f"{format_cid(provenance.adapter)}"
+        )
+    if object_digest(provenance.document) != found.document:
+        raise InvalidContent(f"{name}: the task document is not the one whose content id is on chain")
+    report.checked.append(f"{len(found.rounds)} rounds, their proposers, verdicts and losses are what the chain says")
+
+
+# ---- what lies beside the file
+
+
+def _check_files(provenance: Provenance, folder: Path, report: ProvenanceReport) -> None:
+    missing = []
+    for row in provenance.files:
+        path = folder / row.name
+        if not path.is_file():
+            missing.append(row.name)
+        elif describe_file(path) != row:
+            report.fail(f"{path}: not the file that was exported")
+    if missing:
+        report.could_not_check.append(f"{', '.join(missing)}: not beside the provenance file")
+    if len(missing) < len(provenance.files):
+        report.checked.append(f"{len(provenance.files) - len(missing)} files beside it by size and SHA-256")
+
+
+def _check_weights(provenance: Provenance, document: TaskDocument, folder: Path, report: ProvenanceReport) -> None:
+    """The integers that the network agreed on, and that peft's file is their float32 view."""
+    source, weights, config = (folder / name for name in (GLOBAL_NAME, WEIGHTS_NAME, CONFIG_NAME))
+    if not (source.is_file() and weights.is_file() and config.is_file()):
+        report.could_not_check.append(f"the weights: {GLOBAL_NAME}, {WEIGHTS_NAME} and {CONFIG_NAME} must lie here")
+        return
+    data = source.read_bytes()
+    if compute_file_digest(data) != provenance.adapter:
+        report.fail(f"{source}: its content id is not that of the global adapter")
+        return
+    vector = parse_global(data, document.layout, document.format).to_float32()
+    expected = document.layout.split(vector)
+    _compare_weights(weights, expected, report)
+    _compare_config(config, document, report)
+    report.checked.append("the weights are the float32 view of the adapter whose content id is on chain")
+
+
+def _compare_weights(path: Path, expected: dict[str, Any], report: ProvenanceReport) -> None:
+    try:
+        found = load_tensors(path.read_bytes())
+    except (SafetensorError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        report.fail(f"{path}: cannot be read ({type(error).__name__})")
+        return
+    if set(found) != set(expected):
+        report.fail(f"{path}: its tensors are not those of the task's layout")
+        return
+    for name, values in expected.items():
+        if found[name].dtype != np.float32 or not np.array_equal(found[name], values):
+            report.fail(f"{path}: {name} is not what the global adapter gives")
+            return
+
+
+def _compare_config(path: Path, document: TaskDocument, report: ProvenanceReport) -> None:
+    try:
+        config = json.loads(path.read_bytes())
+        found = (config["r"], config["lora_alpha"], sorted(config["target_modules"]))
+    except (ValueError, KeyError, TypeError) as error:
+        report.fail(f"{path}: not peft's configuration of a LoRA adapter ({error!r:.80})")
+        return
+    if found != (document.lora.rank, document.lora.alpha, sorted(document.lora.targets)):
+        report.fail(f"{path}: rank, alpha or targets are not the task document's")

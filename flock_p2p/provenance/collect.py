@@ -1,0 +1,77 @@
+"""Collects from a stopped home what proves an adapter: blocks that lead from the genesis set to the head's, with their
+certificates, and the rows of state that the proof reads. Believes the home; who is handed the file does not.
+"""
+
+from flock_chain.crypto import keccak256
+from flock_chain.errors import Unavailable
+from flock_chain.execution import records
+from flock_chain.execution.blocks import Header
+from flock_chain.execution.machine import KeyValues
+from flock_chain.execution.proof import ProvenState, Recorder
+from flock_chain.execution.validators import Validator
+from flock_chain.genesis import Genesis
+from flock_p2p.provenance.document import Provenance
+from flock_p2p.provenance.rounds import read_rounds
+
+Rows = tuple[tuple[bytes, int], ...]  # (account, weight) of a set, in the chain's order
+
+
+def collect_provenance(
+    genesis: Genesis, stored: KeyValues, *, task: int, round: int, adapter: bytes, document: bytes
+) -> Provenance:
+    """Without files. Raises Unavailable where this home lacks a block or a state that the proof needs."""
+    head = records.read_head(stored)
+    if head is None or head.height == 0:
+        raise Unavailable("provenance: no block is final here, so there is nothing to prove from")
+    recorder = Recorder(stored)
+    steps = _find_steps(genesis, stored, head.header)
+    for header in steps:
+        ProvenState(genesis, header, recorder).served()
+    found = read_rounds(ProvenState(genesis, head.header, recorder), task, round)
+    blocks = tuple((header.encoded, _read_certificate(stored, header)) for header in (*steps, head.header))
+    code = {bytes(digest) for _, digest in genesis.contracts}
+    rows = tuple(recorder.rows[key] for key in sorted(recorder.rows) if key not in code and _is_node(recorder, key))
+    return Provenance(genesis.encode(), task, round, adapter, document, found.rounds, blocks, rows)
+
+
+def _is_node(recorder: Recorder, key: bytes) -> bool:
+    return len(key) == 32 and keccak256(recorder.rows[key]) == key
+
+
+def _read_certificate(stored: KeyValues, header: Header) -> bytes:
+    certificate = stored.get(records.certificate_key(header.height))
+    if certificate is None:
+        raise Unavailable(f"provenance: the certificate of block {header.height} is not stored here")
+    return certificate
+
+
+def _find_steps(genesis: Genesis, stored: KeyValues, head: Header) -> list[Header]:
+    """The last blocks of those epochs in which a set becomes known that none before it names.
+
+    The block's certificate is by a set that is known by then, and its state names the next epoch's.
+    """
+    ends = _find_epoch_ends(genesis, stored, head)
+    known = {tuple((bytes(row.account), row.stake) for row in genesis.validators)}
+    steps = []
+    for header, sets in reversed(ends):
+        if not known.issuperset(sets):
+            steps.append(header)
+            known.update(sets)
+    return steps
+
+
+def _find_epoch_ends(genesis: Genesis, stored: KeyValues, head: Header) -> list[tuple[Header, tuple[Rows, Rows]]]:
+    """From the head backwards, with the sets that each one's state names: of the epoch after it and the next one."""
+    parent = records.read_header(stored, head.height - 1)
+    served = ProvenState(genesis, parent, stored).served()  # who signed the head
+    ends = []
+    while served.epoch > 0 and served.first_height > 1:
+        header = records.read_header(stored, served.first_height - 1)
+        ends.append((header, (_rows(served.rows), _rows(served.following))))
+        before = records.read_header(stored, header.height - 1)
+        served = ProvenState(genesis, before, stored).served()
+    return ends
+
+
+def _rows(validators: tuple[Validator, ...]) -> Rows:
+    return tuple((bytes(row.account), row.weight) for row in validators)

@@ -1,0 +1,50 @@
+"""What checking a provenance file found, for people and as JSON. Checks nothing itself."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+FORMAT = 1  # of `to_dict`
+
+
+@dataclass
+class ProvenanceReport:
+    path: str
+    network: str = ""
+    genesis: str = ""  # hash, hex
+    is_pinned: bool = False  # whether the user named the genesis hash
+    task: int = 0
+    round: int = 0
+    adapter: str = ""  # content id
+    height: int = 0  # of the block whose state says so
+    block: str = ""  # its id, hex
+    checked: list[str] = field(default_factory=list)
+    could_not_check: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures
+
+    def fail(self, text: str) -> None:
+        self.failures.append(text)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, "ok": self.ok, **asdict(self)}
+
+
+def format_provenance(report: ProvenanceReport) -> str:
+    lines = [f"file      {report.path}"]
+    if report.genesis:
+        pinned = "as you named it" if report.is_pinned else "compare it with one you trust; --genesis HASH pins it"
+        lines.append(f"network   {report.network}, genesis {report.genesis} ({pinned})")
+    if report.adapter:
+        lines.append(f"adapter   {report.adapter}, task {report.task}, after round {report.round}")
+    if report.block:
+        lines.append(f"block     {report.height}:{report.block}")
+    lines += [f"checked   {text}" for text in report.checked]
+    for title, texts in (("Could not check", report.could_not_check), ("FAILED", report.failures)):
+        if texts:
+            lines += ["", f"{title} ({len(texts)}):", *(f"  - {text}" for text in texts)]
+    verdict = "OK: this network's voters adopted this adapter in that round, if the genesis hash is the one you trust."
+    failed = f"FAILED: {len(report.failures)} checks; do not believe what this folder says of itself."
+    return "\n".join([*lines, "", verdict if report.ok else failed])

@@ -1,0 +1,297 @@
+"""What proves an exported adapter to somebody who has neither the home nor the network; and what is no proof."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from app_support import CHAIN_ID, ETHER, Played, Script, certify, play
+
+from flock_chain.aggregation import parse_global
+from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.content import format_cid
+from flock_chain.crypto import keccak256
+from flock_chain.errors import InvalidEncoding, Misuse, Unavailable
+from flock_chain.execution import records
+from flock_chain.execution.blocks import decode_header
+from flock_chain.execution.executor import Executor
+from flock_p2p.cli import main
+from flock_p2p.provenance import (
+    FILE_NAME,
+    GLOBAL_NAME,
+    Provenance,
+    check_provenance,
+    collect_provenance,
+    format_provenance,
+)
+from flock_p2p.provenance.document import decode_provenance, describe_file
+from flock_peers.store.chain_store import ChainStore
+from flock_peers.training.document import BaseFile, decode_document
+
+_KEPT: list[TemporaryDirectory[str]] = []
+_FLIPS = 61  # bytes of the proof that are flipped, from its first to its last
+
+
+def folder() -> Path:
+    _KEPT.append(TemporaryDirectory(prefix="flock-provenance-"))
+    return Path(_KEPT[-1].name)
+
+
+@lru_cache(maxsize=1)
+def played() -> Played:
+    """Two rounds on a network with short epochs, whose set changes in the third."""
+    short = {"epoch_blocks": 5, "epoch_seconds": 0, "open_staking": 1}
+    return play(folder() / "home", Script(parameters=short, bonds=20 * ETHER))
+
+
+def read_document() -> bytes:
+    with ChainStore(played().home / "chain", read_only=True) as stored:
+        row = Executor(played().genesis, stored).view("TaskBoard", "task_view", 1)
+    return (played().home / "blobs" / "objects" / row["document"].hex()).read_bytes()  # type: ignore[index]
+
+
+@lru_cache(maxsize=1)
+def proof() -> Provenance:
+    document = read_document()
+    with ChainStore(played().home / "chain", read_only=True) as stored:
+        return collect_provenance(
+            played().genesis, stored, task=1, round=2, adapter=played().adapters[2], document=document
+        )
+
+
+@lru_cache(maxsize=1)
+def exported() -> Path:
+    """As `export` writes it, but for torch: the weights from the library that both sides share."""
+    from safetensors.numpy import save_file
+
+    out, document = folder() / "out", decode_document(read_document())
+    out.mkdir()
+    data = (played().home / "blobs" / "files" / played().adapters[2].hex()).read_bytes()
+    (out / GLOBAL_NAME).write_bytes(data)
+    vector = parse_global(data, document.layout, document.format).to_float32()
+    save_file(document.layout.split(vector), out / "adapter_model.safetensors")
+    config = {"r": document.lora.rank, "lora_alpha": document.lora.alpha, "target_modules": list(document.lora.targets)}
+    (out / "adapter_config.json").write_text(json.dumps(config))
+    (out / "README.md").write_text("# An adapter\n")
+    write(out, proof())
+    return out
+
+
+def write(out: Path, changed: Provenance) -> None:
+    files = tuple(describe_file(path) for path in sorted(out.iterdir()) if path.name != FILE_NAME)
+    (out / FILE_NAME).write_bytes(replace(changed, files=files).encode())
+
+
+def copy(path: Path) -> Path:
+    return Path(shutil.copytree(exported(), path / "out"))
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+# ---- what is in order
+
+
+def test_a_folder_proves_itself_to_who_knows_the_genesis_hash_alone() -> None:
+    report = check_provenance(exported(), played().genesis.hash.hex())
+    assert report.ok and report.is_pinned, format_provenance(report)
+    assert report.adapter == format_cid(played().adapters[2]) and (report.task, report.round) == (1, 2)
+    assert report.height == played().head and len(report.checked) == 4 and len(report.could_not_check) == 1
+    assert json.loads(json.dumps(report.to_dict()))["ok"] is True
+    assert "OK: this network's voters" in format_provenance(report)
+
+
+def test_the_sets_of_later_epochs_are_proven_one_from_the_other_and_no_more_blocks_than_that_needs() -> None:
+    """The set changes at the end of an epoch or more: those blocks are there, and none of the epochs in between."""
+    heights = [decode_header(header).height for header, _ in proof().blocks]
+    assert len(heights) >= 2 and heights[-1] == played().head
+    assert len(heights) < played().head // 5
+
+
+def test_what_leads_there_is_told_round_by_round() -> None:
+    assert [row.adapter for row in proof().rounds] == played().adapters[1:]
+    assert [row.proposer for row in proof().rounds[0].proposals] == played().proposers[1]
+    assert [row.loss_change_ppm for row in proof().rounds[0].proposals] == [-1000, -2000, -3000]
+
+
+def test_the_command_needs_neither_home_nor_torch_nor_libp2p_and_says_1_where_it_does_not_hold(tmp_path: Path) -> None:
+    out = copy(tmp_path)
+    code = (
+        "import sys\nfrom flock_p2p.cli import main\n"
+        f"code = main(['verify', '--provenance', {str(out)!r}, '--json'])\n"
+        "print(code, {'torch', 'transformers', 'libp2p'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip().endswith("0 set()"), done
+    flip(out / GLOBAL_NAME, -1)
+    assert main(["verify", "--provenance", str(out / FILE_NAME)]) == 1
+
+
+def test_the_file_alone_proves_the_adapters_name_and_says_what_it_could_not_check(tmp_path: Path) -> None:
+    shutil.copy(exported() / FILE_NAME, tmp_path)
+    report = check_provenance(tmp_path / FILE_NAME)
+    assert report.ok and not report.is_pinned
+    assert any("adapter_model.safetensors" in text for text in report.could_not_check)
+    assert any(text.startswith("the weights") for text in report.could_not_check)
+
+
+def test_a_path_without_a_proof_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match=r"name an exported folder, or the provenance\.json in it"):
+        check_provenance(tmp_path)
+
+
+# ---- one flipped byte
+
+
+def test_a_flipped_byte_anywhere_in_the_proof_is_found(tmp_path: Path) -> None:
+    out = copy(tmp_path)
+    whole = (out / FILE_NAME).read_bytes()
+    for number in range(_FLIPS):
+        at = number * (len(whole) - 1) // (_FLIPS - 1)
+        (out / FILE_NAME).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        report = check_provenance(out)
+        assert report.failures, f"byte {at}: {whole[at - 40 : at + 40]!r}"
+
+
+@pytest.mark.parametrize("name", [GLOBAL_NAME, "adapter_model.safetensors", "adapter_config.json", "README.md"])
+def test_a_flipped_byte_in_a_file_beside_it_names_the_file(tmp_path: Path, name: str) -> None:
+    out = copy(tmp_path)
+    for at in (0, (out / name).stat().st_size // 2, -1):
+        flip(out / name, at)
+        assert any(name in text for text in check_provenance(out).failures), at
+        flip(out / name, at)
+    assert check_provenance(out).ok
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_file_that_was_exchanged_together_with_its_checksum_is_found_by_what_it_means(
+    tmp_path: Path, name: str
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    out = copy(tmp_path)
+    if name.endswith("json"):
+        config = json.loads((out / name).read_text())
+        (out / name).write_text(json.dumps(config | {"lora_alpha": config["lora_alpha"] + 1}))
+    else:
+        tensors = load_file(out / name)
+        first = min(tensors)
+        tensors[first] = tensors[first] * 2
+        save_file(tensors, out / name)
+    write(out, proof())
+    (failure,) = check_provenance(out).failures
+    assert name in failure
+
+
+# ---- lies in good form
+
+
+def genesis_set() -> ValidatorSet:
+    return ValidatorSet(tuple((row.account, row.stake) for row in played().genesis.validators))
+
+
+def later_set() -> ValidatorSet:
+    with ChainStore(played().home / "chain", read_only=True) as stored:
+        return ValidatorSet(
+            tuple((row.account, row.weight) for row in Executor(played().genesis, stored).served().rows)
+        )
+
+
+def certify_again(
+    changed: Provenance, index: int, signers: int, domain: ChainDomain, validators: ValidatorSet
+) -> Provenance:
+    header = decode_header(changed.blocks[index][0])
+    seal = certify(validators, domain, header.height, header.id, signers=signers)
+    blocks = (*changed.blocks[:index], (header.encoded, seal), *changed.blocks[index + 1 :])
+    return replace(changed, blocks=blocks)
+
+
+def test_blocks_that_too_few_or_others_signed_prove_nothing(tmp_path: Path) -> None:
+    out, genesis = copy(tmp_path), played().genesis
+    domain = ChainDomain(CHAIN_ID, genesis.hash)
+    write(out, certify_again(proof(), 0, 5, domain, genesis_set()))
+    assert check_provenance(out).ok
+    for signers, other in ((4, domain), (5, ChainDomain(CHAIN_ID, bytes(32)))):
+        write(out, certify_again(proof(), 0, signers, other, genesis_set()))
+        (failure,) = check_provenance(out).failures
+        assert "not signed by a set that is proven here" in failure
+
+
+def test_without_the_blocks_between_the_later_set_is_unknown(tmp_path: Path) -> None:
+    """Four signers are a quorum of the later set, and were none of the first one."""
+    out, domain = copy(tmp_path), ChainDomain(CHAIN_ID, played().genesis.hash)
+    later = certify_again(proof(), len(proof().blocks) - 1, 4, domain, later_set())
+    write(out, later)
+    assert check_provenance(out).ok
+    write(out, replace(later, blocks=later.blocks[-1:]))
+    (failure,) = check_provenance(out).failures
+    assert f"block {played().head}: not signed by a set that is proven here" in failure
+    write(out, replace(proof(), blocks=()))
+    assert "no block, so nothing is proven" in check_provenance(out).failures[0]
+    write(out, replace(proof(), blocks=(proof().blocks[0], *proof().blocks)))
+    assert "not above the one before it" in check_provenance(out).failures[0]
+
+
+def lie_of_loss(whole: Provenance) -> Provenance:
+    first = whole.rounds[0]
+    proposals = (replace(first.proposals[0], loss_change_ppm=-999_999), *first.proposals[1:])
+    return replace(whole, rounds=(replace(first, proposals=proposals), *whole.rounds[1:]))
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        (lie_of_loss, "task 1 round 1: what is told of it is not what the chain says"),
+        (lambda whole: replace(whole, adapter=bytes(32)), "the chain's adapter after round 2 is"),
+        (lambda whole: replace(whole, round=1, rounds=whole.rounds[:1]), "the chain's adapter after round 1 is"),
+        (lambda whole: replace(whole, rounds=whole.rounds[:1]), "1 rounds are told of, 2 lead to it"),
+        (lambda whole: replace(whole, task=2), "proof: "),
+        (lambda whole: replace(whole, rows=whole.rows[1:]), "of the state is missing"),
+        (lambda whole: replace(whole, rows=tuple(sorted((*whole.rows, b"junk"), key=keccak256))), "needed by nothing"),
+        (
+            lambda whole: replace(
+                whole,
+                document=replace(
+                    decode_document(whole.document), base_files=(BaseFile("config.json", 3, bytes(32)),)
+                ).encode(),
+            ),
+            "the task document is not the one whose content id is on chain",
+        ),
+    ],
+)
+def test_a_lie_is_named(tmp_path: Path, lie: Callable[[Provenance], Provenance], message: str) -> None:
+    out = copy(tmp_path)
+    write(out, lie(proof()))
+    failures = check_provenance(out).failures
+    assert len(failures) == 1 and message in failures[0], failures
+
+
+def test_another_network_is_named_where_the_genesis_hash_is_pinned() -> None:
+    report = check_provenance(exported(), keccak256(b"another").hex())
+    assert not report.ok and "genesis: this adapter is of the network" in report.failures[0]
+
+
+def test_a_file_name_that_leads_elsewhere_is_refused() -> None:
+    changed = replace(proof(), files=(replace(describe_file(exported() / "README.md"), name="../README.md"),))
+    with pytest.raises(InvalidEncoding, match="not the name of a file beside this one"):
+        decode_provenance(changed.encode())
+
+
+def test_a_home_without_a_certificate_that_the_proof_needs_says_so() -> None:
+    home = folder() / "home"
+    shutil.copytree(played().home, home, ignore=shutil.ignore_patterns("control.sock"))
+    with ChainStore(home / "chain") as store:
+        store.commit({records.certificate_key(played().head): None})
+    document = read_document()
+    with ChainStore(home / "chain", read_only=True) as stored, pytest.raises(Unavailable, match="certificate of block"):
+        collect_provenance(played().genesis, stored, task=1, round=2, adapter=played().adapters[2], document=document)
