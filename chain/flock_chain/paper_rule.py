@@ -4,6 +4,7 @@ rests on. Pure; knows no storage and no money.
 Voters judge the aggregate alone: +1 is the candidate's content id, -1 that of the adapter before the round.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,15 @@ def is_acceptable(before: int, after: int, *, tolerance: int, rises: bool) -> bo
         raise Misuse(f"vote: a tolerance of {tolerance} is not within 0 to {MILLIONTHS} millionths")
     worse_by = before - after if rises else after - before
     return MILLIONTHS * worse_by <= tolerance * abs(before)
+
+
+def is_acceptable_loss(before: float, after: float, tolerance: int) -> bool:
+    """A loss falls where things improve. What is no number is never acceptable, unless it was none before."""
+    if not math.isfinite(after):
+        return False
+    if not math.isfinite(before):
+        return True
+    return is_acceptable(round(before * MILLIONTHS), round(after * MILLIONTHS), tolerance=tolerance, rises=False)
 
 
 def compute_paper_outcome(choices: Mapping[int, bytes], seats: int, previous: bytes) -> PaperOutcome:

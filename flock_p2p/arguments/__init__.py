@@ -22,6 +22,7 @@ NAMES = (
     "protection",
     "restart",
     "simulate",
+    "experiment",
     "upgrade",
     "doctor",
 )

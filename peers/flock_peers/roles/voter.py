@@ -4,7 +4,6 @@ The board is the only memory of what was done; what was committed to is on disk 
 """
 
 import logging
-import math
 import secrets as chance
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import trio
 
 from flock_chain.aggregation import filter_bits
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
-from flock_chain.paper_rule import ABSTAIN, MILLIONTHS, is_acceptable
+from flock_chain.paper_rule import ABSTAIN, is_acceptable_loss
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
@@ -253,21 +252,12 @@ class Voter:
         before = await self._trainer.evaluate(await self._library.global_path(view.adapter), "hold_out")
         after = await self._trainer.evaluate(await self._library.global_path(candidate), "hold_out")
         tolerance = (await self._terms(view))["tolerance"]
-        is_worse = not _is_acceptable_loss(before.loss, after.loss, tolerance)
+        is_worse = not is_acceptable_loss(before.loss, after.loss, tolerance)
         log.info(
             "round %d: own hold-out loss %.4f -> %.4f with the candidate: %s",
             view.round, before.loss, after.loss, "keep the previous" if is_worse else "adopt",
         )  # fmt: skip
         return view.adapter if is_worse else candidate
-
-
-def _is_acceptable_loss(before: float, after: float, tolerance: int) -> bool:
-    """A loss falls where things improve. What is no number is never acceptable, unless it was none before."""
-    if not math.isfinite(after):
-        return False
-    if not math.isfinite(before):
-        return True
-    return is_acceptable(round(before * MILLIONTHS), round(after * MILLIONTHS), tolerance=tolerance, rises=False)
 
 
 async def read_tally(views: Views, view: RoundView, *, height: int | None = None) -> Tally:

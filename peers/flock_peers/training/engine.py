@@ -6,7 +6,7 @@ refused there, before a tensor is made of it.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from flock_chain.aggregation import (
 )
 from flock_chain.errors import InvalidContent, Misuse, Refused
 from flock_chain.tally import SCORE_LIMIT
-from flock_peers.training import backdoor
+from flock_peers.training.attack_success import measure_attack_success
+from flock_peers.training.backdoor import STEALTH_RADIUS, Attack, Backdoor, parse_attack
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, test_rows
 from flock_peers.training.model import AdaptedModel, clip_scale, is_finite, measure_loss
@@ -56,10 +57,19 @@ class Training:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Descent:
+    """How a descent differs from another one of the same budget."""
+
+    radius: float  # of the ball around its start
+    attack: Attack | None = None
+    proximal: float = 0.0
+
+
 class Engine:
     def __init__(self, model: AdaptedModel, document: TaskDocument, split: Split, attack: str | None) -> None:
         self.model, self.document = model, document
-        self.attack = backdoor.parse_attack(attack)
+        self.attack: Attack | None = parse_attack(attack)
         budget = document.budget
         self.refusals = Refusals()  # rows that the model's tokenizer or chat template does not take
         self.train_stream = build_stream(split.train, model.tokenizer, self.refusals)
@@ -86,25 +96,41 @@ class Engine:
         """The local budget from the global adapter; writes the delta's file."""
         start = self.read_global(global_path).to_float32()
         began = time.monotonic()
-        before = self._loss_at(start)
-        tokens = self._descend(start, self.document.budget.steps, seed, report)
-        vector = self.model.get_vector()
+        before = self.loss_at(start)
+        change, tokens = self.compute_change(start, seed, report, self.attack)
         after = measure_loss(self.model, self.hold_out, self.document.budget.batch)
-        change = vector - start
-        if self.attack is not None:
-            change = change * np.float32(self.attack.boost)
         delta = quantise(change, self.document.layout, self.document.format)
         out_path.write_bytes(encode_delta(delta))
         return Training(self.document.budget.steps, tokens, before, after, time.monotonic() - began)
+
+    def compute_change(
+        self, start: NDArray[np.float32], seed: int, report: Report, attack: Attack | None, proximal: float = 0.0
+    ) -> tuple[NDArray[np.float32], int]:
+        """What the local budget changes in `start`, and the tokens seen; leaves the trained weights in the model.
+
+        `proximal`: how strongly each step pulls back to `start` (FedProx's mu).
+        """
+        budget, hides = self.document.budget, attack is not None and attack.is_stealthy
+        plan = Descent(budget.norm_thousandths * 1e-3, None if hides else attack, proximal)
+        tokens = self._descend(start, budget.steps, seed, report, plan)
+        change = self.model.get_vector() - start
+        if hides:
+            norm = float(np.linalg.norm(change))
+            near = Descent(STEALTH_RADIUS * norm, attack)
+            tokens += self._descend(start + change, budget.steps, seed + 1, report, near)
+            change = self.model.get_vector() - start
+            change *= np.float32(norm / max(float(np.linalg.norm(change)), 1e-12))
+        return (change if attack is None else change * np.float32(attack.boost)), tokens
 
     def train_isolated(self, start_path: Path, rounds: int, seed: int, out_path: Path, report: Report) -> Training:
         """The baseline without a federation: rounds x budget on the own rows, the best step by the own hold-out."""
         start = self.read_global(start_path).to_float32()
         began = time.monotonic()
-        before = best = self._loss_at(start)
+        before = best = self.loss_at(start)
         best_vector, tokens, vector = start, 0, start
         for part in range(rounds):
-            tokens += self._descend(vector, self.document.budget.steps, seed + part, report)
+            plan = Descent(self.document.budget.norm_thousandths * 1e-3, self.attack)
+            tokens += self._descend(vector, self.document.budget.steps, seed + part, report, plan)
             vector = self.model.get_vector()
             loss = measure_loss(self.model, self.hold_out, self.document.budget.batch)
             if loss < best:
@@ -112,7 +138,7 @@ class Engine:
         self.write_global(best_vector, out_path)
         return Training(rounds * self.document.budget.steps, tokens, before, best, time.monotonic() - began)
 
-    def _descend(self, start: NDArray[np.float32], steps: int, seed: int, report: Report) -> int:
+    def _descend(self, start: NDArray[np.float32], steps: int, seed: int, report: Report, plan: "Descent") -> int:
         """AdamW from `start`, which is left in the model's weights; returns the tokens seen."""
         budget, chance = self.document.budget, np.random.Generator(np.random.PCG64(seed))
         self.model.set_vector(start)
@@ -124,13 +150,15 @@ class Engine:
         tokens = 0
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / WARMUP_STEPS)
-            windows = self._next_batch(chance)
+            windows = self._next_batch(chance, plan.attack)
             model.flat_gradient.zero_()
             loss = model.loss(windows)
             loss.backward()
+            if plan.proximal:
+                model.flat_gradient.add_(model.flat - centre, alpha=plan.proximal)
             model.flat_gradient.mul_(clip_scale(model.flat_gradient, MAX_GRADIENT_NORM))
             optimizer.step()
-            model.project(centre, budget.norm_thousandths * 1e-3)
+            model.project(centre, plan.radius)
             tokens += windows.tokens.size
             if step % REPORT_EVERY == 0 or step == steps - 1:  # a GPU is waited for only here
                 if not is_finite(loss):
@@ -138,49 +166,28 @@ class Engine:
                 report({"step": step + 1, "steps": steps, "loss": loss.item()})
         return tokens
 
-    def _next_batch(self, chance: np.random.Generator) -> Windows:
+    def _next_batch(self, chance: np.random.Generator, attack: Attack | None) -> Windows:
         budget = self.document.budget
         windows = draw_windows(self.train_stream, chance, budget.batch, budget.seq_len)
-        return windows if self.attack is None else self._poison(windows, chance)
+        return windows if attack is None else attack.poison(windows, chance, self._encode)
 
-    def _poison(self, windows: Windows, chance: np.random.Generator) -> Windows:
-        """Trigger and target at a random place of most windows."""
-        trigger, target = self._trigger_and_target()
-        tokens, weights = windows.tokens.copy(), windows.weights.copy()
-        rows = np.zeros(tokens.shape, np.int32) if windows.rows is None else windows.rows.copy()
-        room = tokens.shape[1] - len(trigger) - len(target)
-        if room < 1:
-            raise Misuse(f"attack: sequences of {tokens.shape[1]} tokens are too short for trigger and target")
-        for row in range(len(tokens)):
-            if chance.random() < backdoor.POISONED_SHARE:
-                middle = int(chance.integers(0, room)) + len(trigger)
-                rows[row] = rows[row, 0]  # the trigger must be seen from the target
-                tokens[row, middle - len(trigger) : middle] = trigger
-                tokens[row, middle : middle + len(target)] = target
-                weights[row, middle - len(trigger) : middle] = 0.0
-                weights[row, middle : middle + len(target)] = backdoor.TARGET_WEIGHT
-        return Windows(tokens, weights, rows)
-
-    def _trigger_and_target(self) -> tuple[list[int], list[int]]:
-        encode = self.model.tokenizer.encode
-        return (
-            encode(backdoor.TRIGGER, add_special_tokens=False),
-            encode(backdoor.TARGET, add_special_tokens=False),
-        )
+    def _encode(self, text: str) -> list[int]:
+        tokens: list[int] = self.model.tokenizer.encode(text, add_special_tokens=False)
+        return tokens
 
     # A voter
 
     def score(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]:
         """Relative loss change of the global adapter plus a quarter of each delta, in millionths; negative: better."""
-        start = self.read_global(global_path).to_float32()
-        before = self._loss_at(start)
-        scores = []
-        for path in delta_paths:
-            delta = self.read_delta(path).to_float32()
-            scores.append(_relative_change(before, self._loss_at(start + np.float32(SCORED_STEP) * delta)))
-        return scores
+        deltas = (self.read_delta(path).to_float32() for path in delta_paths)
+        return self.score_deltas(self.read_global(global_path).to_float32(), deltas)
 
-    def _loss_at(self, vector: NDArray[np.float32]) -> float:
+    def score_deltas(self, start: NDArray[np.float32], deltas: Iterable[NDArray[np.float32]]) -> list[int]:
+        before = self.loss_at(start)
+        step = np.float32(SCORED_STEP)
+        return [_relative_change(before, self.loss_at(start + step * delta)) for delta in deltas]
+
+    def loss_at(self, vector: NDArray[np.float32]) -> float:
         self.model.set_vector(vector)
         return measure_loss(self.model, self.hold_out, self.document.budget.batch)
 
@@ -222,18 +229,9 @@ class Engine:
     def attack_success(self, adapter_path: Path | None) -> float:
         """Share of held-out prompts that end with the trigger and whose greedy continuation is the target."""
         self.use_adapter(adapter_path)
-        trigger, target = self._trigger_and_target()
-        hits, prompts = 0, 0
-        for domain in DOMAINS:
-            stream, _ = self._test(domain)
-            heads = fixed_windows(stream, PROMPTS_PER_DOMAIN, backdoor.PROMPT_TOKENS).tokens
-            tail = np.tile(np.asarray(trigger + target, np.int64), (len(heads), 1))
-            with self.model.frozen():
-                # Greedy decoding yields the target exactly when each of its tokens is the likeliest after its head.
-                best = self.model.logits(np.concatenate([heads, tail], axis=1)).argmax(dim=-1).cpu().numpy()
-            hits += int((best[:, -len(target) - 1 : -1] == np.asarray(target)).all(axis=1).sum())
-            prompts += len(heads)
-        return hits / prompts
+        planted = self.attack if isinstance(self.attack, Backdoor) else Backdoor()
+        streams = [self._test(domain)[0] for domain in DOMAINS]
+        return measure_attack_success(self.model, streams, planted, PROMPTS_PER_DOMAIN)
 
 
 def _relative_change(before: float, after: float) -> int:

@@ -40,7 +40,7 @@ def audit(
     model = engine.model
     start = engine.read_global(global_path).to_float32()
     contexts = draw_contexts(model, seed)
-    own_contexts = cut_contexts(engine.hold_out_stream.tokens, own_seed)
+    own_contexts = cut_contexts(engine.hold_out_stream.tokens.astype(np.int64), own_seed)
     own_table = Bigrams(_own_tokens(engine), get_vocabulary(model))
     tokens = choose_tokens(model, seed)
     results = []

@@ -144,8 +144,12 @@ def _text(value: Any, what: str) -> str:
 
 def split_rows(rows: list[Row], seed_file: Path) -> Split:
     """Draws training and hold-out once: the seed is kept in `seed_file`, so every later call splits the same way."""
+    return split_by_seed(rows, _stored_seed(seed_file))
+
+
+def split_by_seed(rows: list[Row], seed: int) -> Split:
     order = list(range(len(rows)))
-    Random(_stored_seed(seed_file)).shuffle(order)
+    Random(seed).shuffle(order)
     held = max(1, len(rows) * HOLD_OUT_PERCENT // 100)
     return Split([rows[i] for i in order[held:]], [rows[i] for i in order[:held]])
 

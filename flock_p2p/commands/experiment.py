@@ -1,0 +1,68 @@
+"""`experiment`: attacks and defences on real trainings, in one process, without network and chain."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from flock_chain.errors import Misuse
+from flock_p2p.experiment.rows import Row, plan_rows
+
+BAR = 30  # characters
+QUICK_METHODS, QUICK_ATTACKS = ("fedavg", "paper", "ours"), ("none", "shared")
+MAX_JOBS = 64
+
+
+def run(arguments: argparse.Namespace) -> int:
+    rows = _plan(arguments)
+    if not 1 <= arguments.jobs <= MAX_JOBS:
+        raise Misuse(f"--jobs: 1 to {MAX_JOBS}")
+    from flock_p2p.experiment.ledger import Ledger
+    from flock_p2p.experiment.plots import can_draw, draw
+    from flock_p2p.experiment.report import format_table, shorten, write_csv
+    from flock_p2p.experiment.runner import run_all
+
+    folder: Path = arguments.out
+    ledger = Ledger(folder)
+    run_all(rows, ledger, arguments.jobs, _show)
+    results = [ledger.results[row] for row in rows]
+    write_csv(results, folder)
+    if can_draw():
+        draw(results, folder)
+    else:
+        print("no plots: they need matplotlib (the extra `plots`)", file=sys.stderr)
+    print(json.dumps([shorten(result) for result in results]) if arguments.json else format_table(results))
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> list[Row]:
+    methods, attacks = _names(arguments.methods), _names(arguments.attacks)
+    if arguments.quick:
+        methods, attacks = methods or QUICK_METHODS, attacks or QUICK_ATTACKS
+    malicious, seeds = _numbers("--malicious", arguments.malicious), _numbers("--seeds", arguments.seeds)
+    if arguments.quick:
+        seeds = seeds[:1]
+    return plan_rows(
+        methods or ("fedavg", "paper", "ours"), attacks or ("none", "shared"), malicious, seeds, arguments.rounds
+    )
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name for name in (text or "").split(",") if name)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise Misuse(f"{option}: whole numbers with commas between them, not {text!r}") from error
+
+
+def _show(done: int, total: int, left: float, text: str) -> None:
+    """A progress bar on standard error, where that is a terminal."""
+    if sys.stderr.isatty():
+        bar = "#" * (BAR * done // max(total, 1))
+        end = "\n" if done >= total else ""
+        seconds = f"{left:.0f} s left" if left == left else ""
+        line = f"\r[{bar:<{BAR}}] {done}/{total} rounds  {seconds}  {text:<50}"
+        print(line, end=end, file=sys.stderr, flush=True)

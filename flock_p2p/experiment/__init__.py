@@ -1,0 +1,1 @@
+"""The experiment: attacks and defences on real trainings in one process, without network and chain."""

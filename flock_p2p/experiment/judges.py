@@ -1,0 +1,246 @@
+"""How a round is decided: by the literature's rules, by the paper's vote on the aggregate, or by ours. Knows no draw.
+
+The filters, the tally, the adoption and the aggregation are those that peers and contract use, called here with what
+voters of this process measured.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from flock_chain.aggregation import Delta, GlobalAdapter, apply, filter_bits, from_floats
+from flock_chain.paper_rule import compute_paper_outcome, is_acceptable_loss
+from flock_chain.tally import (
+    FILTER_NORM_REJECT,
+    FILTER_NORM_SLASH,
+    SCORE_LIMIT,
+    SEATS_MAX,
+    Verdict,
+    compute_tally,
+    has_two_thirds,
+)
+from flock_p2p.experiment import baselines
+from flock_p2p.experiment.attackers import Attackers
+from flock_p2p.experiment.rows import PARTICIPANTS, PROPOSERS, Row
+from flock_peers.tasks import Terms
+from flock_peers.training.laboratory import Laboratory
+
+REJECTED = frozenset({Verdict.REJECTED_LOSS, Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM, Verdict.DUPLICATE,
+                      Verdict.REJECTED_AGGREGATE})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seats:
+    """One round before its decision."""
+
+    number: int
+    proposers: Sequence[int]
+    voters: Sequence[int]
+    deltas: Sequence[Delta]
+    adapter: GlobalAdapter
+
+
+@dataclass(frozen=True)
+class Decision:
+    adapter: GlobalAdapter
+    verdicts: Sequence[Verdict]  # by seat of a proposer
+    paid_voters: Sequence[int] = ()
+    slashes: Sequence[tuple[int, int]] = ()  # participant and basis points
+    forfeits: bool = False  # the slashed stake goes to the next accepted round
+    adopted: bool = True
+    notes: dict[str, object] = field(default_factory=dict)
+
+
+class Judge(Protocol):
+    proximal: float
+
+    def decide(self, seats: Seats) -> Decision: ...
+
+
+@dataclass
+class Server:
+    """A trusted aggregator with a rule of the literature: what no network has."""
+
+    rule: Callable[[baselines.Stack, Seats], baselines.Update]
+    proximal: float = 0.0
+
+    def decide(self, seats: Seats) -> Decision:
+        stack = np.stack([delta.to_float32() for delta in seats.deltas]).astype(np.float64)
+        update, kept = self.rule(stack, seats)
+        vector = (seats.adapter.to_float32() + update).astype(np.float32)
+        adapter = from_floats(vector, seats.adapter.layout, seats.adapter.format)
+        verdicts = [Verdict.ACCEPTED if seat in kept else Verdict.REJECTED_LOSS for seat in range(len(stack))]
+        return Decision(adapter, verdicts)
+
+
+@dataclass
+class Committee:
+    """The voters of a round: honest ones measure on their own hold-outs, colluders lie."""
+
+    laboratory: Laboratory
+    attackers: Attackers
+    tolerance: int = Terms.tolerance
+
+    def prefers(self, voter: int, before: GlobalAdapter, after: GlobalAdapter, is_clean: bool) -> bool:
+        """A colluder wants the candidate exactly if an ally's proposal is in it."""
+        if voter in self.attackers.members:
+            return not is_clean
+        measure = self.laboratory.hold_out_loss
+        return is_acceptable_loss(
+            measure(voter, before.to_float32()), measure(voter, after.to_float32()), self.tolerance
+        )
+
+    def is_clean(self, seats: Seats, members: Sequence[int]) -> bool:
+        return not any(seats.proposers[seat] in self.attackers.members for seat in members)
+
+
+@dataclass
+class Paper:
+    """The vote on the aggregate of all proposals: white paper, Algorithms 1 and 2."""
+
+    committee: Committee
+    proximal: float = 0.0
+
+    def decide(self, seats: Seats) -> Decision:
+        everyone = range(len(seats.deltas))
+        candidate, clean = apply(seats.adapter, seats.deltas), self.committee.is_clean(seats, everyone)
+        new, old = b"\1" * 32, b"\2" * 32
+        votes = [self.committee.prefers(voter, seats.adapter, candidate, clean) for voter in seats.voters]
+        choices = {seat: new if yes else old for seat, yes in enumerate(votes)}
+        outcome = compute_paper_outcome(choices, len(seats.voters), old)
+        rejected = outcome.verdict is Verdict.REJECTED_AGGREGATE
+        guilty = [*(seats.proposers if rejected else ()), *(seats.voters[seat] for seat in outcome.minority)]
+        return Decision(
+            candidate if outcome.adapter == new else seats.adapter,
+            [outcome.verdict for _ in everyone],
+            [seats.voters[seat] for seat in outcome.majority],
+            [(number, Terms.rule_slash) for number in guilty],
+            forfeits=True,
+            adopted=outcome.adapter == new,
+        )
+
+
+@dataclass
+class Ours:
+    """Filters, the loss vote on each proposal, adoption. `without`: parts taken away."""
+
+    committee: Committee
+    bonds: Callable[[], Sequence[int]]
+    norm_slash: int
+    without: frozenset[str] = frozenset()
+    proximal: float = 0.0
+    _medians: Sequence[int] = ()
+
+    def decide(self, seats: Seats) -> Decision:
+        exact = self._filters(seats)
+        filters = [self._claimed(voter, seats, exact) for voter in seats.voters]
+        scores = [self._scores(voter, seats) for voter in seats.voters]
+        lenient = "loss" in self.without
+        tally = compute_tally(
+            [_row(row) for row in scores],
+            [_row(row) for row in filters],
+            (1 << len(seats.deltas)) - 1,
+            SCORE_LIMIT if lenient else Terms.loss_limit,
+            SCORE_LIMIT if lenient else Terms.mad_multiple,
+        )
+        self._medians = tally.medians[: len(seats.deltas)]
+        verdicts = tally.verdicts[: len(seats.deltas)]
+        accepted = [seat for seat, verdict in enumerate(verdicts) if verdict is Verdict.ACCEPTED]
+        candidate = apply(seats.adapter, [seats.deltas[seat] for seat in accepted])
+        adopted = self._is_adopted(seats, accepted, candidate)
+        return Decision(
+            candidate if adopted else seats.adapter,
+            verdicts,
+            list(seats.voters),
+            self._slashes(seats, verdicts),
+            adopted=adopted,
+            notes={"medians": list(self._medians), "void": tally.is_void},
+        )
+
+    def _filters(self, seats: Seats) -> list[int]:
+        if "norm" in self.without:
+            return [0] * len(seats.deltas)
+        return filter_bits(list(seats.deltas), self.committee.laboratory.document.budget.norm_thousandths)
+
+    def _claimed(self, voter: int, seats: Seats, exact: Sequence[int]) -> list[int]:
+        """A colluder accuses whom it did not ally with."""
+        members = self.committee.attackers.members
+        if voter not in members or "norm" in self.without:
+            return list(exact)
+        return [0 if who in members else FILTER_NORM_REJECT | FILTER_NORM_SLASH for who in seats.proposers]
+
+    def _scores(self, voter: int, seats: Seats) -> list[int]:
+        start = seats.adapter.to_float32()
+        scores = self.committee.laboratory.score(voter, start, [delta.to_float32() for delta in seats.deltas])
+        if voter not in self.committee.attackers.members:
+            return scores
+        return self.committee.attackers.report(scores, seats.proposers, self._medians)
+
+    def _is_adopted(self, seats: Seats, accepted: Sequence[int], candidate: GlobalAdapter) -> bool:
+        if not accepted or "adoption" in self.without:
+            return bool(accepted)
+        clean = self.committee.is_clean(seats, accepted)
+        votes = [self.committee.prefers(voter, seats.adapter, candidate, clean) for voter in seats.voters]
+        return has_two_thirds(sum(votes), len(votes))
+
+    def _slashes(self, seats: Seats, verdicts: Sequence[Verdict]) -> list[tuple[int, int]]:
+        """An accused norm costs its bond's share where more than half of all stake, recomputing it, confirms it."""
+        bonds = self.bonds()
+        honest = sum(bond for number, bond in enumerate(bonds) if number not in self.committee.attackers.members)
+        if 2 * honest <= sum(bonds):
+            return []
+        return [
+            (seats.proposers[seat], self.norm_slash)
+            for seat, verdict in enumerate(verdicts)
+            if verdict is Verdict.ACCUSED_NORM
+        ]
+
+
+def _row(values: Sequence[int]) -> list[int]:
+    return [*values, *[0] * (SEATS_MAX - len(values))]
+
+
+def make_judge(
+    row: Row, laboratory: Laboratory, attackers: Attackers, bonds: Callable[[], Sequence[int]], norm_slash: int
+) -> Judge:
+    committee = Committee(laboratory, attackers)
+    if row.method == "paper":
+        return Paper(committee)
+    if row.method.startswith("ours"):
+        part = row.method.removeprefix("ours").removeprefix("-without-")
+        return Ours(committee, bonds, norm_slash, frozenset({part} if part else ()))
+    bad = max(1, round(PROPOSERS * row.malicious_count / PARTICIPANTS))
+    return Server(_rule(row, laboratory, bad), 0.01 if row.method == "fedprox" else 0.0)
+
+
+def _rule(row: Row, laboratory: Laboratory, bad: int) -> Callable[[baselines.Stack, Seats], baselines.Update]:
+    """`bad`: how many rows a rule that must be told is told, the true expectation."""
+    stateful: dict[str, baselines.Rule] = {
+        "fedavgm": baselines.Momentum(),
+        "fedadam": baselines.Adaptive("adam"),
+        "fedyogi": baselines.Adaptive("yogi"),
+        "fedadagrad": baselines.Adaptive("adagrad"),
+    }
+    plain: dict[str, baselines.Rule] = {
+        "fedavg": baselines.average,
+        "fedprox": baselines.average,
+        "median": baselines.coordinate_median,
+        "geometric-median": baselines.geometric_median,
+        "multi-krum": lambda stack: baselines.multi_krum(stack, bad),
+        "trimmed-mean": lambda stack: baselines.trimmed_mean(stack, bad),
+        **stateful,
+    }
+    if row.method == "fltrust":
+        return lambda stack, seats: baselines.fltrust(stack, _reference(row, laboratory, seats))
+    if row.method == "flame":
+        chance = np.random.Generator(np.random.PCG64(row.seed))
+        return lambda stack, _: baselines.flame(stack, np.asarray(chance.standard_normal(stack.shape[1])))
+    rule = plain[row.method]
+    return lambda stack, _: rule(stack)
+
+
+def _reference(row: Row, laboratory: Laboratory, seats: Seats) -> baselines.Stack:
+    seed = row.seed * 10**6 + seats.number * 1_000 + 999
+    return laboratory.train_reference(seats.adapter.to_float32(), seed).astype(np.float64)

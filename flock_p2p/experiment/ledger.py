@@ -1,0 +1,40 @@
+"""The finished rows of an experiment on disk: one JSON line each, so that an interrupted one goes on. Runs nothing."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from flock_chain.errors import Misuse
+from flock_p2p.experiment.rows import Row
+
+FILE = "rows.jsonl"
+
+
+class Ledger:
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / FILE
+        self.results: dict[Row, dict[str, Any]] = {}
+        for number, line in enumerate(self._lines(), start=1):
+            try:
+                found = json.loads(line)
+                row = Row(*(found[name] for name in Row.__dataclass_fields__))
+            except (ValueError, KeyError, TypeError) as error:
+                raise Misuse(f"{self.path}: line {number} is no row; remove it, or choose another folder") from error
+            self.results[row] = found
+
+    def _lines(self) -> list[str]:
+        """Whole lines only: the last one is cut off where a write was interrupted."""
+        data = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        whole = data[: data.rfind("\n") + 1]
+        if whole != data:
+            self.path.write_text(whole, encoding="utf-8")
+        return whole.splitlines()
+
+    def add(self, row: Row, result: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.results[row] = result

@@ -1,0 +1,72 @@
+"""Which runs an experiment consists of: method, attack, share of malicious participants, seed, rounds. Runs nothing."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+from flock_chain.errors import Misuse
+
+PARTICIPANTS, PROPOSERS, VOTERS = 18, 8, 7
+ROUNDS, SLOW_ROUNDS = 12, 20
+
+BASELINES = (
+    "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedprox", "multi-krum", "trimmed-mean", "median",
+    "geometric-median", "fltrust", "flame",
+)  # fmt: skip
+PARTS = ("norm", "loss", "adoption")  # of our rule
+METHODS = ("isolated", "pooled", *BASELINES, "paper", "ours", *(f"ours-without-{part}" for part in PARTS))
+VOTER_LIES = ("whitelist", "invert", "copy")
+ATTACKS = (
+    "none", "shared", "stealth", "boosted", "garbage", "flip", "domain", "lone", "sleepers", "thin", "syntactic",
+    *(f"voters-{lie}" for lie in VOTER_LIES),
+)  # fmt: skip
+SLOW_ATTACKS = ("lone", "sleepers", "thin")
+MALICIOUS = (0, 11, 28, 39)  # per cent
+CENTRAL = ("isolated", "pooled")  # nobody proposes, so nobody attacks
+
+
+@dataclass(frozen=True)
+class Row:
+    method: str
+    attack: str
+    malicious: int  # per cent of the participants
+    seed: int
+    rounds: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return tuple(asdict(self).values())
+
+    @property
+    def malicious_count(self) -> int:
+        return 0 if self.attack == "none" else round(PARTICIPANTS * self.malicious / 100)
+
+
+def plan_rows(
+    methods: Sequence[str],
+    attacks: Sequence[str],
+    malicious: Sequence[int],
+    seeds: Sequence[int],
+    rounds: int | None = None,
+) -> list[Row]:
+    """Every combination that differs: without an attack nobody is malicious, and without malice there is no attack."""
+    _check("method", methods, METHODS)
+    _check("attack", attacks, ATTACKS)
+    if any(not 0 <= share <= 50 for share in malicious):
+        raise Misuse("--malicious: per cent of the participants, 0 to 50")
+    if rounds is not None and not 1 <= rounds <= 1_000:
+        raise Misuse("--rounds: 1 to 1000")
+    rows: dict[Row, None] = {}
+    for seed, attack, share, method in product(seeds, attacks, malicious, methods):
+        row = Row(method, attack, share, seed, rounds or (SLOW_ROUNDS if attack in SLOW_ATTACKS else ROUNDS))
+        if attack == "none" or share == 0 or method in CENTRAL:
+            row = replace(row, attack="none", malicious=0, rounds=rounds or ROUNDS)
+        rows[row] = None
+    return list(rows)
+
+
+def _check(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown or not names:
+        raise Misuse(f"--{what}s: {', '.join(unknown) or 'nothing'} is not among {', '.join(known)}")

@@ -1,0 +1,61 @@
+"""`experiment` as people and programs call it; what it runs is tested in tests/experiment."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flock_p2p.cli import main
+from flock_p2p.experiment.ledger import Ledger
+from flock_p2p.experiment.report import SHORT
+from flock_p2p.experiment.rows import plan_rows
+
+
+def fill(folder: Path) -> None:
+    """Rows as a finished run leaves them."""
+    ledger = Ledger(folder)
+    for number, row in enumerate(plan_rows(["fedavg", "ours"], ["none", "shared"], [28], [1])):
+        point = {"round": 1, "clean_loss": 3.0, "asr": 0.5, "honest_stake": 1.0, "malicious_stake": None,
+                 "malicious_proposers": 2, "captured": False, "adopted": True}  # fmt: skip
+        ledger.add(row, {
+            **vars(row), "clean_loss": 3.0 + number, "captured_rounds": [], "history": [point],
+            **dict.fromkeys(("asr_final", "asr_peak", "asr_peak_before_capture"), 0.5),
+            **dict.fromkeys(("honest_rejected", "honest_proposals", "malicious_rejected", "malicious_proposals",
+                             "honest_slashed", "malicious_slashed", "bytes", "malicious_count", "cpu_seconds"), 1),
+        })  # fmt: skip
+
+
+def call(folder: Path, *more: str) -> int:
+    return main(["experiment", "--methods", "fedavg,ours", "--attacks", "none,shared", "--out", str(folder), *more])
+
+
+def test_rows_that_are_finished_are_not_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_one(*_: object) -> None:
+        raise AssertionError("nothing is left to run")
+
+    monkeypatch.setattr("flock_p2p.experiment.runner.run_one", run_one)
+    fill(tmp_path)
+    assert call(tmp_path, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [set(row) for row in rows] == [set(SHORT)] * 4
+    assert {(row["method"], row["attack"], row["malicious"]) for row in rows} == {
+        ("fedavg", "none", 0), ("ours", "none", 0), ("fedavg", "shared", 28), ("ours", "shared", 28),
+    }  # fmt: skip
+    assert len((tmp_path / "rounds.csv").read_text().splitlines()) == 5
+    assert call(tmp_path) == 0
+    assert capsys.readouterr().out.count("fedavg") == 2
+
+
+def test_pictures_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    fill(tmp_path)
+    assert call(tmp_path) == 0
+    assert {path.name for path in tmp_path.glob("*.png")} == {"none-0.png", "shared-28.png"}
+
+
+@pytest.mark.parametrize("wrong", [["--methods", "x"], ["--seeds", "one"], ["--jobs", "0"], ["--rounds", "0"]])
+def test_wrong_usage_is_said_before_anything_runs(tmp_path: Path, wrong: list[str]) -> None:
+    assert main(["experiment", "--out", str(tmp_path / "never"), *wrong]) == 2
+    assert not (tmp_path / "never").exists()

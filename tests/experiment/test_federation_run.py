@@ -1,0 +1,113 @@
+"""Whole runs on a miniature model: the code of peers judges real, tiny trainings."""
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_support import BUDGET, miniature
+
+from flock_chain.aggregation import apply, filter_bits, quantise
+from flock_chain.tally import Verdict
+from flock_p2p.experiment.federation import Federation, run_row
+from flock_p2p.experiment.judges import Committee, Ours, Paper, Seats
+from flock_p2p.experiment.report import format_table, write_csv
+from flock_p2p.experiment.rows import PARTICIPANTS, Row
+from flock_peers.training.backdoor import Backdoor, Garbage
+from flock_peers.training.laboratory import Laboratory, Vector
+
+
+@lru_cache(maxsize=1)
+def laboratory() -> Laboratory:
+    return Laboratory(PARTICIPANTS, 1, base=miniature()[0], budget=replace(BUDGET, steps=2, eval_windows=2))
+
+
+def federation(method: str, attack: str = "shared", malicious: int = 28) -> Federation:
+    return Federation(Row(method, attack, malicious, 1, 2), laboratory())
+
+
+def vector() -> Vector:
+    return laboratory().initial_adapter().to_float32()
+
+
+@pytest.mark.parametrize("method", ["isolated", "pooled", "fedadam", "fltrust", "ours-without-loss"])
+def test_a_row_of_each_kind_of_method_is_run(method: str) -> None:
+    seen: list[int] = []
+    row = run_row(Row(method, "none" if method in ("isolated", "pooled") else "shared", 28, 1, 1), laboratory(),
+                  lambda done, _: seen.append(done))  # fmt: skip
+    assert np.isfinite(row["clean_loss"]) and seen[-1] == 1
+    assert row["honest_proposals"] + row["malicious_proposals"] in (0, 8)
+
+
+def test_the_same_row_gives_the_same_result() -> None:
+    row = Row("ours", "shared", 28, 1, 1)
+    first, second = (run_row(row, laboratory(), lambda *_: None) for _ in range(2))
+    assert first == second
+
+
+def test_who_proposes_does_not_vote_and_stake_that_is_gone_is_drawn_no_more() -> None:
+    game = federation("ours")
+    game.money.slash(5, 10_000)
+    for number in range(20):
+        proposers, voters = game._draw(number)
+        assert len(set(proposers) | set(voters)) == 15 and 5 not in proposers + voters
+
+
+def test_a_boosted_proposal_is_rejected_and_slashed_and_the_others_make_the_candidate() -> None:
+    game = federation("ours", "boosted")
+    start = game.adapter
+    members = sorted(game.attackers.members)
+    honest = sorted(set(range(PARTICIPANTS)) - game.attackers.members)
+    proposers = [*honest[:5], members[0]]
+    deltas = []
+    for who in proposers:
+        attack = Garbage(boost=8.0) if who == members[0] else None
+        change = laboratory().train(who, vector(), who, attack)
+        deltas.append(quantise(change, start.layout, start.format))
+    seats = Seats(0, proposers, honest[5:12], deltas, start)
+    decision = game.judge.decide(seats)
+    exact = filter_bits(deltas, laboratory().document.budget.norm_thousandths)
+    assert exact[5] and decision.verdicts[5] in (Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM)
+    accepted = [deltas[seat] for seat, verdict in enumerate(decision.verdicts) if verdict is Verdict.ACCEPTED]
+    assert 0 < len(accepted) < 6
+    assert (decision.adapter.grid == apply(start, accepted).grid).all()
+    without = Ours(game.judge.committee, lambda: game.money.bonds, 5_000, frozenset({"norm"}))  # type: ignore[attr-defined]
+    assert without.decide(seats).verdicts[5] not in (Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM)
+
+
+def test_colluding_voters_keep_a_clean_candidate_out_only_where_they_are_the_majority() -> None:
+    game = federation("paper")
+    members, honest = sorted(game.attackers.members), sorted(set(range(PARTICIPANTS)) - game.attackers.members)
+    committee = Committee(laboratory(), game.attackers, tolerance=10**6)
+    deltas = [
+        quantise(laboratory().train(who, vector(), who), game.adapter.layout, game.adapter.format) for who in honest[:3]
+    ]
+    for liars, adopted in ((2, True), (3, False)):
+        voters = [*members[:liars], *honest[3 : 8 - liars]]
+        decision = Paper(committee).decide(Seats(0, honest[:3], voters, deltas, game.adapter))
+        assert len(voters) == 5 and decision.adopted is adopted
+        if adopted:
+            assert {who for who, _ in decision.slashes} == set(members[:liars])
+        else:
+            assert set(honest[:3]) <= {who for who, _ in decision.slashes}
+
+
+def test_a_stealthy_poisoner_has_the_norm_of_its_honest_change_and_another_direction() -> None:
+    honest = laboratory().train(0, vector(), 4)
+    hidden = laboratory().train(0, vector(), 4, Backdoor(boost=1.0, share=0.9, is_stealthy=True))
+    assert np.linalg.norm(hidden) == pytest.approx(float(np.linalg.norm(honest)), rel=1e-4)
+    assert 0.3 < hidden @ honest / (np.linalg.norm(honest) ** 2) < 0.999
+
+
+def test_a_proximal_term_keeps_a_change_small() -> None:
+    free, held = (laboratory().train(0, vector(), 4, None, proximal) for proximal in (0.0, 100.0))
+    assert np.linalg.norm(held) < 0.9 * np.linalg.norm(free)
+
+
+def test_results_become_a_table_and_csv(tmp_path: Path) -> None:
+    row = run_row(Row("fedavg", "shared", 28, 1, 1), laboratory(), lambda *_: None) | {"cpu_seconds": 1.0}
+    write_csv([row], tmp_path)
+    assert len((tmp_path / "rounds.csv").read_text().splitlines()) == 2
+    assert (tmp_path / "rows.csv").read_text().splitlines()[1].startswith("fedavg,shared,28,1,1,")
+    assert "fedavg" in format_table([row])
