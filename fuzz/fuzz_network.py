@@ -1,6 +1,7 @@
 """Targets: what comes from a connection, from the first byte on: handshakes, frames, names, requests, gossip, blobs."""
 
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -15,7 +16,6 @@ from libp2p.crypto.ed25519 import create_new_key_pair as create_ed25519
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.io.exceptions import ConnectionClosedError
-from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.pubsub.pb import rpc_pb2
@@ -30,10 +30,11 @@ from flock_chain.errors import InvalidEncoding, InvalidRemote, Unavailable
 from flock_peers.network import bitswap, dht, hello, mdns, requests
 from flock_peers.network.blob_server import BlobServer
 from flock_peers.network.blob_wire import OBJECT, REQUEST, BlobLimits, Traffic, ask_object
-from flock_peers.network.gossip import Gossip, Inflow, Topic
+from flock_peers.network.gossip import Gossip, Topic
 from flock_peers.network.identity import key_pair_of, parse_address, peer_id_of
 from flock_peers.network.limits import MIB, Limits, TokenBucket
 from flock_peers.network.link import ProtocolNames, Stream, _negotiate
+from flock_peers.network.peer_table import Buckets
 from flock_peers.network.session import MAX_PLAINTEXT, Noise, NoiseSession
 from flock_peers.network.stack import Stack
 from flock_peers.network.yamux import MAX_INBOUND_STREAMS, Muxer
@@ -330,9 +331,12 @@ def _make_gossip() -> Any:
         return None
 
     stack = Stack(_KEY, Limits(), announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
-    gossip = Gossip(stack, {"t": Topic(lambda _author, _payload: True, handle)}, lambda _account: TokenBucket(
-        1e9, 1e9, lambda: 0.0))  # fmt: skip
-    gossip._pubsub.topic_ids_of_subscription = {}
+    buckets = Buckets(*[TokenBucket(1.0, 1e18, lambda: 0.0) for _ in fields(Buckets)])
+    topics = {"t": Topic(lambda _author, _payload: True, handle)}
+    gossip = Gossip(stack, topics, lambda _account: buckets, lambda *_arguments: None)
+    pubsub = gossip._pubsub
+    pubsub.subscribed_topics_send["t"], pubsub.subscribed_topics_receive["t"] = trio.open_memory_channel(1)
+    gossip._pubsub.router.mesh["t"] = set()
     return gossip
 
 
@@ -344,18 +348,13 @@ def _run_gossip(data: bytes) -> None:
         if not _GOSSIP:
             _GOSSIP.append(_make_gossip())
         pubsub = _GOSSIP[0]._pubsub
-        inflow: Inflow = pubsub.inflow
         pubsub._handle_dead_peer = lambda _peer: None
         pubsub._manager = SimpleNamespace(is_running=True, run_task=lambda *_args, name=None: None)  # noqa: ARG005
         piece, rest = split_pieces(data)
-        stream = ScriptedStream(rest, piece, StreamEOF)
-        stream.muxed_conn = SimpleNamespace(peer_id=peer_id_of(_OTHER))
-        try:
-            await pubsub.continuously_read_stream(stream)
-        finally:
-            assert inflow._bytes <= 16 << 20
-            while inflow._waiting:
-                await pubsub.push_msg(*await inflow.take())
+        stream = ScriptedStream(rest, piece)
+        stream.muxed_stream = stream
+        stream.muxed_conn = SimpleNamespace(peer_id=peer_id_of(_OTHER), link=SimpleNamespace(closed=trio.Event()))
+        await pubsub.continuously_read_stream(stream)
 
     in_trio(script)
 

@@ -4,7 +4,7 @@ import random
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -148,7 +148,8 @@ async def test_a_frame_against_the_rules_ends_at_most_that_connection(header: tu
     async with open_hosts(1) as (a,):
         async with open_attacker(50, a) as link:
             await _frame(link, *header)
-            await _frame(link, *header)
+            with suppress(ConnectionClosedError):  # it may be cut off before it has sent the second
+                await _frame(link, *header)
             await trio.testing.wait_all_tasks_blocked(0.05)
         await wait_until(lambda: not a.connected())
         assert a.counters.restarts == 0
@@ -217,6 +218,6 @@ async def test_a_peer_that_reads_nothing_is_dropped() -> None:
                         await _frame(link, 2, 1, 0, 1, bytes.fromhex("000200010000000000000001") * 2_000)
                     except ConnectionClosedError:
                         break
-                await link.closed.wait()
-            assert not a.connected(), "the attacker was not dropped, it left"
+                while a.connected():  # dropped; our end need not notice, for it neither reads nor writes
+                    await trio.sleep(0.01)
         await wait_until(lambda: not a.connected())

@@ -271,11 +271,15 @@ async def gossip_garbage(victim: Victim, scale: int) -> None:
     junk.key = b"\xff"
     rows = [
         encode_varint_prefixed(os.urandom(300)), b"\xff" * 64, b"\xff\xff\xff\xff\x0f" + b"x" * 100,
-        _rpc(publish=[junk]), encode_varint_prefixed(b"\x1a" + bytes([len(odd)]) + odd),
+        encode_varint_prefixed(b"\x1a" + bytes([len(odd)]) + odd),
     ]  # fmt: skip
     for row in rows * scale:
         async with attacker(victim) as link:
             await _gossip(link, [row])
+            await trio.sleep(0.05)
+    for more in range(min(scale, 100)):  # keys of its own; who brings a junk key is banned
+        async with attacker(victim, more) as link:
+            await _gossip(link, [_rpc(publish=[junk])])
             await trio.sleep(0.05)
 
 

@@ -424,7 +424,7 @@ class Host:
             is_favoured=self._is_favoured,
             guest_protocols=_GUEST_PROTOCOLS, take_guest=self._take_guest,
         )  # fmt: skip
-        gossip = Gossip(stack, self._topics, lambda account: self._table.buckets_of(account).gossip)
+        gossip = Gossip(stack, self._topics, self._table.buckets_of, self._conduct.blame)
         circuits = Circuits(stack, is_relay=self._is_relay)
         stack.open_circuit = self._open_circuit
         dht = Dht(stack, trio.current_time) if self._with_dht else None

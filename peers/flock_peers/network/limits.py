@@ -49,9 +49,11 @@ class Limits:
     message_byte_burst: float = 16 * MIB
     request_rate: float = 100.0
     request_burst: float = 200.0
-    # Gossip cannot be slowed per peer without slowing everybody, so above the rate it is dropped.
+    # Messages of gossip above the rate are dropped, and count against who forwards them (gossip_scores).
     gossip_rate: float = 200.0
     gossip_burst: float = 1000.0
+    gossip_byte_rate: float = 8 * MIB
+    gossip_byte_burst: float = 16 * MIB
     gossip_message_bytes: int = MIB
 
     # What we hold for one peer and protocol while it is slow; the oldest goes first.

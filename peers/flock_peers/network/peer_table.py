@@ -19,6 +19,7 @@ class Buckets:
     message_bytes: TokenBucket
     requests: TokenBucket
     gossip: TokenBucket
+    gossip_bytes: TokenBucket
 
     def charge_message(self, size: int) -> float:
         """Seconds to wait before the next message is read."""
@@ -126,6 +127,7 @@ class PeerTable:
                 TokenBucket(x.message_byte_rate, x.message_byte_burst, now),
                 TokenBucket(x.request_rate, x.request_burst, now),
                 TokenBucket(x.gossip_rate, x.gossip_burst, now),
+                TokenBucket(x.gossip_byte_rate, x.gossip_byte_burst, now),
             )
         return buckets
 

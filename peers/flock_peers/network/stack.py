@@ -132,6 +132,10 @@ class _Libp2pHost(BasicHost):
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:  # noqa: ARG002 - stock signature
         return None
 
+    async def connect(self, peer_info: Any) -> None:
+        """Stock services dial whom a remote names to them; our connector alone decides."""
+        raise SwarmException(f"not dialed: {peer_info.peer_id}")
+
     async def new_stream(self, peer_id: ID, protocol_ids: Any) -> Any:
         link = self.stack.newest_link(peer_id)
         if link is None:

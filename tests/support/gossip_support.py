@@ -1,0 +1,45 @@
+"""Gossip that a test writes by hand: signed messages, RPCs, and a stream to put them on."""
+
+from typing import Any
+
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.utils import encode_varint_prefixed
+from network_support import key, wait_until
+
+from flock_chain.crypto import Account
+from flock_peers.network.host import Host
+from flock_peers.network.identity import key_pair_of, peer_id_of
+from flock_peers.network.link import Link
+
+TOPIC = "flock-test"
+
+
+def rpc(**fields: Any) -> bytes:
+    return encode_varint_prefixed(rpc_pb2.RPC(**fields).SerializeToString())
+
+
+def signed(number: int, seqno: int, data: bytes) -> Any:
+    pair = key_pair_of(key(number))
+    message = rpc_pb2.Message(
+        data=data, topicIDs=[TOPIC], from_id=peer_id_of(key(number)).to_bytes(), seqno=seqno.to_bytes(8, "big")
+    )
+    message.signature = pair.private_key.sign(b"libp2p-pubsub:" + message.SerializeToString())
+    message.key = pair.public_key.serialize()
+    return message
+
+
+async def write_gossip(link: Link, data: bytes) -> None:
+    net_stream = await link.open_net_stream(str(PROTOCOL_ID_V11))
+    await net_stream.write(data)
+
+
+def accept(_account: Account, _payload: bytes) -> bool:
+    return True
+
+
+async def wait_for_topic(hosts: list[Host]) -> None:
+    await wait_until(lambda: all(len(host.topic_peers(TOPIC)) >= len(hosts) - 1 for host in hosts))
+
+
+HELLO = rpc(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
