@@ -1,10 +1,12 @@
 """Coverage-guided fuzzing of every decoder that reads bytes of strangers.
 
-    python fuzz/fuzz.py --target NAME|all --seconds N [--slice S] [--state FOLDER] [--json]
+    python fuzz/fuzz.py --target NAME,...|all --seconds N [--slice S] [--state FOLDER] [--json]
 
-Needs the extra `fuzz` (atheris). Each target runs in a process of its own, in slices of S seconds, those with the
-fewest CPU seconds first, until N seconds are spent altogether; corpus, crashes and sums stay in the state's folder, so
-the next call goes on where this one ended, also after a kill. With --seconds 0 the table is printed, nothing runs.
+Needs the extra `fuzz` (atheris). A fuzzer drives the decoders of one protocol (fuzz_groups.py), and `all` is all
+fuzzers; a single decoder runs alone by its own name, and what it found is a seed of its fuzzer. Each runs in a process
+of its own, in slices of S seconds, those with the fewest CPU seconds first, until N seconds are spent altogether;
+corpus, crashes and sums stay in the state's folder, so the next call goes on where this one ended, also after a kill.
+With --seconds 0 the table is printed, nothing runs.
 A finding is any exception that is not the protocol's own, a broken property, an input that takes ten seconds, or
 1 GiB of memory; its bytes are kept beside the corpus, and the exit status is 1 while there is any.
 """
@@ -24,6 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 for folder in ("fuzz", "", "chain", "contracts", "peers"):
     sys.path.insert(0, str(ROOT / folder))
+
+from fuzz_groups import GROUPS  # noqa: E402 - found by the path above
 
 INPUT_SECONDS = 10  # for one input of a few KB: all of them take milliseconds
 MEMORY_MB = 1_024
@@ -89,12 +93,22 @@ class State:
         os.replace(part, self._path)
 
 
+def merge_corpora(name: str, folder: Path) -> None:
+    """What a decoder found alone, with the byte in front that chooses it in its fuzzer."""
+    for number, member in enumerate(GROUPS.get(name, ())):
+        for path in sorted((folder / member / "corpus").glob("*")):
+            merged = folder / name / "corpus" / f"{member}-{path.name}"
+            if not merged.exists():
+                merged.write_bytes(bytes([number]) + path.read_bytes())
+
+
 def run_slice(name: str, seconds: int, state: State, seeds: list[bytes], max_bytes: int) -> None:
     corpus, crashes = state.folder / name / "corpus", state.folder / name / "crashes"
     corpus.mkdir(parents=True, exist_ok=True)
     crashes.mkdir(exist_ok=True)
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
+    merge_corpora(name, state.folder)
     arguments = [
         str(corpus), f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={MEMORY_MB}",
         f"-max_len={max(max_bytes, *(2 * len(seed) for seed in seeds))}", f"-artifact_prefix={crashes}/",
@@ -129,13 +143,14 @@ def _children_cpu() -> float:
 
 def format_table(rows: dict[str, dict[str, Any]]) -> str:
     lines = [
-        "| decoder | executions | seconds | of these CPU | edges | corpus | findings |",
+        "| fuzzer | executions | seconds | of these CPU | edges | corpus | findings |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in sorted(rows.items()):
+        label = f"{name}: {', '.join(GROUPS[name])}" if name in GROUPS else name
         times = f"{row['seconds']:,.0f} | {row['cpu_seconds']:,.0f}"
         counts = f"{row['edges']:,} | {row['corpus']:,} | {len(row['crashes'])}"
-        lines.append(f"| {name} | {row['executions']:,} | {times} | {counts} |")
+        lines.append(f"| {label} | {row['executions']:,} | {times} | {counts} |")
     return "\n".join(lines)
 
 
@@ -143,19 +158,20 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         run_child(sys.argv[2], sys.argv[3:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", default="all", help="a name, several with commas between, or all")
+    parser.add_argument("--target", default="all", help="fuzzers or decoders, with commas between; or all fuzzers")
     parser.add_argument("--seconds", type=int, default=600, help="altogether, over all targets")
     parser.add_argument("--slice", type=int, default=60, help="seconds of one target before the next has its turn")
     parser.add_argument("--state", type=Path, default=ROOT / "build" / "fuzz")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    from fuzz_table import load_targets
+    from fuzz_table import load_target, load_targets
 
-    targets = load_targets()
-    names = list(targets) if options.target == "all" else options.target.split(",")
-    unknown = sorted(set(names) - set(targets))
+    known = [*GROUPS, *load_targets()]
+    names = list(GROUPS) if options.target == "all" else options.target.split(",")
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        parser.error(f"no target {', '.join(unknown)}; there are {', '.join(targets)}")
+        parser.error(f"no target {', '.join(unknown)}; there are {', '.join(known)}")
+    targets = {name: load_target(name) for name in names}
     state = State(options.state)
     end = time.monotonic() + options.seconds
     while (left := end - time.monotonic()) >= 1:

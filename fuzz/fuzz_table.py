@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from importlib import import_module
 
+from fuzz_groups import GROUPS, make_group
 from fuzz_target import Target
 
 _MODULES = ("fuzz_documents", "fuzz_chain", "fuzz_network")
@@ -21,5 +22,13 @@ def load_targets() -> dict[str, Target]:
 
 
 def load_target(name: str) -> Target:
-    """Imports no more than it must: under instrumentation each module takes its time."""
-    return next(row for row in _iterate() if row.name == name)
+    """A decoder, or a group of them. Imports no more than it must: under instrumentation each module takes its time."""
+    names = GROUPS.get(name, (name,))
+    found: dict[str, Target] = {}
+    for row in _iterate():
+        if row.name in names:
+            found[row.name] = row
+        if len(found) == len(names):
+            break
+    members = [found[member] for member in names]
+    return make_group(name, members) if name in GROUPS else members[0]

@@ -6,10 +6,14 @@ Short and the same each time; `python fuzz/fuzz.py` goes on for hours, guided by
 from random import Random
 
 import pytest
+from fuzz_groups import GROUPS, make_group
 from fuzz_mutators import mutate_bytes
-from fuzz_table import load_targets
+from fuzz_table import load_target, load_targets
+from fuzz_target import Target
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from flock_chain.errors import InvalidRemote
 
 TARGETS = load_targets()
 SLOW = {"noise_handshake", "noise_payload", "gossip"}  # keys, signatures
@@ -34,3 +38,32 @@ def test_a_decoder_takes_its_seeds_and_survives_their_mutations(name: str) -> No
 @given(name=st.sampled_from(sorted(set(TARGETS) - SLOW)), data=st.binary(max_size=300))
 def test_any_bytes_are_decoded_or_refused(name: str, data: bytes) -> None:
     TARGETS[name].check(data)
+
+
+def test_every_decoder_belongs_to_one_fuzzer() -> None:
+    members = [name for names in GROUPS.values() for name in names]
+    assert sorted(members) == sorted(TARGETS) and not set(GROUPS) & set(TARGETS)
+
+
+@pytest.mark.parametrize("name", ["documents", "discovery"])
+def test_the_first_byte_of_an_input_chooses_the_decoder(name: str) -> None:
+    group, random = load_target(name), Random(name)
+    for number, member in enumerate(GROUPS[name]):
+        for seed in TARGETS[member].seeds():
+            assert bytes([number]) + seed in group.seeds()
+            data = group.mutate(bytes([number]) + seed, random)
+            assert data[0] < len(GROUPS[name]) and group.check(data)
+
+
+def test_what_one_decoder_finds_is_a_finding_of_its_fuzzer() -> None:
+    def fail(data: bytes) -> None:
+        raise ZeroDivisionError(data)
+
+    def refuse(_data: bytes) -> None:
+        raise InvalidRemote("no")
+
+    rows = [Target(name, run, list, mutate_bytes) for name, run in (("refuses", refuse), ("fails", fail))]
+    group = make_group("both", rows)
+    assert group.check(b"") and group.check(b"\0x") and group.check(b"\2x")
+    with pytest.raises(ZeroDivisionError, match="x"):
+        group.check(b"\1x")
