@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
             commands.add_parser(
                 command.name,
                 help=command.help,
-                description=command.help[:1].upper() + command.help[1:] + ".",
+                description=f"{command.help[:1].upper()}{command.help[1:]}. {command.details}".strip(),
                 epilog=EXIT_CODES,
                 formatter_class=argparse.RawDescriptionHelpFormatter,
             )

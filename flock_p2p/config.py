@@ -3,6 +3,7 @@
 import argparse
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from flock_peers.settings import DEFAULT_PORT
 
 MAX_CONFIG_BYTES = 64 << 10
 LISTS = ("bootstrap", "via")
+_EXAMPLES = {str: "text in quotes", int: "a whole number", bool: "true or false", list: 'a list such as ["a", "b"]'}
 NEVER_KEPT = ("attack",)  # an attacker is one only for as long as it is told to be
 
 
@@ -48,9 +50,12 @@ def load_config(home: Home) -> JoinConfig:
         raise Misuse(f"{path}: {error}") from error
     defaults = {name: value for name, value in asdict(JoinConfig()).items() if name not in NEVER_KEPT}
     for name, value in values.items():
-        wanted = list if name in LISTS else type(defaults.get(name))
-        if name not in defaults or type(value) is not wanted:
-            raise Misuse(f"{path}: {name} = {value!r} is not understood; known: {', '.join(defaults)}")
+        if name not in defaults:
+            near = get_close_matches(name, defaults, n=1, cutoff=0)[0]
+            raise Misuse(f"{path}: there is no {name}; did you mean {near}? Known: {', '.join(defaults)}")
+        wanted = list if name in LISTS else type(defaults[name])
+        if type(value) is not wanted or (wanted is list and not all(isinstance(item, str) for item in value)):
+            raise Misuse(f"{path}: {name} = {value!r} is not understood; {_EXAMPLES[wanted]} is needed")
     return JoinConfig(**values | {name: tuple(values.get(name, ())) for name in LISTS})
 
 

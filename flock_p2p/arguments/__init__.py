@@ -25,6 +25,7 @@ NAMES = (
     "experiment",
     "upgrade",
     "doctor",
+    "completion",
 )
 
 

@@ -17,6 +17,7 @@ class Command:
     name: str
     help: str
     add_arguments: Adder
+    details: str = ""  # of its own --help
 
 
 def add_home(parser: argparse.ArgumentParser) -> None:

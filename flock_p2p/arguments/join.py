@@ -95,4 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="log to the home's peer.log only")
 
 
-COMMAND = Command("join", "join a network, or go on where this home stopped", add_arguments)
+DETAILS = (
+    "Ctrl-C stops it, and the same command goes on, as does `join --home HOME` alone: what it was told is kept in "
+    "HOME/peer.toml, where it can also be edited; arguments win over the file."
+)
+
+COMMAND = Command("join", "join a network, or go on where this home stopped", add_arguments, DETAILS)

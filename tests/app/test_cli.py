@@ -1,14 +1,17 @@
 """The command line without a network: help, configuration, exit codes, errors in one line."""
 
 import logging
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import flock_p2p
 from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
+from flock_p2p.arguments.walk import walk
 from flock_p2p.cli import COMMANDS, EXIT_CODES, build_parser, find_cause, main, parse_coins
 from flock_p2p.commands.join import build_settings, parse_quota
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
@@ -32,7 +35,9 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("package", ["arguments", "commands"])
 def test_every_module_of_a_command_is_in_the_table(package: str) -> None:
     folder = Path(flock_p2p.__file__).parent / package
-    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "command"} == {row.name for row in COMMANDS}
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "command", "walk"} == {
+        row.name for row in COMMANDS
+    }
 
 
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
@@ -88,11 +93,34 @@ def test_the_configuration_comes_back_and_arguments_win(tmp_path: Path) -> None:
     assert (merged.domain, merged.port, merged.seed, merged.bootstrap) == ("records", 9, 7, config.bootstrap)
 
 
-@pytest.mark.parametrize("text", ["prot = 1", "port = 'x'", "seed = true", "= ="])
-def test_a_wrong_configuration_names_what_is_wrong(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot = 1", "there is no prot; did you mean port"),
+        ("disk-quota = '1'", "there is no disk-quota; did you mean disk_quota"),
+        ("attack = 'backdoor'", "there is no attack"),
+        ("port = 'x'", "port = 'x' is not understood; a whole number is needed"),
+        ("seed = true", "seed = True is not understood"),
+        ("bootstrap = 'x'", "a list such as"),
+        ("bootstrap = [1]", "a list such as"),
+        ("= =", "peer.toml: "),
+    ],
+)
+def test_a_wrong_configuration_names_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     write_private(tmp_path / "peer.toml", text.encode())
-    with pytest.raises(Misuse, match=r"peer\.toml"):
+    with pytest.raises(Misuse, match=re.escape(message)) as found:
         load_config(Home(tmp_path))
+    assert "peer.toml" in str(found.value)
+
+
+def test_every_default_stands_in_help_and_every_setting_of_the_configuration_is_an_argument() -> None:
+    for command in walk(build_parser()):
+        for argument in command.arguments:
+            assert argument.default in argument.help, (command.name, argument)
+    (join,) = (command for command in walk(build_parser()) if command.name == "join")
+    kept = {field.name.replace("_", "-") for field in fields(JoinConfig)} - {"attack"}
+    assert {"--" + name for name in kept} <= set(join.options)
+    assert JoinConfig().port == 4200 and any("(default: 4200)" in row.help for row in join.arguments)
 
 
 def test_the_disk_quota_is_told_in_gigabytes_and_kept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type is understood, and what it names exists."""
+"""What README.md and docs/ tell people to type is understood, and what they name exists."""
 
 import re
 import shlex
@@ -7,17 +7,30 @@ from pathlib import Path
 import pytest
 
 from flock_p2p.cli import COMMANDS, build_parser
+from flock_p2p.reference import render
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-LINES = re.findall(r"python -m flock_p2p ([^`\n#]+)", README)
+NAMES = {command.name for command in COMMANDS}
+TEXTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "contracts" / "README.md"]
+_COMMAND = re.compile(r"(?:python -m flock_p2p|flock-p2p) ((?:\w|-)[^`\n#|()]*)")
+_PLACEHOLDERS = {"N": "3", "S": "3", "J": "2", "n": "4", "HEIGHT": "7"}  # words that stand for a number
 
 
-@pytest.mark.parametrize("line", sorted(set(LINES)))
-def test_every_command_in_the_readme_is_understood(line: str) -> None:
-    arguments = shlex.split(line)
+def find_commands(text: str) -> list[str]:
+    """In lines of code and between backticks; a word after the program that is no command is prose."""
+    found = _COMMAND.findall(text)
+    return [line.strip() for line in found if line.split()[0] in NAMES or line.startswith("-")]
+
+
+LINES = {line for path in TEXTS for line in find_commands(path.read_text())}
+
+
+@pytest.mark.parametrize("line", sorted(LINES))
+def test_every_command_in_the_documents_is_understood(line: str) -> None:
+    arguments = [_PLACEHOLDERS.get(word, word) for word in shlex.split(line.replace("[", "").replace("]", ""))]
     if "--help" in arguments:
-        assert arguments[0] in {command.name for command in COMMANDS}
+        assert arguments[0] == "--help" or arguments[0] in NAMES
         return
     assert build_parser().parse_args(arguments).command == arguments[0]
 
@@ -38,3 +51,21 @@ def test_links_and_paths_of_the_readme_exist() -> None:
         assert (ROOT / path).exists(), path
     for path in re.findall(r"^    ([\w/]+/) ", README, re.MULTILINE):
         assert (ROOT / path).is_dir(), path
+
+
+def test_the_documents_hold_the_commands_that_they_are_known_to_hold() -> None:
+    """So that a pattern that finds nothing is noticed."""
+    assert len(LINES) > 20 and any(line.startswith("restart propose") for line in LINES)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_every_document_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_reference_is_what_the_parsers_say() -> None:
+    written = (ROOT / "docs" / "cli.md").read_text()
+    assert written == render(), "run `python -m flock_p2p.reference > docs/cli.md`"
+    for command in COMMANDS:
+        assert f"## {command.name}\n" in written
