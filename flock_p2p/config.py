@@ -26,6 +26,7 @@ class JoinConfig:
     data: str = ""  # a path; empty: the domain
     base: str = ""  # folder of a base model; empty: the one that comes with the package
     precision: str = "auto"
+    checkpointing: bool = False
     dht: bool = False
     guests: int = 0
     relay: bool = False

@@ -71,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the base model in memory; auto: bfloat16 where the machine multiplies it, else float32 (default)",
     )
     parser.add_argument(
+        "--checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="compute layers twice instead of keeping them: less memory, a third more time (default: no)",
+    )
+    parser.add_argument(
         "--domain",
         help="instead of --data: made or found text: python, docs, arithmetic, records, logs (default: python)",
     )

@@ -163,6 +163,7 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
             rows=Path(config.data) if config.data else None,
             base=Path(config.base) if config.base else None,
             precision=config.precision,
+            checkpointing=config.checkpointing,
             attack=config.attack or None,
         ),
     )

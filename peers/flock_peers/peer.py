@@ -224,6 +224,7 @@ class Peer:
             rows=data.rows,
             base=data.base or BASE_FOLDER,
             precision=data.precision,
+            checkpointing=data.checkpointing,
             seed=self.settings.seed,
             attack=split_attack(data.attack)[0],
         )

@@ -1,6 +1,7 @@
 """The proposer against a scripted board: what it commits to it can open, whenever it was killed in between."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from flock_chain.proposal import compute_proposal_commitment
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import RETRY_SECONDS, Jobs
+from flock_peers.roles.proposer import MAX_TRAINER_DEATHS
+from flock_peers.training.client import TrainerDied
 
 
 def drawn(desk: Desk, phase: Phase, *, committed: int = 0, revealed: int = 0) -> RoundView:
@@ -121,3 +124,27 @@ async def test_who_is_not_drawn_does_not_train(tmp_path: Path) -> None:
         desk = Desk(tmp_path, Jobs(nursery))
         await do(desk.proposer.step, desk.view(Phase.COMMIT))
     assert desk.sender.calls == [] and desk.trainer.trained == 0
+
+
+@on_stepped_clock
+async def test_a_round_in_which_the_trainer_keeps_dying_is_skipped_with_its_reason_and_the_next_is_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        tries: list[int] = []
+
+        async def die(_path: Path, *, round: int, **_: object) -> None:
+            tries.append(round)
+            raise TrainerDied("trainer: out of memory (MemoryError)")
+
+        monkeypatch.setattr(desk.trainer, "train", die)
+        for _ in range(10):
+            await desk.proposer.step(drawn(desk, Phase.COMMIT))
+            await trio.sleep(RETRY_SECONDS + 1)
+        assert tries == [1] * MAX_TRAINER_DEATHS and desk.sender.calls == []
+        assert "round 1: skipped, for the trainer died 2 times in it: trainer: out of memory" in caplog.text
+        await desk.proposer.step(replace(drawn(desk, Phase.COMMIT), round=2))
+        await trio.sleep(RETRY_SECONDS + 1)
+        assert tries[-1] == 2
+        nursery.cancel_scope.cancel()

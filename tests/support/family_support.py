@@ -29,7 +29,6 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {  # configur
     "gemma3": ("Gemma3TextConfig", {**_COMMON, "sliding_window": 16}, tuple(sorted(ATTENTION + MLP))),
     "gpt2": ("GPT2Config", _GPT2, ("c_attn", "c_fc", "c_proj")),
     "mixtral": ("MixtralConfig", {**_COMMON, "num_local_experts": 4}, ATTENTION),
-    "phi3": ("Phi3Config", {**_COMMON, "pad_token_id": 0}, ("down_proj", "gate_up_proj", "o_proj", "qkv_proj")),
     "bloom": (
         "BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4},
         ("dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value"),
@@ -44,7 +43,7 @@ def make_family(name: str, folder: Path, **values: Any) -> Path:
 
     torch.manual_seed(7)
     kind, defaults, _ = FAMILIES[name]
-    config = getattr(transformers, kind)(vocab_size=384, **{**defaults, **values})
+    config = getattr(transformers, kind)(**{"vocab_size": 384, **defaults, **values})
     model = transformers.AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(miniature()[0]).save_pretrained(folder)

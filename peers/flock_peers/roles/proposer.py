@@ -18,8 +18,11 @@ from flock_peers.roles.library import Library, Objects, compute_file_digest
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import Spoil
+from flock_peers.training.client import TrainerDied
 
 log = logging.getLogger(__name__)
+
+MAX_TRAINER_DEATHS = 2  # in one round: what kills a trainer twice would kill it a third time
 
 
 class Training(Protocol):
@@ -46,6 +49,8 @@ class Proposer:
         self._identity, self._library, self._store = identity, library, store
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
         self._folder, self._spoil = folder, spoil
+        self._deaths = 0  # of trainers, in the round below
+        self._deaths_in: tuple[int, int] | None = None  # task and round
 
     async def step(self, view: RoundView) -> None:
         index = view.proposer_index(self._identity.account)
@@ -58,6 +63,8 @@ class Proposer:
 
     async def _commit(self, view: RoundView) -> None:
         record = self._secrets.load(view.task, view.round, "proposal")
+        if record is None and self._is_skipped(view):
+            return
         if record is None:
             key = ("train", view.task, view.round)
             record = self._jobs.ensure(key, lambda: self._train(view))
@@ -81,7 +88,11 @@ class Proposer:
         parent = await self._library.global_path(view.adapter)
         out = self._folder / f"task{view.task}-round{view.round}.delta"
         log.info("round %d: drawn as proposer, training from %s", view.round, view.adapter.hex()[:12])
-        result = await self._trainer.train(parent, round=view.round, seed=self._identity.seed, out_path=out)
+        try:
+            result = await self._trainer.train(parent, round=view.round, seed=self._identity.seed, out_path=out)
+        except TrainerDied as error:
+            self._note_death(view, error)
+            raise
         data = await trio.to_thread.run_sync(out.read_bytes)
         delta = await trio.to_thread.run_sync(self._publish, data)
         manifest = Manifest(
@@ -104,6 +115,15 @@ class Proposer:
             view.round, result.steps, result.loss_before, result.loss_after,
         )  # fmt: skip
         return record
+
+    def _is_skipped(self, view: RoundView) -> bool:
+        return self._deaths_in == (view.task, view.round) and self._deaths >= MAX_TRAINER_DEATHS
+
+    def _note_death(self, view: RoundView, error: TrainerDied) -> None:
+        self._deaths = self._deaths + 1 if self._deaths_in == (view.task, view.round) else 1
+        self._deaths_in = (view.task, view.round)
+        if self._is_skipped(view):
+            log.error("round %d: skipped, for the trainer died %d times in it: %s", view.round, self._deaths, error)
 
     def _publish(self, data: bytes) -> bytes:
         """Into the store, from where others fetch it; the digest."""

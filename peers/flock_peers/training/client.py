@@ -33,6 +33,11 @@ MAX_LOG_BYTES = 1 << 20  # a log above this is begun anew when the trainer start
 LOG_TAIL_BYTES = 400  # of the log, in the message when the process died
 CLOSE_SECONDS = 2.0  # the process ends at the end of its stdin; then it is killed
 
+
+class TrainerDied(Unavailable):
+    """Its process ended in the middle of a call: killed, out of memory, or an error after which nothing is certain."""
+
+
 Progress = Callable[[dict[str, Any]], None]  # {"step", "steps", "loss"} while training, {"state"} while opening
 
 
@@ -47,6 +52,7 @@ class TrainerConfig:
     index: int = 0  # of the participant in its domain, 0 to 15: each has its own rows
     rows: Path | None = None  # JSONL or text, a file or a folder
     precision: str = "auto"  # of the base model in memory; each participant's own choice
+    checkpointing: bool = False  # layers are computed twice instead of kept
     seed: int = 0
     attack: str | None = None  # "backdoor" or "backdoor:BOOST": the demo's poisoner
 
@@ -91,13 +97,15 @@ class Trainer:
         self.is_isolating = True  # rows of one window do not see each other
 
     @staticmethod
-    async def open(config: TrainerConfig, progress: Progress | None = None) -> "Trainer":
+    async def open(
+        config: TrainerConfig, progress: Progress | None = None, *, command: Sequence[str] | None = None
+    ) -> "Trainer":
         """Start the process and load model and data; raises what is wrong with them, in words, within seconds."""
         _check(config)
         await trio.to_thread.run_sync(lambda: config.home.mkdir(parents=True, exist_ok=True))
         with _open_log(config.home / LOG_NAME) as log:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "flock_peers.training.process"],
+                list(command or (sys.executable, "-m", "flock_peers.training.process")),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -213,7 +221,7 @@ class Trainer:
                     if self._progress is not None:
                         self._progress(frame["progress"])
                 elif "error" in frame:
-                    raise _error(frame["error"])
+                    raise await self._ended(frame["error"]) if frame.get("ends") else _error(frame["error"])
                 else:
                     result: dict[str, Any] = frame["result"]
                     return result
@@ -251,7 +259,16 @@ class Trainer:
                 raise await self._died()
             self._buffer += data
 
-    async def _died(self) -> Unavailable:
+    async def _ended(self, error: dict[str, str]) -> TrainerDied:
+        """It said why before it went; whatever it had in memory goes with it."""
+        with trio.move_on_after(CLOSE_SECONDS):
+            await self._process.wait()
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        return TrainerDied(f"{error['message']}; its process has ended; see {self._log()}")
+
+    async def _died(self) -> TrainerDied:
         with trio.move_on_after(CLOSE_SECONDS):
             await self._process.wait()
         code = self._process.returncode
@@ -262,7 +279,7 @@ class Trainer:
             tail = self._log().read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
         except OSError:
             tail = ""
-        return Unavailable(
+        return TrainerDied(
             f"trainer: the process {how}; open it again; see {self._log()}" + (f": {tail}" if tail else "")
         )
 
@@ -301,6 +318,7 @@ def _open_values(config: TrainerConfig) -> dict[str, Any]:
         "seed": config.seed,
         "attack": config.attack,
         "precision": config.precision,
+        "checkpointing": config.checkpointing,
     }
 
 

@@ -14,9 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from flock_chain.aggregation import compute_global_file_bytes
 from flock_chain.errors import FlockError, Misuse
+from flock_peers.training.limits import close_network, limit_files, limit_memory
 from flock_peers.training.wire import encode_frame, read_frame
 
+FAILED = 70  # exit code after an error that is none of ours
 NICENESS = 10  # consensus and network go first on a small machine
 OOM_SCORE = 800  # of -1000 to 1000
 MAX_WAITING_REQUESTS = 8  # the client sends one at a time; more would be a bug there
@@ -58,17 +61,24 @@ class Service:
         path = _path(values["rows"])
         rows = read_rows(path, refusals) if path else builtin_rows(values["domain"], values["index"])
         split = split_rows(rows, Path(values["home"]) / "split.json")
+        limit_files(compute_global_file_bytes(self.document.layout))
         self._report({"state": "loading"})
         import torch
 
         torch.set_num_threads(1)
         torch.manual_seed(values["seed"])
         from flock_peers.training.engine import Engine
+        from flock_peers.training.memory import RUNTIME_BYTES, check_memory, plan_document, read_free_memory
         from flock_peers.training.model import AdaptedModel
         from flock_peers.training.precision import choose_precision
 
         self.seed = int(values["seed"])
-        model = AdaptedModel(self.base, self.document, precision=choose_precision(values["precision"]))
+        precision = choose_precision(values["precision"])
+        plan = plan_document(self.base, self.document, precision, values["checkpointing"])
+        if not torch.cuda.is_available():
+            check_memory(plan, read_free_memory() + RUNTIME_BYTES)  # most of the runtime is here already
+            limit_memory(plan.total)
+        model = AdaptedModel(self.base, self.document, precision=precision, checkpoints=values["checkpointing"])
         self.engine = Engine(model, self.document, split, values["attack"])
         return {
             "train_rows": len(split.train),
@@ -76,6 +86,7 @@ class Service:
             "parameters": self.document.layout.parameters,
             "refused": refusals.named + self.engine.refusals.named,
             "refused_count": refusals.count + self.engine.refusals.count,
+            "planned_bytes": plan.total,
             "is_isolating": self.engine.model.is_isolating,
         }
 
@@ -133,9 +144,15 @@ def answer(service: Service, request: dict[str, Any], write: Callable[[dict[str,
         write({"id": identity, "error": {"kind": type(error).__name__, "message": str(error)}})
     except Exception as error:  # noqa: BLE001 - the process' edge: torch raises anything, and the peer must learn of it
         sys.excepthook(type(error), error, error.__traceback__)
-        write(
-            {"id": identity, "error": {"kind": "Unavailable", "message": f"trainer: {type(error).__name__}: {error}"}}
-        )
+        message = f"trainer: {_describe(error)}"
+        write({"id": identity, "error": {"kind": "Unavailable", "message": message}, "ends": True})
+        os._exit(FAILED)  # after an allocation that failed or a CUDA assert, nothing in this process can be relied on
+
+
+def _describe(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {str(error)[:300]}"
+    is_memory = isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text.lower()
+    return f"out of memory ({text})" if is_memory else text
 
 
 def _read_requests(stream: BinaryIO, requests: "queue.Queue[dict[str, Any]]") -> None:
@@ -154,6 +171,8 @@ def _be_the_first_to_go() -> None:
 def main() -> None:
     os.nice(NICENESS)
     _be_the_first_to_go()
+    if not close_network():
+        print("no kernel filter here: only Python's own sockets are closed", file=sys.stderr)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not break a frame
     requests: queue.Queue[dict[str, Any]] = queue.Queue(MAX_WAITING_REQUESTS)

@@ -1,0 +1,117 @@
+"""What is computed before memory is spent: against what a process then takes, and where it says no."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from family_support import make_family
+from training_support import SEED, write_initial_adapter
+
+from flock_chain.errors import Misuse, Unavailable
+from flock_p2p.arguments.doctor import COMMAND
+from flock_p2p.commands import doctor
+from flock_peers.training import memory
+from flock_peers.training.document import Budget, create_document
+from flock_peers.training.memory import MemoryPlan, check_memory, plan_memory
+from flock_peers.training.precision import Precision, check_precision
+
+TOLERANCE = 0.25  # of the measured peak
+LARGE: dict[str, Any] = {  # large enough that weights and activations show beside the runtime
+    "hidden_size": 512, "intermediate_size": 1_408, "num_hidden_layers": 6, "num_attention_heads": 8,
+    "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 16_000,
+}  # fmt: skip
+STEP = """
+import resource, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from flock_peers.training.document import decode_document
+from flock_peers.training.engine import Engine
+from flock_peers.training.model import AdaptedModel
+from flock_peers.training.rows import Split, builtin_rows
+folder = Path(sys.argv[1])
+document = decode_document((folder / "document").read_bytes())
+rows = builtin_rows("arithmetic", 0)
+model = AdaptedModel(folder / "base", document, checkpoints=sys.argv[2] == "checkpoints")
+engine = Engine(model, document, Split(rows[12:], rows[:12]), None)
+engine.train(folder / "global-0.safetensors", 1, folder / "out", print)
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_a_step_takes_about_what_was_planned(checkpoints: bool, tmp_path: Path) -> None:
+    folder = make_family("llama", tmp_path / "base", **LARGE)
+    budget = Budget(steps=1, batch=8, seq_len=96, eval_windows=1)
+    document = create_document("memory", folder, seed=SEED, budget=budget)
+    (tmp_path / "document").write_bytes(document.encode())
+    write_initial_adapter(document, tmp_path)
+    plan = plan_memory(folder, document.layout, budget, Precision("float32"), checkpoints=checkpoints)
+    done = subprocess.run(
+        [sys.executable, "-c", STEP, str(tmp_path), "checkpoints" if checkpoints else "keeps"],
+        capture_output=True, text=True, timeout=400, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stdout.split("peak")[1])
+    assert abs(plan.total - peak) < TOLERANCE * peak, f"planned {plan}, measured {peak / 1e9:.2f} GB"
+
+
+def test_each_part_grows_with_what_it_is_for(tmp_path: Path) -> None:
+    folder = make_family("llama", tmp_path / "base", num_hidden_layers=8)
+    budget = Budget(batch=8, seq_len=96)
+    document = create_document("memory", folder, seed=SEED, budget=budget)
+
+    def plan(precision: str = "float32", budget: Budget = budget, **values: Any) -> MemoryPlan:
+        return plan_memory(folder, document.layout, budget, Precision(precision), **values)
+
+    assert plan("bfloat16").weights * 2 == plan().weights
+    assert plan("int4").weights < plan("int8").weights < plan("bfloat16").weights
+    assert plan(budget=replace(budget, batch=16)).activations == 2 * plan().activations
+    assert plan(checkpoints=True).activations < plan().activations
+    assert plan("bfloat16", gpus=8).weights < plan("bfloat16", gpus=1).weights
+
+
+def test_what_does_not_fit_is_refused_with_what_it_needs_and_what_there_is() -> None:
+    plan = MemoryPlan(10**9, 2 * 10**9, 0, 0, 10**9, 0)
+    check_memory(plan, 4 * 10**9)
+    with pytest.raises(Unavailable, match=r"needs about 4.00 GB .*weights 2.00.*3.99 GB are free"):
+        check_memory(plan, 4 * 10**9 - 10**7)
+
+
+def arguments(*values: str) -> Any:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    COMMAND.add_arguments(parser)
+    return parser.parse_args(values)
+
+
+def test_doctor_says_what_a_base_needs_and_whether_it_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_family("gpt2", tmp_path / "base")
+    monkeypatch.setattr(memory, "read_free_gpus", list)
+    monkeypatch.setattr(memory, "read_free_memory", lambda: 10**10)
+    assert doctor.run(arguments("--base", str(folder), "--batch", "4", "--seq-len", "64")) == 0
+    said = capsys.readouterr().out
+    assert "rank 8 on c_attn, c_fc, c_proj" in said and "4 x 64 tokens a step" in said and "it fits" in said
+    monkeypatch.setattr(memory, "read_free_memory", lambda: 10**6)
+    with pytest.raises(Unavailable, match="training needs about"):
+        doctor.run(arguments("--base", str(folder)))
+    with pytest.raises(Misuse, match=r"no config\.json"):
+        doctor.run(arguments("--base", str(tmp_path)))
+    doctor.run(arguments("--package"))
+
+
+def test_a_precision_without_its_library_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flock_peers.training.precision.find_spec", lambda _name: None)
+    with pytest.raises(Unavailable, match="needs bitsandbytes, which is not installed: pip install"):
+        check_precision("int4")
+    with pytest.raises(Misuse, match="one of auto, float32"):
+        check_precision("float8")
+    check_precision("bfloat16")
