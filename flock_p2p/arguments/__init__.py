@@ -12,6 +12,8 @@ NAMES = (
     "join",
     "demo",
     "status",
+    "peers",
+    "watch",
     "export",
     "merge",
     "verify",

@@ -17,16 +17,19 @@ from flock_chain.genesis import Genesis
 from flock_p2p.cli import parse_coins
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_p2p.logs import start_logging
+from flock_p2p.uptime import seconds_since_start
 from flock_peers.home import Home
 from flock_peers.settings import DataSettings, PeerSettings
 
 if TYPE_CHECKING:
     from flock_chain.execution.records import Pin
+    from flock_peers.peer import Peer
 
 log = logging.getLogger(__name__)
 
 LEAST_QUOTA = 10**8  # bytes: the snapshots of a young chain, and a round of a small task
 LAN_SECONDS = 5.0  # for a neighbour to answer: three questions
+JOINED_POLL_SECONDS = 0.2  # until the own bond is seen on chain; once a start
 GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
 
 
@@ -183,14 +186,16 @@ def parse_quota(text: str) -> int:
 async def _run(
     settings: PeerSettings, genesis: Genesis, config: JoinConfig, checkpoint: "Pin | None", until_stdin_closes: bool
 ) -> None:
-    from flock_peers.peer import Peer, run_peer, start_from_checkpoint
+    from flock_peers.peer import run_peer, start_from_checkpoint
 
-    def on_ready(peer: Peer) -> None:
+    def on_ready(peer: "Peer") -> None:
         save_config(peer.home, config)  # under the peer's lock, and only what it could start with
         print(f"account  0x{peer.account.hex()}")
         print(f"genesis  {genesis.hash.hex()}")
         print(f"address  {peer.host.address}")
         print(f"to join  {format_join(peer.host.address, settings.listen_host)}", flush=True)
+        if settings.participate:
+            nursery.start_soon(_tell_taking_part, peer)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
@@ -200,6 +205,25 @@ async def _run(
             await start_from_checkpoint(settings, checkpoint)
         await run_peer(settings, on_ready)
         nursery.cancel_scope.cancel()
+
+
+async def _tell_taking_part(peer: "Peer") -> None:
+    """Once: how long it took from the start of this process until this account is among those who are drawn."""
+    from flock_peers.roles.board import Phase
+
+    while True:
+        participant = peer.participant
+        if participant is not None and participant.view is not None and await participant.is_joined():
+            break
+        await trio.sleep(JOINED_POLL_SECONDS)
+    view = participant.view
+    is_drawn = peer.account in (*view.proposers, *view.voters)
+    first = view.round if is_drawn or view.phase is Phase.WAITING else view.round + 1
+    print(
+        f"joined   taking part in task {view.task} from round {max(1, first)} on, "
+        f"{seconds_since_start():.1f} s after this process started",
+        flush=True,
+    )
 
 
 def format_join(address: str, listen_host: str) -> str:

@@ -38,7 +38,7 @@ def format_status(status: dict[str, Any]) -> str:
     rows += [("transfer", _format_transfer(row)) for row in status["transfers"]]
     task = status["task"]
     if task is not None:
-        rows.append(("task", f"{task['task']}, round {task['round']}, {task['phase']}"))
+        rows.append(("task", f"{task['task']}, round {task['round']} of {task['rounds']}, {task['phase']}"))
         if task["awaited"]:
             rows.append(("awaited", ", ".join(account[:10] for account in task["awaited"])))
         rows.append(("bonded", "yes" if task["joined"] else "no"))

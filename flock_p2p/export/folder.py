@@ -63,6 +63,8 @@ def export_adapter(
         (folder / "README.md").write_text(describe(origin, document, base, is_proven=proof is not None))
         if proof is not None:
             _write_provenance(proof, data, folder)
+        for path in folder.iterdir():
+            path.chmod(0o644)  # safetensors' are their owner's alone; an adapter is there to be given away
     proposers = {proposer for row in origin.rounds for proposer, _, _ in row.accepted}
     return ExportResult(
         destination, origin.task, origin.round, origin.adapter, tuple(sorted(proposers)), origin.genesis, unproven

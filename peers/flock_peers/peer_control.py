@@ -61,6 +61,7 @@ class PeerControl:
     def methods(self) -> Mapping[str, Method]:
         return {
             "status": self.status,
+            "peers": self.peers,
             "stake": lambda params: self.staking.order(str(params["action"]), params),
             "task": lambda params: self.task_orders.order(str(params["action"]), params),
             "open_task": self._open_task,
@@ -115,6 +116,15 @@ class PeerControl:
             "baseline": self.baseline.result,
         }
 
+    async def peers(self, _params: Mapping[str, Any]) -> dict[str, Any]:
+        """The connections of now; what a peer says of itself is not asked for."""
+        validators = set((await self.ledger.validators()).accounts)
+        rows = [
+            asdict(row) | {"account": "0x" + row.account.hex(), "is_validator": row.account in validators}
+            for row in self.host.list_peers()
+        ]
+        return {"peers": rows, "own_address": self.host.address, "misbehaved": self.host.counters.peers_misbehaved}
+
     def _sync_status(self) -> dict[str, Any] | None:
         sync = self.driver.status.sync
         return None if sync is None else asdict(sync)
@@ -128,7 +138,9 @@ class PeerControl:
         return {
             "task": view.task,
             "round": view.round,
+            "rounds": (await self.ledger.view("TaskBoard", "task_view", view.task))["terms"]["rounds"],
             "phase": view.phase.name,
+            "deadline": view.deadline,
             "adapter": view.adapter.hex(),
             "proposers": ["0x" + account.hex() for account in view.proposers],
             "voters": ["0x" + account.hex() for account in view.voters],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, InvalidSignature, Unavailable
+from flock_peers.network.census import Misdeeds
 from flock_peers.network.complaints import Complaints
 from flock_peers.network.limits import Limits
 from flock_peers.network.peer_table import PeerTable
@@ -27,6 +28,7 @@ class Counters:
 class Conduct:
     def __init__(self, table: PeerTable, limits: Limits, counters: Counters, complaints: Complaints) -> None:
         self._table, self._limits, self._counters, self._complaints = table, limits, counters, complaints
+        self.misdeeds = Misdeeds()
 
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""
@@ -42,6 +44,7 @@ class Conduct:
 
     def blame(self, account: Account, protocol: str, error: InvalidRemote) -> None:
         self._counters.peers_misbehaved += 1
+        self.misdeeds.note(account)
         if isinstance(error, InvalidSignature):
             self.ban(account, f"{protocol}: {error}")
             return

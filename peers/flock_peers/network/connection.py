@@ -42,6 +42,8 @@ class BufferedConnection(ReadWriteCloser):
         self._closing = trio.CancelScope()
         self._is_closing = False
         self._budget: int | None = limits.handshake_bytes
+        self.opened_at = trio.current_time()
+        self.bytes_in = self.bytes_out = 0
         self.closed = trio.Event()
         self.remote = _socket_name(stream, remote=True)
         self.local = _socket_name(stream, remote=False)
@@ -96,6 +98,7 @@ class BufferedConnection(ReadWriteCloser):
                 sent += await self._stream.socket.send(view[sent:])
                 if sent - marked >= _SLICE:
                     marked, scope.deadline = sent, trio.current_time() + self._limits.write_seconds
+            self.bytes_out += sent
             if sent >= _BATCH_BYTES_MIN:
                 scope.deadline = trio.current_time() + self._limits.write_seconds * sent / _SLICE
                 await self._stream.wait_send_all_might_not_block()
@@ -154,6 +157,7 @@ class BufferedConnection(ReadWriteCloser):
         else:
             try:
                 count = await self._stream.socket.recv_into(buffer)
+                self.bytes_in += count
             except (OSError, trio.ClosedResourceError) as error:
                 raise ConnectionClosedError("connection lost", transport="tcp") from error
         self._spend(count)
@@ -161,7 +165,9 @@ class BufferedConnection(ReadWriteCloser):
 
     async def _receive(self) -> bytes:
         try:
-            return bytes(await self._stream.receive_some(_GULP))
+            data = bytes(await self._stream.receive_some(_GULP))
+            self.bytes_in += len(data)
+            return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionClosedError("connection lost", transport="tcp") from error
 

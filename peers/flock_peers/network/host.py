@@ -18,6 +18,7 @@ from flock_chain.errors import Misuse, Unavailable
 from flock_peers.network.addresses import AddressBook
 from flock_peers.network.bitswap import BITSWAP_PROTOCOLS
 from flock_peers.network.bulk import BULK, BulkLinks
+from flock_peers.network.census import PeerRow, list_peers
 from flock_peers.network.complaints import Complaints
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
@@ -129,6 +130,9 @@ class Host:
 
     def connected(self) -> list[Account]:
         return self._table.connected()
+
+    def list_peers(self) -> list[PeerRow]:
+        return list_peers(self._table.all_links(), self._conduct.misdeeds, trio.current_time())
 
     def is_connected(self, account: Account) -> bool:
         return self._table.is_connected(account)

@@ -190,6 +190,15 @@ class Link:
         return self._below.remote[0] if self._below.remote else "?"
 
     @property
+    def opened_at(self) -> float:
+        return self._below.opened_at
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes in and out, as they are on the wire."""
+        return self._below.bytes_in, self._below.bytes_out
+
+    @property
     def breach(self) -> str:
         """How the other side broke the rules of the connection itself, where that ended it."""
         return self.swarm_conn.muxed_conn.breach if self.swarm_conn is not None else ""

@@ -1,6 +1,6 @@
 """Who is connected, who is banned, and how much each may still send. Opens and closes nothing by itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import trio
@@ -51,6 +51,11 @@ class PeerTable:
 
     def get(self, account: Account) -> Peer | None:
         return self._peers.get(account)
+
+    def all_links(self) -> Iterator[tuple[Account, list[Link]]]:
+        """Of each account, in the order in which they were made."""
+        for account, peer in self._peers.items():
+            yield account, [*peer.links, *peer.bulk]
 
     def newest_link(self, account: Account) -> Link | None:
         peer = self._peers.get(account)

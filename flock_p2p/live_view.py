@@ -1,0 +1,129 @@
+"""What `watch` shows of a peer's status: one screen, or one line for each change. Words alone; asks nobody."""
+
+import re
+from typing import Any
+
+from flock_p2p.commands.peers import format_age, format_bytes
+
+MAX_LINE = 400  # characters of a line of the log, before it is cut to the screen
+HEAD_ROWS = 12  # of the screen at most, before the log
+LEAST_WIDTH = 40
+_LOG_LINE = re.compile(r"\S+T(?P<time>[\d:]{8})\S* (?P<level>[A-Z]+) +\S+: (?P<text>.*)")
+
+
+class Pace:
+    """How long rounds take, by those whose beginning was seen here."""
+
+    def __init__(self) -> None:
+        self._task = self._round = self._first = 0
+        self._began: float | None = None  # of the first round whose beginning was seen
+        self._latest = 0.0  # when the running one began
+
+    def note(self, task: dict[str, Any] | None, now: float) -> None:
+        if task is None:
+            return
+        if task["task"] != self._task:
+            self._task, self._round, self._began = task["task"], task["round"], None
+        elif task["round"] != self._round:
+            self._round, self._latest = task["round"], now
+            if self._began is None:
+                self._began, self._first = now, task["round"]
+
+    def estimate(self, task: dict[str, Any], now: float) -> float | None:
+        """Seconds until the task's last round is over; None before a whole round was seen."""
+        done = self._round - self._first
+        if self._began is None or done < 1 or task["is_ended"]:
+            return None
+        each = (self._latest - self._began) / done
+        return max(0.0, each * (int(task["rounds"]) - self._round + 1) - (now - self._latest))
+
+
+def describe_line(status: dict[str, Any], pace: Pace, now: float) -> str:
+    """For a pipe or a file."""
+    parts = [f"height {status['height']}", f"{len(status['peers'])} peers", _describe_task(status["task"])]
+    parts += [text for text in (_describe_training(status["training"]), _describe_left(status, pace, now)) if text]
+    if status["sync"]:
+        parts.append(f"catching up to {status['sync']['target']}")
+    return ", ".join(parts)
+
+
+def get_key(status: dict[str, Any]) -> tuple[Any, ...]:
+    """Two statuses with the same key are one line."""
+    task = status["task"] or {}
+    return (
+        *(task.get(name) for name in ("task", "round", "phase", "joined", "is_ended")),
+        len(status["peers"]),
+        status["sync"] is not None,
+        status["not_signing"],
+    )
+
+
+def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, width: int, height: int) -> list[str]:
+    """The lines of one screen, none longer than it is wide."""
+    width = max(LEAST_WIDTH, width)
+    task = status["task"]
+    lines = [
+        f"flock-p2p  {status['network']}  {status['account']}",
+        f"height {status['height']}, {len(status['peers'])} peers, up {format_age(status['up_seconds'])}",
+        "",
+        _describe_task(task),
+    ]
+    if task is not None and not task["is_ended"]:
+        lines.append(_bar((task["round"] - 0.5) / task["rounds"] if task["round"] else 0.0, width))
+        if task["awaited"]:
+            lines.append("waiting for " + ", ".join(account[:10] for account in task["awaited"]))
+    lines += [text for text in (_describe_training(status["training"]), _describe_left(status, pace, now)) if text]
+    if status["sync"]:
+        lines.append(f"catching up: height {status['sync']['height']} of {status['sync']['target']}")
+    lines += [_describe_transfer(row) for row in status["transfers"]]
+    if status["not_signing"]:
+        lines.append(f"warning: this validator does not sign: {status['not_signing']}")
+    lines = [*lines[:HEAD_ROWS], "", "log"]
+    room = max(1, height - len(lines) - 1)
+    return [clean(line)[:width] for line in [*lines, *map(shorten, log[-room:])]]
+
+
+def shorten(line: str) -> str:
+    """A line of the log without its date, its level where that is INFO, and the part that wrote it."""
+    found = _LOG_LINE.match(line)
+    if found is None:
+        return line
+    level = "" if found["level"] == "INFO" else f"{found['level']} "
+    return f"{found['time']} {level}{found['text']}"
+
+
+def clean(text: str) -> str:
+    """A log quotes strangers; a terminal obeys control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MAX_LINE])
+
+
+def _describe_task(task: dict[str, Any] | None) -> str:
+    if task is None:
+        return "no task yet"
+    if task["is_ended"]:
+        return f"task {task['task']} has ended"
+    part = "taking part" if task["joined"] else "looking on"
+    return f"task {task['task']}, round {task['round']} of {task['rounds']}, {task['phase']}, {part}"
+
+
+def _describe_training(training: dict[str, Any]) -> str:
+    if "loss" not in training:
+        return ""
+    return f"training step {training.get('step', '?')} of {training.get('steps', '?')}, loss {training['loss']:.4f}"
+
+
+def _describe_left(status: dict[str, Any], pace: Pace, now: float) -> str:
+    left = None if status["task"] is None else pace.estimate(status["task"], now)
+    return "" if left is None else f"about {format_age(left)} left"
+
+
+def _describe_transfer(row: dict[str, Any]) -> str:
+    left = "" if row["eta_seconds"] is None else f", {format_age(row['eta_seconds'])} left"
+    rate = f"{format_bytes(int(row['bytes_per_second']))}/s from {len(row['providers'])} peers"
+    return f"fetching {row['file'][:12]}: {format_bytes(row['done'])} of {format_bytes(row['bytes'])}, {rate}{left}"
+
+
+def _bar(share: float, width: int) -> str:
+    room = min(60, width - 8)
+    full = round(max(0.0, min(1.0, share)) * room)
+    return f"[{'#' * full}{'.' * (room - full)}] {share:4.0%}"
