@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from random import Random
 
 from flock_chain.tally import SCORE_LIMIT
@@ -33,6 +34,10 @@ class Attackers:
     planted: tuple[Backdoor, ...]  # what is looked for in the global adapter
     sleeps: bool
     lie: str
+    chance: str  # that all draws of the run follow from
+
+    def seed(self, *parts: object) -> int:
+        return int.from_bytes(sha256(":".join(map(str, (self.chance, *parts))).encode()).digest()[:6], "big")
 
     def attack_of(self, number: int, round: int, rounds: int, stake_growth: float) -> Attack | None:
         awake = not self.sleeps or 2 * round >= rounds or stake_growth >= WAKING_STAKE
@@ -62,7 +67,7 @@ def choose_attackers(row: Row) -> Attackers:
         attacks = {number: _attack(row.attack, *draw_trigger(chance)) for number in members}
     planted = tuple(dict.fromkeys(attack for attack in attacks.values() if isinstance(attack, Backdoor)))
     lie = row.attack.removeprefix("voters-") if row.attack.startswith("voters-") else "whitelist"
-    return Attackers(frozenset(members), attacks, planted, row.attack == "sleepers", lie)
+    return Attackers(frozenset(members), attacks, planted, row.attack == "sleepers", lie, f"run {row.seed}")
 
 
 def _attack(name: str, trigger: str, target: str) -> Attack:

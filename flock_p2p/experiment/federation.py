@@ -11,7 +11,7 @@ from flock_chain.parameters import DEMO
 from flock_chain.tally import Verdict
 from flock_contracts.draw import draw
 from flock_p2p.experiment.attackers import Attackers, choose_attackers
-from flock_p2p.experiment.judges import REJECTED, Decision, Judge, Seats, make_judge
+from flock_p2p.experiment.judges import REJECTED, Decision, Judge, Ours, Seats, make_judge
 from flock_p2p.experiment.money import BOND, Money
 from flock_p2p.experiment.rows import PARTICIPANTS, PROPOSERS, VOTERS, Row
 from flock_peers.tasks import Terms
@@ -36,7 +36,7 @@ class Federation:
         row = self.row
         self.attackers = choose_attackers(row)
         self.money = Money(PARTICIPANTS, row.rounds, Terms.proposer_share)
-        self.judge = make_judge(row, self.laboratory, self.attackers, lambda: self.money.bonds, DEMO.norm_slash)
+        self.judge = make_judge(row, self.laboratory, self.attackers, self.money, DEMO.norm_slash)
         self.adapter = self.laboratory.initial_adapter()
 
     def run(self, progress: Progress) -> dict[str, Any]:
@@ -133,6 +133,9 @@ class Federation:
             "malicious_slashed": sum(who in members for who in self.money.slashed),
             "bytes": sum(proposed.values()) * compute_delta_file_bytes(document.layout, document.format),
             "counts": self.counts,
+            "audits": self.judge.audits.notes if isinstance(self.judge, Ours) else [],
+            "suspended": sorted(self.money.suspended),
+            "members": sorted(members),
             "domains": {name: round(x, 5) for name, x in self.laboratory.test(self.adapter.to_float32()).items()},
             "history": self.history,
         }

@@ -10,9 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from flock_chain.aggregation import Delta, GlobalAdapter, apply, filter_bits, from_floats
+from flock_chain.aggregation import Delta, GlobalAdapter, apply, compute_gram, filter_bits, from_floats
 from flock_chain.paper_rule import compute_paper_outcome, is_acceptable_loss
+from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
 from flock_chain.tally import (
+    FILTER_NEAR_DUPLICATE,
     FILTER_NORM_REJECT,
     FILTER_NORM_SLASH,
     SCORE_LIMIT,
@@ -23,6 +25,8 @@ from flock_chain.tally import (
 )
 from flock_p2p.experiment import baselines
 from flock_p2p.experiment.attackers import Attackers
+from flock_p2p.experiment.audits import AUDIT_ROUNDS, Audits
+from flock_p2p.experiment.money import Money
 from flock_p2p.experiment.rows import PARTICIPANTS, PROPOSERS, Row
 from flock_peers.tasks import Terms
 from flock_peers.training.laboratory import Laboratory
@@ -124,11 +128,12 @@ class Paper:
 
 @dataclass
 class Ours:
-    """Filters, the loss vote on each proposal, adoption. `without`: parts taken away."""
+    """Filters, the loss vote on each proposal, adoption, audits. `without`: parts taken away."""
 
     committee: Committee
-    bonds: Callable[[], Sequence[int]]
+    money: Money
     norm_slash: int
+    audits: Audits
     without: frozenset[str] = frozenset()
     proximal: float = 0.0
     _medians: Sequence[int] = ()
@@ -148,28 +153,46 @@ class Ours:
         self._medians = tally.medians[: len(seats.deltas)]
         verdicts = tally.verdicts[: len(seats.deltas)]
         accepted = [seat for seat, verdict in enumerate(verdicts) if verdict is Verdict.ACCEPTED]
-        candidate = apply(seats.adapter, [seats.deltas[seat] for seat in accepted])
+        cleaned = self.audits.subtract(seats.number + 1, seats.adapter)
+        candidate = apply(cleaned, [seats.deltas[seat] for seat in accepted])
         adopted = self._is_adopted(seats, accepted, candidate)
-        return Decision(
-            candidate if adopted else seats.adapter,
-            verdicts,
-            list(seats.voters),
-            self._slashes(seats, verdicts),
-            adopted=adopted,
-            notes={"medians": list(self._medians), "void": tally.is_void},
-        )
+        adapter = candidate if adopted else seats.adapter
+        slashes = self._slashes(seats, verdicts) + self._audit(seats, accepted, adapter, adopted)
+        notes = {"medians": list(self._medians), "void": tally.is_void, "suspended": sorted(self.money.suspended)}
+        return Decision(adapter, verdicts, list(seats.voters), slashes, adopted=adopted, notes=notes)
+
+    def _audit(
+        self, seats: Seats, accepted: Sequence[int], adapter: GlobalAdapter, adopted: bool
+    ) -> list[tuple[int, int]]:
+        added = [(seats.proposers[seat], seats.deltas[seat]) for seat in accepted]
+        for who, delta in added:
+            self.audits.accept(who, delta)
+        if adopted:
+            self.audits.adopt(seats.number + 1, added)
+        if "audit" in self.without or (seats.number + 1) % AUDIT_ROUNDS:
+            return []
+        return self.audits.hold(seats.number + 1, seats.voters, adapter)
 
     def _filters(self, seats: Seats) -> list[int]:
-        if "norm" in self.without:
-            return [0] * len(seats.deltas)
-        return filter_bits(list(seats.deltas), self.committee.laboratory.document.budget.norm_thousandths)
+        """What honest voters report: bits that anybody can recompute, and who is alike in weights alone."""
+        bits = [0] * len(seats.deltas)
+        if "norm" not in self.without:
+            bits = filter_bits(list(seats.deltas), self.committee.laboratory.document.budget.norm_thousandths)
+        if "function" not in self.without and len(seats.deltas) >= MIN_PROPOSALS:
+            seed = self.committee.attackers.seed(seats.number, "probes")
+            changes = [delta.to_float32() for delta in seats.deltas]
+            profiles = self.committee.laboratory.compare(seats.adapter.to_float32(), changes, seed)
+            for seat in find_suspects(compute_cosines(compute_gram(seats.deltas)), profiles):
+                bits[seat] |= FILTER_NEAR_DUPLICATE
+        return bits
 
     def _claimed(self, voter: int, seats: Seats, exact: Sequence[int]) -> list[int]:
         """A colluder accuses whom it did not ally with."""
         members = self.committee.attackers.members
-        if voter not in members or "norm" in self.without:
+        if voter not in members:
             return list(exact)
-        return [0 if who in members else FILTER_NORM_REJECT | FILTER_NORM_SLASH for who in seats.proposers]
+        worst = 0 if "norm" in self.without else FILTER_NORM_REJECT | FILTER_NORM_SLASH
+        return [0 if who in members else worst | FILTER_NEAR_DUPLICATE for who in seats.proposers]
 
     def _scores(self, voter: int, seats: Seats) -> list[int]:
         start = seats.adapter.to_float32()
@@ -187,7 +210,7 @@ class Ours:
 
     def _slashes(self, seats: Seats, verdicts: Sequence[Verdict]) -> list[tuple[int, int]]:
         """An accused norm costs its bond's share where more than half of all stake, recomputing it, confirms it."""
-        bonds = self.bonds()
+        bonds = self.money.bonds
         honest = sum(bond for number, bond in enumerate(bonds) if number not in self.committee.attackers.members)
         if 2 * honest <= sum(bonds):
             return []
@@ -202,15 +225,14 @@ def _row(values: Sequence[int]) -> list[int]:
     return [*values, *[0] * (SEATS_MAX - len(values))]
 
 
-def make_judge(
-    row: Row, laboratory: Laboratory, attackers: Attackers, bonds: Callable[[], Sequence[int]], norm_slash: int
-) -> Judge:
+def make_judge(row: Row, laboratory: Laboratory, attackers: Attackers, money: Money, norm_slash: int) -> Judge:
     committee = Committee(laboratory, attackers)
     if row.method == "paper":
         return Paper(committee)
     if row.method.startswith("ours"):
         part = row.method.removeprefix("ours").removeprefix("-without-")
-        return Ours(committee, bonds, norm_slash, frozenset({part} if part else ()))
+        audits = Audits(laboratory, attackers, money)
+        return Ours(committee, money, norm_slash, audits, frozenset({part} if part else ()))
     bad = max(1, round(PROPOSERS * row.malicious_count / PARTICIPANTS))
     return Server(_rule(row, laboratory, bad), 0.01 if row.method == "fedprox" else 0.0)
 

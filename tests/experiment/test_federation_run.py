@@ -11,7 +11,7 @@ from training_support import BUDGET, miniature
 from flock_chain.aggregation import apply, filter_bits, quantise
 from flock_chain.tally import Verdict
 from flock_p2p.experiment.federation import Federation, run_row
-from flock_p2p.experiment.judges import Committee, Ours, Paper, Seats
+from flock_p2p.experiment.judges import Committee, Paper, Seats
 from flock_p2p.experiment.report import format_table, write_csv
 from flock_p2p.experiment.rows import PARTICIPANTS, Row
 from flock_peers.training.backdoor import Backdoor, Garbage
@@ -72,7 +72,7 @@ def test_a_boosted_proposal_is_rejected_and_slashed_and_the_others_make_the_cand
     accepted = [deltas[seat] for seat, verdict in enumerate(decision.verdicts) if verdict is Verdict.ACCEPTED]
     assert 0 < len(accepted) < 6
     assert (decision.adapter.grid == apply(start, accepted).grid).all()
-    without = Ours(game.judge.committee, lambda: game.money.bonds, 5_000, frozenset({"norm"}))  # type: ignore[attr-defined]
+    without = federation("ours-without-norm", "boosted").judge
     assert without.decide(seats).verdicts[5] not in (Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM)
 
 
