@@ -1,35 +1,38 @@
-"""`task`: opens a task; what a running peer has in one, and orders to take it back."""
+"""`task`: opens a task; what a running peer has in one; orders to take it back, or to delegate."""
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse, Unavailable
-from flock_p2p.cli import parse_coins
+from flock_p2p.cli import format_coins, parse_account, parse_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
 DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets")
 POLL_SECONDS = 0.5
+DELEGATIONS = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation")  # with --account; so may status be
 
 
 def run(arguments: argparse.Namespace) -> int:
+    action, params = arguments.action, _params(arguments)
     path = Home(arguments.home).control_path
-    if arguments.action == "open":
+    if action == "open":
         return _open(path, arguments)
     if arguments.pot is not None or arguments.document is not None:
-        raise Misuse(f"task {arguments.action} takes neither --pot nor --document; only open")
-    named = {} if arguments.task is None else {"task": arguments.task}
-    answer = request_control(path, "task", action=arguments.action, **named)
-    if arguments.action != "status":
+        raise Misuse(f"task {action} takes neither --pot nor --document; only open")
+    answer = request_control(path, "task", action=action, **params)
+    if action != "status":
         sent = answer["sent"]
         print("sent; it is final in a moment" if sent else "nothing to send, or the same order is under way already")
         time.sleep(arguments.wait)
-        answer = request_control(path, "task", action="status", task=answer["task"])
+        named = {"account": params["account"]} if "account" in params else {}
+        answer = request_control(path, "task", action="status", task=answer["task"], **named)
     print(json.dumps(answer, indent=2) if arguments.json else format_task(answer))
     return 0
 
@@ -76,6 +79,28 @@ def read_wanted(file: Path) -> dict[str, Any]:
     return wanted
 
 
+def _params(arguments: argparse.Namespace) -> dict[str, Any]:
+    action = arguments.action
+    params: dict[str, Any] = {} if arguments.task is None else {"task": arguments.task}
+    _check(action, "--account ACCOUNT", DELEGATIONS, arguments.account, ("status",))
+    _check(action, "--amount COINS", ("delegate", "terms"), arguments.amount, ("undelegate",))
+    _check(action, "--commission BPS", ("terms",), arguments.commission)
+    if arguments.account is not None:
+        params["account"] = "0x" + parse_account(arguments.account).hex()
+    if arguments.amount is not None:
+        params["amount"] = str(parse_coins(arguments.amount))
+    if arguments.commission is not None:
+        params["commission"] = arguments.commission
+    return params
+
+
+def _check(action: str, option: str, needed: Sequence[str], value: object, allowed: Sequence[str] = ()) -> None:
+    if action in needed and value is None:
+        raise Misuse(f"{action} needs {option}")
+    if action not in (*needed, *allowed) and value is not None:
+        raise Misuse(f"{action} takes no {option.split()[0]}; only {', '.join((*needed, *allowed))}")
+
+
 def format_task(row: dict[str, Any]) -> str:
     coins = {name: f"{int(row[name]) / 1e18:.4f}" for name in ("bond", "claimable", "unbonding", "pot")}
     state = "leaving" if row["is_leaving"] else "drawn no more, absent for too long" if row["is_unseated"] else ""
@@ -92,4 +117,39 @@ def format_task(row: dict[str, Any]) -> str:
         lines.append(f"missed     {row['missed']} seats in a row")
     if row["is_creator"]:
         lines.append(f"pot        {coins['pot']} coins left; `task pot` takes them back when the task has ended")
+    offer = row["delegated"]
+    if int(offer["pool"]) or int(offer["limit"]):
+        lines.append(f"delegated  {_coins(offer['pool'])} coins of others, bonded with this account")
+        lines += format_offer(offer, row["chain_time"], "terms")
+    if "delegation" in row:
+        lines += format_delegation(row["delegation"], row["chain_time"])
     return "\n".join(lines)
+
+
+def format_delegation(row: dict[str, Any], now: int) -> list[str]:
+    """What this account has with the participant that was named."""
+    lines = [
+        f"with       {row['participant']}, whose own bond is {_coins(row['bond'])} coins",
+        f"bonded     {_coins(row['stake'])} coins with it, {_coins(row['leaving'])} more leaving",
+        f"earned     {_coins(row['earned'])} coins by that; `task claim-delegation` pays them out",
+    ]
+    if int(row["leaving"]):
+        word = "`task undelegate` lets it unbond now" if row["is_out"] else "what is leaving can still be slashed"
+        lines.append(f"leaving    {word}")
+    if int(row["unbonding"]):
+        wait = max(0, row["release_at"] - now)
+        lines.append(f"unbonding  {_coins(row['unbonding'])} coins, free {'now' if wait == 0 else f'in {wait} s'}")
+    return lines + format_offer(row["offer"], now, "its terms")
+
+
+def format_offer(row: dict[str, Any], now: int, title: str) -> list[str]:
+    share = f"keeps {row['commission'] / 100:.2f} % of the delegators' pay"
+    lines = [f"{title:<11}{share}, has room for {_coins(row['room'])} coins more"]
+    if row["next_commission"] != row["commission"]:
+        wait = max(0, row["next_at"] - now)
+        lines.append(f"from then  {row['next_commission'] / 100:.2f} %, in {wait} s of chain time")
+    return lines
+
+
+def _coins(wei: str) -> str:
+    return format_coins(int(wei))

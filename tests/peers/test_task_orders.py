@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from flock_chain.errors import Misuse
 from flock_chain.execution.executor import CallReverted
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.transactions import sign_call
-from flock_p2p.commands.task import format_task
+from flock_p2p.cli import main
+from flock_p2p.commands.task import format_delegation, format_task
 from flock_peers.ledger.ledger import Ledger
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.task_orders import TaskOrders
@@ -92,6 +94,61 @@ def test_a_bond_and_a_pot_come_back_by_orders_alone() -> None:
     run(test)
 
 
+def test_a_delegator_bonds_with_a_participant_and_leaves_by_orders_alone() -> None:
+    async def test(bench: Bench) -> None:
+        other = Sender(USERS[1], GENESIS.chain_id, 1, bench.ledger, sign_call, bench._gossip)
+        delegator = TaskOrders(USERS[1].account, bench.ledger, other, bench.left.append)
+        where = {"account": "0x" + ME.account.hex()}
+        assert (await bench.order("terms", commission=500, amount=str(5 * ETHER)))["sent"]
+        await bench.blocks(1)
+        with pytest.raises(CallReverted, match="takes no more"):
+            await delegator.order("delegate", where | {"amount": str(5 * ETHER + 1)})
+        assert (await delegator.order("delegate", where | {"amount": str(3 * ETHER)}))["sent"]
+        await bench.blocks(1)
+        text = format_task(await delegator.order("status", where))
+        assert "bonded     3.0000 coins with it, 0.0000 more leaving" in text and "room for 2.0000 coins" in text
+        assert "own bond is 2.0000 coins" in text and "keeps 5.00 %" in text
+        assert "3.0000 coins of others, bonded with this account" in format_task(await bench.order("status"))
+        assert (await delegator.order("undelegate", where | {"amount": str(ETHER)}))["sent"]
+        await bench.blocks(1)
+        assert (await delegator.order("undelegate", where))["sent"]  # all that is left
+        await bench.blocks(1)
+        row = (await delegator.order("status", where))["delegation"]
+        assert (row["stake"], row["leaving"], row["unbonding"]) == ("0", "0", str(3 * ETHER))
+        with pytest.raises(CallReverted, match="still unbonding"):
+            await delegator.order("withdraw-delegation", where)
+        with pytest.raises(CallReverted, match="nothing to claim"):
+            await delegator.order("claim-delegation", where)
+        await bench.blocks(9, 80)
+        before = await bench.ledger.balance(USERS[1].account)
+        assert (await delegator.order("withdraw-delegation", where))["sent"]
+        await bench.blocks(1)
+        assert 0 < before + 3 * ETHER - await bench.ledger.balance(USERS[1].account) < ETHER // 1_000
+        assert not bench.left
+
+    run(test)
+
+
+def test_what_a_delegation_is_printed_like() -> None:
+    offer = {"commission": 1_000, "next_commission": 2_500, "next_at": 130, "limit": "0", "pool": "0", "room": "0"}
+    row = {"participant": "0xab", "bond": "1", "stake": "0", "leaving": str(ETHER), "unbonding": str(ETHER)}
+    row |= {"earned": "0", "is_out": False, "release_at": 110, "offer": offer}  # type: ignore[dict-item]
+    text = "\n".join(format_delegation(row, 100))
+    assert "what is leaving can still be slashed" in text and "1.0000 coins, free in 10 s" in text
+    assert "10.00 %" in text and "25.00 %, in 30 s" in text
+    text = "\n".join(format_delegation(row | {"is_out": True}, 200))
+    assert "`task undelegate` lets it unbond now" in text and "free now" in text
+
+
+@pytest.mark.parametrize("arguments", [
+    ["delegate", "--amount", "5"], ["delegate", "--account", "22" * 20], ["undelegate"], ["terms", "--amount", "5"],
+    ["terms", "--commission", "5"], ["leave", "--amount", "5"], ["claim", "--account", "22" * 20],
+    ["delegate", "--account", "22" * 20, "--amount", "5", "--commission", "1"],
+])  # fmt: skip
+def test_options_that_an_action_does_not_take_or_lacks_are_refused(arguments: list[str], tmp_path: Path) -> None:
+    assert main(["task", *arguments, "--home", str(tmp_path)]) == 2
+
+
 def test_what_cannot_be_ordered_is_said_and_nothing_is_sent() -> None:
     async def test(bench: Bench) -> None:
         for action, params, reason in (
@@ -119,4 +176,5 @@ def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
     run(test)
     row = {"task": 1, "round": 3, "phase": "COMMIT", "pot": "0", "is_creator": False, "bond": "1", "claimable": "0"}
     row |= {"is_leaving": False, "is_unseated": True, "missed": 3, "unbonding": "0"}
+    row |= {"delegated": {"pool": "0", "limit": "0"}}
     assert "absent for too long" in format_task(row) and "3 seats in a row" in format_task(row)

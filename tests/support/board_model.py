@@ -123,7 +123,9 @@ class BoardModel(Verdicts):
 
     def drawn(self, seed: bytes, weights: dict[bytes, int], count: int) -> list[bytes]:
         accounts = list(weights)
-        return [accounts[index] for index in draw(seed, list(weights.values()), count)]
+        found = [accounts[index] for index in draw(seed, list(weights.values()), count)]
+        self.pools.note_seats(self.number, {who: weights[who] for who in found})
+        return found
 
     def close_commit(self) -> None:
         if self.is_missing():
@@ -254,6 +256,7 @@ class BoardModel(Verdicts):
             done = min(len({number for number, _ in self.paid}), self.terms["rounds"])
             per_seat = self.pot * done // self.terms["rounds"] * self.terms["rest_share"] // BPS // len(self.paid)
             for seat in self.paid if per_seat else []:
-                self.rewards[seat] = self.rewards.get(seat, 0) + per_seat
+                self.rewards[seat] = self.rewards.get(seat, 0) + per_seat - self.pools.rest(*seat, per_seat)
+            self.rest_per_seat = per_seat
             self.pot -= per_seat * len(self.paid)
         self.enter(ENDED)

@@ -6,6 +6,8 @@ from typing import Any
 from board_model_money import BPS, Money
 from contracts_support import AUDIT
 
+from flock_chain.tally import Verdict
+
 SHARES = 2**32 - 1  # all stake of a round
 WINDOW = ("commit", "reveal", "availability", "score_commit", "score_reveal", "tally", "adopt")
 
@@ -71,6 +73,8 @@ class Accusations(Money):
         if 2 * against > sum(shares.values()):
             member, amount = self.members[accused], case.open.pop(accused)
             case.convicted.add(accused)
+            is_invalid = self.rounds[number].verdicts[accused] == Verdict.INVALID
+            self.pools.cut(accused, self.rules["invalid_bytes_slash" if is_invalid else "norm_slash"])
             taken = min(amount, member.bond)
             member.held -= amount
             member.bond -= taken

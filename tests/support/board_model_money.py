@@ -1,5 +1,6 @@
 """The twin's people and coins: who is bonded, leaves, is slashed, unbonds and is paid. Knows nothing of votes."""
 
+from board_model_delegation import Pools
 from board_model_rows import Audit, Member, Round
 from board_model_rules import Rules
 from contracts_support import DRAW_VOTERS, ENDED, WAITING
@@ -39,6 +40,8 @@ class Money(Rules):
         self.hearing_again = False
         self.accepted_audit: int | None = None
         self.ending = False
+        self.rest_per_seat = 0
+        self.pools = Pools(self)
         self.enter(WAITING)
 
     @property
@@ -49,7 +52,12 @@ class Money(Rules):
     def liabilities(self) -> int:
         bonds = sum(member.bond for member in self.members.values())
         unbonding = sum(amount for amount, _ in self.unbonding.values())
-        return bonds + unbonding + self.pot + self.carried + sum(self.rewards.values()) + self.burned
+        rewards = sum(self.rewards.values()) + self.pools.owed
+        return bonds + unbonding + self.pot + self.carried + rewards + self.burned
+
+    @property
+    def people(self) -> dict[bytes, Member]:
+        return self.members
 
     def enter(self, phase: int) -> None:
         self.phase, self.started, self.started_height = phase, self.now, self.height
@@ -127,7 +135,7 @@ class Money(Rules):
         ):
             return 0
         bond = member.bond_at(self.close) - member.held
-        return bond if bond >= self.terms["min_bond"] else 0
+        return bond + self.pools.closed(who) if bond >= self.terms["min_bond"] else 0
 
     def has_enough(self) -> bool:
         return self.able(with_suspended=False) >= self.least
@@ -143,6 +151,7 @@ class Money(Rules):
     def remove(self, who: bytes) -> None:
         amount = self.unbonding.get(who, (0, 0))[0] + self.members.pop(who).bond
         self.unbonding[who] = (amount, self.now + self.rules["unbonding_delay"])
+        self.pools.close(who)
 
     # ------------------------------------------------ coins
 
@@ -172,4 +181,5 @@ class Money(Rules):
     def cut(self, who: bytes, bps: int) -> int:
         amount = self.members[who].bond * bps // BPS
         self.members[who].bond -= amount
+        self.pools.cut(who, bps)
         return amount

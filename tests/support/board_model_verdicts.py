@@ -107,8 +107,10 @@ class Verdicts(Seats):
         for accounts, total in ((proposers, part), (self.earning(), share - part)):
             self.paid += [(self.number, who) for who in accounts]
             for who in accounts:
-                if amount := total // len(accounts):
-                    self.rewards[self.number, who] = amount
+                amount = total // len(accounts)
+                others = self.pools.credit(self.number, who, amount)
+                if amount:
+                    self.rewards[self.number, who] = amount - others
                     paid += amount
         self.carried -= min(paid, row.carried)
         self.pot -= paid - min(paid, row.carried)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import contracts_support
-from board_support import ADAPTER, CREATOR, DOCUMENT, NEW_ADAPTER, Game, padded
+from board_support import ADAPTER, BOND, CREATOR, DOCUMENT, NEW_ADAPTER, Game, padded
 from contracts_support import (
     AVAILABILITY,
     COMMIT,
@@ -27,6 +27,7 @@ from contracts_support import (
     build_genesis,
     new_world,
 )
+from delegation_support import DelegatedGame
 from gas_audit_support import play_absent, play_audits, play_missing, play_rules
 from stake_support import FOUNDERS, NEWCOMER, SHORT, make_statements, next_epoch, staking_key, staking_world, vrf_key
 
@@ -62,6 +63,8 @@ LIMITS = {  # what the executor gives to calls that nobody pays for; a bound sta
     "TaskBoard.due_tasks": schedule.VIEW_GAS, "TaskBoard.wakeup": schedule.VIEW_GAS,
     "Stake.validators": validators.READ_GAS, "Stake.validators_of": validators.READ_GAS,
 }  # fmt: skip
+BETWEEN = {f"Delegation.{name}" for name in ("note_seats", "credit", "cut", "close")} | {"TaskBoard.pay_delegator"}
+BACKER = account(66)  # bonds with others only
 VIEW_BOUND = BLOCK // 2  # nobody pays for a view; the executor calls some in every block
 
 
@@ -130,15 +133,19 @@ def play_tasks() -> None:
 
 def play_round() -> None:
     """Everybody takes part who can."""
-    game = Game(ROWS, proposers=SEATS, voters=SEATS)
+    game = DelegatedGame(ROWS, proposers=SEATS, voters=SEATS)
     world = game.world
     game.join(account(1))  # adds to its bond
+    for index in range(1, ROWS + 1):  # everybody has delegators
+        game.bonded(BACKER, account(index), BOND)
     chance = random.Random(1)
     sheets = [
         (padded([chance.randint(-999, 999) for _ in range(SEATS)]), padded([chance.choice([0, 8]) for _ in range(16)]))
         for _ in range(SEATS)
     ]
     game.until(COMMIT)
+    for index in range(1, ROWS + 1):  # and some who came too late for this round
+        game.bonded(CREATOR, account(index), BOND)
     for who in game.proposers:
         game.commit(who)
     game.until(REVEAL)
@@ -162,9 +169,19 @@ def play_round() -> None:
     for who in (*result["proposers"], *result["voters"]):
         if world.board("claimable", game.task, 1, who):
             game.must(who, "claim", 1)
+            leave_delegation(game, who)
     read_views(game)
     first = next(account(index) for index in range(1, ROWS) if account(index) not in result["proposers"])
     game.must(first, "leave_task")
+
+
+def leave_delegation(game: DelegatedGame, who: bytes) -> None:
+    """After its pay: claims, asks for two parts, and takes what is free at once."""
+    game.says(BACKER, "claim_delegation", who)
+    game.says(CREATOR, "undelegate", who, BOND // 2)
+    game.says(BACKER, "undelegate", who, BOND)
+    game.world.view("Delegation", "delegation_of", game.task, who, BACKER)
+    game.world.view("Delegation", "offer_of", game.task, who)
 
 
 def play_end() -> None:
@@ -190,6 +207,11 @@ def play_end() -> None:
     game.must(CREATOR, "withdraw_pot")
     world.blocks(8, 90)
     game.must(account(index), "withdraw_bond")
+    game = DelegatedGame(ROWS)
+    game.bonded(BACKER, account(1), BOND)
+    game.must(account(1), "leave_task")
+    game.world.blocks(8, 90)
+    game.says(BACKER, "withdraw_delegation", account(1))
 
 
 def play_accusations() -> None:
@@ -321,6 +343,7 @@ def expected() -> list[str]:
         if entry["type"] == "function"
         and entry["stateMutability"] in ("payable", "nonpayable")
         and entry["name"] != "initialize"
+        and f"{contract.name}.{entry['name']}" not in BETWEEN
     ]
 
 

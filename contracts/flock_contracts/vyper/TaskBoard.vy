@@ -6,7 +6,8 @@
         commit and reveal adapters, and some of the others as voters, who attest availability, measure, and attest the
         new global adapter. The contract decides from measurements, pays by pull, and slashes what two thirds can check.
 
-        Money: balance == bonds + unbonding + pots + rewards not claimed + burned, to the unit. No coin is locked for
+        Money: balance == bonds + unbonding + pots + rewards not claimed + burned, to the unit. What others bond with a
+        participant is in the delegation contract, and their pay here until they claim it there. No coin is locked for
         ever but the burned: every phase ends at its deadline without anybody acting, a waiting task ends after
         `wait_seconds`, and after the end everybody may leave.
 
@@ -107,6 +108,7 @@ exports: (
     views.round_view,
     views.round_result,
     views.score_of,
+    views.standing,
 )
 
 
@@ -557,3 +559,14 @@ def claim(task: uint256, round: uint256):
     book.total_rewards -= amount
     log events.Claimed(task=task, round=round, account=msg.sender, amount=amount)
     raw_call(msg.sender, b"", value=amount)
+
+
+@external
+@nonreentrant
+def pay_delegator(owner: address, amount: uint256):
+    """
+    @notice Pay out what somebody's delegation has earned; the delegation contract says how much, and logs it.
+    """
+    assert msg.sender == types.DELEGATION, "board: only the delegation contract may call"
+    book.total_rewards -= amount
+    raw_call(owner, b"", value=amount)

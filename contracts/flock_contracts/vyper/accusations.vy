@@ -11,6 +11,7 @@
 @dev Says of stake count by the shares kept at the round's draw, so that no bond, slash or hold since then moves them.
 """
 
+import IDelegation
 import book
 import events
 import packing
@@ -216,6 +217,10 @@ def _lane(words: uint256[2], index: uint256) -> uint256:
 def _convict(task: uint256, round: uint256, index: uint256):
     account: address = self._close(task, round, index)
     self.cases[task][round].convicted |= 1 << index
+    is_invalid: bool = packing._nibble(book.rounds[task][round].verdicts, index) == types.INVALID
+    rules: uint256 = book.tasks[task].rules
+    bps: uint256 = book.rules[rules].invalid_bytes_slash if is_invalid else book.rules[rules].norm_slash
+    extcall IDelegation(types.DELEGATION).cut(task, account, bps)
     slashed: uint256 = book._take_held(task, round, account, self.cases[task][round].held[index])
     log events.Convicted(task=task, round=round, account=account, slashed=slashed)
 

@@ -36,6 +36,7 @@ def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, type
     assert not self.spoken[task][audit][msg.sender], "board: already attested"
     stake: uint256 = book._closed_bond(task, msg.sender)
     assert stake > 0, "board: nothing was bonded when the round began"
+    stake += book._delegated(task, msg.sender)
     self.spoken[task][audit][msg.sender] = True
     book.tasks[task].heard += 1
     book.tasks[task].heard_stake += stake
@@ -140,10 +141,11 @@ def _open(task: uint256):
     """
     stake: uint256 = 0
     auditors: uint256 = 0
-    for account: address in book.accounts[task]:
-        bond: uint256 = book._closed_bond(task, account)
-        stake += bond
+    delegated: DynArray[uint256, types.MAX_PARTICIPANTS] = book._all_delegated(task)
+    for index: uint256 in range(len(delegated), bound=types.MAX_PARTICIPANTS):
+        bond: uint256 = book._closed_bond(task, book.accounts[task][index])
         if bond > 0:
+            stake += bond + delegated[index]
             auditors += 1
     book.tasks[task].audit_stake = stake
     book.tasks[task].auditors = auditors

@@ -5,6 +5,7 @@
 """
 
 import IBeacon
+import IDelegation
 import events
 import packing
 import types
@@ -106,8 +107,9 @@ def _recount(task: uint256, account: address, was_able: bool):
 @internal
 def _weight(task: uint256, account: address) -> uint256:
     """
-    @notice The weight in this round's draws, 0 for who is not eligible. Only asked before the round's first slash;
-            what becomes of accusations in rounds before does not change it.
+    @notice Its own weight in this round's draws, 0 for who is not eligible. Only asked before the round's first slash;
+            what becomes of accusations in rounds before does not change it. What others have bonded with it weighs
+            besides, and makes nobody eligible.
     """
     close_height: uint256 = self.tasks[task].close_height
     if self.members[task][account].suspended or self.members[task][account].unseated:  # not the whole row: 64 are asked
@@ -123,9 +125,29 @@ def _weight(task: uint256, account: address) -> uint256:
 
 @view
 @internal
+def _delegated(task: uint256, account: address) -> uint256:
+    """
+    @notice What others had bonded with it at the last close.
+    """
+    return staticcall IDelegation(types.DELEGATION).closed(task, account, self.tasks[task].close_height)
+
+
+@view
+@internal
+def _all_delegated(task: uint256) -> DynArray[uint256, types.MAX_PARTICIPANTS]:
+    """
+    @notice The same of all participants, in their order.
+    """
+    return staticcall IDelegation(types.DELEGATION).closed_all(
+        task, self.accounts[task], self.tasks[task].close_height
+    )
+
+
+@view
+@internal
 def _closed_bond(task: uint256, account: address) -> uint256:
     """
-    @notice Its bond, without what came after the last close. What was slashed since is taken from the older part.
+    @notice Its own bond, without what came after the last close. What was slashed since is taken from the older part.
     """
     close_height: uint256 = self.tasks[task].close_height
     if self.members[task][account].joined_height > close_height:
@@ -186,6 +208,7 @@ def _remove(task: uint256, account: address):
     self.total_bonds -= member.bond
     self.total_unbonding += member.bond
     log events.Left(task=task, account=account, amount=member.bond, release_at=release_at)
+    extcall IDelegation(types.DELEGATION).close(task, account, release_at)
 
 
 @internal
@@ -225,8 +248,10 @@ def _carry(task: uint256, round: uint256, account: address, bps: uint256) -> uin
 @internal
 def _cut(task: uint256, account: address, bps: uint256) -> uint256:
     """
-    @notice Take a part of a bond out of the books of bonds. Whoever calls says where it goes.
+    @notice Take a part of a bond out of the books of bonds. Whoever calls says where it goes; the same part of what
+            others have bonded with it is burned in any case.
     """
+    extcall IDelegation(types.DELEGATION).cut(task, account, bps)
     amount: uint256 = self.members[task][account].bond * bps // types.BPS
     self._take(task, account, amount)
     return amount

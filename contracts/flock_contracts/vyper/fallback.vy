@@ -27,6 +27,7 @@ def attest_missing(task: uint256, round: uint256):
     assert not book.misses[task][round][msg.sender], "board: already said"
     weight: uint256 = book._weight(task, msg.sender)
     assert weight > 0, "board: not eligible in this round"
+    weight += book._delegated(task, msg.sender)
     book.misses[task][round][msg.sender] = True
     book.rounds[task][round].missing += weight
     log events.ParentMissing(task=task, round=round, account=msg.sender, stake=weight)

@@ -4,6 +4,7 @@
 @notice Nothing here needs a participant to act.
 """
 
+import IDelegation
 import accusations
 import audits
 import book
@@ -240,7 +241,27 @@ def _settle(task: uint256, round: uint256, rounds_left: uint256):
         book.rounds[task][round].share = share
         book.rounds[task][round].per_proposer = per_proposer
         book.rounds[task][round].per_voter = per_voter
+        self._credit_delegators(task, round, per_proposer, per_voter)
     log events.Settled(task=task, round=round, share=share, per_proposer=per_proposer, per_voter=per_voter)
+
+
+@internal
+def _credit_delegators(task: uint256, round: uint256, per_proposer: uint256, per_voter: uint256):
+    """
+    @notice Who has bonded with those that are paid has its part of it.
+    """
+    paid: DynArray[address, types.SEATS] = []
+    verdicts: uint256 = book.rounds[task][round].verdicts
+    for index: uint256 in range(len(book.rounds[task][round].proposers), bound=types.SEATS):
+        if packing._nibble(verdicts, index) == types.ACCEPTED:
+            paid.append(book.rounds[task][round].proposers[index])
+    extcall IDelegation(types.DELEGATION).credit(task, round, paid, per_proposer)
+    paid = []
+    earning: uint256 = book.rounds[task][round].earning
+    for index: uint256 in range(len(book.rounds[task][round].voters), bound=types.SEATS):
+        if packing._has(earning, index):
+            paid.append(book.rounds[task][round].voters[index])
+    extcall IDelegation(types.DELEGATION).credit(task, round, paid, per_voter)
 
 
 @internal

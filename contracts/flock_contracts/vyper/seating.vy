@@ -5,6 +5,7 @@
 """
 
 import IBeacon
+import IDelegation
 import accusations
 import book
 import drawing
@@ -82,8 +83,10 @@ def _draw_voters(task: uint256):
 @internal
 def _weights(task: uint256) -> DynArray[uint256, types.MAX_PARTICIPANTS]:
     weights: DynArray[uint256, types.MAX_PARTICIPANTS] = []
-    for account: address in book.accounts[task]:
-        weights.append(book._weight(task, account))
+    delegated: DynArray[uint256, types.MAX_PARTICIPANTS] = book._all_delegated(task)
+    for index: uint256 in range(len(delegated), bound=types.MAX_PARTICIPANTS):
+        own: uint256 = book._weight(task, book.accounts[task][index])
+        weights.append(own + delegated[index] if own > 0 else 0)
     return weights
 
 
@@ -112,10 +115,13 @@ def _draw_seats(
     role: uint256,
 ) -> DynArray[address, types.SEATS]:
     drawn: DynArray[address, types.SEATS] = []
+    drawn_weights: DynArray[uint256, types.SEATS] = []
     flag: uint256 = types.SEATS if role == types.ROLE_VOTER else 0
     rows: DynArray[uint256, types.SEATS] = drawing._draw(seed, weights, seats)
     for row: uint256 in rows:
         account: address = book.accounts[task][row]
         book.members[task][account].seat = (round << 5) | flag | len(drawn)
         drawn.append(account)
+        drawn_weights.append(weights[row])
+    extcall IDelegation(types.DELEGATION).note_seats(task, round, drawn, drawn_weights, book.tasks[task].close_height)
     return drawn

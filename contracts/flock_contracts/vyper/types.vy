@@ -6,6 +6,8 @@
 SYSTEM: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE
 BEACON: constant(address) = 0x0000000000000000000000000000000000f10c01
 STAKE: constant(address) = 0x0000000000000000000000000000000000f10c02
+BOARD: constant(address) = 0x0000000000000000000000000000000000f10C04
+DELEGATION: constant(address) = 0x0000000000000000000000000000000000F10c05
 
 MAX_TASKS: constant(uint256) = 64  # running at one time: `due_tasks` walks over them in every block
 MAX_PARTICIPANTS: constant(uint256) = 64  # of a task: a draw walks over them
@@ -133,7 +135,7 @@ struct Task:
     rows: uint256  # bitmap of the participants' rows that are taken
 
 struct Member:
-    bond: uint256
+    bond: uint256  # its own
     fresh: uint256  # the part of the bond that was added at fresh_height, or after the last close
     fresh_height: uint256
     joined_height: uint256  # 0 = no participant

@@ -4,6 +4,8 @@
 @notice Changes nothing.
 """
 
+import IBoard
+import IDelegation
 import book
 import clock
 import packing
@@ -22,6 +24,30 @@ def claimable(task: uint256, round: uint256, account: address) -> uint256:
 
 
 @view
+@external
+def standing(task: uint256, account: address) -> IBoard.Standing:
+    """
+    @notice What a participant's delegators depend on.
+    """
+    rules: uint256 = book.tasks[task].rules
+    return IBoard.Standing(
+        phase=book.tasks[task].phase,
+        round=book.tasks[task].round,
+        close_height=book.tasks[task].close_height,
+        audits=book.tasks[task].counted_audits,
+        audit_rounds=book.tasks[task].terms.audit_rounds,
+        unlock_rounds=book.rules[rules].bond_unlock_rounds,
+        unbonding_delay=book.rules[rules].unbonding_delay,
+        rest_per_seat=book.tasks[task].rest_per_seat,
+        bond=book.members[task][account].bond,
+        blamed_audit=book.members[task][account].blamed_audit,
+        is_leaving=book.members[task][account].leaving_at > 0,
+        is_free=book._is_free(task, account),
+        is_held=book.members[task][account].held > 0,
+    )
+
+
+@view
 @internal
 def _claimable(task: uint256, round: uint256, account: address) -> (uint256, uint256):
     """
@@ -33,7 +59,7 @@ def _claimable(task: uint256, round: uint256, account: address) -> (uint256, uin
             is_accepted: bool = packing._nibble(book.rounds[task][round].verdicts, bit) == types.ACCEPTED
             if not is_accepted:
                 return 0, 0
-            return self._open_pay(task, round, bit, book.rounds[task][round].per_proposer)
+            return self._open_pay(task, round, account, bit, book.rounds[task][round].per_proposer)
         bit += 1
     bit = types.SEATS
     for voter: address in book.rounds[task][round].voters:
@@ -41,30 +67,38 @@ def _claimable(task: uint256, round: uint256, account: address) -> (uint256, uin
             is_earning: bool = packing._has(book.rounds[task][round].earning, bit - types.SEATS)
             if not is_earning:
                 return 0, 0
-            return self._open_pay(task, round, bit, book.rounds[task][round].per_voter)
+            return self._open_pay(task, round, account, bit, book.rounds[task][round].per_voter)
         bit += 1
     return 0, 0
 
 
 @view
 @internal
-def _open_pay(task: uint256, round: uint256, bit: uint256, pay: uint256) -> (uint256, uint256):
+def _open_pay(
+    task: uint256, round: uint256, account: address, bit: uint256, pay: uint256
+) -> (uint256, uint256):
     """
-    @notice What a seat that earned can still take: its pay, and after the end its part of the pot's rest.
+    @notice What a seat that earned can still take: its pay, and after the end its part of the pot's rest; less what of
+            both belongs to its delegators.
     """
-    amount: uint256 = 0
     mask: uint256 = 0
     if not book.rounds[task][round].tallied or book.rounds[task][round].candidates < types.PAID_FROM:
         return 0, 0
     claimed: uint256 = book.rounds[task][round].claimed
+    open_pay: uint256 = pay
     rest: uint256 = book.tasks[task].rest_per_seat
-    if pay > 0 and not packing._has(claimed, bit):
-        amount += pay
+    if open_pay > 0 and not packing._has(claimed, bit):
         mask |= 1 << bit
+    else:
+        open_pay = 0
     if rest > 0 and not packing._has(claimed, bit + 2 * types.SEATS):
-        amount += rest
         mask |= 1 << (bit + 2 * types.SEATS)
-    return amount, mask
+    else:
+        rest = 0
+    if mask == 0:
+        return 0, 0
+    others: uint256 = staticcall IDelegation(types.DELEGATION).part_of(task, round, account, open_pay, rest)
+    return open_pay + rest - others, mask
 
 
 @view

@@ -78,7 +78,7 @@ class Staking:
             "admit": lambda row: self._call("admit", parse_account(row), parse_wei(row)),
             "settle": lambda row: self._call("settle", parse_account(row), parse_account(row)),
             "claim": lambda _: self._call("claim_reward"),
-            "terms": lambda row: self._call("set_terms", _bps(row), parse_wei(row)),
+            "terms": lambda row: self._call("set_terms", parse_bps(row), parse_wei(row)),
             "delegate": lambda row: self._call("delegate", parse_account(row), value=parse_wei(row)),
             "undelegate": lambda row: self._call("undelegate", parse_account(row), parse_wei(row)),
             "withdraw-delegation": lambda row: self._call("withdraw_delegation", parse_account(row)),
@@ -237,10 +237,10 @@ def parse_wei(params: Mapping[str, Any]) -> int:
     return int(text)
 
 
-def _bps(params: Mapping[str, Any]) -> int:
+def parse_bps(params: Mapping[str, Any]) -> int:
     value = params["commission"]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10_000:
-        raise Misuse("stake: a commission is 0 to 10000 hundredths of a per cent")
+        raise Misuse("order: a commission is 0 to 10000 hundredths of a per cent")
     return value
 
 

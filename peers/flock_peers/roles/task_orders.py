@@ -1,4 +1,5 @@
-"""What a peer's owner orders over the local socket about its tasks: leave, take back, claim. Knows no socket, no round.
+"""What a peer's owner orders over the local socket about its tasks: leave, take back, claim, delegate. Knows no socket,
+no round.
 
 A call is tried on the final state first, so that what the board would refuse is said in its words and costs nothing.
 """
@@ -9,7 +10,8 @@ from typing import Any
 from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
 from flock_peers.roles.board import Phase
-from flock_peers.roles.staking import Caller, State
+from flock_peers.roles.delegating import Delegating
+from flock_peers.roles.staking import Caller, State, parse_account
 
 CLAIMS_AT_ONCE = 16  # calls in one order; the order is given again for more
 LOOKS_AT_ONCE = 1_000  # rounds in one status or claim: a task may have had 100,000
@@ -20,14 +22,21 @@ class TaskOrders:
 
     def __init__(self, account: Account, state: State, sender: Caller, on_leave: Callable[[int], None]) -> None:
         self._account, self._state, self._sender, self._on_leave = account, state, sender, on_leave
+        self._delegating = Delegating(account, state, sender)
 
     async def order(self, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Misuse for what is no order, CallReverted with the board's reason."""
         task = await self._task(params)
         if action == "status":
-            return await self._status(task)
+            status = await self._status(task)
+            if "account" in params:
+                status["delegation"] = await self._delegating.status(task, parse_account(params))
+            return status
         if action == "claim":
             return {"task": task, "sent": await self._claim(task)}
+        delegated = await self._delegating.order(task, action, params)
+        if delegated is not None:
+            return {"task": task, "sent": delegated}
         calls = {"leave": "leave_task", "withdraw": "withdraw_bond", "pot": "withdraw_pot", "stop": "stop_task"}
         if action not in calls:
             raise Misuse(f"task: no order {action!r}")
@@ -37,20 +46,30 @@ class TaskOrders:
         return {"task": task, "sent": await self._sender.call(f"{action} {task}", "TaskBoard", calls[action], task)}
 
     async def _task(self, params: Mapping[str, Any]) -> int:
-        """The one that is named, or the newest in which this account has anything."""
+        """The one that is named, or the newest in which this account, or the one it delegates to, has anything."""
         count: int = await self._state.view("TaskBoard", "task_count")
         named = params.get("task")
         if named is not None:
             if not isinstance(named, int) or isinstance(named, bool) or not 1 <= named <= count:
                 raise Misuse(f"task: there is no task {named}; {count} have been opened")
             return named
+        other = parse_account(params) if "account" in params else None
         for task in range(count, max(0, count - LOOKS_AT_ONCE), -1):
+            if other is not None and await self._concerns(task, other):
+                return task
+            if other is not None:
+                continue
             bond = (await self._state.view("TaskBoard", "participant", task, self._account))["bond"]
             unbonding = (await self._state.view("TaskBoard", "unbonding", task, self._account))["amount"]
             creator = (await self._state.view("TaskBoard", "task_view", task))["creator"]
             if bond or unbonding or _as_bytes(creator) == self._account:
                 return task
-        raise Misuse("task: this account has nothing in any task; name one with --task")
+        whose = "this account" if other is None else "that participant"
+        raise Misuse(f"task: {whose} has nothing in any task; name one with --task")
+
+    async def _concerns(self, task: int, participant: Account) -> bool:
+        bond = (await self._state.view("TaskBoard", "participant", task, participant))["bond"]
+        return bool(bond) or await self._delegating.has_any(task, participant)
 
     async def _claim(self, task: int) -> int:
         """How many claims were sent."""
@@ -90,6 +109,7 @@ class TaskOrders:
             "claimable": str(sum((await self._claimable(task)).values())),
             "unbonding": str(leaver["amount"]),
             "release_at": leaver["release_at"],
+            "delegated": await self._delegating.own(task),
             "chain_time": await self._state.view("Beacon", "chain_time"),
         }
 

@@ -1,0 +1,269 @@
+"""The twin's delegators: one dictionary of units for each pool, and a loop over all of them wherever coins move.
+
+Knows of the board only what it asks of it; rounds as the contract does: for the pool.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from contracts_support import AUDIT, ENDED, WAITING
+
+BPS, SEAT, ONE = 10_000, 2**96, 2**128
+Pair = tuple[bytes, bytes]  # participant, delegator
+
+
+class Member(Protocol):
+    bond: int
+    leaving: int | None
+    blamed: int | None
+    held: int
+
+
+class Board(Protocol):
+    """What the pools ask of the rest of the twin."""
+
+    terms: dict[str, int]
+    rules: dict[str, int]
+    phase: int
+    number: int
+    height: int
+    now: int
+    close: int
+    counted_audits: int
+    rest_per_seat: int
+
+    @property
+    def people(self) -> dict[bytes, Member]: ...
+    def is_free(self, who: bytes) -> bool: ...
+
+
+@dataclass
+class Terms:
+    limit: int = 0
+    commission: int = 0
+    next_commission: int = 0
+    next_at: int = 0
+    is_set: bool = False
+
+    def at(self, now: int) -> int:
+        return self.next_commission if now >= self.next_at else self.commission
+
+
+@dataclass
+class Pool:
+    stake: int = 0
+    units: dict[bytes, int] = field(default_factory=dict)
+    leaving: dict[bytes, int] = field(default_factory=dict)
+    fresh: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # round, units
+    release: int = 0  # of a closed one
+
+    @property
+    def total(self) -> int:
+        return sum(self.units.values())
+
+    @property
+    def active(self) -> int:
+        return self.stake * (self.total - sum(self.leaving.values())) // self.total if self.units else 0
+
+    def worth(self, units: int) -> int:
+        return self.stake * units // self.total if units else 0
+
+    def kept(self, owner: bytes) -> int:
+        return self.units.get(owner, 0) - self.leaving.get(owner, 0)
+
+
+class Pools:
+    """Each method answers whether the contract must accept the call, and changes the twin where it must."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.terms: defaultdict[bytes, Terms] = defaultdict(Terms)
+        self.open: defaultdict[bytes, Pool] = defaultdict(Pool)
+        self.closed_pools: defaultdict[bytes, list[Pool]] = defaultdict(list)
+        self.history: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)  # height, what weighed from then on
+        self.parts: dict[tuple[int, bytes], int] = {}  # round, participant: of the seat's pay
+        self.given: dict[tuple[int, bytes], tuple[int, int]] = {}  # pay, part of a seat
+        self.earned: defaultdict[Pair, int] = defaultdict(int)  # parts of a wei
+        self.seats: defaultdict[Pair, int] = defaultdict(int)
+        self.unbonding: dict[Pair, tuple[int, int]] = {}
+        self.asked: dict[Pair, tuple[int, int]] = {}
+        self.owed = 0  # wei, on the board
+        self.burned = 0
+
+    @property
+    def delegated(self) -> int:
+        return sum(pool.stake for pool in self.open.values())
+
+    @property
+    def liabilities(self) -> int:
+        closed = sum(pool.stake for pools in self.closed_pools.values() for pool in pools)
+        return self.delegated + closed + sum(amount for amount, _ in self.unbonding.values()) + self.burned
+
+    def closed(self, who: bytes) -> int:
+        """What weighed at the last close."""
+        return next((active for height, active in reversed(self.history[who]) if height <= self.board.close), 0)
+
+    def note_change(self, who: bytes) -> None:
+        self.history[who].append((self.board.height, self.open[who].active))
+
+    # ------------------------------------------------ calls
+
+    def set_terms(self, who: bytes, commission: int, limit: int) -> bool:
+        if commission > BPS:
+            return False
+        present = self.terms[who].at(self.board.now)
+        waits = self.terms[who].is_set and commission != present
+        next_at = self.board.now + (self.board.rules["unbonding_delay"] if waits else 0)
+        self.terms[who] = Terms(limit, present, commission, next_at, True)
+        return True
+
+    def delegate(self, owner: bytes, who: bytes, amount: int) -> bool:
+        board, member = self.board, self.board.people.get(who)
+        if board.phase == ENDED or member is None or member.leaving is not None or member.held or owner == who:
+            return False
+        room = min(self.terms[who].limit, 4 * member.bond) - self.open[who].stake
+        if not 0 < amount <= room:
+            return False
+        self.settle(owner, who)
+        pool = self.open[who]
+        units = amount * pool.total // pool.stake if pool.units else amount
+        pool.stake += amount
+        pool.units[owner] = pool.units.get(owner, 0) + units
+        if board.phase not in (WAITING, AUDIT) and board.height > board.close:
+            round, before = pool.fresh.get(owner, (0, 0))
+            pool.fresh[owner] = (board.number, units + (before if round == board.number else 0))
+        self.note_change(who)
+        return True
+
+    def undelegate(self, owner: bytes, who: bytes, amount: int) -> bool:
+        board, pool = self.board, self.open[who]
+        if owner not in pool.units or amount > pool.worth(pool.kept(owner)):
+            return False
+        if amount == 0 and not (pool.leaving.get(owner) and self.is_out(owner, who)):
+            return False
+        self.settle(owner, who)
+        if amount:
+            self.ask(owner, pool, amount)
+            self.asked[who, owner] = (board.number - (board.phase == WAITING), board.counted_audits)
+        if self.is_out(owner, who):
+            leaving = pool.leaving.pop(owner)
+            free = pool.worth(leaving)
+            pool.units[owner] -= leaving
+            pool.stake -= free
+            if pool.units[owner] == 0:
+                del pool.units[owner]
+            before = self.unbonding.get((who, owner), (0, 0))[0]
+            self.unbonding[who, owner] = (before + free, board.now + board.rules["unbonding_delay"])
+        self.note_change(who)
+        return True
+
+    def ask(self, owner: bytes, pool: Pool, amount: int) -> None:
+        kept = pool.kept(owner)
+        units = kept if amount == pool.worth(kept) else -(-amount * pool.total // pool.stake)
+        round, fresh = pool.fresh.get(owner, (0, 0))
+        pool.fresh[owner] = (round, max(0, fresh - units))
+        pool.leaving[owner] = pool.leaving.get(owner, 0) + units
+
+    def is_out(self, owner: bytes, who: bytes) -> bool:
+        board = self.board
+        if board.is_free(who):
+            return True
+        if board.people[who].held:
+            return False
+        round, audits = self.asked.get((who, owner), (0, 0))
+        if board.number <= round + board.rules["bond_unlock_rounds"]:
+            return False
+        is_blamed = board.people[who].blamed is not None and board.people[who].blamed == board.counted_audits
+        return not board.terms["audit_rounds"] or (board.counted_audits >= audits + 2 and not is_blamed)
+
+    def withdraw(self, owner: bytes, who: bytes) -> bool:
+        amount, release = self.coming(owner, who)
+        if amount == 0 or self.board.now < release:
+            return False
+        self.settle(owner, who)
+        del self.unbonding[who, owner]
+        return True
+
+    def claimable(self, owner: bytes, who: bytes) -> int:
+        rest = self.board.rest_per_seat * (self.seats[who, owner] // ONE) // SEAT
+        return self.earned[who, owner] // ONE + rest
+
+    def claim(self, owner: bytes, who: bytes) -> bool:
+        amount = self.claimable(owner, who)
+        if amount == 0:
+            return False
+        self.settle(owner, who)
+        self.earned[who, owner] %= ONE
+        if self.board.phase == ENDED:
+            self.seats[who, owner] = 0
+        self.owed -= amount
+        return True
+
+    def coming(self, owner: bytes, who: bytes) -> tuple[int, int]:
+        """What is unbonding, with what it has in a closed pool, and when that is over."""
+        amount, release = self.unbonding.get((who, owner), (0, 0))
+        for pool in self.closed_pools[who]:
+            if taken := pool.worth(pool.units.get(owner, 0)):
+                amount, release = amount + taken, max(release, pool.release)
+        return amount, release
+
+    def settle(self, owner: bytes, who: bytes) -> None:
+        """What it had in a closed pool becomes its own."""
+        amount, release = self.coming(owner, who)
+        for pool in self.closed_pools[who]:
+            pool.stake -= pool.worth(pool.units.get(owner, 0))
+            pool.units.pop(owner, None)
+        if amount:
+            self.unbonding[who, owner] = (amount, release)
+
+    # ------------------------------------------------ what the board does
+
+    def note_seats(self, round: int, weights: dict[bytes, int]) -> None:
+        for who, weight in weights.items():
+            keeps = self.terms[who].at(self.board.now)
+            self.parts[round, who] = self.closed(who) * (BPS - keeps) * SEAT // (weight * BPS)
+
+    def credit(self, round: int, who: bytes, pay: int) -> int:
+        """What of a seat's pay is not its own."""
+        pool, part = self.open[who], self.parts[round, who]
+        base = {}
+        for owner in pool.units:
+            since, fresh = pool.fresh.get(owner, (0, 0))
+            base[owner] = pool.kept(owner) - (fresh if since == round else 0)
+        earning = sum(base.values())
+        if part == 0 or earning == 0:
+            return 0
+        growth = (pay * part // SEAT) * ONE // earning
+        seat = part * ONE // earning
+        for owner, units in base.items():
+            self.earned[who, owner] += units * growth
+            self.seats[who, owner] += units * seat
+        self.given[round, who] = (-(-growth * earning // ONE), -(-seat * earning // ONE))
+        self.owed += self.given[round, who][0]
+        return self.given[round, who][0]
+
+    def rest(self, round: int, who: bytes, per_seat: int) -> int:
+        """The same of what the seat has of the pot's rest."""
+        amount = -(-per_seat * self.given.get((round, who), (0, 0))[1] // SEAT)
+        self.owed += amount
+        return amount
+
+    def cut(self, who: bytes, bps: int) -> None:
+        pool = self.open[who]
+        amount = pool.stake * bps // BPS
+        if amount == 0:
+            return
+        pool.stake -= amount
+        self.burned += amount
+        active = pool.active
+        if pool.stake == 0:
+            del self.open[who]  # who lost everything has no part in what comes
+        *before, (height, _) = self.history[who]
+        self.history[who] = [(since, was - was * bps // BPS) for since, was in before] + [(height, active)]
+
+    def close(self, who: bytes) -> None:
+        pool = self.open.pop(who, Pool())
+        pool.release = self.board.now + self.board.rules["unbonding_delay"]
+        self.closed_pools[who].append(pool)
+        self.history[who] = []
