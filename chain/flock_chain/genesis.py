@@ -106,6 +106,8 @@ def _parse(document: dict[str, Any]) -> Genesis:
     ]
     _check_sorted([account for account, _ in accounts], "accounts")
     _check_sorted([row.account for row in validators], "validators")
+    if sum(balance for _, balance in accounts) + sum(row.stake for row in validators) >= MAX_WEI:
+        raise InvalidEncoding("genesis: all coins together are above 2^128 wei, more than the contracts can count")
     if not validators:
         raise InvalidEncoding("genesis: without a validator no block can be made")
     return Genesis(

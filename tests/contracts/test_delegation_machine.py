@@ -50,7 +50,7 @@ class DelegatedTable(Table):
 
     def take(self, me: bytes, whom: bytes) -> None:
         pools, before = self.model.pools, self.world.balance(me)
-        amount, earned = pools.coming(me, whom)[0], pools.claimable(me, whom)
+        amount, earned = pools.coming(me, whom)[1], pools.claimable(me, whom)
         goes = pools.withdraw(me, whom)
         self.order(me, goes, "withdraw_delegation", whom)
         self.order(me, pools.claim(me, whom), "claim_delegation", whom)
@@ -60,7 +60,8 @@ class DelegatedTable(Table):
         pools, row = self.model.pools, self.world.view("Delegation", "delegation_of", self.task, whom, me)
         pool = pools.open[whom]
         assert row["stake"] == pool.worth(pool.kept(me)) and row["leaving"] == pool.worth(pool.leaving.get(me, 0))
-        assert (row["earned"], row["unbonding"]) == (pools.claimable(me, whom), pools.coming(me, whom)[0])
+        assert (row["unbonding"], row["free"]) == pools.coming(me, whom)
+        assert row["earned"] == pools.claimable(me, whom)
 
 
 class Delegators(RuleBasedStateMachine):

@@ -132,12 +132,13 @@ def test_a_delegator_bonds_with_a_participant_and_leaves_by_orders_alone() -> No
 def test_what_a_delegation_is_printed_like() -> None:
     offer = {"commission": 1_000, "next_commission": 2_500, "next_at": 130, "limit": "0", "pool": "0", "room": "0"}
     row = {"participant": "0xab", "bond": "1", "stake": "0", "leaving": str(ETHER), "unbonding": str(ETHER)}
-    row |= {"earned": "0", "is_out": False, "release_at": 110, "offer": offer}  # type: ignore[dict-item]
+    row |= {"earned": "0", "free": "0", "is_out": False, "release_at": 110, "offer": offer}  # type: ignore[dict-item]
     text = "\n".join(format_delegation(row, 100))
     assert "what is leaving can still be slashed" in text and "1.0000 coins, free in 10 s" in text
     assert "10.00 %" in text and "25.00 %, in 30 s" in text
-    text = "\n".join(format_delegation(row | {"is_out": True}, 200))
-    assert "`task undelegate` lets it unbond now" in text and "free now" in text
+    text = "\n".join(format_delegation(row | {"is_out": True, "unbonding": "0", "free": str(2 * ETHER)}, 200))
+    assert "`task undelegate` lets it unbond now" in text and "unbonding" not in text
+    assert "2.0000 coins; `task withdraw-delegation` pays them out" in text
 
 
 @pytest.mark.parametrize("arguments", [

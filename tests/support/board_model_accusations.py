@@ -6,8 +6,6 @@ from typing import Any
 from board_model_money import BPS, Money
 from contracts_support import AUDIT
 
-from flock_chain.tally import Verdict
-
 SHARES = 2**32 - 1  # all stake of a round
 WINDOW = ("commit", "reveal", "availability", "score_commit", "score_reveal", "tally", "adopt")
 
@@ -44,6 +42,7 @@ class Accusations(Money):
         case.until = self.now + sum(self.terms[f"{name}_seconds"] for name in WINDOW)
         case.named.append(who)
         case.open[who] = amount
+        self.pools.hold(self.number, who, amount, member.bond)
         member.held += amount
 
     def share(self, who: bytes, number: int) -> int:
@@ -73,8 +72,7 @@ class Accusations(Money):
         if 2 * against > sum(shares.values()):
             member, amount = self.members[accused], case.open.pop(accused)
             case.convicted.add(accused)
-            is_invalid = self.rounds[number].verdicts[accused] == Verdict.INVALID
-            self.pools.cut(accused, self.rules["invalid_bytes_slash" if is_invalid else "norm_slash"])
+            self.pools.convict(number, accused)
             taken = min(amount, member.bond)
             member.held -= amount
             member.bond -= taken

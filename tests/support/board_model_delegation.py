@@ -87,7 +87,9 @@ class Pools:
         self.earned: defaultdict[Pair, int] = defaultdict(int)  # parts of a wei
         self.seats: defaultdict[Pair, int] = defaultdict(int)
         self.unbonding: dict[Pair, tuple[int, int]] = {}
+        self.free: dict[Pair, int] = {}  # has unbonded
         self.asked: dict[Pair, tuple[int, int]] = {}
+        self.held: dict[tuple[int, bytes], int] = {}  # round, participant: for an accusation
         self.owed = 0  # wei, on the board
         self.burned = 0
 
@@ -98,7 +100,8 @@ class Pools:
     @property
     def liabilities(self) -> int:
         closed = sum(pool.stake for pools in self.closed_pools.values() for pool in pools)
-        return self.delegated + closed + sum(amount for amount, _ in self.unbonding.values()) + self.burned
+        unbonding = sum(amount for amount, _ in self.unbonding.values()) + sum(self.free.values())
+        return self.delegated + closed + unbonding + self.burned
 
     def closed(self, who: bytes) -> int:
         """What weighed at the last close."""
@@ -153,8 +156,7 @@ class Pools:
             pool.stake -= free
             if pool.units[owner] == 0:
                 del pool.units[owner]
-            before = self.unbonding.get((who, owner), (0, 0))[0]
-            self.unbonding[who, owner] = (before + free, board.now + board.rules["unbonding_delay"])
+            self.unbond(owner, who, free, board.now + board.rules["unbonding_delay"])
         self.note_change(who)
         return True
 
@@ -178,11 +180,10 @@ class Pools:
         return not board.terms["audit_rounds"] or (board.counted_audits >= audits + 2 and not is_blamed)
 
     def withdraw(self, owner: bytes, who: bytes) -> bool:
-        amount, release = self.coming(owner, who)
-        if amount == 0 or self.board.now < release:
+        if self.coming(owner, who)[1] == 0:
             return False
         self.settle(owner, who)
-        del self.unbonding[who, owner]
+        del self.free[who, owner]
         return True
 
     def claimable(self, owner: bytes, who: bytes) -> int:
@@ -201,21 +202,33 @@ class Pools:
         return True
 
     def coming(self, owner: bytes, who: bytes) -> tuple[int, int]:
-        """What is unbonding, with what it has in a closed pool, and when that is over."""
-        amount, release = self.unbonding.get((who, owner), (0, 0))
+        """What is unbonding, with what it has in a closed pool, and what it can withdraw."""
+        free = self.free.get((who, owner), 0)
+        waiting, release = self.unbonding.get((who, owner), (0, 0))
+        if self.board.now >= release:
+            free, waiting = free + waiting, 0
         for pool in self.closed_pools[who]:
             if taken := pool.worth(pool.units.get(owner, 0)):
-                amount, release = amount + taken, max(release, pool.release)
-        return amount, release
+                waiting, release = waiting + taken, max(release, pool.release)
+        return (0, free + waiting) if self.board.now >= release else (waiting, free)
 
     def settle(self, owner: bytes, who: bytes) -> None:
-        """What it had in a closed pool becomes its own."""
-        amount, release = self.coming(owner, who)
+        """What has unbonded is free; what it had in a closed pool becomes its own."""
+        self.unbond(owner, who, 0, 0)
         for pool in self.closed_pools[who]:
-            pool.stake -= pool.worth(pool.units.get(owner, 0))
+            if taken := pool.worth(pool.units.get(owner, 0)):
+                self.unbond(owner, who, taken, pool.release)
+            pool.stake -= taken
             pool.units.pop(owner, None)
-        if amount:
-            self.unbonding[who, owner] = (amount, release)
+        self.unbond(owner, who, 0, 0)
+
+    def unbond(self, owner: bytes, who: bytes, amount: int, release: int) -> None:
+        waiting, before = self.unbonding.pop((who, owner), (0, 0))
+        if waiting and self.board.now >= before:
+            self.free[who, owner] = self.free.get((who, owner), 0) + waiting
+            waiting = before = 0
+        if waiting + amount:
+            self.unbonding[who, owner] = (waiting + amount, max(before, release))
 
     # ------------------------------------------------ what the board does
 
@@ -249,9 +262,16 @@ class Pools:
         self.owed += amount
         return amount
 
-    def cut(self, who: bytes, bps: int) -> None:
+    def hold(self, round: int, who: bytes, part: int, whole: int) -> None:
+        self.held[round, who] = self.open[who].stake * part // whole
+
+    def convict(self, round: int, who: bytes) -> None:
+        if stake := self.open[who].stake:
+            self.cut(who, min(self.held[round, who], stake), stake)
+
+    def cut(self, who: bytes, part: int, whole: int = BPS) -> None:
         pool = self.open[who]
-        amount = pool.stake * bps // BPS
+        amount = pool.stake * part // whole
         if amount == 0:
             return
         pool.stake -= amount
@@ -260,7 +280,7 @@ class Pools:
         if pool.stake == 0:
             del self.open[who]  # who lost everything has no part in what comes
         *before, (height, _) = self.history[who]
-        self.history[who] = [(since, was - was * bps // BPS) for since, was in before] + [(height, active)]
+        self.history[who] = [(since, was - was * part // whole) for since, was in before] + [(height, active)]
 
     def close(self, who: bytes) -> None:
         pool = self.open.pop(who, Pool())

@@ -63,7 +63,8 @@ LIMITS = {  # what the executor gives to calls that nobody pays for; a bound sta
     "TaskBoard.due_tasks": schedule.VIEW_GAS, "TaskBoard.wakeup": schedule.VIEW_GAS,
     "Stake.validators": validators.READ_GAS, "Stake.validators_of": validators.READ_GAS,
 }  # fmt: skip
-BETWEEN = {f"Delegation.{name}" for name in ("note_seats", "credit", "cut", "close")} | {"TaskBoard.pay_delegator"}
+BY_BOARD = ("note_seats", "credit", "cut", "hold", "convict", "close")
+BETWEEN = {f"Delegation.{name}" for name in BY_BOARD} | {"TaskBoard.pay_delegator"}
 BACKER = account(66)  # bonds with others only
 VIEW_BOUND = BLOCK // 2  # nobody pays for a view; the executor calls some in every block
 

@@ -33,7 +33,8 @@ struct Row:
     leaving: uint256
     is_out: bool  # `undelegate` lets what is leaving unbond now
     unbonding: uint256
-    release_at: uint256  # chain time from which that can be withdrawn
+    release_at: uint256  # chain time from which that is free
+    free: uint256  # wei that can be withdrawn
     earned: uint256  # wei that can be claimed
 
 struct Offer:
@@ -148,6 +149,7 @@ def delegate(task: uint256, account: address):
     fresh_round: uint256 = board.round
     if board.phase == types.WAITING or board.phase == types.AUDIT or block.number <= board.close_height:
         fresh_round = 0
+    pools._settle(task, account, msg.sender, self._now())
     pools._enter(task, account, msg.sender, msg.value, fresh_round, board.close_height)
     self.total_delegated += msg.value
     log Delegated(task=task, account=account, owner=msg.sender, amount=msg.value)
@@ -160,7 +162,8 @@ def undelegate(task: uint256, account: address, amount: uint256):
             only marked; call again, with nothing more, when that is over. Another amount starts the wait anew.
     """
     board: IBoard.Standing = self._standing(task, account)
-    place: pools.Place = pools._settle(task, account, msg.sender)
+    now: uint256 = self._now()
+    place: pools.Place = pools._settle(task, account, msg.sender, now)
     assert place.units > 0, "delegation: nothing is bonded there"
     assert amount > 0 or place.leaving > 0, "delegation: leave with more than nothing"
     if amount > 0:
@@ -171,7 +174,7 @@ def undelegate(task: uint256, account: address, amount: uint256):
     if not self._is_out(board, pools.places[task][account][msg.sender]):
         assert amount > 0, "delegation: leaving, but not free yet"
         return
-    release_at: uint256 = self._now() + board.unbonding_delay
+    release_at: uint256 = now + board.unbonding_delay
     free: uint256 = pools._leave(task, account, msg.sender, release_at, board.close_height)
     self.total_delegated -= free
     self.total_unbonding += free
@@ -184,13 +187,13 @@ def withdraw_delegation(task: uint256, account: address):
     """
     @notice Pay out what has been unbonding for long enough.
     """
-    place: pools.Place = pools._settle(task, account, msg.sender)
-    assert place.unbonding > 0, "delegation: nothing is unbonding"
-    assert self._now() >= place.release_at, "delegation: still unbonding"
-    pools.places[task][account][msg.sender].unbonding = 0
-    self.total_unbonding -= place.unbonding
-    log Withdrawn(task=task, account=account, owner=msg.sender, amount=place.unbonding)
-    raw_call(msg.sender, b"", value=place.unbonding)
+    place: pools.Place = pools._settle(task, account, msg.sender, self._now())
+    assert place.free + place.unbonding > 0, "delegation: nothing is unbonding"
+    assert place.free > 0, "delegation: still unbonding"
+    pools.places[task][account][msg.sender].free = 0
+    self.total_unbonding -= place.free
+    log Withdrawn(task=task, account=account, owner=msg.sender, amount=place.free)
+    raw_call(msg.sender, b"", value=place.free)
 
 
 @external
@@ -200,7 +203,7 @@ def claim_delegation(task: uint256, account: address):
     @notice Take what the sender's delegation has earned: of pay at any time, of the pot's rest after the task's end.
     """
     board: IBoard.Standing = self._standing(task, account)
-    place: pools.Place = pools._settle(task, account, msg.sender)
+    place: pools.Place = pools._settle(task, account, msg.sender, self._now())
     amount: uint256 = place.earned + self._rest(board, place)
     assert amount > 0, "delegation: nothing to claim"
     pools.places[task][account][msg.sender].earned = 0
@@ -246,7 +249,29 @@ def cut(task: uint256, account: address, bps: uint256):
     @notice The participant is slashed by so much.
     """
     assert msg.sender == types.BOARD, "delegation: only the board may call"
-    amount: uint256 = pools._cut(task, account, bps)
+    self._burn(task, account, pools._cut(task, account, bps, types.BPS))
+
+
+@external
+def hold(task: uint256, round: uint256, account: address, part: uint256, whole: uint256):
+    """
+    @notice So much of the participant's bond is held for an accusation in a round: the same part of its pool.
+    """
+    assert msg.sender == types.BOARD, "delegation: only the board may call"
+    pools.held[task][round][account] = pools._stake(task, account) * part // whole
+
+
+@external
+def convict(task: uint256, round: uint256, account: address):
+    """
+    @notice What was held for that is burned.
+    """
+    assert msg.sender == types.BOARD, "delegation: only the board may call"
+    self._burn(task, account, pools._take_held(task, round, account))
+
+
+@internal
+def _burn(task: uint256, account: address, amount: uint256):
     if amount > 0:
         self.total_delegated -= amount
         self.burned += amount
@@ -316,13 +341,14 @@ def delegation_of(task: uint256, account: address, owner: address) -> Row:
     @notice What somebody has bonded with a participant, what of it is on its way out, and what it can claim.
     """
     board: IBoard.Standing = self._standing(task, account)
-    place: pools.Place = pools._place(task, account, owner)[0]
+    place: pools.Place = pools._place(task, account, owner, self._now())[0]
     return Row(
         stake=pools._worth(task, account, place.era, place.units - place.leaving),
         leaving=pools._worth(task, account, place.era, place.leaving),
         is_out=place.leaving > 0 and self._is_out(board, place),
         unbonding=place.unbonding,
         release_at=place.release_at,
+        free=place.free,
         earned=place.earned + self._rest(board, place),
     )
 

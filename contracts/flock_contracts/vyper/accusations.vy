@@ -143,6 +143,7 @@ def _accuse(task: uint256, round: uint256, index: uint256, verdict: uint256, bps
     if book.rounds[task][round].candidates < types.PAID_FROM:
         return
     account: address = book.rounds[task][round].proposers[index]
+    bond: uint256 = book.members[task][account].bond
     amount: uint256 = book._hold(task, account, bps)
     if amount == 0:
         return
@@ -154,6 +155,7 @@ def _accuse(task: uint256, round: uint256, index: uint256, verdict: uint256, bps
     self.cases[task][round].named |= 1 << index
     self.cases[task][round].open |= 1 << index
     self.cases[task][round].held[index] = amount
+    extcall IDelegation(types.DELEGATION).hold(task, round, account, amount, bond)
     log events.Accused(task=task, round=round, account=account, held=amount, until=until)
 
 
@@ -217,10 +219,7 @@ def _lane(words: uint256[2], index: uint256) -> uint256:
 def _convict(task: uint256, round: uint256, index: uint256):
     account: address = self._close(task, round, index)
     self.cases[task][round].convicted |= 1 << index
-    is_invalid: bool = packing._nibble(book.rounds[task][round].verdicts, index) == types.INVALID
-    rules: uint256 = book.tasks[task].rules
-    bps: uint256 = book.rules[rules].invalid_bytes_slash if is_invalid else book.rules[rules].norm_slash
-    extcall IDelegation(types.DELEGATION).cut(task, account, bps)
+    extcall IDelegation(types.DELEGATION).convict(task, round, account)
     slashed: uint256 = book._take_held(task, round, account, self.cases[task][round].held[index])
     log events.Convicted(task=task, round=round, account=account, slashed=slashed)
 

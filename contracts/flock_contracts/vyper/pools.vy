@@ -57,6 +57,7 @@ struct Place:
     seats: uint256  # parts of seats, not claimed
     unbonding: uint256  # wei
     release_at: uint256
+    free: uint256  # wei that were unbonding for long enough: nothing locks them again
 
 struct Part:
     pay: uint256  # of a seat's pay, what the pool has; of a unit's growth, the same
@@ -67,6 +68,7 @@ stands: HashMap[uint256, HashMap[address, Stand]]
 pools: HashMap[uint256, HashMap[address, HashMap[uint256, Pool]]]  # by era
 places: HashMap[uint256, HashMap[address, HashMap[address, Place]]]  # task, participant, delegator
 parts: HashMap[uint256, HashMap[uint256, HashMap[address, Part]]]  # task, round, participant
+held: HashMap[uint256, HashMap[uint256, HashMap[address, uint256]]]  # task, round, participant: wei, for an accusation
 growths: HashMap[uint256, HashMap[uint256, HashMap[address, Part]]]  # of a round with fresh units: what they missed
 
 
@@ -135,23 +137,35 @@ def _active(pool: Pool) -> uint256:
 
 
 @internal
-def _cut(task: uint256, account: address, bps: uint256) -> uint256:
+def _cut(task: uint256, account: address, part: uint256, whole: uint256) -> uint256:
     """
     @return The wei that it took, also of what had weighed at the last close.
     """
     era: uint256 = self.stands[task][account].era
-    amount: uint256 = self.pools[task][account][era].stake * bps // types.BPS
+    amount: uint256 = self.pools[task][account][era].stake * part // whole
     if amount == 0:
         return 0
     pool: Pool = self.pools[task][account][era]
     pool.stake -= amount
     self.pools[task][account][era].stake = pool.stake
     before: uint256 = self.stands[task][account].before
-    self.stands[task][account].before = before - before * bps // types.BPS
+    self.stands[task][account].before = before - before * part // whole
     self.stands[task][account].active = self._active(pool)
     if pool.stake == 0:
         self.stands[task][account].era = era + 1
     return amount
+
+
+@internal
+def _take_held(task: uint256, round: uint256, account: address) -> uint256:
+    """
+    @notice As the participant's own: in wei of the time of the accusation, as far as nothing else has taken it since.
+            Meanwhile nobody enters or leaves the pool.
+    """
+    stake: uint256 = self._stake(task, account)
+    if stake == 0:
+        return 0
+    return self._cut(task, account, min(self.held[task][round][account], stake), stake)
 
 
 @internal
@@ -227,12 +241,12 @@ def _rest_of(task: uint256, round: uint256, account: address, rest: uint256) -> 
 
 @view
 @internal
-def _place(task: uint256, account: address, owner: address) -> (Place, uint256):
+def _place(task: uint256, account: address, owner: address, now: uint256) -> (Place, uint256):
     """
     @return A place as it is now, with its part of all pay so far, and in the present era; and what of a closed pool
             has become its own by that.
     """
-    place: Place = self.places[task][account][owner]
+    place: Place = self._ripe(self.places[task][account][owner], now)
     era: uint256 = self.stands[task][account].era
     taken: uint256 = 0
     if place.units > 0:
@@ -256,6 +270,7 @@ def _place(task: uint256, account: address, owner: address) -> (Place, uint256):
             if taken > 0:
                 place.unbonding += taken
                 place.release_at = max(place.release_at, pool.release_at)
+                place = self._ripe(place, now)
     if place.units == 0:
         place.leaving = 0
         place.fresh = 0
@@ -265,14 +280,24 @@ def _place(task: uint256, account: address, owner: address) -> (Place, uint256):
     return place, taken
 
 
+@pure
 @internal
-def _settle(task: uint256, account: address, owner: address) -> Place:
+def _ripe(before: Place, now: uint256) -> Place:
+    place: Place = before
+    if now >= place.release_at:
+        place.free += place.unbonding
+        place.unbonding = 0
+    return place
+
+
+@internal
+def _settle(task: uint256, account: address, owner: address, now: uint256) -> Place:
     """
     @notice Write down what has become of a place; before each change of it.
     """
     place: Place = empty(Place)
     taken: uint256 = 0
-    place, taken = self._place(task, account, owner)
+    place, taken = self._place(task, account, owner, now)
     era: uint256 = self.places[task][account][owner].era
     if place.era > era:
         self.pools[task][account][era].units -= self.places[task][account][owner].units
@@ -284,9 +309,10 @@ def _settle(task: uint256, account: address, owner: address) -> Place:
 @internal
 def _enter(task: uint256, account: address, owner: address, amount: uint256, fresh_round: uint256, close_height: uint256):
     """
+    @notice A settled place grows.
     @param fresh_round The running round, where its bonds are closed; 0 = none.
     """
-    place: Place = self._settle(task, account, owner)
+    place: Place = self.places[task][account][owner]
     pool: Pool = self.pools[task][account][place.era]
     units: uint256 = amount
     if pool.units > 0:
@@ -356,6 +382,6 @@ def _leave(task: uint256, account: address, owner: address, release_at: uint256,
     self.places[task][account][owner].units = place.units - place.leaving
     self.places[task][account][owner].leaving = 0
     self.places[task][account][owner].unbonding = place.unbonding + amount
-    self.places[task][account][owner].release_at = release_at
+    self.places[task][account][owner].release_at = max(place.release_at, release_at)
     self._change(task, account, close_height, pool)
     return amount

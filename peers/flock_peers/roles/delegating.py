@@ -40,7 +40,7 @@ class Delegating:
     async def has_any(self, task: int, account: Account) -> bool:
         """Whether this account has anything with that participant."""
         row = await self._state.view(CONTRACT, "delegation_of", task, account, self._account)
-        return any(row[name] for name in ("stake", "leaving", "unbonding", "earned"))
+        return any(row[name] for name in ("stake", "leaving", "unbonding", "free", "earned"))
 
     async def own(self, task: int) -> dict[str, Any]:
         """What others have bonded with this account, and its terms; amounts in wei as text."""
@@ -49,7 +49,7 @@ class Delegating:
     async def status(self, task: int, account: Account) -> dict[str, Any]:
         """What this account has with a participant, and that one's terms; times in chain time."""
         row = await self._state.view(CONTRACT, "delegation_of", task, account, self._account)
-        amounts = {name: str(row[name]) for name in ("stake", "leaving", "unbonding", "earned")}
+        amounts = {name: str(row[name]) for name in ("stake", "leaving", "unbonding", "free", "earned")}
         offer = _offer(await self._state.view(CONTRACT, "offer_of", task, account))
         bond = (await self._state.view("TaskBoard", "participant", task, account))["bond"]
         return {

@@ -1,0 +1,138 @@
+"""Where a delegation meets what else happens: other numbers of the board, accusations, a participant that goes."""
+
+from board_support import BOND, Game
+from contracts_support import (
+    AVAILABILITY,
+    COMMIT,
+    PARAMETERS,
+    REVEAL,
+    SCORE_COMMIT,
+    TALLY,
+    VALIDATORS,
+    account,
+    new_world,
+)
+from delegation_support import ONE, TWO, DelegatedGame
+
+P = account(1)
+DELAY = PARAMETERS["unbonding_delay"]
+ACCUSED_NORM = 3  # filter bits
+
+
+def accuse_of_invalid_bytes(game: Game, who: bytes) -> None:
+    """In a round that has it among its proposers, at its availability; all seats say so."""
+    bit = 1 << game.proposers.index(who)
+    for voter in game.voters:
+        game.attest(voter, 0b111 & ~bit, bit)
+    game.until(SCORE_COMMIT)
+
+
+def accuse_of_norm(game: Game, who: bytes) -> None:
+    for voter in game.voters:
+        game.attest(voter, game.view["revealed"])
+    game.until(SCORE_COMMIT)
+    bits = [ACCUSED_NORM if proposer == who else 0 for proposer in game.proposers]
+    scores = [-300, -200, -100]
+    for voter in game.voters:
+        game.commit_scores(voter, scores, [*bits, *[0] * 13])
+    game.world.next_block()
+    for voter in game.voters:
+        game.reveal_scores(voter, scores, [*bits, *[0] * 13])
+    game.until(TALLY)
+    game.tally()
+
+
+def test_a_conviction_takes_of_the_pool_what_it_takes_of_the_bond_whatever_the_numbers_have_become():
+    world = new_world(is_fast=True)
+    for setter, _, _ in VALIDATORS:
+        world.must(setter, "TaskBoard", "approve_rules", PARAMETERS | {"invalid_bytes_slash": 1})
+    world.blocks(7, 90)
+    game = DelegatedGame(14, world=world)
+    game.play_to_availability()
+    who = game.proposers[0]
+    game.bonded(ONE, who, 3 * BOND)
+    accuse_of_invalid_bytes(game, who)
+    world.must(account(0), "TaskBoard", "enact_rules")
+    while game.round == 1:
+        world.next_block(5)
+    game.until(COMMIT)  # with the other numbers
+    game.convict(1, 0)
+    assert game.bond_of(who) == game.row(ONE, who)["stake"] == 0
+    game.check_solvent()
+
+
+def test_of_two_accusations_each_takes_of_the_pool_the_part_that_it_holds_of_the_bond():
+    game = DelegatedGame(6, world=new_world(is_fast=True), rounds=30, min_bond=BOND // 4)
+    for index in range(1, 7):
+        game.bonded(ONE, account(index), 2 * BOND)
+    game.play_to_availability()
+    who, first = game.proposers[0], 1
+    accuse_of_norm(game, who)
+    assert game.held_of(who) == BOND // 2
+    while game.round == first:
+        game.world.next_block(5)
+    game.until(COMMIT)
+    while who not in game.proposers:
+        for proposer in game.proposers:
+            game.commit(proposer)
+        game.until(REVEAL)
+        number = game.round
+        for proposer in game.proposers:
+            game.reveal(proposer)
+        game.until(AVAILABILITY)
+        for voter in game.voters:
+            game.attest(voter, 0)
+        while game.round == number:
+            game.world.next_block()
+        game.until(COMMIT)
+    game.play_to_availability()
+    second, index = game.round, game.proposers.index(who)
+    accuse_of_invalid_bytes(game, who)
+    assert game.held_of(who) == game.bond_of(who), "the rest"
+    bond, stake = game.bond_of(who), game.row(ONE, who)["stake"]
+    game.convict(second, index)
+    assert game.bond_of(who) == bond // 2 and game.row(ONE, who)["stake"] == stake // 2
+    game.convict(first, 0)
+    assert game.bond_of(who) == game.row(ONE, who)["stake"] == 0
+    game.check_solvent()
+
+
+def test_what_was_free_stays_free_when_the_participant_leaves_and_what_waits_waits_for_the_later():
+    game = DelegatedGame(2, min_participants=3, wait_seconds=10**6)
+    game.bonded(ONE, P, 3 * BOND)
+    game.bonded(TWO, P, BOND)
+    game.says(ONE, "undelegate", P, BOND)
+    game.says(TWO, "undelegate", P, BOND // 2)
+    game.world.blocks(7, 90)
+    game.says(ONE, "undelegate", P, BOND // 4)
+    game.must(P, "leave_task")
+    row = game.row(ONE, P)
+    assert (row["free"], row["unbonding"]) == (BOND, 2 * BOND)
+    assert row["release_at"] == game.world.timestamp + DELAY
+    assert game.taken(ONE, "withdraw_delegation", P) == BOND
+    assert game.tries(ONE, "withdraw_delegation", P) == "delegation: still unbonding"
+    assert game.taken(TWO, "withdraw_delegation", P) == BOND // 2
+    game.world.blocks(7, 90)
+    assert game.row(ONE, P)["unbonding"] == 0
+    assert game.taken(ONE, "withdraw_delegation", P) == 2 * BOND
+    assert game.taken(TWO, "withdraw_delegation", P) == BOND // 2
+    assert game.total("liabilities") == 0
+    game.check_solvent()
+
+
+def test_only_the_board_says_who_sits_earns_loses_and_goes_and_only_the_delegation_contract_asks_it_for_pay():
+    game = DelegatedGame(4)
+    game.bonded(ONE, P, BOND)
+    calls: list[tuple[str, tuple[object, ...]]] = [
+        ("note_seats", (1, [P], [BOND], 0)), ("credit", (1, [P], 1)), ("cut", (P, 1)), ("hold", (1, P, 1, 2)),
+        ("convict", (1, P)), ("close", (P, 0)),
+    ]  # fmt: skip
+    for who in (ONE, P, account(0)):
+        for function, arguments in calls:
+            assert game.tries(who, function, *arguments) == "delegation: only the board may call"
+        refused = game.world.act(who, "TaskBoard", "pay_delegator", who, 1)
+        assert refused.reason == "board: only the delegation contract may call"
+    assert game.row(ONE, P)["stake"] == BOND
+    for function, arguments in (("set_terms", (0, 1)), ("delegate", (P,))):
+        refused = game.world.act(ONE, "Delegation", function, game.task + 1, *arguments)
+        assert refused.reason == "delegation: no such task"
