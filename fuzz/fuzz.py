@@ -19,6 +19,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -129,9 +130,10 @@ def run_slice(name: str, seconds: int, state: State, seeds: list[bytes], max_byt
     for edges, features, size in _STATUS.findall(text):
         row["edges"], row["features"] = max(row["edges"], int(edges)), max(row["features"], int(features))
         row["corpus"] = int(size)
-    row["crashes"] += found
+    log_name = f"failure-{int(time.time())}.log"
+    row["crashes"] += found or ([log_name] if code > 0 else [])  # below zero: ended from outside
     if found or code:
-        (state.folder / name / f"failure-{int(time.time())}.log").write_text(text)
+        (state.folder / name / log_name).write_text(text)
         print(f"{name}: status {code}, {', '.join(found) or 'see the log'}", file=sys.stderr, flush=True)
     state.save()
 
@@ -171,6 +173,8 @@ def main() -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
         parser.error(f"no target {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.seconds and find_spec("atheris") is None:
+        parser.error("no atheris here; the extra `fuzz` has it")
     targets = {name: load_target(name) for name in names}
     state = State(options.state)
     end = time.monotonic() + options.seconds

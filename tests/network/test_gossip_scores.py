@@ -231,3 +231,18 @@ def test_a_good_peer_that_left_is_forgotten_and_the_bad_ones_are_bounded() -> No
         scorer.on_invalid_message(peer, TOPIC)
         scorer.remove_peer(peer)
     assert len(scorer._gone) == len(scorer.invalid_messages) == 1024
+
+
+def test_what_is_counted_of_a_peer_after_it_left_goes_by_itself() -> None:
+    scorer = Scorer()
+    scorer.on_join_mesh(_PEER, TOPIC)
+    scorer.remove_peer(_PEER)
+    scorer.on_first_delivery(_PEER, TOPIC)
+    scorer.penalize_behavior(_PEER, 200)
+    scorer.penalize_ihave_spam(_PEER)
+    assert scorer.total(_PEER) < 0
+    for _ in range(120):
+        scorer.on_heartbeat()
+    tables = [scorer.first_message_deliveries, scorer.behavior_penalty, scorer.ihave_spam_penalties]
+    tables += [scorer.time_in_mesh, scorer.mesh_message_deliveries, scorer.app_specific_scores]
+    assert not any(tables) and not scorer._suspects

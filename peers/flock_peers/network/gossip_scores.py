@@ -108,11 +108,26 @@ class Scorer(PeerScorer):
         self._suspects.discard(peer)
         super().remove_peer(peer)
 
+    def on_join_mesh(self, peer: ID, topic: str) -> None:
+        """P1 is off; stock's count of it never decays."""
+
     def on_heartbeat(self, dt_seconds: float = 1.0) -> None:
         super().on_heartbeat(dt_seconds)
         for peer in [peer for peer in self._gone if self.total(peer) > _FORGIVEN]:
             self._forget(peer)
         self._suspects = {peer for peer in self._suspects if self._has_penalty(peer)}
+        self._drop_what_decayed()
+
+    def _drop_what_decayed(self) -> None:
+        """Stock keeps it until the peer leaves: for ever, where a last message is counted after that."""
+        deliveries = (self.first_message_deliveries, self.mesh_message_deliveries)
+        for counts in (*deliveries, self.invalid_messages, self.time_in_mesh):
+            for peer in [peer for peer, row in counts.items() if max(row.values(), default=0.0) <= _FORGOTTEN]:
+                del counts[peer]
+        penalties = (self.behavior_penalty, self.graft_flood_penalties, self.iwant_spam_penalties)
+        for table in (*penalties, self.ihave_spam_penalties, self.equivocation_penalties, self.app_specific_scores):
+            for peer in [peer for peer, value in table.items() if value <= _FORGOTTEN]:
+                del table[peer]
 
     def _has_penalty(self, peer: ID) -> bool:
         behavior = (self.behavior_penalty, self.graft_flood_penalties, self.iwant_spam_penalties)
