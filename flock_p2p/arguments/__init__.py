@@ -26,6 +26,7 @@ NAMES = (
     "simulate",
     "experiment",
     "upgrade",
+    "abi",
     "doctor",
     "completion",
 )

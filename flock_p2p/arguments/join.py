@@ -95,6 +95,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GB",
         help="room for adapters, proposals and snapshots (default: 8.6); kept for the next start",
     )
+    parser.add_argument(
+        "--http",
+        type=int,
+        metavar="PORT",
+        help="serve metrics (and --rpc) on 127.0.0.1 at this port, 0 for any, -1 for nothing (default: nothing); kept",
+    )
+    parser.add_argument(
+        "--rpc",
+        action=argparse.BooleanOptionalAction,
+        help="answer Ethereum tools (web3.py, ethers, viem, wallets) at /rpc, on port 4280 without --http; kept",
+    )
+    parser.add_argument(
+        "--rpc-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a web page's origin, such as http://localhost:5173, that may use --rpc; may be given several times; kept",
+    )
     parser.add_argument("--attack", help=argparse.SUPPRESS)
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--quiet", action="store_true", help="log to the home's peer.log only")

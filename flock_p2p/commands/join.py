@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         expected = _parse_hash(arguments.genesis)
         checkpoint = _parse_checkpoint(home, arguments.checkpoint)
         _check_data(config)
+        check_http(config)
         settings = build_settings(home, key, config)
         genesis = _get_genesis(home, key, config, expected)
     trio.run(_run, settings, genesis, config, checkpoint, arguments.until_stdin_closes)
@@ -87,6 +88,15 @@ def _check_data(config: JoinConfig) -> None:
         rows = read_rows(Path(config.data), refusals)
         if refusals.count:
             print(f"data     {len(rows)} rows; {refusals.count} are left out: {refusals}", flush=True)
+
+
+def check_http(config: JoinConfig) -> None:
+    """Raises Misuse for what is no port or no origin."""
+    if not -1 <= config.http < 1 << 16:
+        raise Misuse(f"--http {config.http}: a port is 0 to 65535, or -1 for no server")
+    for origin in config.rpc_origin:
+        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
+            raise Misuse(f"--rpc-origin {origin}: an origin is scheme, host and port, such as http://localhost:5173")
 
 
 def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | None) -> Genesis:
@@ -186,13 +196,18 @@ def parse_quota(text: str) -> int:
 async def _run(
     settings: PeerSettings, genesis: Genesis, config: JoinConfig, checkpoint: "Pin | None", until_stdin_closes: bool
 ) -> None:
+    from flock_p2p.web.site import make_site
     from flock_peers.peer import run_peer, start_from_checkpoint
+
+    site = make_site(config)
 
     def on_ready(peer: "Peer") -> None:
         save_config(peer.home, config)  # under the peer's lock, and only what it could start with
         print(f"account  0x{peer.account.hex()}")
         print(f"genesis  {genesis.hash.hex()}")
         print(f"address  {peer.host.address}")
+        if site is not None:
+            print("\n".join(site.describe()))
         print(f"to join  {format_join(peer.host.address, settings.listen_host)}", flush=True)
         if settings.participate:
             nursery.start_soon(_tell_taking_part, peer)
@@ -203,7 +218,7 @@ async def _run(
             nursery.start_soon(_stop_with_parent, nursery.cancel_scope)
         if checkpoint is not None:
             await start_from_checkpoint(settings, checkpoint)
-        await run_peer(settings, on_ready)
+        await run_peer(settings, on_ready, None if site is None else site.run)
         nursery.cancel_scope.cancel()
 
 

@@ -76,6 +76,16 @@ class Mempool:
     def __contains__(self, transaction_hash: object) -> bool:
         return transaction_hash in self._by_hash
 
+    def get(self, transaction_hash: bytes) -> Transaction | None:
+        return self._by_hash.get(Digest(transaction_hash))
+
+    def next_nonce(self, sender: bytes, nonce: int) -> int:
+        """After what can be executed of this sender's; `nonce`: its next in final state."""
+        queue = self._queues.get(Account(sender))
+        while queue is not None and nonce in queue.entries:
+            nonce += 1
+        return nonce
+
     def get_known(self, raw: bytes) -> Transaction | None:
         """The decoded form of bytes that were checked before."""
         return self._by_raw.get(raw)
@@ -106,7 +116,7 @@ class Mempool:
 
     def _check(self, transaction: Transaction, nonce: int) -> None:
         if transaction.nonce < nonce:
-            raise Refused(f"mempool: nonce {transaction.nonce} is used, the sender's next is {nonce}")
+            raise Refused(f"mempool: nonce too low: {transaction.nonce} is used, the sender's next is {nonce}")
         if transaction.nonce >= nonce + self._limits.per_sender:
             raise Refused(f"mempool: nonce {transaction.nonce} is too far ahead of the sender's next, {nonce}")
         if transaction.max_fee_per_gas < self._base_fee:
@@ -117,7 +127,8 @@ class Mempool:
     def _check_replacement(self, old: Transaction, new: Transaction) -> None:
         if new.max_fee_per_gas * 100 < old.max_fee_per_gas * (100 + self._limits.bump_percent):
             raise Refused(
-                f"mempool: nonce {new.nonce} is taken; to replace it offer {self._limits.bump_percent} % more fee"
+                f"mempool: replacement transaction underpriced: nonce {new.nonce} is taken; to replace it offer "
+                f"{self._limits.bump_percent} % more fee"
             )
 
     def _check_sender(self, queue: _Queue, replaced: _Entry | None, new: Transaction, balance: int) -> None:
@@ -130,7 +141,8 @@ class Mempool:
         cost, before = _cost(new), sum(_cost(row) for row in waiting if row.nonce >= queue.nonce)
         if balance < before + cost:
             raise Refused(
-                f"mempool: the sender has {balance} wei, gas and value may take {cost}, what waits already {before}"
+                f"mempool: insufficient funds: the sender has {balance} wei, gas and value may take {cost}, "
+                f"what waits already {before}"
             )
 
     # ---- room

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -66,6 +66,12 @@ FAVOUR_SECONDS = 60.0  # a set changes once an epoch
 PARTICIPATE_AGAIN_SECONDS = 60.0  # after a failure on this side, such as a data file that is gone
 
 
+class Beside(Protocol):
+    """What an application runs beside a peer, such as a server of its own."""
+
+    async def __call__(self, peer: "Peer", *, task_status: Any) -> None: ...
+
+
 class Peer:
     """Open with `open_peer`; `run_roles` then lives until cancelled."""
 
@@ -103,6 +109,10 @@ class Peer:
 
     async def _validators(self) -> tuple[Account, ...]:
         return (await self.ledger.validators()).accounts
+
+    def count_bytes(self) -> tuple[int, int]:
+        """Of files, sent and received."""
+        return self._blobs.bytes_sent, self._blobs.bytes_received
 
     def _make_control(self) -> PeerControl:
         return PeerControl(
@@ -344,13 +354,18 @@ async def reach_network(settings: PeerSettings, genesis: Genesis, key: Key, host
     await connect_bootstrap(host, settings.bootstrap, knows_others=knows_others)
 
 
-async def run_peer(settings: PeerSettings, on_ready: Any = None) -> None:
-    """Run until cancelled or told to stop over the control socket."""
+async def run_peer(settings: PeerSettings, on_ready: Any = None, beside: Beside | None = None) -> None:
+    """Run until cancelled or told to stop over the control socket. `beside`: started before the peer is ready, and
+    ended before it is closed."""
     async with open_peer(settings) as peer:
         await reach_network(settings, peer.genesis, peer.key, peer.host)
-        if on_ready is not None:
-            on_ready(peer)
-        await peer.run_roles()
+        async with trio.open_nursery() as nursery:
+            if beside is not None:
+                await nursery.start(beside, peer)
+            if on_ready is not None:
+                on_ready(peer)
+            await peer.run_roles()
+            nursery.cancel_scope.cancel()
 
 
 def is_transaction(payload: bytes, chain_id: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from flock_chain.crypto import Account
+from flock_chain.crypto import Account, Digest
 from flock_chain.errors import Misuse
 from flock_chain.genesis import Genesis
 from flock_contracts.addresses import BY_NAME, SYSTEM
@@ -189,12 +189,14 @@ class PeerControl:
     async def _connect(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"account": "0x" + (await self.host.connect(str(params["address"]))).hex()}
 
-    async def _submit(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A signed transaction, in hex, to this peer's mempool and to its neighbours. Final is what has a receipt."""
-        raw = bytes.fromhex(str(params["transaction"]))
+    async def submit(self, raw: bytes) -> Digest:
+        """A signed transaction to this peer's mempool and to its neighbours. Final is what has a receipt."""
         digest = await self.ledger.submit(raw)
         await self.courier.send(raw)
-        return {"hash": digest.hex()}
+        return digest
+
+    async def _submit(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"hash": (await self.submit(bytes.fromhex(str(params["transaction"])))).hex()}
 
     async def _receipt(self, params: Mapping[str, Any]) -> dict[str, Any]:
         receipt = await self.ledger.receipt(bytes.fromhex(str(params["hash"])))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from interop_support import FOLDER, install
+from interop_support import FOLDER, install, run_node
 from network_support import GENESIS_HASH, LOOPBACK, key
 
 from flock_chain.content import format_cid
@@ -20,7 +20,6 @@ from flock_peers.store.blob_store import BlobStore
 
 pytestmark = pytest.mark.slow
 TOPIC = "interop"
-SECONDS = 90.0
 MANIFEST = Manifest(Digest(GENESIS_HASH), 1, 2, key(1).account, Digest(b"a" * 32), Digest(b"b" * 32), 3_000, 24, 9_000)
 
 
@@ -30,16 +29,6 @@ def test_the_lock_file_pins_everything_and_names_no_registry() -> None:
     assert len(packages) > 100
     assert all("integrity" in row and "version" in row for row in packages.values())
     assert not [name for name, row in packages.items() if "resolved" in row]
-
-
-async def run_node(script: Path, *arguments: str) -> list[dict[str, Any]]:
-    with trio.fail_after(SECONDS):
-        done = await trio.run_process(
-            ["node", str(script), *arguments], capture_stdout=True, capture_stderr=True, check=False
-        )
-    reports = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (reports, done.stderr.decode()[-2_000:])
-    return reports
 
 
 def test_js_libp2p_and_helia_talk_to_a_running_host(tmp_path: Path) -> None:

@@ -143,9 +143,21 @@ def read_receipts(reader: KeyValues, height: int) -> tuple[Receipt, ...]:
     return decode_receipts(data, height)
 
 
-def read_receipt(reader: KeyValues, transaction_hash: bytes) -> Receipt | None:
+def read_place(reader: KeyValues, transaction_hash: bytes) -> tuple[int, int] | None:
+    """Height and index of a final transaction; None where it is not final here."""
     place = reader.get(transaction_key(transaction_hash))
     if place is None:
         return None
     height, index = _PLACE.unpack(place)
-    return read_receipts(reader, height)[index]
+    return height, index
+
+
+def read_receipt(reader: KeyValues, transaction_hash: bytes) -> Receipt | None:
+    place = read_place(reader, transaction_hash)
+    return None if place is None else read_receipts(reader, place[0])[place[1]]
+
+
+def find_height(reader: KeyValues, block_id: bytes) -> int | None:
+    """Of a final block whose body is here."""
+    data = reader.get(block_key(block_id))
+    return None if data is None else decode_block(data, max_bytes=_NO_LIMIT).height

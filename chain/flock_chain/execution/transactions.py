@@ -107,6 +107,14 @@ def decode_transaction(raw: bytes, chain_id: int) -> Transaction:
     raise InvalidBlock(f"transaction: type {raw[0]:#x} is not allowed here")
 
 
+def read_signature(raw: bytes) -> tuple[int, int, int]:
+    """v, as it was signed, r and s, of bytes that `decode_transaction` took."""
+    width = {1: 11, 2: 12}.get(raw[0], 9)
+    fields = rlp.decode_list(raw if raw[0] >= 0xC0 else raw[1:], "transaction", width)
+    v, r, s = (rlp.to_int(item, "transaction: signature", 256) for item in fields[-3:])
+    return v, r, s
+
+
 def decode_system_transaction(raw: bytes) -> SystemTransaction:
     """For readers of final blocks; execution rebuilds these and never parses them."""
     if raw[:1] != bytes((SYSTEM_TYPE,)):
@@ -174,14 +182,19 @@ def _build(
     )
 
 
-def _check_gas(gas: int, data: bytes, access_list: AccessList) -> int:
-    """The intrinsic gas; raises InvalidBlock where the limit does not cover it and the calldata floor."""
+def compute_gas_bounds(data: bytes, access_list: AccessList) -> tuple[int, int]:
+    """What a transaction pays before it begins, and the least limit that its calldata asks for (EIP-7623)."""
     tokens = 4 * len(data) - 3 * data.count(0)
     keys = sum(len(slots) for _, slots in access_list)
     intrinsic = _GAS_BASE + _GAS_BYTE * tokens + _GAS_ACCESS_ADDRESS * len(access_list) + _GAS_ACCESS_KEY * keys
+    return intrinsic, _GAS_BASE + _GAS_FLOOR_TOKEN * tokens
+
+
+def _check_gas(gas: int, data: bytes, access_list: AccessList) -> int:
+    """The intrinsic gas; raises InvalidBlock where the limit does not cover it and the calldata floor."""
+    intrinsic, floor = compute_gas_bounds(data, access_list)
     if gas < intrinsic:
         raise InvalidBlock(f"transaction: gas {gas} below the intrinsic {intrinsic}")
-    floor = _GAS_BASE + _GAS_FLOOR_TOKEN * tokens
     if gas < floor:
         raise InvalidBlock(f"transaction: gas {gas} below the calldata floor {floor} (EIP-7623)")
     return intrinsic

@@ -1,0 +1,151 @@
+"""One HTTP/1.1 connection over h11: a request at a time, bounded in size and in time, and the step to a WebSocket.
+
+Not a framework's server: those on trio bound neither connections nor how long an answer may stay unread, and cannot be
+cancelled while it does.
+"""
+
+import logging
+from dataclasses import replace
+from typing import Any, Protocol
+
+import h11
+import trio
+
+from flock_p2p.web.messages import BrokenSocket, Converse, Request, Response, refuse
+from flock_p2p.web.websocket import WebSocket
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 16 << 10  # request line and headers; browsers send 2 KB
+RECEIVE_BYTES = 64 << 10
+REQUEST_SECONDS = 15.0  # from a request's head to its last byte: this machine itself is on the other side
+IDLE_SECONDS = 60.0  # between two requests of one connection; clients that keep it open longer dial again
+SEND_SECONDS = 15.0  # for an answer to be read
+REASONS = {
+    200: b"OK", 204: b"No Content", 400: b"Bad Request", 403: b"Forbidden", 404: b"Not Found",
+    405: b"Method Not Allowed", 413: b"Content Too Large", 421: b"Misdirected Request", 429: b"Too Many Requests",
+    500: b"Internal Server Error", 503: b"Service Unavailable",
+}  # fmt: skip
+# A page of this server runs and loads nothing from elsewhere, and no other page may show or read it.
+COMMON_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+)
+
+
+class Site(Protocol):
+    """Who answers. None of these raises."""
+
+    def check(self, request: Request) -> Response | None:
+        """Why it is not answered; before its body is read."""
+
+    def max_body(self, request: Request) -> int: ...
+
+    async def handle(self, request: Request) -> Response: ...
+
+    def accept(self, request: Request) -> Response | Converse:
+        """Of a request to become a WebSocket: who talks, or why nobody does."""
+
+
+class Connection:
+    def __init__(self, stream: trio.SocketStream, site: Site) -> None:
+        self._stream, self._site = stream, site
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+    async def serve(self) -> None:
+        """Until the other side closes, is silent or breaks a rule."""
+        try:
+            while await self._serve_one():
+                self._h11.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            await self._give_up(refuse(error.error_status_hint, "not HTTP/1.1 as this server reads it"))
+        except trio.TooSlowError:
+            log.debug("http: too slow")
+        except (trio.BrokenResourceError, trio.ClosedResourceError, BrokenSocket) as error:
+            log.debug("http: %r", error)
+
+    async def _serve_one(self) -> bool:
+        """False where it was the last one."""
+        head = None
+        with trio.move_on_after(IDLE_SECONDS):
+            head = await self._next_event()
+        if not isinstance(head, h11.Request):
+            return False
+        request = _read_head(head)
+        response = self._site.check(request)
+        if response is None and request.headers.get("upgrade", "").lower() == "websocket":
+            converse = self._site.accept(request)
+            if not isinstance(converse, Response):
+                await self._become_socket(head, converse)
+                return False
+            response = converse
+        body = None if response else await self._read_body(self._site.max_body(request))
+        if body is None:
+            await self._give_up(response or refuse(413, "the body is too large"))
+            return False
+        await self._send(await self._site.handle(replace(request, body=body)), is_head=request.method == "HEAD")
+        return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+
+    async def _next_event(self) -> Any:
+        while True:
+            event = self._h11.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            if self._h11.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                await self._stream.send_all(self._h11.send(go_on) or b"")
+            self._h11.receive_data(await self._stream.receive_some(RECEIVE_BYTES))
+
+    async def _read_body(self, limit: int) -> bytes | None:
+        """None where it is longer."""
+        body = bytearray()
+        with trio.fail_after(REQUEST_SECONDS):
+            while True:
+                event = await self._next_event()
+                if isinstance(event, h11.EndOfMessage):
+                    return bytes(body)
+                if not isinstance(event, h11.Data):
+                    raise trio.ClosedResourceError("http: closed within a request")
+                body += event.data
+                if len(body) > limit:
+                    return None
+
+    async def _send(self, response: Response, *, is_head: bool = False, is_last: bool = False) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        headers += [(b"content-type", response.kind.encode()), (b"content-length", b"%d" % len(response.body))]
+        if is_last:
+            headers.append((b"connection", b"close"))
+        start = h11.Response(
+            status_code=response.status, headers=[*COMMON_HEADERS, *headers], reason=REASONS.get(response.status, b"")
+        )
+        parts = [self._h11.send(start) or b""]
+        if not is_head and response.body:
+            parts.append(self._h11.send(h11.Data(data=response.body)) or b"")
+        parts.append(self._h11.send(h11.EndOfMessage()) or b"")
+        with trio.fail_after(SEND_SECONDS):
+            await self._stream.send_all(b"".join(parts))
+
+    async def _give_up(self, response: Response) -> None:
+        """The last answer: what else was sent is not read."""
+        if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        try:
+            await self._send(response, is_last=True)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, h11.LocalProtocolError) as error:
+            log.debug("http: %r", error)
+
+    async def _become_socket(self, head: h11.Request, converse: Converse) -> None:
+        socket = WebSocket(self._stream, list(head.headers), head.target, self._h11.trailing_data[0])
+        await socket.open()
+        await converse(socket)
+        await socket.close("")
+
+
+def _read_head(head: h11.Request) -> Request:
+    """Of headers that come twice the last one counts; h11 lets Host come once."""
+    path, _, query = head.target.decode("ascii").partition("?")
+    headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+    return Request(head.method.decode("ascii"), path, query, headers)
