@@ -53,7 +53,7 @@ def test_every_script_names_every_command_and_option(shell: str, capsys: pytest.
 def test_the_shell_itself_reads_its_script_without_complaint(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed here")
-    load = {"bash": "", "zsh": "autoload -U compinit && compinit -u -d /dev/null\n", "fish": ""}[shell]
+    load = {"bash": "", "zsh": "autoload -U compinit && compinit -u -D\n", "fish": ""}[shell]
     options = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
     done = subprocess.run(
         [shell, *options, "-c", load + script(shell)], capture_output=True, text=True, check=False, timeout=60
