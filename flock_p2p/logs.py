@@ -2,7 +2,9 @@
 
 import logging
 import logging.handlers
+import os
 import sys
+from typing import Any
 
 from flock_peers.home import Home
 
@@ -10,14 +12,33 @@ MAX_LOG_BYTES = 8 << 20  # then it is rotated; two old ones are kept
 LOG_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
 
 
+class PrivateFileHandler(logging.handlers.RotatingFileHandler):
+    """Readable by its owner only, whoever may enter the home; an event is one line, whatever text is in it."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding="utf-8", errors="backslashreplace", opener=_open_private)
+
+
+class LineFormatter(logging.Formatter):
+    """What strangers sent may hold line breaks and terminal codes: no text of an event can pass for another event."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def start_logging(home: Home, *, quiet: bool) -> None:
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = logging.handlers.RotatingFileHandler(home.log_path, maxBytes=MAX_LOG_BYTES, backupCount=2)
-    file.setFormatter(logging.Formatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%S"))
+    file = PrivateFileHandler(home.log_path, maxBytes=MAX_LOG_BYTES, backupCount=2)
+    file.setFormatter(LineFormatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%S"))
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.addHandler(file)
     if not quiet:
         terminal = logging.StreamHandler(sys.stderr)
-        terminal.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
+        terminal.setFormatter(LineFormatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
         root.addHandler(terminal)

@@ -12,6 +12,7 @@ NAMES = (
     "join",
     "demo",
     "status",
+    "log",
     "peers",
     "watch",
     "export",
