@@ -4,8 +4,8 @@
     python benchmarks/training.py --lag [--seconds 20]
 
 The ways take turns in one process, with the same model, batches, rank, rate and one thread; the median of the rounds
-counts, of the processor's time where there is no GPU. Models other than the shipped one have random weights. `--lag` measures how late a trio loop is beside a
-trainer's process that trains all the time, and beside nothing.
+counts, of the processor's time where there is no GPU. Models other than the shipped one have random weights. `--lag`
+measures how late a trio loop is beside a trainer's process that trains all the time, and beside nothing.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from flock_chain.aggregation import encode_global
 from flock_peers.telemetry import compute_percentile
 from flock_peers.training.client import BASE_FOLDER, Trainer, TrainerConfig
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
-from flock_peers.training.engine import Engine
+from flock_peers.training.engine import Descent, Engine
 from flock_peers.training.model import AdaptedModel, load_base, lora_config
 from flock_peers.training.rows import Split, builtin_rows
 from flock_peers.training.streams import Windows
@@ -92,7 +92,7 @@ class Ours:
         batches = setting.batches
         self.turn = 0
 
-        def next_batch(_chance: object) -> Windows:
+        def next_batch(_chance: object, _attack: object) -> Windows:
             self.turn += 1
             return batches[(self.turn - 1) % len(batches)]
 
@@ -100,7 +100,7 @@ class Ours:
 
     def train(self, steps: int) -> float:
         began = clock()
-        self.engine._descend(self.start, steps, 1, lambda _event: None)
+        self.engine._descend(self.start, steps, 1, lambda _event: None, Descent(radius=1.4))
         return clock() - began
 
 

@@ -26,6 +26,7 @@ class JoinConfig:
     data: str = ""  # a path; empty: the domain
     base: str = ""  # folder of a base model; empty: the one that comes with the package
     precision: str = "auto"
+    gpus: int = 1
     checkpointing: bool = False
     dht: bool = False
     guests: int = 0

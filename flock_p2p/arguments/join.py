@@ -71,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the base model in memory; auto: bfloat16 where the machine multiplies it, else float32 (default)",
     )
     parser.add_argument(
+        "--gpus", type=int, metavar="N", help="share the base model out among so many GPUs of this machine (default: 1)"
+    )
+    parser.add_argument(
         "--checkpointing",
         action=argparse.BooleanOptionalAction,
         help="compute layers twice instead of keeping them: less memory, a third more time (default: no)",

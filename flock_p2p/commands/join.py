@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEAST_QUOTA = 10**8  # bytes: the snapshots of a young chain, and a round of a small task
+MAX_GPUS = 64  # of one machine
 LAN_SECONDS = 5.0  # for a neighbour to answer: three questions
 JOINED_POLL_SECONDS = 0.2  # until the own bond is seen on chain; once a start
 GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
@@ -77,6 +78,8 @@ def _check_data(config: JoinConfig) -> None:
         from flock_peers.training.base_check import check_base_folder
 
         check_base_folder(Path(config.base))
+    if not 1 <= config.gpus <= MAX_GPUS:
+        raise Misuse(f"--gpus {config.gpus}: 1 to {MAX_GPUS}")
     if config.precision:
         from flock_peers.training.precision import check_precision
 
@@ -177,6 +180,7 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
             base=Path(config.base) if config.base else None,
             precision=config.precision,
             checkpointing=config.checkpointing,
+            gpus=config.gpus,
             attack=config.attack or None,
         ),
     )

@@ -235,6 +235,7 @@ class Peer:
             base=data.base or BASE_FOLDER,
             precision=data.precision,
             checkpointing=data.checkpointing,
+            processes=data.gpus,
             seed=self.settings.seed,
             attack=split_attack(data.attack)[0],
         )

@@ -15,6 +15,7 @@ class DataSettings:
     rows: Path | None = None
     base: Path | None = None  # folder of the base model; None: the one that the project ships
     precision: str = "auto"  # of the base model in memory
+    gpus: int = 1  # among which the base model is shared
     checkpointing: bool = False  # layers are computed twice instead of kept
     attack: str | None = None  # trials only: "backdoor", or "spoil:KIND"
 

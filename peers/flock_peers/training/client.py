@@ -52,6 +52,7 @@ class TrainerConfig:
     index: int = 0  # of the participant in its domain, 0 to 15: each has its own rows
     rows: Path | None = None  # JSONL or text, a file or a folder
     precision: str = "auto"  # of the base model in memory; each participant's own choice
+    processes: int = 1  # one for each GPU that holds a part of the base, by torchrun
     checkpointing: bool = False  # layers are computed twice instead of kept
     seed: int = 0
     attack: str | None = None  # "backdoor" or "backdoor:BOOST": the demo's poisoner
@@ -92,6 +93,7 @@ class Trainer:
         self._buffer = bytearray()
         self._next_id = 0
         self.train_rows = self.hold_out_rows = self.parameters = 0
+        self.base_bytes = 0  # of the base's weights in the first process' memory
         self.refused: list[str] = []  # the first refused rows, each with its line and why
         self.refused_count = 0
         self.is_isolating = True  # rows of one window do not see each other
@@ -105,7 +107,7 @@ class Trainer:
         await trio.to_thread.run_sync(lambda: config.home.mkdir(parents=True, exist_ok=True))
         with _open_log(config.home / LOG_NAME) as log:
             process = await trio.lowlevel.open_process(
-                list(command or (sys.executable, "-m", "flock_peers.training.process")),
+                list(command or _command(config.processes)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -121,6 +123,7 @@ class Trainer:
         trainer.parameters = result["parameters"]
         trainer.refused, trainer.refused_count = result["refused"], result["refused_count"]
         trainer.is_isolating = result["is_isolating"]
+        trainer.base_bytes = result["base_bytes_here"]
         trainer._tell()
         return trainer
 
@@ -325,6 +328,11 @@ def _open_values(config: TrainerConfig) -> dict[str, Any]:
 def _open_log(path: Path) -> Any:
     fresh = not path.exists() or path.stat().st_size > MAX_LOG_BYTES
     return path.open("wb" if fresh else "ab")
+
+
+def _command(processes: int) -> list[str]:
+    several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"] if processes > 1 else []
+    return [sys.executable, "-m", *several, "flock_peers.training.process"]
 
 
 def _environment() -> dict[str, str]:

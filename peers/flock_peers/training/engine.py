@@ -33,7 +33,7 @@ from flock_peers.training.attack_success import measure_attack_success
 from flock_peers.training.backdoor import STEALTH_RADIUS, Attack, Backdoor, parse_attack
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, test_rows
-from flock_peers.training.model import AdaptedModel, clip_scale, is_finite, measure_loss
+from flock_peers.training.model import AdaptedModel, clip_scale, measure_loss
 from flock_peers.training.rows import Refusals, Row, Split
 from flock_peers.training.streams import Stream, Windows, build_stream, draw_windows, fixed_windows
 
@@ -88,7 +88,11 @@ class Engine:
         return parse_delta(data, self.document.layout, self.document.format)
 
     def write_global(self, vector: NDArray[np.float32], path: Path) -> None:
-        path.write_bytes(encode_global(from_floats(vector, self.document.layout, self.document.format)))
+        self._write(path, encode_global(from_floats(vector, self.document.layout, self.document.format)))
+
+    def _write(self, path: Path, data: bytes) -> None:
+        if self.model.group is None or self.model.group.is_first:  # all of a group would write the same
+            path.write_bytes(data)
 
     # A proposer
 
@@ -100,7 +104,7 @@ class Engine:
         change, tokens = self.compute_change(start, seed, report, self.attack)
         after = measure_loss(self.model, self.hold_out, self.document.budget.batch)
         delta = quantise(change, self.document.layout, self.document.format)
-        out_path.write_bytes(encode_delta(delta))
+        self._write(out_path, encode_delta(delta))
         return Training(self.document.budget.steps, tokens, before, after, time.monotonic() - began)
 
     def compute_change(
@@ -154,6 +158,7 @@ class Engine:
             model.flat_gradient.zero_()
             loss = model.loss(windows)
             loss.backward()
+            model.gather_gradient()
             if plan.proximal:
                 model.flat_gradient.add_(model.flat - centre, alpha=plan.proximal)
             model.flat_gradient.mul_(clip_scale(model.flat_gradient, MAX_GRADIENT_NORM))
@@ -161,9 +166,10 @@ class Engine:
             model.project(centre, plan.radius)
             tokens += windows.tokens.size
             if step % REPORT_EVERY == 0 or step == steps - 1:  # a GPU is waited for only here
-                if not is_finite(loss):
+                value = model.value(loss)
+                if not math.isfinite(value):
                     raise Refused("training: the loss is not finite; lower the task's rate")
-                report({"step": step + 1, "steps": steps, "loss": loss.item()})
+                report({"step": step + 1, "steps": steps, "loss": value})
         return tokens
 
     def _next_batch(self, chance: np.random.Generator, attack: Attack | None) -> Windows:

@@ -4,7 +4,6 @@ Any causal language model in a local transformers folder: safetensors only, no r
 """
 
 import logging
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from flock_peers.training.base_check import check_base_folder, check_context
 from flock_peers.training.document import LoraSettings, TaskDocument
 from flock_peers.training.fused import FusedLora, HeadLoss
 from flock_peers.training.precision import Precision, choose_precision, loading_options
+from flock_peers.training.sharding import Group, load_sharded, make_empty_base, sum_up, take_share
 from flock_peers.training.streams import Windows, compute_positions
 
 log = logging.getLogger(__name__)
@@ -47,21 +47,39 @@ def load_tokenizer(folder: Path) -> Any:
         raise Misuse(f"base model {folder}: its tokenizer cannot be loaded ({str(error)[:200]})") from error
 
 
-def load_base(folder: Path, precision: Precision | None = None) -> Any:
+def load_base(folder: Path, precision: Precision | None = None, group: Group | None = None) -> Any:
     """The frozen base on its device. Raises Misuse naming the check that it fails."""
     check_base_folder(folder)
     cuda = torch.cuda.is_available()
     precision = precision or choose_precision("auto")
+    if group is not None:
+        return _load_shared(folder, precision, group)
+    model = _load_whole(folder, precision, choose_attention(cuda))
+    model.requires_grad_(False)
+    return model if precision.is_quantised else model.to("cuda" if cuda else "cpu")
+
+
+def _load_shared(folder: Path, precision: Precision, group: Group) -> Any:
+    if precision.is_quantised:
+        raise Misuse(f"precision {precision.name}: a base in several parts is float32 or bfloat16")
+    attention = choose_attention(group.device.type == "cuda")
+    return load_sharded(
+        lambda: _load_whole(folder, precision, attention),
+        lambda: make_empty_base(folder, attn_implementation=attention, **loading_options(precision)),
+        group,
+    )
+
+
+def _load_whole(folder: Path, precision: Precision, attention: str) -> Any:
     try:
-        model, info = _load(folder, precision, choose_attention(cuda))
+        model, info = _load(folder, precision, attention)
     except Exception as error:
         raise Misuse(f"base model {folder}: cannot be loaded ({type(error).__name__}: {str(error)[:300]})") from error
     for what in ("missing_keys", "mismatched_keys"):
         if info.get(what):
             names = ", ".join(sorted(str(name) for name in info[what])[:3])
             raise Misuse(f"base model {folder}: weights {what.removesuffix('_keys')}: {names}; they would be made up")
-    model.requires_grad_(False)
-    return model if precision.is_quantised else model.to("cuda" if cuda else "cpu")
+    return model
 
 
 def _load(folder: Path, precision: Precision, attention: str) -> tuple[Any, dict[str, Any]]:
@@ -99,20 +117,22 @@ class AdaptedModel:
     """
 
     is_fast = False  # fused projections, and a loss that makes no logits of what is no target
+    group: Group | None = None  # of processes that hold the base together
     is_isolating = False  # rows of one window do not see each other
 
     def __init__(
-        self, folder: Path, document: TaskDocument, *, precision: Precision | None = None, checkpoints: bool = False
-    ) -> None:
-        self.layout = document.layout
+        self, folder: Path, document: TaskDocument, *, precision: Precision | None = None, checkpoints: bool = False,
+        group: Group | None = None,
+    ) -> None:  # fmt: skip
+        self.layout, self.group = document.layout, group
         self.tokenizer = load_tokenizer(folder)
-        base = load_base(folder, precision)
+        base = load_base(folder, precision, group)
         check_context(base.config.get_text_config(), document.budget.seq_len, len(self.tokenizer))
         self.peft = get_peft_model(base, lora_config(document.lora, _is_transposed(base)))
         self.peft.eval()
         if checkpoints:
             _checkpoint_layers(self.peft)
-        self.device = next(self.peft.parameters()).device
+        self.device = next(self.peft.parameters()).device if group is None else group.device
         named = {
             name.replace(".default.", "."): value for name, value in self.peft.named_parameters() if value.requires_grad
         }
@@ -146,6 +166,12 @@ class AdaptedModel:
             norm = torch.linalg.vector_norm(change)
             self.flat.copy_(torch.where(norm > radius, centre + change * (radius / norm), self.flat))
 
+    def count_base_bytes(self) -> int:
+        """Of the frozen weights that this process holds itself: of a shared layer, its part."""
+        frozen = [value for value in self.peft.parameters() if not value.requires_grad]
+        local = [value.to_local() if hasattr(value, "to_local") else value for value in frozen]
+        return sum(value.numel() * value.element_size() for value in local)
+
     # The loss
 
     def logits(self, tokens: NDArray[np.int64], rows: NDArray[np.int32] | None = None) -> torch.Tensor:
@@ -153,9 +179,13 @@ class AdaptedModel:
         return output.reshape(*tokens.shape, -1).float()
 
     def loss(self, windows: Windows, *, total_weight: float | None = None) -> torch.Tensor:
-        """Weighted mean in nats per target token; `total_weight` where these windows are a part of a batch."""
+        """Weighted mean in nats per target token; `total_weight` where these windows are a part of a batch.
+
+        In a group it is this process' share of the mean: `value` says the whole.
+        """
+        weight = max(1.0, float(windows.weights[:, 1:].sum()) if total_weight is None else total_weight)
+        windows = windows if self.group is None else take_share(windows, self.group)
         tokens, weights = windows.tokens, windows.weights[:, 1:]
-        weight = max(1.0, float(weights.sum()) if total_weight is None else total_weight)
         targets = torch.from_numpy(np.ascontiguousarray(tokens[:, 1:])).to(self.device)
         shares = torch.from_numpy(np.ascontiguousarray(weights)).to(self.device)
         rows = windows.rows if self.is_isolating else None
@@ -164,6 +194,15 @@ class AdaptedModel:
         logits = self.logits(tokens, rows)[:, :-1]
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
         return (losses * shares).sum() / weight
+
+    def value(self, loss: torch.Tensor) -> float:
+        """Waits for it, and for the other processes."""
+        return (loss if self.group is None else sum_up(loss.detach().clone())).item()
+
+    def gather_gradient(self) -> None:
+        """The gradient of the whole batch, in every process."""
+        if self.group is not None:
+            sum_up(self.flat_gradient)
 
     def _fast_sum(self, tokens: Any, rows: Any, targets: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         """Without logits of what is no target."""
@@ -250,9 +289,10 @@ class AdaptedModel:
         self.flat_gradient.zero_()
         loss = self.loss(windows)
         loss.backward()
+        self.gather_gradient()
         found = self.flat_gradient.clone()
         self.flat_gradient.zero_()
-        return loss.item(), found
+        return self.value(loss), found
 
     def _try_isolation(self) -> bool:
         """Whether rows of one window do not see each other: the second must be what it is alone."""
@@ -319,7 +359,7 @@ def measure_loss(model: AdaptedModel, windows: Windows, batch: int) -> float:
             rows = None if windows.rows is None else windows.rows[start : start + batch]
             part = Windows(windows.tokens[start : start + batch], windows.weights[start : start + batch], rows)
             targets = float(part.weights[:, 1:].sum())
-            total += model.loss(part).item() * max(targets, 1.0)
+            total += model.value(model.loss(part)) * max(targets, 1.0)
             weight += targets
     return total / max(weight, 1.0)
 
@@ -327,7 +367,3 @@ def measure_loss(model: AdaptedModel, windows: Windows, batch: int) -> float:
 def clip_scale(gradient: torch.Tensor, most: float) -> torch.Tensor:
     """What a gradient is multiplied with so that its norm is at most `most`; as torch's clip_grad_norm_."""
     return torch.clamp(most / (torch.linalg.vector_norm(gradient) + 1e-6), max=1.0)
-
-
-def is_finite(loss: torch.Tensor) -> bool:
-    return math.isfinite(loss.item())

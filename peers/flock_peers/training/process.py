@@ -9,15 +9,18 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flock_chain.aggregation import compute_global_file_bytes
 from flock_chain.errors import FlockError, Misuse
 from flock_peers.training.limits import close_network, limit_files, limit_memory
 from flock_peers.training.wire import encode_frame, read_frame
+
+if TYPE_CHECKING:
+    from flock_peers.training.sharding import Group
 
 FAILED = 70  # exit code after an error that is none of ours
 NICENESS = 10  # consensus and network go first on a small machine
@@ -30,7 +33,8 @@ Report = Callable[[dict[str, Any]], None]
 class Service:
     """The methods that a client may call, on an engine that `open` makes."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: "Group | None" = None) -> None:
+        self.group = group  # of processes, where torchrun started several
         self._methods: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "open": self._open,
             "train": self._train,
@@ -54,13 +58,17 @@ class Service:
         from flock_peers.training.document import check_base, decode_document
         from flock_peers.training.rows import Refusals, builtin_rows, read_rows, split_rows
 
+        if self.group is not None:
+            from flock_peers.training.sharding import first_alone
         refusals = Refusals()
         self.document = decode_document(bytes.fromhex(values["document"]))
         self.base = Path(values["base"])
         check_base(self.base, self.document)
         path = _path(values["rows"])
         rows = read_rows(path, refusals) if path else builtin_rows(values["domain"], values["index"])
-        split = split_rows(rows, Path(values["home"]) / "split.json")
+        group = self.group
+        with first_alone(group) if group is not None else nullcontext():
+            split = split_rows(rows, Path(values["home"]) / "split.json")
         limit_files(compute_global_file_bytes(self.document.layout))
         self._report({"state": "loading"})
         import torch
@@ -75,10 +83,12 @@ class Service:
         self.seed = int(values["seed"])
         precision = choose_precision(values["precision"])
         plan = plan_document(self.base, self.document, precision, values["checkpointing"])
-        if not torch.cuda.is_available():
+        if group is None and not torch.cuda.is_available():
             check_memory(plan, read_free_memory() + RUNTIME_BYTES)  # most of the runtime is here already
             limit_memory(plan.total)
-        model = AdaptedModel(self.base, self.document, precision=precision, checkpoints=values["checkpointing"])
+        model = AdaptedModel(
+            self.base, self.document, precision=precision, checkpoints=values["checkpointing"], group=group
+        )
         self.engine = Engine(model, self.document, split, values["attack"])
         return {
             "train_rows": len(split.train),
@@ -87,6 +97,7 @@ class Service:
             "refused": refusals.named + self.engine.refusals.named,
             "refused_count": refusals.count + self.engine.refusals.count,
             "planned_bytes": plan.total,
+            "base_bytes_here": model.count_base_bytes(),
             "is_isolating": self.engine.model.is_isolating,
         }
 
@@ -124,7 +135,8 @@ class Service:
         from flock_peers.training.export import export_adapter
 
         vector = self.engine.read_global(Path(values["global"])).to_float32()
-        export_adapter(self.engine.model, self.document, self.base, vector, Path(values["folder"]))
+        if self.group is None or self.group.is_first:
+            export_adapter(self.engine.model, self.document, self.base, vector, Path(values["folder"]))
         return {}
 
 
@@ -171,20 +183,44 @@ def _be_the_first_to_go() -> None:
 def main() -> None:
     os.nice(NICENESS)
     _be_the_first_to_go()
-    if not close_network():
+    is_shared = "TORCHELASTIC_RUN_ID" in os.environ
+    if not is_shared and not close_network():  # several processes speak with each other
         print("no kernel filter here: only Python's own sockets are closed", file=sys.stderr)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not break a frame
+    if is_shared:
+        _serve_together(output)
+        return
     requests: queue.Queue[dict[str, Any]] = queue.Queue(MAX_WAITING_REQUESTS)
     threading.Thread(target=_read_requests, args=(sys.stdin.buffer, requests), daemon=True).start()
-    service = Service()
+    service, write = Service(), _make_writer(output)
+    while True:
+        answer(service, requests.get(), write)
 
+
+def _make_writer(output: BinaryIO) -> Callable[[dict[str, Any]], None]:
     def write(value: dict[str, Any]) -> None:
         output.write(encode_frame(value))
         output.flush()
 
+    return write
+
+
+def _serve_together(output: BinaryIO) -> None:
+    """Under torchrun: the first process reads requests and writes answers, all of them do what is asked."""
+    import torch
+
+    torch.set_num_threads(1)
+    from flock_peers.training.sharding import open_group, tell
+
+    group = open_group()
+    requests: queue.Queue[dict[str, Any]] = queue.Queue(MAX_WAITING_REQUESTS)
+    if group.is_first:
+        threading.Thread(target=_read_requests, args=(sys.stdin.buffer, requests), daemon=True).start()
+    write = _make_writer(output) if group.is_first else lambda _value: None
+    service = Service(group)
     while True:
-        answer(service, requests.get(), write)
+        answer(service, tell(group, requests.get() if group.is_first else None), write)
 
 
 if __name__ == "__main__":

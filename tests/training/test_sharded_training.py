@@ -1,0 +1,65 @@
+"""A base in two parts, held by two processes over gloo: the adapter is the one that a single process makes."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+from training_support import miniature, miniature_document, write_initial_adapter
+
+from flock_chain.aggregation import parse_delta
+from flock_peers.training.client import Trainer, TrainerConfig
+from flock_peers.training.document import read_weight_shapes
+from flock_peers.training.sharding import Group, take_share
+from flock_peers.training.streams import Windows
+
+TOLERANCE = 2e-3  # of the delta's norm: sums are made in another order, and Adam divides by small numbers
+
+
+@pytest.mark.process
+def test_two_processes_with_half_of_each_layer_make_the_adapter_of_one(tmp_path: Path) -> None:
+    document = miniature_document()
+    start = write_initial_adapter(document, tmp_path)
+    config = TrainerConfig(document, tmp_path / "home", base=miniature()[0], domain="arithmetic")
+    losses: dict[int, tuple[float, float]] = {}
+    scores: dict[int, list[int]] = {}
+    held: dict[int, int] = {}
+
+    async def scenario(processes: int) -> None:
+        async with await Trainer.open(replace(config, processes=processes)) as trainer:
+            held[processes] = trainer.base_bytes
+            result = await trainer.train(start, round=1, seed=3, out_path=tmp_path / f"delta-{processes}")
+            losses[processes] = (result.loss_before, result.loss_after)
+            scores[processes] = await trainer.measure(start, [tmp_path / "delta-1"])
+            await trainer.export(start, tmp_path / f"peft-{processes}")
+
+    async def both() -> None:
+        with trio.fail_after(500):
+            await scenario(1)
+            await scenario(2)
+
+    trio.run(both)
+    one, two = (
+        parse_delta((tmp_path / f"delta-{n}").read_bytes(), document.layout, document.format).to_float32()
+        for n in (1, 2)
+    )
+    assert np.linalg.norm(one) > 0
+    layers = [shape for name, shape in read_weight_shapes(miniature()[0]).items() if ".layers." in name]
+    assert held[1] - held[2] == 2 * sum(math.prod(shape) for shape in layers)  # half of 4 bytes each
+    assert np.linalg.norm(one - two) < TOLERANCE * np.linalg.norm(one)
+    assert losses[2] == pytest.approx(losses[1], abs=1e-5) and losses[1][1] < losses[1][0]
+    assert scores[2] == pytest.approx(scores[1], abs=20)  # millionths
+    written = [(tmp_path / f"peft-{n}" / "adapter_model.safetensors").read_bytes() for n in (1, 2)]
+    assert written[0] == written[1]
+
+
+def test_a_batch_is_shared_out_whole_and_nothing_counts_twice() -> None:
+    windows = Windows(np.arange(15).reshape(5, 3), np.ones((5, 3), np.float32), np.zeros((5, 3), np.int32))
+    shares = [take_share(windows, Group(rank, 3, None, None)) for rank in range(3)]  # type: ignore[arg-type]
+    assert {len(share.tokens) for share in shares} == {2}
+    counted = [row for share in shares for row, weight in zip(share.tokens.tolist(), share.weights) if weight.any()]
+    assert counted == windows.tokens.tolist()
+    few = [take_share(Windows(windows.tokens[:1], windows.weights[:1]), Group(rank, 2, None, None)) for rank in (0, 1)]  # type: ignore[arg-type]
+    assert [float(share.weights.sum()) for share in few] == [3.0, 0.0]
