@@ -1,7 +1,7 @@
-"""Several processes as one trainer: the base in equal parts (FSDP2), LoRA whole in each, a batch shared out. Needs torch.
+"""Several processes as one trainer: the base in equal parts (FSDP2), LoRA whole in each, a batch shared out.
 
 Started by torchrun, a process per GPU, or per CPU for tests. The first one speaks with the client and writes files; the
-others are told what it is asked, and do the same.
+others are told what it is asked, and do the same. Needs torch.
 """
 
 import ctypes
