@@ -3,10 +3,20 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command
+from flock_p2p.arguments.command import Command, add_home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_home(parser)
+    parser.add_argument("--genesis", metavar="HASH", help="the network that the home must belong to (64 hex digits)")
+    parser.add_argument(
+        "--bootstrap",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="ask this peer too; repeatable",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--package", action="store_true", help="only check that the installed package is whole")
     parser.add_argument("--base", type=Path, metavar="FOLDER", help="what training on this base model takes of memory")
     parser.add_argument("--rank", type=int, default=8, help="of the LoRA adapter (default: %(default)s)")
@@ -21,4 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpointing", action="store_true", help="compute layers twice instead of keeping them")
 
 
-COMMAND = Command("doctor", "check this installation, and whether a base model fits", add_arguments)
+DETAILS = (
+    "Looks at the package, the memory, the disk, the home, its port, the clock (of a running peer, against the blocks "
+    "of others), the local network and the peers that it was told of, and says what to do. Exit code 1 where something "
+    "would keep a peer from its work. With --base only the package, and what training on that model takes."
+)
+
+COMMAND = Command("doctor", "find out what keeps a peer from its work, and what to do", add_arguments, DETAILS)

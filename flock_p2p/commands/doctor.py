@@ -1,29 +1,47 @@
-"""`doctor`: whether what is installed is whole, and whether a task on a base model fits this machine's memory."""
+"""`doctor`: the package, the memory for a base model, and what else keeps a peer from its work."""
 
 import argparse
+import json
 from pathlib import Path
 
-from flock_chain.errors import Misuse
+from flock_chain.errors import FlockError
+from flock_chain.execution.genesis_state import compute_contract_hashes
+from flock_p2p.checkup import Finding, check_up, format_findings, make_asked, to_dict
+from flock_p2p.cli import EXIT_CHECK_FAILED
+from flock_peers.training.client import BASE_FOLDER
+from flock_peers.training.document import compute_base_file, list_base_files
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from flock_chain.execution.genesis_state import compute_contract_hashes
-    from flock_peers.training.client import BASE_FOLDER
-    from flock_peers.training.document import compute_base_file, list_base_files
+    findings = [_check_package()]
+    if arguments.base is not None:  # a question of its own, whose answer may be an error
+        findings.append(_plan(arguments, arguments.base))
+    elif not arguments.package:
+        findings.append(_check_memory(arguments))
+        findings += check_up(make_asked(arguments.home, arguments.genesis, arguments.bootstrap))
+    print(json.dumps(to_dict(findings), indent=2) if arguments.json else format_findings(findings))
+    return 0 if to_dict(findings)["ok"] else EXIT_CHECK_FAILED
 
+
+def _check_package() -> Finding:
     hashes = compute_contract_hashes()
     files = [compute_base_file(path) for path in list_base_files(BASE_FOLDER)]
     if not any(file.name.endswith(".safetensors") for file in files):
-        raise Misuse(f"the package is not whole: no base model in {BASE_FOLDER}; install it again")
-    print(f"contracts   {', '.join(name for name, _ in hashes)}")
-    print(f"base model  {len(files)} files, {sum(file.size for file in files) / 1e6:.1f} MB")
-    if not arguments.package:
-        _plan(arguments, arguments.base or BASE_FOLDER)
-    return 0
+        return Finding("package", False, f"no base model in {BASE_FOLDER}", "it is not whole: install it again")
+    size = sum(file.size for file in files) / 1e6
+    names = ", ".join(name for name, _ in hashes)
+    return Finding("package", True, f"contracts {names}; base model of {len(files)} files, {size:.1f} MB")
 
 
-def _plan(arguments: argparse.Namespace, base: Path) -> None:
-    """Prints what training takes. Raises Unavailable where it does not fit, Misuse for what cannot be trained."""
+def _check_memory(arguments: argparse.Namespace) -> Finding:
+    try:
+        return _plan(arguments, BASE_FOLDER)
+    except FlockError as error:
+        return Finding("memory", False, str(error), "close other programs, or follow with `join --observe`")
+
+
+def _plan(arguments: argparse.Namespace, base: Path) -> Finding:
+    """What training takes. Raises Unavailable where it does not fit, Misuse for what cannot be trained."""
     from flock_peers.training import memory
     from flock_peers.training.document import Budget, compute_layout
     from flock_peers.training.precision import Precision, check_precision
@@ -38,8 +56,8 @@ def _plan(arguments: argparse.Namespace, base: Path) -> None:
         base.expanduser(), layout, budget, Precision(name), checkpoints=arguments.checkpointing, gpus=min(1, len(gpus))
     )
     free = max(gpus) if gpus else memory.read_free_memory()
-    print(f"LoRA        rank {arguments.rank} on {', '.join(targets)}: {layout.parameters:,} parameters")
-    print(f"memory      {plan}, as {name}, {budget.batch} x {budget.seq_len} tokens a step")
-    print(f"free        {free / 1e9:.2f} GB{' on one GPU' if gpus else ''}", flush=True)
     memory.check_memory(plan, free)
-    print("            it fits")
+    what = f"LoRA of rank {arguments.rank} on {', '.join(targets)}: {layout.parameters:,} parameters take {plan}"
+    how = f"as {name}, {budget.batch} x {budget.seq_len} tokens a step"
+    room = f"{free / 1e9:.2f} GB are free{' on one GPU' if gpus else ''}: it fits"
+    return Finding("memory", True, f"{what}, {how}; {room}")

@@ -20,6 +20,7 @@ from flock_chain.upgrades import Schedule
 from flock_peers.arrival import Arrival
 from flock_peers.baseline import Baseline
 from flock_peers.checkpoint import CheckpointStart
+from flock_peers.clock_offset import ClockOffset
 from flock_peers.contents import Contents
 from flock_peers.control import serve_control
 from flock_peers.courier import Courier
@@ -100,6 +101,7 @@ class Peer:
         self.progress = TrainingProgress()
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
+        self._clock = ClockOffset(ledger, lambda: driver.status.sync is not None)
         self.control = self._make_control()
         faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
         host.on_request(FAUCET_PROTOCOL, faucet.on_request)
@@ -134,6 +136,7 @@ class Peer:
             base=self.settings.data.base or BASE_FOLDER,
             progress=self.progress,
             round_bytes=self.round_bytes,
+            clock=self._clock,
             stop=self.stop,
             find_participant=lambda: self.participant,
         )
@@ -154,6 +157,7 @@ class Peer:
             nursery.start_soon(self._retention.run)
             nursery.start_soon(self._staking.report_forever, self._find_evidence)
             nursery.start_soon(self._favour_validators)
+            nursery.start_soon(self._clock.run)
             if self.settings.dht:
                 nursery.start_soon(announce_forever, self._blobs.store.list_kept, self.host.provide)
             if self.settings.participate:

@@ -13,6 +13,7 @@ from flock_chain.errors import Misuse
 from flock_chain.genesis import Genesis
 from flock_contracts.addresses import BY_NAME, SYSTEM
 from flock_peers.baseline import Baseline
+from flock_peers.clock_offset import ClockOffset
 from flock_peers.contents import Contents
 from flock_peers.control import Method
 from flock_peers.courier import Courier
@@ -55,6 +56,7 @@ class PeerControl:
     base: Path  # folder of the base model on which tasks are opened
     progress: TrainingProgress
     round_bytes: RoundBytes
+    clock: ClockOffset
     stop: trio.Event
     find_participant: Callable[[], Participant | None]
 
@@ -109,6 +111,7 @@ class PeerControl:
             "finality_seconds": {"p50": compute_percentile(samples, 0.5), "p95": compute_percentile(samples, 0.95)},
             "finality_samples": samples[-1000:],
             "bytes_by_round": {str(k): v for k, v in self.round_bytes.by_round().items()},
+            "clock_offset": self.clock.read(),
             "disk": asdict(self.blobs.store.usage()),
             "transfers": [row.as_row() for row in self.blobs.progress()],
             "training": self.progress.latest,

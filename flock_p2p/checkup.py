@@ -1,0 +1,199 @@
+"""What `doctor` looks at beside package and memory: disk, home, port, clock, local network, peers. Mends nothing.
+
+A finding is in order, not checked, or wrong; what is wrong says what to do.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from secrets import token_bytes
+from typing import Any
+
+import trio
+
+from flock_chain.crypto import Key
+from flock_chain.errors import FlockError, InvalidRemote
+from flock_chain.genesis import decode_genesis
+from flock_p2p.config import JoinConfig, load_config
+from flock_peers.control import request_control
+from flock_peers.home import Home
+from flock_peers.store.blob_store import LEFT_FOR_CHAIN
+
+LEAST_FREE = LEFT_FOR_CHAIN + (1 << 30)  # bytes of disk: the chain's, and a few adapters of a small task
+MOST_OFFSET = 5.0  # seconds: of that much a block's age can be the network's own
+ANSWER_SECONDS = 5.0  # of a bootstrap peer
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    is_ok: bool | None  # None: could not be checked
+    text: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user told `doctor`."""
+
+    home: Home
+    genesis: str | None
+    bootstrap: tuple[str, ...]
+
+
+def check_up(asked: Asked) -> list[Finding]:
+    """Every check; one that fails in an unforeseen way of ours is itself a finding."""
+    return [check(asked) for check in CHECKS]
+
+
+def format_findings(findings: Sequence[Finding]) -> str:
+    marks = {True: "ok", False: "WRONG", None: "-"}
+    lines = []
+    for row in findings:
+        lines.append(f"{row.name:<11} {marks[row.is_ok]:<6}{row.text}")
+        if row.advice:
+            lines.append(f"{'':<18}{row.advice}")
+    return "\n".join(lines)
+
+
+def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
+    return {"ok": all(row.is_ok is not False for row in findings), "findings": [asdict(row) for row in findings]}
+
+
+def _load(asked: Asked) -> JoinConfig:
+    try:
+        return load_config(asked.home)
+    except FlockError:
+        return JoinConfig()  # `_check_home` says what is wrong with it
+
+
+def _check_disk(asked: Asked) -> Finding:
+    place = next(path for path in (asked.home.path, *asked.home.path.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    text = f"{free / 1e9:.1f} GB free for {asked.home.path}"
+    if free < LEAST_FREE:
+        return Finding("disk", False, text, f"free some: {LEAST_FREE / 1e9:.1f} GB are needed at least")
+    return Finding("disk", True, text)
+
+
+def _check_home(asked: Asked) -> Finding:
+    home = asked.home
+    if not home.key_path.exists():
+        return Finding("home", None, f"{home.path}: no key yet; `init` or `join` makes one")
+    try:
+        home.load_key()
+        load_config(home)
+    except FlockError as error:
+        return Finding("home", False, str(error), "mend that first; a peer would not start")
+    return Finding("home", True, f"{home.path}: key and configuration are readable, by you alone")
+
+
+def _check_genesis(asked: Asked) -> Finding:
+    if not asked.home.genesis_path.exists():
+        return Finding("genesis", None, "this home belongs to no network yet")
+    try:
+        genesis = asked.home.load_genesis()
+    except FlockError as error:
+        return Finding("genesis", False, str(error), "restore genesis.json from a back-up, or join with a new home")
+    text, wanted = f"{genesis.network}, {genesis.hash.hex()}", asked.genesis
+    if wanted is not None and wanted.removeprefix("0x").lower() != genesis.hash.hex():
+        return Finding("genesis", False, text, f"this is not the network {wanted}: join that one with another --home")
+    return Finding("genesis", True, text)
+
+
+def _check_port(asked: Asked) -> Finding:
+    config = _load(asked)
+    where = f"{config.port} on {config.listen}"
+    if asked.home.path.exists() and asked.home.is_running():
+        return Finding("port", True, "the peer of this home runs and has it")
+    if not config.port:
+        return Finding("port", True, "any free one, as the home is configured")
+    from flock_peers.network.listener import open_listener
+
+    async def try_it() -> None:
+        (await open_listener(config.listen, config.port)).socket.close()
+
+    try:
+        trio.run(try_it)
+    except FlockError as error:
+        advice = "find out who it is (`ss -ltnp`), or give `join --port` another one; 0 is any free one"
+        return Finding("port", False, str(error), advice)
+    return Finding("port", True, f"{where} is free")
+
+
+def _ask_status(asked: Asked) -> dict[str, Any] | None:
+    try:
+        status: dict[str, Any] = request_control(asked.home.control_path, "status", timeout=ANSWER_SECONDS)
+    except FlockError:
+        return None
+    return status
+
+
+def _check_clock(asked: Asked) -> Finding:
+    status = _ask_status(asked)
+    if status is None:
+        return Finding("clock", None, "no peer of this home runs: start it, and ask again in a minute")
+    offset = status["clock_offset"]
+    if offset is None:
+        return Finding("clock", None, "too few blocks came since the peer has started: ask again in a minute")
+    if abs(offset) > MOST_OFFSET:
+        side = "ahead of" if offset > 0 else "behind"
+        text = f"{abs(offset):.0f} s {side} the blocks of the others"
+        return Finding("clock", False, text, "set it by NTP (`timedatectl set-ntp true`) and start the peer again")
+    return Finding("clock", True, f"{offset:.1f} s from the blocks of the others")
+
+
+def _check_lan(_asked: Asked) -> Finding:
+    from flock_peers.network.lan_check import find_deaf_interfaces
+
+    heard, deaf = find_deaf_interfaces()
+    if not heard and not deaf:
+        return Finding("local net", None, "this machine has no address in a local network: join with --bootstrap")
+    if deaf:
+        advice = "let UDP port 5353 (mDNS) and the peer's TCP port through the firewall, or join with --bootstrap"
+        return Finding("local net", False, f"this machine does not hear its own multicast on {', '.join(deaf)}", advice)
+    return Finding("local net", True, f"multicast is heard on {', '.join(heard)}")
+
+
+def _check_peers(asked: Asked) -> Finding:
+    status = _ask_status(asked)
+    if status is not None:
+        count = len(status["peers"])
+        advice = "" if count else "is their address still right, and their TCP port open? See the log"
+        return Finding("peers", count > 0 or status["has_quorum"], f"{count} connected", advice)
+    addresses = tuple(dict.fromkeys((*asked.bootstrap, *_load(asked).bootstrap)))
+    if not addresses:
+        return Finding("peers", None, "no address is known; `join` looks on the local network")
+    return _ask_bootstrap(asked, addresses)
+
+
+def _ask_bootstrap(asked: Asked, addresses: Sequence[str]) -> Finding:
+    from flock_peers.network.genesis_fetch import fetch_genesis
+
+    own = asked.home.load_genesis().hash if asked.home.genesis_path.exists() else None
+    wanted = own if asked.genesis is None else bytes.fromhex(asked.genesis.removeprefix("0x"))
+
+    async def fetch() -> bytes:
+        return await fetch_genesis(Key(token_bytes(32)), addresses, timeout=ANSWER_SECONDS)
+
+    try:
+        found = decode_genesis(trio.run(fetch))
+    except InvalidRemote as error:
+        return Finding("peers", False, str(error), "that is no peer of this release's networks: ask for a new address")
+    except FlockError as error:
+        advice = "does that peer run, is its address still right, and is its TCP port open?"
+        return Finding("peers", False, str(error), advice)
+    if wanted is not None and found.hash != wanted:
+        text = f"that peer is of the network {found.network}, {found.hash.hex()}, not of {wanted.hex()}"
+        return Finding("peers", False, text, "ask for an address of your network, or join that one with another --home")
+    return Finding("peers", True, f"a peer of {found.network}, {found.hash.hex()}, answers")
+
+
+CHECKS: tuple[Callable[[Asked], Finding], ...] = (
+    _check_disk, _check_home, _check_genesis, _check_port, _check_clock, _check_lan, _check_peers,
+)  # fmt: skip
+
+
+def make_asked(home: Path, genesis: str | None, bootstrap: Sequence[str]) -> Asked:
+    return Asked(Home(home), genesis, tuple(bootstrap))

@@ -1,0 +1,192 @@
+"""What `doctor` finds on a machine that is broken in one way at a time, and what it says to do."""
+
+import json
+import socket
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from app_support import make_genesis
+
+from flock_p2p import checkup
+from flock_p2p.checkup import Finding, check_up, format_findings, make_asked, to_dict
+from flock_p2p.cli import main
+from flock_p2p.config import JoinConfig, save_config
+from flock_peers.clock_offset import ClockOffset
+from flock_peers.home import Home, write_private
+from flock_peers.ledger import BlockInfo
+from flock_peers.network import lan_check
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_lan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own network is nothing that a test may depend on."""
+    monkeypatch.setattr(lan_check, "find_deaf_interfaces", lambda: (["10.0.0.1"], []))
+
+
+def find(home: Path, name: str, **asked: Any) -> Finding:
+    rows = check_up(make_asked(home, asked.get("genesis"), asked.get("bootstrap", ())))
+    (row,) = (row for row in rows if row.name == name)
+    return row
+
+
+def write_genesis(home: Path) -> str:
+    genesis = make_genesis()
+    Home(home).store_genesis(genesis.encode())
+    return str(genesis.hash.hex())
+
+
+def test_a_new_home_has_nothing_wrong_and_says_what_could_not_be_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "none"
+    save_config(Home(tmp_path / "some"), JoinConfig(port=0))
+    assert all(row.is_ok is not False for row in check_up(make_asked(home, None, ())) if row.name != "port")
+    assert not home.exists()  # it mends and makes nothing
+    assert main(["doctor", "--package"]) == 0
+    assert "package     ok    contracts Beacon" in capsys.readouterr().out
+
+
+def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        save_config(Home(tmp_path), JoinConfig(listen="127.0.0.1", port=other.getsockname()[1]))
+        row = find(tmp_path, "port")
+        assert row.is_ok is False and "is taken" in row.text and "--port" in row.advice
+    assert find(tmp_path, "port").is_ok is True
+
+
+def test_a_full_disk_is_named_with_how_much_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup.shutil, "disk_usage", lambda _path: Usage(10**12, 10**12 - 10**8, 10**8))
+    row = find(tmp_path, "disk")
+    assert row.is_ok is False and "0.1 GB free" in row.text and "1.3 GB are needed" in row.advice
+    monkeypatch.undo()
+    assert find(tmp_path / "not" / "there", "disk").name == "disk"
+
+
+def test_a_home_that_would_not_start_is_named(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create_key()
+    assert find(tmp_path, "home").is_ok is True
+    write_private(tmp_path / "peer.toml", b"prot = 1\n")
+    assert "did you mean port" in find(tmp_path, "home").text
+    (tmp_path / "peer.toml").unlink()
+    home.key_path.chmod(0o644)
+    row = find(tmp_path, "home")
+    assert row.is_ok is False and "chmod 600" in row.text
+
+
+def test_a_home_of_another_network_is_named(tmp_path: Path) -> None:
+    own = write_genesis(tmp_path)
+    assert find(tmp_path, "genesis", genesis="0x" + own.upper()).is_ok is True
+    row = find(tmp_path, "genesis", genesis="ab" * 32)
+    assert row.is_ok is False and own in row.text and "--home" in row.advice
+    (tmp_path / "genesis.json").write_bytes(b"{}")
+    assert find(tmp_path, "genesis").is_ok is False
+
+
+@pytest.mark.parametrize(
+    ("offset", "is_ok", "words"),
+    [(0.7, True, "0.7 s"), (None, None, "too few blocks"), (40.0, False, "40 s ahead of"), (-9.0, False, "9 s behind")],
+)
+def test_a_skewed_clock_is_named_with_its_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: float | None, is_ok: bool | None, words: str
+) -> None:
+    status = {"clock_offset": offset, "peers": ["0x1"], "has_quorum": True}
+    monkeypatch.setattr(checkup, "request_control", lambda *_arguments, **_values: status)
+    row = find(tmp_path, "clock")
+    assert row.is_ok is is_ok and words in row.text and (is_ok is not False or "NTP" in row.advice)
+    assert find(tmp_path, "peers").is_ok is True
+    status |= {"peers": [], "has_quorum": False}
+    assert find(tmp_path, "peers").is_ok is False
+
+
+def test_a_firewalled_local_network_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lan_check, "find_deaf_interfaces", lambda: (["10.0.0.1"], ["192.168.0.7"]))
+    row = find(tmp_path, "local net")
+    assert row.is_ok is False and "192.168.0.7" in row.text and "5353" in row.advice
+    monkeypatch.setattr(lan_check, "find_deaf_interfaces", lambda: ([], []))
+    assert find(tmp_path, "local net").is_ok is None
+
+
+def test_a_bootstrap_peer_that_does_not_answer_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkup, "ANSWER_SECONDS", 1.0)
+    address = "/ip4/127.0.0.1/tcp/1/p2p/16Uiu2HAmRoQUoFwhUcHHSmCs56zwqsBPuZoBGUqZrMnPUjtZpcEt"
+    row = find(tmp_path, "peers", bootstrap=[address])
+    assert row.is_ok is False and "does that peer run" in row.advice
+    assert find(tmp_path, "peers").is_ok is None
+
+
+def test_what_is_wrong_makes_the_exit_code_and_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_genesis(tmp_path)
+    save_config(Home(tmp_path), JoinConfig(port=0))
+    command = ["doctor", "--home", str(tmp_path), "--json"]
+    assert main([*command, "--genesis", "ab" * 32]) == 1
+    found = json.loads(capsys.readouterr().out)
+    wrong = [row["name"] for row in found["findings"] if row["is_ok"] is False]
+    assert found["ok"] is False and wrong == ["genesis"]
+    text = format_findings([Finding("port", False, "taken", "choose another"), Finding("disk", True, "1 GB")])
+    assert text.splitlines() == [
+        "port        WRONG taken",
+        " " * 18 + "choose another",
+        "disk        ok    1 GB",
+    ]
+    assert to_dict([Finding("clock", None, "no peer")])["ok"] is True
+
+
+class Blocks:
+    """Heads that come when the test says so."""
+
+    def __init__(self) -> None:
+        self.head = BlockInfo(5, b"", 0, b"")
+        self._send, self._receive = trio.open_memory_channel[BlockInfo](99)
+
+    def add(self, height: int, timestamp: int) -> None:
+        self._send.send_nowait(BlockInfo(height, b"", timestamp, b""))
+
+    async def wait_new_head(self, height: int) -> int:
+        self.head = await self._receive.receive()
+        assert self.head.height > height
+        return self.head.height
+
+
+def test_the_offset_is_a_median_of_fresh_blocks_that_came_one_by_one() -> None:
+    async def run() -> None:
+        blocks, is_behind, now = Blocks(), [True], 1_000.0
+        clock = ClockOffset(blocks, lambda: is_behind[0], lambda: now)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.run)
+            blocks.add(6, 10)  # while it catches up
+            await trio.testing.wait_all_tasks_blocked()
+            is_behind[0] = False
+            blocks.add(9, 20)  # three at once
+            for height, age in ((10, 2), (11, 500)):  # the second of a liar
+                blocks.add(height, 1_000 - age)
+            await trio.testing.wait_all_tasks_blocked()
+            assert clock.read() is None
+            blocks.add(12, 997)
+            await trio.testing.wait_all_tasks_blocked()
+            assert clock.read() == 3.0
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
+
+
+def test_what_others_say_on_the_group_is_not_taken_for_the_own_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lan_check, "HEAR_SECONDS", 0.3)
+    udp = (socket.AF_INET, socket.SOCK_DGRAM)
+    with socket.socket(*udp) as ear, socket.socket(*udp) as mouth:
+        ear.bind(("127.0.0.1", 0))
+        mouth.sendto(b"a question of somebody else", ear.getsockname())
+        assert lan_check._hears(ear, b"own") is False
+        mouth.sendto(b"again", ear.getsockname())
+        mouth.sendto(b"my own question", ear.getsockname())
+        assert lan_check._hears(ear, b"own") is True
