@@ -7,13 +7,16 @@ from flock_p2p.arguments.command import Command, add_home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    own = ("status", "open", "leave", "withdraw", "claim", "pot", "stop", "terms")
+    own = ("list", "show", "status", "create", "open", "leave", "withdraw", "claim", "pot", "stop", "terms")
     others = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation")
-    parser.add_argument("action", nargs="?", default="status", choices=own + others, help="default: status")
+    what = "list: all tasks; show, status: yours (default); create, open: a new one"
+    parser.add_argument("action", nargs="?", default="status", choices=own + others, help=what)
     add_home(parser)
-    parser.add_argument("--pot", metavar="COINS", help="open: what its rounds pay, from this peer's account")
-    what = "open: JSON with some of name, terms, budget, lora, targets (README.md); what it leaves out has a default"
+    parser.add_argument("--pot", metavar="COINS", help="create: what its rounds pay, from this peer's account")
+    what = "create: JSON with some of name, terms, budget, lora, targets (README.md); what it leaves out has a default"
     parser.add_argument("--document", type=Path, metavar="FILE", help=what)
+    parser.add_argument("--rounds", type=int, metavar="N", help="create: of training (default: 3, or the document's)")
+    parser.add_argument("--name", help="create: of the task, for people (default: the document's)")
     amount = "how much; terms: the most that others may bond with this account; undelegate: without it all"
     parser.add_argument("--amount", metavar="COINS", help=amount)
     parser.add_argument("--account", metavar="ACCOUNT", help="of a delegation: the participant")

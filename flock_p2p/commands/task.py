@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,21 +16,28 @@ from flock_peers.home import Home
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
 DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets")
+ALIASES = {"create": "open", "show": "status"}
 POLL_SECONDS = 0.5
 DELEGATIONS = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation")  # with --account; so may status be
 
 
 def run(arguments: argparse.Namespace) -> int:
-    action, params = arguments.action, _params(arguments)
-    path = Home(arguments.home).control_path
+    arguments.action = action = ALIASES.get(arguments.action, arguments.action)
+    params, path = _params(arguments), Home(arguments.home).control_path
     if action == "open":
         return _open(path, arguments)
-    if arguments.pot is not None or arguments.document is not None:
-        raise Misuse(f"task {action} takes neither --pot nor --document; only open")
+    new = (arguments.pot, arguments.document, arguments.rounds, arguments.name)
+    if any(value is not None for value in new):
+        raise Misuse(f"task {action} takes none of --pot, --document, --rounds, --name; only create")
+    if action == "list":
+        found = request_control(path, "tasks")
+        print(json.dumps(found, indent=2) if arguments.json else format_list(found))
+        return 0
     answer = request_control(path, "task", action=action, **params)
     if action != "status":
         sent = answer["sent"]
-        print("sent; it is final in a moment" if sent else "nothing to send, or the same order is under way already")
+        said = "sent; it is final in a moment" if sent else "nothing to send, or the same order is under way already"
+        print(said, file=sys.stderr if arguments.json else sys.stdout)
         time.sleep(arguments.wait)
         named = {"account": params["account"]} if "account" in params else {}
         answer = request_control(path, "task", action="status", task=answer["task"], **named)
@@ -39,14 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _open(path: Path, arguments: argparse.Namespace) -> int:
     if arguments.pot is None or arguments.task is not None:
-        raise Misuse("task open needs --pot COINS, and takes no --task: its number is the next one")
+        raise Misuse("task create needs --pot COINS, and takes no --task: its number is the next one")
     wanted = read_wanted(arguments.document) if arguments.document is not None else {}
+    if arguments.name is not None:
+        wanted["name"] = arguments.name
+    if arguments.rounds is not None:
+        wanted["terms"] = wanted.get("terms", {}) | {"rounds": arguments.rounds}
     document = request_control(path, "open_task", pot=str(parse_coins(arguments.pot)), **wanted)["document"]
-    print(f"document   {document}; sent with pot and fee")
+    print(f"document   {document}; sent with pot and fee", file=sys.stderr if arguments.json else sys.stdout)
     deadline = time.monotonic() + max(arguments.wait, 15.0)
     while (row := _newest(path)) is None or row["document"] != document:
         if time.monotonic() > deadline:
-            print("not final yet: `task` shows it when it is")
+            print("not final yet: `task` shows it when it is", file=sys.stderr if arguments.json else sys.stdout)
             return 0
         time.sleep(POLL_SECONDS)
     print(json.dumps(row, indent=2) if arguments.json else format_task(row))
@@ -99,6 +111,28 @@ def _check(action: str, option: str, needed: Sequence[str], value: object, allow
         raise Misuse(f"{action} needs {option}")
     if action not in (*needed, *allowed) and value is not None:
         raise Misuse(f"{action} takes no {option.split()[0]}; only {', '.join((*needed, *allowed))}")
+
+
+def format_list(found: dict[str, Any]) -> str:
+    if not found["tasks"]:
+        return "no task was opened on this network yet; `task create --pot COINS` opens one"
+    rows = [("task", "round", "phase", "pot left", "bond from", "participants", "creator")]
+    for row in found["tasks"]:
+        rows.append(
+            (
+                str(row["task"]),
+                f"{row['round']} of {row['rounds']}",
+                row["phase"],
+                format_coins(int(row["pot"])),
+                format_coins(int(row["min_bond"])),
+                str(row["participants"]),
+                row["creator"],
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    hidden = found["count"] - len(found["tasks"])
+    return "\n".join(lines + ([f"and {hidden} older ones"] if hidden else []))
 
 
 def format_task(row: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ from flock_peers.roles.sender import Sender
 from flock_peers.roles.staking import Staking, parse_account, parse_wei
 from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.snapshots import Snapshots
+from flock_peers.task_list import list_tasks
 from flock_peers.tasks import open_task, parse_wanted
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
 
@@ -66,6 +67,7 @@ class PeerControl:
             "peers": self.peers,
             "stake": lambda params: self.staking.order(str(params["action"]), params),
             "task": lambda params: self.task_orders.order(str(params["action"]), params),
+            "tasks": self._list_tasks,
             "open_task": self._open_task,
             "stop_task": self._stop_task,
             "rules": lambda params: self.rule_orders.order(str(params["action"]), params),
@@ -158,6 +160,9 @@ class PeerControl:
             "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,
             "judged_until": participant.jury.judged_until if participant.jury else 0,
         }
+
+    async def _list_tasks(self, _params: Mapping[str, Any]) -> dict[str, Any]:
+        return await list_tasks(self.ledger)
 
     async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
         wanted = parse_wanted(params)

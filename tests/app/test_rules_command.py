@@ -24,7 +24,8 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 ROW = {
     "task": 3, "document": "ab" * 32, "round": 1, "phase": "WAITING", "pot": str(9 * COIN), "is_creator": True,
-    "bond": "0", "claimable": "0", "unbonding": "0", "is_leaving": False, "is_unseated": False, "missed": 0,
+    "bond": "0", "claimable": "0", "unbonding": "0", "is_leaving": False, "is_unseated": False, "missed": 0, "chain_time": 5,
+    "delegated": {"pool": "0", "limit": "0"},
 }  # fmt: skip
 
 
@@ -126,8 +127,9 @@ def test_a_document_of_another_network_is_refused(
         (("rules", "show", "--hash", "aa"), "rules show takes no --hash"),
         (("send", "--to", "zz", "--amount", "1"), "'zz' is no account"),
         (("send", "--to", "11" * 20, "--amount", "x"), "'x' is no amount"),
-        (("task", "open"), "task open needs --pot"),
-        (("task", "leave", "--pot", "5"), "task leave takes neither"),
+        (("task", "open"), "task create needs --pot"),
+        (("task", "leave", "--rounds", "2"), "takes none of --pot"),
+        (("task", "leave", "--pot", "5"), "task leave takes none of --pot"),
     ],
 )
 def test_a_wrong_order_is_refused_before_anything_is_sent(

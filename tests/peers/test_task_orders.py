@@ -16,10 +16,11 @@ from flock_chain.execution.executor import CallReverted
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.transactions import sign_call
 from flock_p2p.cli import main
-from flock_p2p.commands.task import format_delegation, format_task
+from flock_p2p.commands.task import format_delegation, format_list, format_task
 from flock_peers.ledger.ledger import Ledger
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.task_orders import TaskOrders
+from flock_peers.task_list import list_tasks
 from flock_peers.tasks import Terms
 
 LEADER, ME = VALIDATORS[0], USERS[0]
@@ -179,3 +180,28 @@ def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
     row |= {"is_leaving": False, "is_unseated": True, "missed": 3, "unbonding": "0"}
     row |= {"delegated": {"pool": "0", "limit": "0"}}
     assert "absent for too long" in format_task(row) and "3 seats in a row" in format_task(row)
+
+
+def test_the_tasks_of_the_board_are_listed_the_newest_first_and_no_more_than_asked_for() -> None:
+    async def run() -> dict[str, Any]:
+        bench = Bench()
+        await bench.ledger.start()
+        none = await list_tasks(bench.ledger)
+        assert "no task was opened" in format_list(none)
+        bench = Bench()
+        await bench.open()
+        fee = await bench.ledger.view("TaskBoard", "opening_fee")
+        terms = asdict(Terms(rounds=7, min_bond=ETHER))
+        await bench.sender.call("again", "TaskBoard", "open_task", b"e" * 32, b"a" * 32, terms, value=POT + fee)
+        await bench.blocks(1)
+        found = await list_tasks(bench.ledger)
+        assert [row["task"] for row in found["tasks"]] == [2, 1] and found["count"] == 2
+        assert [row["task"] for row in (await list_tasks(bench.ledger, last=1))["tasks"]] == [2]
+        return found
+
+    found = trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+    newest, oldest = found["tasks"]
+    assert newest["creator"] == "0x" + ME.account.hex() and newest["rounds"] == 7 and newest["pot"] == str(POT)
+    assert oldest["participants"] == 1 and oldest["phase"] == "WAITING" and not oldest["is_ended"]
+    assert "2     0 of 7  WAITING" in format_list(found) or "2     1 of 7  WAITING" in format_list(found)
+    assert "and 5 older ones" in format_list(found | {"count": 7})

@@ -1,0 +1,34 @@
+"""The tasks of the board, the newest first, as `task list` shows them: who opened each, how far it is, what it pays."""
+
+from typing import Any, Protocol
+
+from flock_peers.roles.board import Phase, Views, as_account
+
+MAX_LISTED = 100  # tasks: each is one call of the board, and anybody may open one
+
+
+class Board(Views, Protocol):
+    """The ledger."""
+
+
+async def list_tasks(board: Board, *, last: int = MAX_LISTED) -> dict[str, Any]:
+    count: int = await board.view("TaskBoard", "task_count")
+    first = max(0, count - min(last, MAX_LISTED))
+    rows = [_describe(task, await board.view("TaskBoard", "task_view", task)) for task in range(count, first, -1)]
+    return {"count": count, "tasks": rows}
+
+
+def _describe(task: int, row: Any) -> dict[str, Any]:
+    return {
+        "task": task,
+        "creator": "0x" + as_account(row["creator"]).hex(),
+        "document": bytes(row["document"]).hex(),
+        "adapter": bytes(row["adapter"]).hex(),
+        "round": row["round"],
+        "rounds": row["terms"]["rounds"],
+        "phase": Phase.ENDED.name if row["ended"] else Phase(row["phase"]).name,
+        "is_ended": bool(row["ended"]),
+        "pot": str(row["pot"]),
+        "min_bond": str(row["terms"]["min_bond"]),
+        "participants": row["participants"],
+    }
