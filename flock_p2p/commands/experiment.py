@@ -10,6 +10,7 @@ from flock_p2p.experiment.rows import Row, plan_rows
 
 BAR = 30  # characters
 QUICK_METHODS, QUICK_ATTACKS = ("fedavg", "paper", "ours"), ("none", "shared")
+QUICK_ROUNDS = 8  # FedAvg has swallowed a shared backdoor whole by then
 MAX_JOBS = 64
 
 
@@ -37,14 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> list[Row]:
     methods, attacks = _names(arguments.methods), _names(arguments.attacks)
-    if arguments.quick:
-        methods, attacks = methods or QUICK_METHODS, attacks or QUICK_ATTACKS
     malicious, seeds = _numbers("--malicious", arguments.malicious), _numbers("--seeds", arguments.seeds)
+    rounds = arguments.rounds
     if arguments.quick:
-        seeds = seeds[:1]
-    return plan_rows(
-        methods or ("fedavg", "paper", "ours"), attacks or ("none", "shared"), malicious, seeds, arguments.rounds
-    )
+        seeds, rounds = seeds[:1], QUICK_ROUNDS if rounds is None else rounds
+    return plan_rows(methods or QUICK_METHODS, attacks or QUICK_ATTACKS, malicious, seeds, rounds)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -59,3 +59,14 @@ def test_pictures_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
 def test_wrong_usage_is_said_before_anything_runs(tmp_path: Path, wrong: list[str]) -> None:
     assert main(["experiment", "--out", str(tmp_path / "never"), *wrong]) == 2
     assert not (tmp_path / "never").exists()
+
+
+def test_quick_is_one_seed_of_three_methods_with_and_without_a_backdoor() -> None:
+    from flock_p2p.cli import build_parser
+    from flock_p2p.commands.experiment import QUICK_ROUNDS, _plan
+
+    rows = _plan(build_parser().parse_args(["experiment", "--quick", "--seeds", "3,4"]))
+    assert {(row.method, row.attack, row.malicious) for row in rows} == {
+        (method, *attack) for method in ("fedavg", "paper", "ours") for attack in (("none", 0), ("shared", 28))
+    }
+    assert {(row.seed, row.rounds) for row in rows} == {(3, QUICK_ROUNDS)}

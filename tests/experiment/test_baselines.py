@@ -116,3 +116,9 @@ def test_yogi_comes_down_slowly_where_adam_follows_the_ratio() -> None:
         rule(np.array([[1.0]]))
     assert yogi._v is not None and adam._v is not None
     assert yogi._v[0] == pytest.approx(100 - 0.01) and adam._v[0] == pytest.approx(99 + 0.01)
+
+
+def test_krum_judges_by_as_many_neighbours_as_its_paper_says() -> None:
+    stack = np.array([[0.0], [1.0], [3.0], [3.5], [100.0]])
+    # n - f - 2 = 1 neighbour: 1, 1, 0.25, 0.25, far; with two it would leave out the first: 10, 5, 4.25, 6.5
+    assert baselines.multi_krum(stack, 2)[1] == [0, 2, 3]
