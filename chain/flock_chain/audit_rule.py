@@ -84,10 +84,9 @@ def summarise(common: Sequence[int], own: Sequence[int]) -> int:
 class ClosedAudit:
     """What the chain keeps of one."""
 
-    round: int  # the last one that it could judge
+    round: int  # the last one before it
     stake: int  # all that had a say
-    seats: int  # of that round's voters
-    blamed: Mapping[Account, tuple[int, int]]  # stake and seats that named an account
+    blamed: Mapping[Account, int]  # the stake that named an account
 
 
 def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Account, int]:
@@ -99,7 +98,43 @@ def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Ac
     removed: dict[Account, int] = {}
     for audit in audits:
         if audit.round < before_round:
-            for account, (stake, _) in sorted(audit.blamed.items()):
+            for account, stake in sorted(audit.blamed.items()):
                 if stake > 0 and has_two_thirds(stake, audit.stake):
                     removed[account] = max(removed.get(account, 0), audit.round)
     return removed
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A round that gave its task another adapter, and the contributions it added: none where it only took some out."""
+
+    round: int
+    added: tuple[tuple[int, Account], ...]  # proposer index and account
+
+
+def plan_removal(
+    lineage: Sequence[Adopted], audits: Sequence[ClosedAudit], before_round: int
+) -> list[tuple[int, tuple[int, ...]]]:
+    """What has to come out of the present adapter before round `before_round` adds to it: rounds and proposer indices.
+
+    `lineage`: the rounds that the present adapter consists of, in order. What was out when the last of them was adopted
+    is out already.
+    """
+    if not lineage:
+        return []
+    now, already = compute_removed(audits, before_round), compute_removed(audits, lineage[-1].round)
+    plan = []
+    for adopted in lineage:
+        out = tuple(
+            index for index, account in adopted.added
+            if already.get(account, 0) < adopted.round <= now.get(account, 0)
+        )  # fmt: skip
+        if out:
+            plan.append((adopted.round, out))
+    return plan
+
+
+def read_closed_audit(asked: tuple[int, int], blamed: Mapping[Account, int]) -> ClosedAudit:
+    """From the board's `blame_of`: of the zero address, and the stake that named each account."""
+    stake, number = asked
+    return ClosedAudit(number, stake, {who: said for who, said in blamed.items() if said > 0})

@@ -79,6 +79,7 @@ def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Pat
         min_participants=peers - poisoners,  # a slashed poisoner may lose its seat; the others go on
         min_bond=PAPER_MIN_BOND if by_paper else HONEST_BOND,
         voting_rule=RULE_PAPER if by_paper else RULE_PROPOSALS,
+        audit_rounds=0 if by_paper else min(2, rounds),
     )
     return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms)
 

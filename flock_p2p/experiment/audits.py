@@ -91,8 +91,8 @@ class Audits:
         suspected = {
             who for who in named if seats[who] and CONFIRM_DENOMINATOR * seats[who] >= CONFIRM_NUMERATOR * len(voters)
         }
-        said = {_account(who): (stake[who], seats[who]) for who in sorted(named) if stake[who]}
-        self._closed.append(ClosedAudit(round, total, len(voters), said))
+        said = {_account(who): stake[who] for who in sorted(named) if stake[who]}
+        self._closed.append(ClosedAudit(round, total, said))
         again = sorted(blamed & self._blamed_before)
         self._blamed_before = blamed
         self.money.suspended = blamed | suspected

@@ -6,12 +6,14 @@ Reads the replayed state and the stored blobs; decides what a missing or a wrong
 from hashlib import sha256
 from typing import Any
 
-from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, filter_bits, parse_global
+from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, filter_bits, parse_global, take_out
+from flock_chain.audit_rule import Adopted, plan_removal
 from flock_chain.content import format_cid
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote
 from flock_chain.execution.executor import Executor
 from flock_chain.tally import FILTER_NORM_SLASH, Verdict, has_two_thirds
 from flock_p2p.verify.accusations import check_case
+from flock_p2p.verify.audits import read_audits
 from flock_p2p.verify.proposals import Place, examine
 from flock_p2p.verify.report import Progress, VerifyReport
 from flock_p2p.verify.votes import Ballot, check_aggregate, check_filters, check_tally, check_untallied, members
@@ -47,9 +49,12 @@ class _TaskCheck:
         self._adapter: GlobalAdapter | None = None  # of _digest, where it could be had
         self._seen: set[bytes] = set()  # the deltas of the rounds so far
         self._past: list[tuple[bytes, GlobalAdapter | None]] = []  # before the present one, to fall back to
+        self._lineage: list[Adopted] = []  # what the present one consists of, as long as `_past`
+        self._audits = read_audits(self._view, task)
         self._malformed: set[tuple[int, int]] = set()  # round and proposer index
+        self._only_took_out = False  # the round that is looked at adopted no contribution
 
-    def _view(self, function: str, *arguments: int) -> Any:
+    def _view(self, function: str, *arguments: Any) -> Any:
         return self._executor.view("TaskBoard", function, *arguments)
 
     def run(self, progress: Progress) -> None:
@@ -199,6 +204,7 @@ class _TaskCheck:
         accepted = [index for index, verdict in enumerate(result["verdicts"]) if verdict == Verdict.ACCEPTED]
         where = f"{self._name} round {number}"
         following: GlobalAdapter | None
+        self._only_took_out = False
         if self._gave_up(number):
             self._fall_back(number, after)
             return
@@ -213,11 +219,13 @@ class _TaskCheck:
             origin = "not recomputed"
             following = self._adapter if after == before else self._read_adapter(after)
         else:
-            origin, following = self._compare_candidate(where, result, [deltas[index] for index in accepted])
+            origin, following = self._compare_candidate(where, number, result, [deltas[index] for index in accepted])
         self._check_stored(after)
         self._report.add_adapter(self._task, number, after, origin)
         if after != before:
             self._past.append((before, self._adapter))
+            added = () if self._only_took_out else tuple((i, as_account(result["proposers"][i])) for i in accepted)
+            self._lineage.append(Adopted(number, added))
         self._digest, self._adapter = after, following
 
     def _gave_up(self, number: int) -> bool:
@@ -233,29 +241,61 @@ class _TaskCheck:
                 f"{format_cid(expected)}"
             )
         self._digest, self._adapter = self._past.pop() if self._past else (after, self._adapter)
+        del self._lineage[len(self._past) :]
         self._report.add_adapter(self._task, number, after, "the one before: two thirds of the stake could not get it")
 
-    def _compare_candidate(self, where: str, result: Any, accepted: list[Delta]) -> tuple[str, GlobalAdapter | None]:
+    def _compare_candidate(
+        self, where: str, number: int, result: Any, accepted: list[Delta]
+    ) -> tuple[str, GlobalAdapter | None]:
         """What the adopted adapter is, and its content where that is known."""
         assert self._adapter is not None
         after = result["adapter_after"]
         kept = "the previous one: the voters did not adopt the candidate"
+        plan = [] if is_paper(self._row["terms"]) else plan_removal(self._lineage, self._audits, number)
         try:
-            candidate = apply(self._adapter, accepted)
+            base = self._take_out(plan)
+            if base is None:
+                self._report.skip(f"{where}: its adapter was not recomputed: what audits took out is not all here")
+                return "not recomputed", self._adapter if after == result["adapter_before"] else self._read_adapter(
+                    after
+                )
+            self._only_took_out = bool(plan) and after == compute_file_digest(encode_global(base))
+            candidate = apply(base, accepted)
         except InvalidContent as error:
             if after == result["adapter_before"]:
                 return f"{kept} ({error})", self._adapter
             self._report.fail(f"{where}: adopted {format_cid(after)}, but there is no candidate: {error}")
             return "WRONG: there is no candidate", self._read_adapter(after)
         digest = compute_file_digest(encode_global(candidate))
+        less = f", less {sum(len(out) for _, out in plan)} contributions that audits found guilty" if plan else ""
         if after == digest:
-            return f"recomputed from {len(accepted)} accepted proposals", candidate
+            return f"recomputed from {len(accepted)} accepted proposals{less}", candidate
+        if self._only_took_out:
+            return f"the previous one{less}: the voters did not adopt the candidate {format_cid(digest)}", base
         if after == result["adapter_before"]:
             return f"{kept} {format_cid(digest)}", self._adapter
         self._report.fail(
             f"{where}: the voters adopted {format_cid(after)}, but its accepted proposals give {format_cid(digest)}"
         )
         return "WRONG: not what the accepted proposals give", self._read_adapter(after)
+
+    def _take_out(self, plan: list[tuple[int, tuple[int, ...]]]) -> GlobalAdapter | None:
+        """The present adapter without what audits found guilty; None where a proposal of those rounds is not here."""
+        assert self._adapter is not None and self._document is not None
+        adapter = self._adapter
+        for number, indices in plan:
+            result = self._view("round_result", self._task, number)
+            order = [index for index, verdict in enumerate(result["verdicts"]) if verdict == Verdict.ACCEPTED]
+            deltas = []
+            for index in order:
+                proposer = as_account(result["proposers"][index])
+                place = Place(self._chain, self._task, number, proposer, result["adapter_before"])
+                found = examine(self._blobs, result["manifests"][index], place, self._document).delta
+                if found is None:
+                    return None
+                deltas.append(found)
+            adapter = take_out(adapter, deltas, [order.index(index) for index in indices])
+        return adapter
 
     def _read_adapter(self, digest: bytes) -> GlobalAdapter | None:
         """From the store, to go on from where it could not be computed."""

@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flock_chain.aggregation import Delta, filter_bits
+from flock_chain.aggregation import Delta, compute_gram, filter_bits
 from flock_chain.paper_rule import compute_paper_outcome
+from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_possible_suspects
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
     FILTER_NO_SCORE,
@@ -92,6 +93,7 @@ def check_filters(
     """
     order = members(result)
     found = filter_bits([deltas[index] for index in order], norm_thousandths) if order else []
+    alike = _find_alike(order, deltas)
     exact = dict(zip(order, found, strict=True))
     for index in order:
         exact[index] |= FILTER_NEAR_DUPLICATE if index in repeated else 0
@@ -99,6 +101,10 @@ def check_filters(
     for index in order:
         name = f"{where}: filters of 0x{result['proposers'][index].hex()}"
         decided = _decide([ballot.filters[index] for ballot in ballots])
+        if index in alike and not exact[index] & FILTER_NEAR_DUPLICATE:
+            if decided & FILTER_NEAR_DUPLICATE:
+                report.remarks.append(f"{name}: SUSPECT: two thirds found it more alike in weights than in function")
+            exact[index] |= decided & FILTER_NEAR_DUPLICATE  # a measurement: its voters' word, where it is possible
         if decided & ~exact[index]:
             report.fail(f"{name}: two thirds of the voters reported {_name(decided)}, exact is {_name(exact[index])}")
         elif decided != exact[index] and has_two_thirds(len(complete), len(ballots)):
@@ -106,6 +112,15 @@ def check_filters(
         elif decided != exact[index]:
             report.remarks.append(f"{name}: exact is {_name(exact[index])}, but too few voters held it to say so")
         _remark_outvoted(name, exact[index], index, complete, report)
+
+
+def _find_alike(order: Sequence[int], deltas: Mapping[int, Delta]) -> frozenset[int]:
+    """Whom the functional filter could flag at all: exact, as the weights are."""
+    if len(order) < MIN_PROPOSALS:
+        return frozenset()
+    return frozenset(
+        order[place] for place in find_possible_suspects(compute_cosines(compute_gram([deltas[i] for i in order])))
+    )
 
 
 def _remark_outvoted(name: str, exact: int, index: int, ballots: Sequence[Ballot], report: VerifyReport) -> None:

@@ -4,20 +4,23 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from aggregation_support import FORMAT, SMALL, make_vector
+from aggregation_support import FORMAT, SMALL, make_adapter, make_delta, make_vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flock_chain.aggregation import ONE, compute_gram, quantise
+from flock_chain.aggregation import ONE, apply, compute_gram, encode_global, quantise, take_out
 from flock_chain.audit_rule import (
     GUILTY_FROM,
     SUSPECT_FROM,
+    Adopted,
     ClosedAudit,
     Finding,
     compute_removed,
     compute_weighted_median,
     find,
     judge,
+    plan_removal,
+    read_closed_audit,
     summarise,
 )
 from flock_chain.crypto import Account
@@ -156,13 +159,36 @@ def test_two_thirds_of_bits_are_the_bit_of_what_two_thirds_reach(rows: list[tupl
 
 def test_two_thirds_of_the_stake_take_an_account_s_contributions_out_for_ever_and_a_committee_does_not() -> None:
     audits = [
-        ClosedAudit(2, 90, 7, {ANN: (60, 0), BOB: (59, 7)}),
-        ClosedAudit(4, 90, 7, {}),
-        ClosedAudit(6, 90, 7, {BOB: (90, 7), ANN: (1, 1)}),
-        ClosedAudit(8, 90, 7, {ANN: (61, 1)}),
+        ClosedAudit(2, 90, {ANN: 60, BOB: 59}),
+        ClosedAudit(4, 90, {}),
+        ClosedAudit(6, 90, {BOB: 90, ANN: 1}),
+        ClosedAudit(8, 90, {ANN: 61}),
     ]
     assert compute_removed(audits, 2) == {}  # the audit of round 2 comes after round 2
     assert compute_removed(audits, 3) == compute_removed(audits, 6) == {ANN: 2}
     assert compute_removed(audits, 7) == {ANN: 2, BOB: 6}
     assert compute_removed(audits, 9) == {ANN: 8, BOB: 6}
-    assert compute_removed([ClosedAudit(2, 0, 0, {EVE: (0, 0)})], 9) == {}
+    assert compute_removed([ClosedAudit(2, 0, {EVE: 0})], 9) == {}
+
+
+def test_a_plan_takes_out_what_was_found_since_the_last_adoption_and_nothing_twice() -> None:
+    lineage = [Adopted(1, ((0, ANN), (2, BOB))), Adopted(2, ()), Adopted(3, ((1, ANN),)), Adopted(4, ((0, ANN),))]
+    first, second = ClosedAudit(3, 9, {ANN: 6}), ClosedAudit(6, 9, {BOB: 9, ANN: 9})
+    assert plan_removal(lineage[:3], [first], 3) == [] == plan_removal([], [first], 9)
+    assert plan_removal(lineage[:3], [first], 4) == [(1, (0,)), (3, (1,))]
+    assert plan_removal(lineage, [first], 5) == []  # it was out when round 4 was adopted, which added Ann anew
+    assert plan_removal(lineage, [first, second], 7) == [(1, (2,)), (4, (0,))]
+
+
+def test_what_is_taken_out_was_as_if_it_had_never_been_added_whatever_came_after() -> None:
+    start, later = make_adapter(SMALL), [make_delta(SMALL, seed) for seed in (7, 8)]
+    accepted = [make_delta(SMALL, seed, 10.0**-seed) for seed in range(1, 5)]
+    after = apply(apply(start, accepted), later)
+    without = take_out(after, accepted, [1, 3])
+    assert (take_out(without, accepted, [0, 2]).grid == apply(start, later).grid).all()
+    assert (take_out(take_out(after, accepted, [3]), accepted, [1]).grid == without.grid).all()
+    assert (without.grid != after.grid).any() and encode_global(without) != encode_global(after)
+
+
+def test_the_board_s_rows_read_as_an_audit() -> None:
+    assert read_closed_audit((90, 4), {ANN: 60, BOB: 0}) == ClosedAudit(4, 90, {ANN: 60})

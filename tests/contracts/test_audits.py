@@ -71,6 +71,18 @@ def test_two_thirds_of_all_stake_in_two_audits_in_a_row_take_the_bond_and_burn_i
     game.check_solvent()
 
 
+def test_what_had_a_say_in_an_audit_is_kept_for_ever_under_the_name_of_nobody() -> None:
+    game = game_of()
+    for number in (1, 2):
+        play_to_audit(game)
+        assert game.world.board("blame_of", game.task, number, bytes(20)) == (9 * BOND, number)
+        clear(game)
+    assert game.world.board("blame_of", game.task, 1, bytes(20)) == (9 * BOND, 1)
+    play_to_audit(game)
+    with pytest.raises(Reverted, match="board: not in ascending order"):
+        game.must(members(game)[0], "attest_guilty", 3, [bytes(20)])
+
+
 def test_one_vote_of_stake_less_than_two_thirds_takes_nothing_though_all_seats_blame() -> None:
     game = game_of()
     accused = play_to_audit(game)

@@ -16,11 +16,14 @@ from flock_chain.aggregation import (
     Delta,
     GlobalAdapter,
     Layout,
+    add_contribution,
     apply,
+    compute_clip_factors,
     encode_delta,
     encode_global,
     filter_bits,
     quantise,
+    squared_norm,
 )
 from flock_chain.consensus.certificates import make_certificate
 from flock_chain.consensus.digest import ChainDomain
@@ -109,6 +112,8 @@ class Script:
     parameters: Mapping[str, int] = field(default_factory=dict)  # of the network, where they are not the demo's
     bonds: int = 0  # wei that one validator adds to its stake in the first block
     lost: Callable[[int], bool] = lambda _round: False  # whether all say that the round's parent is nowhere
+    blames: Callable[[int, "Played"], Sequence[bytes]] = lambda _audit, _played: ()  # whom all others name
+    forgets: bool = False  # whether voters leave in the adapter what audits found guilty
     says: tuple[tuple[int, int, int], ...] = ()  # (round, guilty, innocent) that all say of accusations at the end
     later: tuple[tuple[bytes | None, bytes], ...] = ()  # (document, adapter) of tasks that are opened at the end
 
@@ -151,6 +156,8 @@ class Game:
         self.adapter = compute_initial_adapter(document)
         self.past: list[GlobalAdapter] = []  # before the present one
         self.parsed: dict[int, Delta] = {}  # of the running round, by seat
+        self.added: list[tuple[int, bytes, Delta, int, int]] = []  # round, account, delta, factor and count, as adopted
+        self.removed: dict[bytes, int] = {}  # by account: the last round whose contributions are out
 
     # ---- blocks
     def view(self, function: str, *arguments: int) -> Any:
@@ -262,7 +269,30 @@ class Game:
         if phase is Phase.ADOPT and not row["adoption_votes"]:
             choice = self.script.adopt(number, row["adapter"], self._candidate(row))
             return self._voters(row, "attest_adoption", lambda _who: (choice,))
+        if phase is Phase.AUDIT:
+            return self._blame(number, self.view("audit_view", 1))
         return []
+
+    def _blame(self, number: int, audit: Any) -> list[tuple[Key, str, Sequence[Any]]]:
+        if audit["heard"]:
+            return []
+        accused = sorted(self.script.blames(audit["number"], self.played))
+        self.removed |= {who: number for who in accused}
+        here = [row["account"] for row in self.view("participants", 1)]
+        return [
+            (BY_ACCOUNT[who], "attest_guilty", (1, audit["number"], [each for each in accused if each != who]))
+            for who in here
+        ]
+
+    def _base(self) -> GlobalAdapter:
+        """As if what audits found guilty had never been added, from the beginning on."""
+        if not self.removed or self.script.forgets:
+            return self.adapter
+        adapter = compute_initial_adapter(self.document)
+        for number, who, delta, factor, count in self.added:
+            if number > self.removed.get(who, 0):
+                adapter = add_contribution(adapter, delta, factor, count)
+        return adapter
 
     def _voters(
         self, row: Any, function: str, arguments: Callable[[bytes], Sequence[Any]]
@@ -324,11 +354,15 @@ class Game:
     def _candidate(self, row: Any, seats: Sequence[int] | None = None) -> bytes:
         if seats is None:
             seats = [seat for seat, verdict in enumerate(row["verdicts"]) if verdict == 1]
-        candidate: GlobalAdapter = apply(self.adapter, [self.parsed[seat] for seat in seats])
+        deltas = [self.parsed[seat] for seat in seats]
+        candidate: GlobalAdapter = apply(self._base(), deltas)
         data = encode_global(candidate)
         if self.script.adopt(row["round"], row["adapter"], compute_file_digest(data)) == compute_file_digest(data):
             self.past.append(self.adapter)
             self.adapter = candidate
+            factors = compute_clip_factors([squared_norm(delta) for delta in deltas])
+            for seat, delta, factor in zip(seats, deltas, factors, strict=True):
+                self.added.append((row["round"], row["proposers"][seat], delta, factor, len(deltas)))
         return self.put(data)
 
 

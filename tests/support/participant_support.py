@@ -87,12 +87,14 @@ class Board:
                 return self.due
             case "case_view":
                 return {"open": 0}
+            case "audit_view":
+                return {"number": 1}
             case "round_view":
                 bitmaps = ("committed", "revealed", "attested", "held_set", "score_committed", "score_revealed")
                 return dict.fromkeys(bitmaps, 0) | {
                     "round": self.round, "phase": int(self.phase), "deadline": 0, "adapter": self.adapter,
                     "proposers": self.proposers, "voters": [], "manifests": [], "tallied": False, "verdicts": [],
-                    "adoption_votes": 0,
+                    "adoption_votes": 0, "seed_height": 0,
                 }  # fmt: skip
             case "round_result":
                 return {
@@ -107,7 +109,15 @@ class Board:
 
 
 def make_row(**changes: Any) -> dict[str, Any]:
-    return {"account": ME, "leaving_at": 0, "bond": 1_000, "domain": b"d", "unseated": False, "held": 0} | changes
+    return {
+        "account": ME,
+        "leaving_at": 0,
+        "bond": 1_000,
+        "domain": b"d",
+        "unseated": False,
+        "held": 0,
+        "last_accepted": 0,
+    } | changes
 
 
 class FakeSender:

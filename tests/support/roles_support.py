@@ -18,17 +18,19 @@ from flock_chain.errors import InvalidEncoding, Unavailable
 from flock_chain.proposal import Manifest
 from flock_chain.tally import Verdict
 from flock_peers.contents import Contents
+from flock_peers.roles.auditor import Auditor
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.jury import Jury
 from flock_peers.roles.keeper import Keeper
 from flock_peers.roles.library import Library
 from flock_peers.roles.proposer import Identity, Proposer
+from flock_peers.roles.removal import Removal
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.voter import Voter
 from flock_peers.store.blob_store import BlobStore
-from flock_peers.training.client import EvaluateResult, TrainResult
+from flock_peers.training.client import EvaluateResult, Measured, TrainResult
 from flock_peers.training.document import BaseFile, LoraSettings, TaskDocument
 
 CHAIN_ID = 4242
@@ -146,6 +148,9 @@ class FakeBoard:
         self.cases: dict[int, dict[str, int]] = {}  # by round
         self.says: dict[int, tuple[int, int]] = {}  # by round: this account's share, and what it has judged
         self.chain_time = 1_000
+        self.audit = 1  # the open one's number
+        self.blamed: dict[tuple[int, bytes], tuple[int, int]] = {}  # by audit and account
+        self.last_accepted = {account: 1 for account in ACCOUNTS}  # rounds, of who is bonded
         self.terms = {
             "adopt_seconds": 120,
             "loss_limit": 20_000, "mad_multiple": 12, "availability_seconds": 20, "score_commit_seconds": 60,
@@ -168,6 +173,14 @@ class FakeBoard:
             return self.chain_time
         if function == "score_of":
             return self.scores[args[2]]
+        if function == "mix":
+            return bytes([args[0] % 256]) * 32
+        if function == "audit_view":
+            return {"number": self.audit}
+        if function == "blame_of":
+            return self.blamed.get((args[1], bytes(args[2])), (0, 0))
+        if function == "participants":
+            return [{"account": account, "last_accepted": last} for account, last in self.last_accepted.items()]
         assert function == "task_view"
         return {"terms": self.terms}
 
@@ -180,6 +193,9 @@ class FakeTrainer:
         self.measured: list[list[str]] = []  # names of the delta files, one list a call
         self.scores: list[int] | None = None  # instead of better and better ones
         self.losses: dict[str, float] = {}  # of the hold-out, by the adapter file's name
+        self.profiles: list[list[int]] = []  # thousandths
+        self.audited: list[tuple[list[list[str]], int, int]] = []  # names of the delta files by proposer, and two seeds
+        self.recited: dict[str, int] = {}  # millionths, by the first delta file's name
 
     async def train(self, global_path: Path, *, round: int, seed: int, out_path: Path) -> TrainResult:  # noqa: ARG002
         assert global_path.is_file()
@@ -192,6 +208,20 @@ class FakeTrainer:
         assert global_path.is_file() and all(path.is_file() for path in delta_paths)
         self.measured.append([path.name for path in delta_paths])
         return self.scores or [-1_000 * (position + 1) for position in range(len(delta_paths))]
+
+    async def likeness(self, global_path: Path, delta_paths: Sequence[Path], *, seed: int) -> list[list[int]]:
+        assert global_path.is_file() and all(path.is_file() for path in delta_paths) and 0 <= seed < 2**53
+        return self.profiles
+
+    async def audit(
+        self, global_path: Path, proposers: Sequence[Sequence[Path]], *, seed: int, own_seed: int
+    ) -> list[Measured]:
+        assert global_path.is_file() and max(seed, own_seed) < 2**53
+        names = [[path.name for path in paths] for paths in proposers]
+        self.audited.append((names, seed, own_seed))
+        await trio.sleep(2)
+        values = [self.recited.get(row[0], 0) for row in names]
+        return [Measured(((1, 2), (3, 4)), (100_000, value), (900_000, value + 50_000)) for value in values]
 
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult:
         assert adapter_path is not None and adapter_path.is_file() and split == "hold_out"
@@ -239,11 +269,15 @@ class Desk:
         self.proposer = Proposer(
             self.identity, self.library, self.contents, self.trainer, self.sender, self.secrets, self.jobs, self.path
         )
+        self.removal = Removal(self.library, self.board)
         self.voter = Voter(
-            self.identity, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs
-        )  # fmt: skip
-        self.keeper = Keeper(ME, self.library, self.board, self.sender, self.jobs)
+            self.identity, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs, self.removal
+        )
+        self.keeper = Keeper(ME, self.library, self.board, self.sender, self.jobs, self.removal)
         self.jury = Jury(ME, self.library, self.board, self.sender, self.jobs)
+        self.auditor = Auditor(
+            ME, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs
+        )  # fmt: skip
 
     def offer(self, seat: int, *, number: int = 1, delta: bytes | None = None, **changes: Any) -> Offer:
         """The proposal of a seat, served by its proposer."""

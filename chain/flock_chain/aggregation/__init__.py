@@ -10,6 +10,7 @@ from flock_chain.aggregation.adapter import (
     from_floats,
     parse_global,
     remove_contribution,
+    take_out,
 )
 from flock_chain.aggregation.delta import Delta, compute_delta_file_bytes, encode_delta, parse_delta, quantise
 from flock_chain.aggregation.format import Format
@@ -54,4 +55,5 @@ __all__ = [
     "quantise",
     "remove_contribution",
     "squared_norm",
+    "take_out",
 ]

@@ -73,6 +73,16 @@ def apply(adapter: GlobalAdapter, accepted: Sequence[Delta]) -> GlobalAdapter:
     return _change(adapter, list(zip(accepted, factors, strict=True)), len(accepted), 1)
 
 
+def take_out(adapter: GlobalAdapter, accepted: Sequence[Delta], places: Sequence[int]) -> GlobalAdapter:
+    """Exactly what `apply` added for some of a round's accepted deltas, whatever was added since.
+
+    `places`: positions in `accepted`, which are all of that round's, in its order.
+    """
+    gram = compute_gram(accepted)
+    factors = compute_clip_factors([gram[index][index] for index in range(len(accepted))])
+    return _change(adapter, [(accepted[place], factors[place]) for place in places], len(accepted), -1)
+
+
 def _change(adapter: GlobalAdapter, parts: Sequence[tuple[Delta, int]], count: int, sign: int) -> GlobalAdapter:
     layout, format = adapter.layout, adapter.format
     grid = adapter.grid.copy()

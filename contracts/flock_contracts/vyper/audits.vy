@@ -72,7 +72,8 @@ def audit_view(task: uint256) -> types.AuditView:
 @external
 def blame_of(task: uint256, audit: uint256, account: address) -> (uint256, uint256):
     """
-    @return The stake and the voters' seats that named an account in an audit.
+    @return The stake and the voters' seats that named an account in an audit; of the zero address, which nobody can
+            name: all that had a say, and the last round before the audit.
     """
     packed: uint256 = self.blames[task][audit][account]
     return packed % SEAT, packed // SEAT
@@ -148,6 +149,7 @@ def _open(task: uint256):
             stake += bond + delegated[index]
             auditors += 1
     book.tasks[task].audit_stake = stake
+    self.blames[task][book.tasks[task].audits + 1][empty(address)] = stake + book.tasks[task].round * SEAT
     book.tasks[task].auditors = auditors
     book.tasks[task].heard = 0
     book.tasks[task].heard_stake = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
-from flock_chain.crypto import Account
+from flock_chain.crypto import Account, keccak256
 from flock_chain.tally import Verdict
 
 
@@ -51,6 +51,7 @@ class RoundView:
     tallied: bool
     verdicts: tuple[Verdict, ...]
     adoption_votes: int
+    seed_height: int = 0  # whose mix drew the voters: known only after all proposals were committed
 
     def proposer_index(self, account: Account) -> int | None:
         return self.proposers.index(account) if account in self.proposers else None
@@ -91,6 +92,9 @@ class RoundResult:
     adapter_before: bytes
     adapter_after: bytes
 
+    def accepted(self) -> list[int]:
+        return [i for i, verdict in enumerate(self.verdicts) if verdict is Verdict.ACCEPTED]
+
 
 def bits(bitmap: int) -> list[int]:
     return [i for i in range(bitmap.bit_length()) if bitmap >> i & 1]
@@ -127,7 +131,15 @@ async def read_round(views: Views, task: int, *, height: int | None = None) -> R
         tallied=bool(row["tallied"]),
         verdicts=_verdicts(row["verdicts"], len(proposers)),
         adoption_votes=row["adoption_votes"],
+        seed_height=row["seed_height"],
     )
+
+
+async def read_seed(views: Views, view: RoundView, purpose: bytes) -> int:
+    """Public, the same for everybody, and unknown when the round's proposals were committed."""
+    mix = bytes(await views.view("Beacon", "mix", view.seed_height))
+    numbers = b"".join(number.to_bytes(8, "big") for number in (view.task, view.round))
+    return int.from_bytes(keccak256(purpose, mix, numbers)[:6], "big")  # below 2^53, so that JSON keeps it
 
 
 async def read_result(views: Views, task: int, number: int, *, height: int | None = None) -> RoundResult:

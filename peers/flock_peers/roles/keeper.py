@@ -7,10 +7,10 @@ import logging
 
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
-from flock_chain.tally import Verdict
 from flock_peers.roles.board import RoundResult, Views, read_result
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
+from flock_peers.roles.removal import Removal
 from flock_peers.roles.sender import Sender
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,10 @@ MAX_ATTEMPTS = 5  # per proposal of a finished round; who served it may be gone 
 class Keeper:
     """`step` once per head; works through finished rounds in order."""
 
-    def __init__(self, account: Account, library: Library, views: Views, sender: Sender, jobs: Jobs) -> None:
-        self._account, self._library, self._views = account, library, views
+    def __init__(
+        self, account: Account, library: Library, views: Views, sender: Sender, jobs: Jobs, removal: Removal
+    ) -> None:
+        self._account, self._library, self._views, self._removal = account, library, views, removal
         self._sender, self._jobs = sender, jobs
         self.claimed_until = 1  # all rounds below are claimed, or give nothing
         self._attempts: dict[tuple[int, int], int] = {}
@@ -63,11 +65,12 @@ class Keeper:
 
     async def _keep_adapter(self, result: RoundResult) -> bool:
         """The global adapter after the round: computed here if all accepted proposals are here, else fetched."""
-        accepted = [index for index, verdict in enumerate(result.verdicts) if verdict is Verdict.ACCEPTED]
+        accepted = result.accepted()
         try:
             proposals = [await self._proposal(result, index) for index in accepted]
             if result.adapter_after != result.adapter_before:
-                await self._library.compute_candidate(result.adapter_before, [row.delta for row in proposals])
+                base = await self._removal.compute_base(result.round, result.adapter_before)
+                await self._library.compute_candidate(base, [row.delta for row in proposals])
             await self._library.global_path(result.adapter_after)
         except (FlockError, OSError) as error:  # a full disk or quota, too, must not hold up the rounds that follow
             self._attempts[result.round, -1] = self._attempts.get((result.round, -1), 0) + 1

@@ -21,6 +21,7 @@ from flock_chain.aggregation import (
     encode_global,
     parse_delta,
     parse_global,
+    take_out,
 )
 from flock_chain.content import MAX_OBJECT_BYTES, ChunkList, compute_chunk_list, split_chunks
 from flock_chain.crypto import Account
@@ -181,6 +182,16 @@ class Library:
         """The global adapter after a round, put into the store; its content id."""
         before = await self.read_global(parent)
         return await trio.to_thread.run_sync(lambda: self._store.put_bytes(encode_global(apply(before, accepted))))
+
+    async def compute_without(self, adapter: bytes, rounds: Sequence[tuple[Sequence[Delta], Sequence[int]]]) -> bytes:
+        """The global adapter less what some of each round's accepted deltas added; its content id, in the store."""
+        before = await self.read_global(adapter)
+        return await trio.to_thread.run_sync(self._put_without, before, rounds)
+
+    def _put_without(self, adapter: GlobalAdapter, rounds: Sequence[tuple[Sequence[Delta], Sequence[int]]]) -> bytes:
+        for accepted, places in rounds:
+            adapter = take_out(adapter, accepted, places)
+        return self._store.put_bytes(encode_global(adapter))
 
 
 async def open_library(

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import trio
 
 from flock_chain.errors import FlockError
+from flock_peers.roles.auditor import Auditor
 from flock_peers.roles.board import Phase, RoundView, Views, read_round
 from flock_peers.roles.jobs import JobKey, Jobs
 from flock_peers.roles.jury import Jury
@@ -22,6 +23,7 @@ from flock_peers.roles.library import Fetcher, Library, Objects, open_library
 from flock_peers.roles.membership import Membership
 from flock_peers.roles.parent_watch import ParentWatch
 from flock_peers.roles.proposer import Identity, Proposer
+from flock_peers.roles.removal import Removal
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import Spoil
@@ -76,6 +78,7 @@ class Participant:
         self.keeper: Keeper | None = None
         self.jury: Jury | None = None
         self._parent_watch: ParentWatch | None = None
+        self._auditor: Auditor | None = None
         self.membership = Membership(
             task, around.identity.account, around.ledger, around.sender, domain=around.domain, bond=around.bond
         )
@@ -132,10 +135,14 @@ class Participant:
         proposer = Proposer(
             around.identity, library, around.store, trainer, around.sender, secrets, jobs, around.folder, around.spoil
         )
-        voter = Voter(around.identity, library, around.ledger, trainer, around.sender, secrets, jobs)
-        self.keeper = Keeper(around.identity.account, library, around.ledger, around.sender, jobs)
+        removal = Removal(library, around.ledger)
+        voter = Voter(around.identity, library, around.ledger, trainer, around.sender, secrets, jobs, removal)
+        self.keeper = Keeper(around.identity.account, library, around.ledger, around.sender, jobs, removal)
         self.jury = Jury(around.identity.account, library, around.ledger, around.sender, jobs)
         self._parent_watch = ParentWatch(library, around.ledger, around.sender, jobs)
+        self._auditor = Auditor(
+            around.identity.account, library, around.ledger, trainer, around.sender, secrets, jobs
+        )  # fmt: skip
         await self._loop(jobs, proposer, voter, self.keeper)
 
     async def _open_library(self) -> Library:
@@ -185,6 +192,8 @@ class Participant:
             await voter.step(view)
             if self._parent_watch is not None and self.membership.was_joined:
                 await self._parent_watch.step(view)
+            if self._auditor is not None and self.membership.was_joined:
+                await self._auditor.step(view)
             await self.membership.look(view)
         await keeper.step(view.round, self.is_ended)
         if self.jury is not None:
@@ -216,4 +225,6 @@ def _still_matters(view: RoundView, key: JobKey) -> bool:
         return key[2] == view.round and view.phase <= Phase.COMMIT
     if kind in ("hold", "score", "adopt"):
         return bool(key[2] == view.round)
+    if kind == "audit":
+        return view.phase is Phase.AUDIT
     return True

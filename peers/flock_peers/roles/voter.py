@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 import trio
 
-from flock_chain.aggregation import filter_bits
+from flock_chain.aggregation import compute_gram, filter_bits
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
 from flock_chain.paper_rule import ABSTAIN, is_acceptable_loss
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
+from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
     FILTER_NO_SCORE,
@@ -27,12 +28,13 @@ from flock_chain.tally import (
     compute_tally,
 )
 from flock_contracts.addresses import BOARD
-from flock_peers.roles.board import Phase, RoundView, Views, bits
+from flock_peers.roles.board import Phase, RoundView, Views, bits, read_seed
 from flock_peers.roles.earlier import EarlierDeltas
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
 from flock_peers.roles.paper_voter import PaperVoter, is_paper
 from flock_peers.roles.proposer import Identity
+from flock_peers.roles.removal import Removal
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 
@@ -52,6 +54,7 @@ class Measuring(Protocol):
 
     async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]: ...
     async def evaluate(self, adapter_path: Path | None, split: str) -> Any: ...
+    async def likeness(self, global_path: Path, delta_paths: Sequence[Path], *, seed: int) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ class Voter:
 
     def __init__(
         self, identity: Identity, library: Library, views: Views, trainer: Measuring, sender: Sender,
-        secrets: RoundSecrets, jobs: Jobs,
+        secrets: RoundSecrets, jobs: Jobs, removal: Removal,
     ) -> None:  # fmt: skip
-        self._identity, self._library, self._views = identity, library, views
+        self._identity, self._library, self._views, self._removal = identity, library, views, removal
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
         self._earlier = EarlierDeltas(library, views)
         self._paper = PaperVoter(identity, sender, secrets, jobs, self._judge_input_set)
@@ -182,7 +185,8 @@ class Voter:
         return scores
 
     async def _filter(self, view: RoundView, members: Sequence[int], found: Mapping[int, Proposal]) -> list[int]:
-        """The bits that anybody can recompute. Medians over a part would be other medians: none without all members."""
+        """The bits that anybody can recompute, and those who are alike in weights alone. Medians over a part would be
+        other medians: none without all members."""
         filters, order = [0] * SEATS_MAX, sorted(found)
         for index in members:
             filters[index] = 0 if index in found else FILTER_NO_SCORE
@@ -193,7 +197,24 @@ class Voter:
                 filters[index] = result if len(found) == len(members) else result & ~NORM_BITS
                 if self._earlier.has(found[index].manifest.delta, view.round):
                     filters[index] |= FILTER_NEAR_DUPLICATE
+            if MIN_PROPOSALS <= len(found) == len(members):
+                for index in await self._find_suspects(view, found, order):
+                    filters[index] |= FILTER_NEAR_DUPLICATE
         return filters
+
+    async def _find_suspects(self, view: RoundView, found: Mapping[int, Proposal], order: Sequence[int]) -> list[int]:
+        """Who does not do what its likeness to another one says: a copy of what both were told, and reported as one.
+
+        A measurement on texts that nobody could know when it committed; two thirds of the voters must agree.
+        """
+        seed = await read_seed(self._views, view, b"flock probes")
+        parent = await self._library.global_path(view.adapter)
+        profiles = await self._trainer.likeness(parent, [found[index].path for index in order], seed=seed)
+        gram = await trio.to_thread.run_sync(compute_gram, [found[index].delta for index in order])
+        suspects = [order[place] for place in sorted(find_suspects(compute_cosines(gram), profiles))]
+        if suspects:
+            log.info("round %d: more alike in weights than in function: proposers %s", view.round, suspects)
+        return suspects
 
     async def _reveal_scores(self, view: RoundView) -> None:
         record = self._secrets.load(view.task, view.round, "scores")
@@ -218,7 +239,7 @@ class Voter:
         """Who cannot judge the candidate keeps the previous one: for the others that counts like silence, but silence
         is an absence, and would cost this voter for what another did not serve."""
         seconds = JUDGE_SHARE * (await self._terms(view))["adopt_seconds"]
-        choice = await self._judge_in_time(view, view.accepted(), seconds, "the previous one stays")
+        choice = await self._judge_in_time(view, view.accepted(), seconds, "the previous one stays", is_audited=True)
         return view.adapter if choice is None else choice
 
     async def _judge_input_set(self, view: RoundView) -> bytes:
@@ -229,13 +250,14 @@ class Voter:
         return ABSTAIN if choice is None else choice
 
     async def _judge_in_time(
-        self, view: RoundView, members: Sequence[int], seconds: float, instead: str
+        self, view: RoundView, members: Sequence[int], seconds: float, instead: str, *, is_audited: bool = False
     ) -> bytes | None:
         """None where the candidate cannot be had, because others do not serve what it consists of."""
         until = trio.current_time() + seconds
         while True:
             try:
-                return await self._judge_candidate(view, members)
+                base = await self._removal.compute_base(view.round, view.adapter) if is_audited else view.adapter
+                return await self._judge_candidate(view, members, base)
             except FlockError as error:
                 if trio.current_time() >= until:
                     log.warning("round %d: no candidate to judge, so %s: %s", view.round, instead, error)
@@ -243,13 +265,16 @@ class Voter:
                 log.warning("round %d: the candidate cannot be judged yet: %s", view.round, error)
             await trio.sleep(JUDGE_RETRY_SECONDS)
 
-    async def _judge_candidate(self, view: RoundView, accepted: Sequence[int]) -> bytes:
-        """The candidate's content id, or the previous one's where it is worse on the own hold-out."""
+    async def _judge_candidate(self, view: RoundView, accepted: Sequence[int], base: bytes) -> bytes:
+        """The candidate's content id, or that of what it builds on where it is worse on the own hold-out.
+
+        `base`: the previous adapter, less what audits found guilty; that is not put to the vote of losses again.
+        """
         found, _ = await self._find(view, accepted, SCORE_FETCH_SECONDS)
         if len(found) < len(accepted):
             raise Unavailable("an accepted proposal is not here yet, so the candidate cannot be computed")
-        candidate = await self._library.compute_candidate(view.adapter, [found[index].delta for index in accepted])
-        before = await self._trainer.evaluate(await self._library.global_path(view.adapter), "hold_out")
+        candidate = await self._library.compute_candidate(base, [found[index].delta for index in accepted])
+        before = await self._trainer.evaluate(await self._library.global_path(base), "hold_out")
         after = await self._trainer.evaluate(await self._library.global_path(candidate), "hold_out")
         tolerance = (await self._terms(view))["tolerance"]
         is_worse = not is_acceptable_loss(before.loss, after.loss, tolerance)
@@ -257,7 +282,7 @@ class Voter:
             "round %d: own hold-out loss %.4f -> %.4f with the candidate: %s",
             view.round, before.loss, after.loss, "keep the previous" if is_worse else "adopt",
         )  # fmt: skip
-        return view.adapter if is_worse else candidate
+        return base if is_worse else candidate
 
 
 async def read_tally(views: Views, view: RoundView, *, height: int | None = None) -> Tally:

@@ -1,0 +1,227 @@
+"""What a participant says in an audit, and whom a voter of many proposals takes for a copy of another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from roles_support import ACCOUNTS, ME, PROPOSERS, Desk, Offer, do, make_delta, make_offer, on_stepped_clock
+
+from flock_chain.aggregation import encode_delta, quantise
+from flock_chain.audit_rule import GUILTY_FROM
+from flock_chain.crypto import Account
+from flock_chain.errors import Refused, Unavailable
+from flock_chain.tally import FILTER_NEAR_DUPLICATE, SEATS_MAX, Verdict
+from flock_peers.roles.auditor import MAX_DELTAS
+from flock_peers.roles.board import Phase, RoundView
+from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.library import compute_file_digest
+
+ANN, BOB, EVE = PROPOSERS
+
+
+def play(desk: Desk, rounds: int = 2) -> list[list[Offer]]:
+    """All three proposed in every round, and all were accepted."""
+    played = []
+    for number in range(1, rounds + 1):
+        offers = [desk.offer(seat, number=number) for seat in range(3)]
+        desk.settle(number, offers)
+        played.append(offers)
+    return played
+
+
+def audit(desk: Desk, number: int = 2) -> RoundView:
+    return desk.view(Phase.AUDIT, [], round=number, seed_height=number)
+
+
+def said(desk: Desk) -> list[tuple[int, list[bytes]]]:
+    """Number of the audit and who was named."""
+    return [(call[2], call[3]) for call in desk.sender.calls if call[0] == "attest_guilty"]
+
+
+@on_stepped_clock
+async def test_who_made_the_model_recite_is_named_and_nobody_else(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        first, _ = play(desk)
+        await fetch(desk)
+        desk.trainer.recited = {
+            file_name(desk, first[0]): GUILTY_FROM,
+            file_name(desk, first[1]): GUILTY_FROM - 1,  # a suspect: said of nobody
+        }
+        await do(desk.auditor.step, audit(desk))
+        assert said(desk) == [(1, [ANN])]
+        ((names, seed, own_seed),) = desk.trainer.audited
+        assert len(names) == 3 and all(len(row) == 2 for row in names) and seed != own_seed
+        await do(desk.auditor.step, audit(desk))
+        assert len(said(desk)) == 1
+
+
+def file_name(desk: Desk, offer: Offer) -> str:
+    path = desk.store.file_path(offer.delta_digest)
+    assert path is not None
+    return path.name
+
+
+async def fetch(desk: Desk) -> None:
+    """As the keeper does: what was accepted is here before an audit begins."""
+    for number in range(1, 4):
+        for _ in range(3):
+            await desk.keeper.step(number, True)
+            await trio.sleep(3)
+
+
+@on_stepped_clock
+async def test_silence_is_no_say_so_the_innocent_are_cleared_by_an_empty_list(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        await do(desk.auditor.step, audit(desk, 0))
+        assert said(desk) == [(1, [])] and desk.trainer.audited == []
+
+
+@on_stepped_clock
+async def test_a_peer_killed_in_an_audit_says_what_it_found_before_and_finds_afresh_in_the_next(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        before = Desk(tmp_path, Jobs(nursery))
+        play(before)
+        await do(before.auditor.step, audit(before))
+        after = Desk(tmp_path, Jobs(nursery))
+        play(after)
+        after.trainer.recited = dict.fromkeys((path.name for path in (tmp_path / "blobs").rglob("*")), 1_000_000)
+        await do(after.auditor.step, audit(after))
+        assert said(after) == said(before) and after.trainer.audited == []
+        after.board.audit = 2
+        await do(after.auditor.step, audit(after))
+        assert said(after)[-1] == (2, sorted(PROPOSERS))
+        assert after.trainer.audited[0][2] != before.trainer.audited[0][2], "own contexts are drawn each time"
+        with pytest.raises(Refused):
+            after.secrets.save(1, 2, "audit", {"accused": []})
+
+
+@on_stepped_clock
+async def test_only_who_is_bonded_and_was_accepted_twice_is_looked_at_and_nobody_judges_itself(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        rounds = play(desk)
+        await audited(desk, 3)
+        desk.settle(2, rounds[1], verdicts=[Verdict.ACCEPTED, Verdict.REJECTED_LOSS, Verdict.ACCEPTED])
+        await audited(desk, 2)
+        desk.board.last_accepted = {ANN: 2, BOB: 1}
+        await audited(desk, 1)
+        desk.board.last_accepted = dict.fromkeys(ACCOUNTS, 0)
+        await audited(desk, 0)
+        desk.board.last_accepted = dict.fromkeys(ACCOUNTS, 2)
+        for number in (1, 2):
+            desk.settle(number, rounds[number - 1], proposers=(ME, ME, EVE))
+        await audited(desk, 1)  # Eve: this account is not its own judge
+
+
+async def audited(desk: Desk, count: int) -> None:
+    desk.board.audit += 1
+    desk.trainer.audited.clear()
+    await do(desk.auditor.step, audit(desk))
+    assert sum(len(names) for names, _, _ in desk.trainer.audited) == count
+    assert said(desk)[-1] == (desk.board.audit, [])
+
+
+@on_stepped_clock
+async def test_a_proposal_that_is_nowhere_leaves_the_others_to_judge_by(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        rounds = play(desk, 3)
+        desk.service.trouble[rounds[0][0].delta_digest] = Unavailable("gone")
+        desk.service.trouble[rounds[0][1].delta_digest] = "stall"
+        desk.service.trouble[rounds[1][1].delta_digest] = Unavailable("gone")
+        await do(desk.auditor.step, audit(desk, 3), 60)
+        ((names, _, _),) = desk.trainer.audited
+        assert sorted(map(len, names)) == [2, 3]  # Bob has one left
+
+
+@on_stepped_clock
+async def test_the_newest_proposals_of_a_long_task_are_enough(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        play(desk, MAX_DELTAS + 2)
+        await do(desk.auditor.step, audit(desk, MAX_DELTAS + 2), 60)
+        assert [len(row) for row in desk.trainer.audited[0][0]] == [MAX_DELTAS] * 3
+
+
+# ---------------------------------------------------------------- what a guilt takes out
+
+
+async def adopt_first_round(desk: Desk) -> tuple[bytes, bytes]:
+    """Round 1 was adopted with three contributions, then the audit found Ann guilty: that adapter, and it less hers."""
+    offers = [desk.offer(seat) for seat in range(3)]
+    deltas = [make_delta(100 + seat) for seat in range(3)]
+    after = await desk.library.compute_candidate(desk.adapter, deltas)
+    desk.settle(1, offers, adapter_after=after)
+    desk.board.audit = 2
+    desk.board.blamed = {(1, bytes(20)): (9, 1), (1, ANN): (6, 0), (1, BOB): (5, 5)}
+    return after, await desk.library.compute_without(after, [(deltas, [0])])
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("is_worse", [False, True])
+async def test_a_voter_builds_on_what_is_left_after_an_audit_and_never_on_what_it_took_out(
+    tmp_path: Path, is_worse: bool
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        after, without = await adopt_first_round(desk)
+        offers = [desk.service.serve(make_offer(BOB, after, encode_delta(make_delta(5)), number=2))]
+        candidate = await desk.library.compute_candidate(without, [make_delta(5)])
+        path = await desk.library.global_path(candidate)
+        desk.trainer.losses = {path.name: 9.0} if is_worse else {}
+        view = desk.view(Phase.ADOPT, offers, round=2, adapter=after, proposers=(BOB,), score_revealed=0b10)
+        await do(desk.voter.step, view)
+        assert desk.sender.sent("attest_adoption") == [(without if is_worse else candidate,)]
+        assert len({after, without, candidate, desk.adapter}) == 4
+
+
+@on_stepped_clock
+async def test_without_a_proposal_of_the_guilty_s_round_the_previous_adapter_stays(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        after, _ = await adopt_first_round(desk)
+        desk.service.trouble[compute_file_digest(encode_delta(make_delta(102)))] = Unavailable("gone")
+        offers = [desk.service.serve(make_offer(BOB, after, encode_delta(make_delta(5)), number=2))]
+        view = desk.view(Phase.ADOPT, offers, round=2, adapter=after, proposers=(BOB,), score_revealed=0b10)
+        await do(desk.voter.step, view, 120)
+        assert desk.sender.sent("attest_adoption") == [(after,)]
+
+
+# ---------------------------------------------------------------- the functional filter
+
+
+def eight(desk: Desk, twins: Sequence[int]) -> tuple[list[Offer], tuple[Account, ...]]:
+    """Eight proposals, of which `twins` share a half of their weights."""
+    accounts = tuple(Account(bytes([50 + seat]) * 20) for seat in range(8))
+    offers = []
+    for seat, account in enumerate(accounts):
+        delta = make_delta(seat)
+        if seat in twins:
+            vector = make_delta(seat).to_float32() + make_delta(77).to_float32()
+            delta = quantise(vector, delta.layout, delta.format)
+        offers.append(desk.service.serve(make_offer(account, desk.adapter, encode_delta(delta))))
+    return offers, accounts
+
+
+async def filters_of(desk: Desk, offers: list[Offer], accounts: tuple[Account, ...], held: int) -> list[int]:
+    changes = {"proposers": accounts, "held_set": held, "seed_height": 9}
+    await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers, **changes))
+    await desk.voter.step(desk.view(Phase.SCORE_REVEAL, offers, score_committed=0b10, **changes))
+    ((_, filters, _),) = desk.sender.sent("reveal_scores")
+    return list(filters)
+
+
+@on_stepped_clock
+@pytest.mark.parametrize(("likeness", "held", "flagged"), [(100, 0xFF, [2, 5]), (900, 0xFF, []), (100, 0x7F, [])])
+async def test_who_is_like_another_in_weights_and_not_in_function_is_reported_as_its_copy(
+    tmp_path: Path, likeness: int, held: int, flagged: list[int]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers, accounts = eight(desk, (2, 5))
+        desk.trainer.profiles = [[1_000 if i == j else likeness for i in range(8)] for j in range(8)]
+        filters = await filters_of(desk, offers, accounts, held)
+        assert [index for index in range(SEATS_MAX) if filters[index] & FILTER_NEAR_DUPLICATE] == flagged
