@@ -82,7 +82,7 @@ def _check_home(asked: Asked) -> Finding:
     if not home.key_path.exists():
         return Finding("home", None, f"{home.path}: no key yet; `init` or `join` makes one")
     try:
-        home.load_key()
+        home.check_key()
         load_config(home)
     except FlockError as error:
         return Finding("home", False, str(error), "mend that first; a peer would not start")

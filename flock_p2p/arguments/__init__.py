@@ -22,6 +22,7 @@ NAMES = (
     "task",
     "send",
     "rules",
+    "keys",
     "protection",
     "restart",
     "simulate",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_home
+from flock_p2p.arguments.command import Command, add_home, add_passphrase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ORIGIN",
         help="a web page's origin, such as http://localhost:5173, that may use --rpc; may be given several times; kept",
     )
+    add_passphrase(parser)
     parser.add_argument("--attack", help=argparse.SUPPRESS)
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--quiet", action="store_true", help="log to the home's peer.log only")

@@ -3,13 +3,14 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_home
+from flock_p2p.arguments.command import Command, add_home, add_passphrase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("export", "import"), help="write the document, or merge one into this home")
     parser.add_argument("file", type=Path, metavar="FILE", help="the document (JSON)")
     add_home(parser)
+    add_passphrase(parser)
 
 
 COMMAND = Command("protection", "what this validator signed, to move with its key to another home", add_arguments)

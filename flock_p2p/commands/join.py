@@ -17,6 +17,7 @@ from flock_chain.genesis import Genesis
 from flock_p2p.cli import parse_coins
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_p2p.logs import start_logging
+from flock_p2p.passphrase import Passphrases
 from flock_p2p.uptime import seconds_since_start
 from flock_peers.home import Home
 from flock_peers.settings import DataSettings, PeerSettings
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     home = Home(arguments.home)
     with home.lock():  # a running peer's home is left as it is; the peer itself takes the lock again for its life
         home.bring_up_to_date()
-        key = home.load_key() if home.key_path.exists() else home.create_key()
+        key = _get_key(home, Passphrases(arguments.passphrase_fd))
         start_logging(home, quiet=arguments.quiet)
         config = merge_arguments(load_config(home), arguments)
         expected = _parse_hash(arguments.genesis)
@@ -49,6 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         genesis = _get_genesis(home, key, config, expected)
     trio.run(_run, settings, genesis, config, checkpoint, arguments.until_stdin_closes)
     return 0
+
+
+def _get_key(home: Home, passphrases: Passphrases) -> Key:
+    if home.key_path.exists():
+        return home.load_key(passphrases.ask)
+    key = home.create_key()
+    print(f"key      {home.key_path}  (new; back it up: it is this peer's identity and its stake; `keys` locks it)")
+    return key
 
 
 def _parse_hash(text: str | None) -> bytes | None:
@@ -162,6 +171,7 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
     return PeerSettings(
         **quota,
         home=home.path,
+        key=key,
         listen_host=config.listen,
         listen_port=config.port,
         mdns=_is_mdns_on(config),

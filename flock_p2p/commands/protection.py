@@ -3,15 +3,16 @@
 import argparse
 
 from flock_chain.errors import Misuse
+from flock_p2p.passphrase import Passphrases
 from flock_peers.home import Home, write_new
 from flock_peers.store.protection import MAX_DOCUMENT_BYTES, export_protection, import_protection
 
 
 def run(arguments: argparse.Namespace) -> int:
     home = Home(arguments.home)
-    home.load_key()  # says what is missing before the lock makes a folder
+    home.read_key()  # says what is missing before the lock makes a folder
     with home.lock():  # a running peer signs on: its export would be old at once
-        key, genesis = home.load_key(), home.load_genesis()
+        key, genesis = home.load_key(Passphrases(arguments.passphrase_fd).ask), home.load_genesis()
         log = home.folder("consensus") / "signer.log"
         if arguments.action == "export":
             write_new(arguments.file.expanduser(), export_protection(log, key, genesis))

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from flock_chain.errors import FlockError, Misuse, Refused, Unavailable
 from flock_chain.genesis import MAX_GENESIS_BYTES, Genesis, decode_genesis
 from flock_chain.upgrades import MAX_SCHEDULE_BYTES, Schedule, decode_schedule
 from flock_peers.home_format import HOME_FORMAT, MIGRATIONS, VERSION_FILE, bring_up_to_date, encode_version, read_format
+from flock_peers.keystore import MAX_KEYSTORE_BYTES, decode_keystore, is_keystore, read_address
 from flock_peers.store.disk import disk_trouble
 
 MAX_LOCK_TEXT = 4_096  # a path, for people
@@ -80,19 +81,48 @@ class Home:
             ) from error
         return key
 
-    def load_key(self) -> Key:
+    def import_key(self, data: bytes) -> None:
+        """Store a key as it came, where there is none; raises Misuse where there is."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if read_format(self.path) == 0 and not self.genesis_path.exists():
+            write_private(self.path / VERSION_FILE, encode_version(HOME_FORMAT))
+        try:
+            write_private(self.key_path, data, exclusive=True)
+        except FileExistsError as error:
+            raise Misuse(f"{self.key_path}: there is a key already; import into a new --home") from error
+
+    def load_key(self, ask: Callable[[], bytes] | None = None) -> Key:
+        """`ask`: for the passphrase, where the key is locked. Raises Refused where it is and nobody is asked."""
+        data = self.read_key()
+        if is_keystore(data):
+            if ask is None:
+                raise Refused(f"{self.key_path}: locked with a passphrase, and nobody was asked for it")
+            return decode_keystore(data, ask())
+        try:
+            return Key(bytes.fromhex(data.decode().strip()))
+        except (ValueError, Misuse) as error:
+            raise Refused(f"{self.key_path}: no key in hex; restore it from your back-up") from error
+
+    def check_key(self) -> None:
+        """Raises what is wrong with it, as far as it can be known without a passphrase."""
+        data = self.read_key()
+        if is_keystore(data):
+            read_address(data)
+        else:
+            self.load_key()
+
+    def read_key(self) -> bytes:
+        """The file's bytes: a keystore, or the secret in hex. Raises Refused where others can read it."""
         read_format(self.path)
         try:
             mode = self.key_path.stat().st_mode
-            text = self.key_path.read_text()
+            with self.key_path.open("rb") as file:
+                data = file.read(MAX_KEYSTORE_BYTES)
         except FileNotFoundError as error:
             raise Misuse(f"{self.path}: no key here; run `flock_p2p init --home {self.path}` first") from error
         if mode & 0o077:
             raise Refused(f"{self.key_path}: readable by others; run `chmod 600 {self.key_path}`")
-        try:
-            return Key(bytes.fromhex(text.strip()))
-        except (ValueError, Misuse) as error:
-            raise Refused(f"{self.key_path}: no key in hex; restore it from your back-up") from error
+        return data
 
     # Genesis
 

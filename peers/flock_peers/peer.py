@@ -271,7 +271,7 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
     home = Home(settings.home)
     with home.lock(), ExitStack() as locks:
         home.bring_up_to_date()
-        key, genesis, restarts = home.load_key(), home.load_genesis(), load_restarts(home)
+        key, genesis, restarts = settings.key or home.load_key(), home.load_genesis(), load_restarts(home)
         upgrades = home.load_upgrades(genesis)
         warn_of_upgrades(upgrades)
         locks.enter_context(home.lock_key(key.account, genesis.hash))
@@ -315,7 +315,7 @@ async def start_from_checkpoint(settings: PeerSettings, checkpoint: Pin) -> None
     """
     home = Home(settings.home)
     with home.lock():
-        key, genesis = home.load_key(), home.load_genesis()
+        key, genesis = settings.key or home.load_key(), home.load_genesis()
         if is_started(home.path / "chain", checkpoint):
             return
         store = await trio.to_thread.run_sync(BlobStore, home.folder("blobs"), settings.quota_bytes)

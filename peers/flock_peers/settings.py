@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flock_chain.crypto import Key
+
 DEFAULT_PORT = 4200
 
 
@@ -35,4 +37,5 @@ class PeerSettings:
     bond: int | None = None  # wei; None: the task's minimum
     seed: int = 0  # of local training
     data: DataSettings = field(default_factory=DataSettings)
+    key: Key | None = field(default=None, repr=False)  # of a home whose key is locked; None: read from the home
     quota_bytes: int = 8 << 30  # of the blob store

@@ -1,0 +1,95 @@
+"""`keys`: what the key of a home is, and its way into and out of a keystore under a passphrase."""
+
+import argparse
+import json
+from pathlib import Path
+
+from flock_chain.crypto import Key
+from flock_chain.errors import Misuse, Refused
+from flock_p2p.passphrase import Passphrases
+from flock_peers.home import Home, write_new, write_private
+from flock_peers.keystore import MAX_KEYSTORE_BYTES, decode_keystore, encode_keystore, is_keystore, read_address
+
+WARNING = "back it up: it is this peer's identity and its stake, and nobody can make it again; never share it"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    home, asked = Home(arguments.home), Passphrases(arguments.passphrase_fd)
+    if (arguments.file is not None) != (arguments.action in ("export", "import")):
+        raise Misuse("keys export and import need --file FILE, and no other action takes it")
+    path = Path(arguments.file or "").expanduser()
+    if arguments.action == "show":
+        return _show(home, is_json=arguments.json)
+    if arguments.action == "export":
+        return _export(home, path, asked)
+    with home.lock():  # a running peer's key stays as it is
+        if arguments.action == "import":
+            return _import(home, path, asked)
+        return _lock(home, asked) if arguments.action == "lock" else _unlock(home, asked)
+
+
+def _show(home: Home, *, is_json: bool) -> int:
+    """Nothing that is secret, and nothing that needs the passphrase."""
+    data = home.read_key()
+    is_locked = is_keystore(data)
+    account = read_address(data) if is_locked else home.load_key().account.hex()
+    row = {"account": "0x" + account, "file": str(home.key_path), "is_locked": is_locked}
+    if is_json:
+        print(json.dumps(row, indent=2))
+        return 0
+    print(f"account  0x{account}")
+    print(f"key      {home.key_path}  ({WARNING})")
+    print(f"locked   {'with a passphrase' if is_locked else 'no: `keys lock` puts it under a passphrase'}")
+    return 0
+
+
+def _export(home: Home, path: Path, asked: Passphrases) -> int:
+    data = home.read_key()
+    if not is_keystore(data):
+        data = encode_keystore(home.load_key(), asked.ask_new())
+    write_new(path, data)  # a locked key goes out as it is, under its passphrase
+    print(f"exported  {path}  (whoever has it and its passphrase is this peer; never run two of one key)")
+    return 0
+
+
+def _import(home: Home, path: Path, asked: Passphrases) -> int:
+    if home.key_path.exists():
+        raise Misuse(f"{home.key_path}: there is a key already; import into a new --home")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_KEYSTORE_BYTES)
+    except OSError as error:
+        raise Misuse(f"{path}: {error.strerror}") from error
+    key = decode_keystore(data, asked.ask()) if is_keystore(data) else _parse_plain(path, data)
+    home.import_key(data if is_keystore(data) else key.secret.hex().encode() + b"\n")
+    print(f"imported  0x{key.account.hex()} into {home.path}")
+    print("          stop the home that it came from for good first: two signers of one key lose its stake;")
+    print("          a validator takes along what it signed, see `protection`")
+    return 0
+
+
+def _parse_plain(path: Path, data: bytes) -> Key:
+    try:
+        return Key(bytes.fromhex(data.decode().strip()))
+    except (ValueError, Misuse) as error:
+        raise Refused(f"{path}: neither a keystore nor a key file of a home") from error
+
+
+def _lock(home: Home, asked: Passphrases) -> int:
+    if is_keystore(home.read_key()):
+        raise Misuse(f"{home.key_path}: is locked already; unlock it first to change the passphrase")
+    key, passphrase = home.load_key(), asked.ask_new()
+    data = encode_keystore(key, passphrase)
+    if decode_keystore(data, passphrase).account != key.account:  # before the only other copy goes
+        raise Refused("keys: the new keystore does not open again; nothing was changed")
+    write_private(home.key_path, data)
+    print(f"locked   {home.key_path}  (`join` asks for the passphrase; without it the key is lost)")
+    return 0
+
+
+def _unlock(home: Home, asked: Passphrases) -> int:
+    if not is_keystore(home.read_key()):
+        raise Misuse(f"{home.key_path}: is not locked")
+    write_private(home.key_path, home.load_key(asked.ask).secret.hex().encode() + b"\n")
+    print(f"unlocked {home.key_path}  (whoever can read this file is this peer)")
+    return 0

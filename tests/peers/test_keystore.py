@@ -1,0 +1,128 @@
+"""Keys under a passphrase: Ethereum's tools open ours and ours opens theirs; a wrong or hostile one is refused."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flock_chain.crypto import Key
+from flock_chain.errors import Misuse, Refused
+from flock_p2p.cli import main
+from flock_peers.home import Home
+from flock_peers.keystore import SCRYPT_N, decode_keystore, encode_keystore
+
+eth_account = pytest.importorskip("eth_account", reason="eth-account is not installed (pip install -e '.[dev]')")
+KEY, PASSPHRASE, FEW = Key(b"\x41" * 32), "correct horse bätt".encode(), 1 << 10
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands' keystores at a cost that tests can pay; the product's own is looked at once below."""
+    monkeypatch.setitem(encode_keystore.__kwdefaults__, "n", FEW)
+
+
+def fd_with(*lines: bytes) -> str:
+    read, write = os.pipe()
+    os.write(write, b"".join(line + b"\n" for line in lines))
+    os.close(write)
+    return str(read)
+
+
+def test_eth_account_opens_ours_and_ours_opens_theirs() -> None:
+    ours = encode_keystore(KEY, PASSPHRASE, n=FEW)
+    assert bytes(eth_account.Account.decrypt(json.loads(ours), PASSPHRASE.decode())) == KEY.secret
+    theirs = eth_account.Account.encrypt(KEY.secret, PASSPHRASE.decode(), kdf="scrypt", iterations=FEW)
+    assert decode_keystore(json.dumps(theirs).encode(), PASSPHRASE).secret == KEY.secret
+    assert json.loads(ours)["address"] == KEY.account.hex()
+
+
+def test_the_products_own_cost_is_gethss() -> None:
+    row = json.loads(encode_keystore(KEY, PASSPHRASE, n=SCRYPT_N))
+    assert row["crypto"]["kdfparams"]["n"] == 262_144 and decode_keystore(json.dumps(row).encode(), PASSPHRASE)
+    assert KEY.secret.hex() not in json.dumps(row)
+
+
+def test_a_wrong_passphrase_and_a_short_one_are_refused() -> None:
+    with pytest.raises(Refused, match="passphrase"):
+        decode_keystore(encode_keystore(KEY, PASSPHRASE, n=FEW), PASSPHRASE + b" ")
+    with pytest.raises(Misuse, match="8 characters"):
+        encode_keystore(KEY, b"sevench", n=FEW)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n", 1 << 40), ("n", 3), ("n", 0), ("r", 0), ("p", 10**9), ("dklen", 16), ("salt", "zz"), ("n", "many")],
+)
+def test_a_document_that_would_take_the_machine_is_refused_before_any_work(field: str, value: Any) -> None:
+    row = json.loads(encode_keystore(KEY, PASSPHRASE, n=FEW))
+    row["crypto"]["kdfparams"][field] = value
+    with pytest.raises(Refused):
+        decode_keystore(json.dumps(row).encode(), PASSPHRASE)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.binary(max_size=200)
+    | st.dictionaries(st.text(), st.integers() | st.text()).map(lambda x: json.dumps(x).encode())
+)
+def test_bytes_that_are_no_keystore_are_refused(data: bytes) -> None:
+    with pytest.raises(Refused):
+        decode_keystore(data, PASSPHRASE)
+
+
+def test_a_home_is_locked_exported_imported_and_unlocked_and_stays_the_same_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, other, file = Home(tmp_path / "a"), Home(tmp_path / "b"), str(tmp_path / "back-up.json")
+    key = home.create_key()
+    named = ["--home", str(home.path)]
+    assert main(["keys", "lock", *named, "--passphrase-fd", fd_with(PASSPHRASE)]) == 0
+    assert stat.S_IMODE(home.key_path.stat().st_mode) == 0o600 and key.secret.hex() not in home.key_path.read_text()
+    with pytest.raises(Refused, match="locked"):
+        home.load_key()
+    assert home.load_key(lambda: PASSPHRASE).secret == key.secret
+    home.check_key()
+    assert main(["keys", "lock", *named, "--passphrase-fd", fd_with(PASSPHRASE)]) == 2
+    assert main(["keys", *named, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out.split("\n", 1)[1])
+    assert shown == {"account": "0x" + key.account.hex(), "file": str(home.key_path), "is_locked": True}
+    assert main(["keys", "export", *named, "--file", file]) == 0
+    assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
+    into = ["keys", "import", "--home", str(other.path), "--file", file, "--passphrase-fd"]
+    assert main([*into, fd_with(b"not the passphrase")]) == 4 and not other.key_path.exists()
+    assert main([*into, fd_with(PASSPHRASE)]) == 0
+    assert main([*into, fd_with(PASSPHRASE)]) == 2  # never over another key
+    assert other.load_key(lambda: PASSPHRASE).account == key.account
+    assert main(["keys", "unlock", "--home", str(other.path), "--passphrase-fd", fd_with(PASSPHRASE)]) == 0
+    assert other.load_key().secret == key.secret
+    said = capsys.readouterr()
+    assert PASSPHRASE.decode() not in said.out + said.err and key.secret.hex() not in said.out + said.err
+
+
+def test_a_plain_key_is_exported_under_a_passphrase_and_a_running_peers_key_stays_as_it_is(tmp_path: Path) -> None:
+    home, file = Home(tmp_path / "a"), tmp_path / "out.json"
+    key = home.create_key()
+    assert (
+        main(["keys", "export", "--home", str(home.path), "--file", str(file), "--passphrase-fd", fd_with(PASSPHRASE)])
+        == 0
+    )
+    assert bytes(eth_account.Account.decrypt(file.read_text(), PASSPHRASE.decode())) == key.secret
+    with home.lock():
+        assert main(["keys", "lock", "--home", str(home.path), "--passphrase-fd", fd_with(PASSPHRASE)]) == 3
+    assert home.load_key().secret == key.secret
+
+
+def test_a_locked_home_joins_with_its_passphrase_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = Home(tmp_path / "a")
+    home.create_key()
+    assert main(["keys", "lock", "--home", str(home.path), "--passphrase-fd", fd_with(PASSPHRASE)]) == 0
+    join = ["join", "--home", str(home.path), "--quiet", "--no-mdns", "--passphrase-fd"]
+    assert main([*join, fd_with(b"not the passphrase")]) == 4
+    assert "passphrase is not the one" in capsys.readouterr().err
+    assert main([*join, fd_with(PASSPHRASE)]) == 2  # opened; what is missing now is an address
+    assert "--bootstrap" in capsys.readouterr().err
