@@ -1,6 +1,7 @@
 """`upgrade`: which rules hold from which epoch on; shows what a stopped home has installed, or installs a schedule."""
 
 import argparse
+import json
 from pathlib import Path
 
 from flock_chain.errors import Misuse
@@ -13,15 +14,30 @@ def run(arguments: argparse.Namespace) -> int:
     home = Home(arguments.home)
     genesis = home.load_genesis()
     if arguments.install is None:
-        print(format_schedule(home.load_upgrades(genesis), genesis))
+        _print(home.load_upgrades(genesis), genesis, arguments)
         return 0
     with home.lock():  # a running peer has read its schedule already
         home.bring_up_to_date()
         schedule = read_schedule(arguments.install.expanduser(), genesis)
         schedule.check_replaces(home.load_upgrades(genesis), read_executed_epoch(home, genesis))
         home.store_upgrades(schedule)
-    print(format_schedule(schedule, genesis))
+    _print(schedule, genesis, arguments)
     return 0
+
+
+def _print(schedule: Schedule, genesis: Genesis, arguments: argparse.Namespace) -> None:
+    if not arguments.json:
+        print(format_schedule(schedule, genesis))
+        return
+    steps = [
+        {"epoch": row.epoch, "rules": row.rules, "known": row.rules in KNOWN_RULES, "changes": dict(row.changes)}
+        for row in schedule.steps
+    ]
+    found = {
+        "network": genesis.network, "genesis": genesis.hash.hex(), "schedule": schedule.hash.hex(),
+        "first_rules": genesis.parameters.rules, "steps": steps,
+    }  # fmt: skip
+    print(json.dumps(found, indent=2))
 
 
 def read_schedule(path: Path, genesis: Genesis) -> Schedule:

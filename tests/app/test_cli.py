@@ -1,5 +1,6 @@
 """The command line without a network: help, configuration, exit codes, errors in one line."""
 
+import json
 import logging
 import re
 import subprocess
@@ -57,6 +58,16 @@ def test_init_makes_a_key_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["init", "--home", str(tmp_path / "h")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "key already" in error
+
+
+def test_init_tells_a_script_where_the_key_is_and_nothing_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", "--home", str(tmp_path / "h"), "--json"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads(out)
+    assert Path(found["key"]).is_file() and len(found["account"]) == 42
+    assert Path(found["key"]).read_text().strip() not in out
 
 
 def test_join_without_a_network_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

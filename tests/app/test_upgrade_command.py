@@ -1,5 +1,6 @@
 """`upgrade`: shows and installs a schedule on a stopped home; what is executed already cannot be changed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,9 @@ def install(home: Home, schedule: Schedule, end: bytes = b"") -> int:
 def test_a_schedule_is_shown_after_it_was_installed(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert install(home, LATER, b"\n") == 0
     capsys.readouterr()
+    assert main(["upgrade", "--home", str(home.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schedule"] == LATER.hash.hex() and [row["known"] for row in found["steps"]] == [True, False]
     assert main(["upgrade", "--home", str(home.path)]) == 0
     out = capsys.readouterr().out
     assert LATER.hash.hex() in out and "epoch 4   rules 1, block_gas_limit 20000000" in out
