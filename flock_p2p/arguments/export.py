@@ -13,6 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task", type=int, help="task number (default: the last one whose adapter is here)")
     parser.add_argument("--round", type=int, help="the global adapter after this round (default: the last one)")
+    parser.add_argument(
+        "--base", type=Path, metavar="FOLDER", help="the base model's folder (default: as the peer was told, see join)"
+    )
     add_json(parser)
 
 

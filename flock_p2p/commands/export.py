@@ -2,27 +2,41 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from flock_chain.content import format_cid
+from flock_p2p.config import load_config
 from flock_p2p.export import ExportResult, export_adapter
+from flock_peers.home import Home
+from flock_peers.training.client import BASE_FOLDER
 
 
 def run(arguments: argparse.Namespace) -> int:
+    base = choose_base(Home(arguments.home), arguments.base)
     result = export_adapter(
-        arguments.home.expanduser(), arguments.out.expanduser(), task=arguments.task, round=arguments.round
+        arguments.home.expanduser(), arguments.out.expanduser(), task=arguments.task, round=arguments.round, base=base
     )
     if arguments.json:
         print(json.dumps(_to_dict(result), indent=2))
         return 0
     print(f"adapter  {arguments.out}  (task {result.task}, after round {result.round})")
     print(f'load     PeftModel.from_pretrained(base_model, "{arguments.out}")')
-    print(f"merge    python -m flock_p2p merge --adapter {arguments.out} --out MERGED")
+    named = "" if base == BASE_FOLDER else f" --base {base}"
+    print(f"merge    python -m flock_p2p merge --adapter {arguments.out} --out MERGED{named}")
     if result.unproven:
         print(f"proof    none: {result.unproven}")
     else:
         print(f"verify   python -m flock_p2p verify --provenance {arguments.out} --genesis {result.genesis.hex()}")
     return 0
+
+
+def choose_base(home: Home, told: Path | None) -> Path:
+    """What the user says, else what this peer trains on, else the package's."""
+    if told is not None:
+        return told.expanduser()
+    kept = load_config(home).base
+    return Path(kept) if kept else BASE_FOLDER
 
 
 def _to_dict(result: ExportResult) -> dict[str, Any]:

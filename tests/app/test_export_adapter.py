@@ -11,6 +11,8 @@ from flock_chain.crypto import keccak256
 from flock_chain.errors import InvalidContent, Misuse, Unavailable
 from flock_chain.execution.executor import Executor
 from flock_p2p.cli import main
+from flock_p2p.commands.export import choose_base
+from flock_p2p.config import JoinConfig, save_config
 from flock_p2p.export import choose_task, export_adapter
 from flock_p2p.provenance import FILE_NAME, GLOBAL_NAME, check_provenance, collect_provenance
 from flock_peers.home import Home
@@ -178,3 +180,11 @@ def test_an_adapter_of_another_base_model_or_without_weights_is_not_merged(
     assert main(["merge", "--adapter", str(adapter), "--out", str(out)]) == 5
     assert "its provenance does not hold" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_export_takes_the_base_model_that_the_peer_was_told_of_unless_another_is_named(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    assert choose_base(home, None) == BASE_FOLDER
+    save_config(home, JoinConfig(base="/models/mine"))
+    assert choose_base(home, None) == Path("/models/mine")
+    assert choose_base(home, tmp_path) == tmp_path
