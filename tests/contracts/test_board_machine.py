@@ -8,7 +8,6 @@ nothing but the burned remains. Together the examples must reach what REACHED na
 import os
 import random
 from collections import Counter
-from functools import partial
 from typing import Any
 
 import hypothesis
@@ -25,6 +24,7 @@ from board_actors_support import (
     VANISHING,
     Cast,
 )
+from board_end_support import finish
 from board_support import NEW_ADAPTER, padded
 from board_table_support import GAP, PEOPLE, SETTERS, Table
 from contracts_support import ADOPT, COMMIT, ENDED, PARAMETERS, TALLY
@@ -40,6 +40,7 @@ from hypothesis.stateful import (
 )
 
 from flock_chain.paper_rule import ABSTAIN
+from flock_chain.tally import Verdict
 from flock_contracts.addresses import BOARD
 
 PARTS = 5  # of the run, each with a seed of its own, for several processes
@@ -56,7 +57,11 @@ CASTS = {  # terms, who besides the honest, what follows
     "copying": ({"proposers": 4, "rounds": 8}, (COPYING,) * 4, ("DUPLICATE", "Slashed")),
     "thieving": ({}, (THIEVING,) * 5, ("paid round", "Claimed")),
     "griefing": ({"voters": 5}, (GRIEFING,) * 2, ("INVALID", "Accused", "Convicted")),
-    "exploding": ({"proposers": 4, "voters": 4}, (EXPLODING,) * 2, ("ACCUSED_NORM", "Convicted")),
+    "exploding": (
+        {"proposers": 4, "voters": 4, "rounds": 8},
+        (EXPLODING,) * 2,
+        ("ACCUSED_NORM", "REJECTED_NORM", "Convicted"),
+    ),
     "vanishing": ({"rounds": 8}, (VANISHING,) * 3, ("UNOPENED", "Unseated", "Rejoined", "Slashed")),
     "colluding": ({"rounds": 6, "audit_rounds": 1}, (COLLUDING,) * 2, ("Audited", "suspended", "slash by audit")),
     "the paper's": (
@@ -239,43 +244,10 @@ def play_until(cast: Cast, phase: int, noise: int) -> None:
 
 def end(cast: Cast, luck: random.Random, turns: int) -> None:
     """So many turns more, then nobody acts; when the task has ended, everything comes out."""
-    table, model, world = cast.table, cast.table.model, cast.table.world
-    for turn in range(400):
-        if model.phase == ENDED:
-            break
-        assert world.board("wakeup") <= model.now + 300
-        if turn < turns:
-            cast.turn(noise=luck.randrange(16))
-        else:
-            table.block(GAP)
-    assert model.phase == ENDED, "nobody has to act for a task to end"
-    for number, case in model.cases.items():
-        while case.open and model.now <= case.until:
-            table.block(GAP, False)
-        if case.open:
-            table.lift(PEOPLE[0], number)
-    for me in list(model.members):
-        table.leave(me)
-    take_everything_out(table, luck)
-    table.check_everything()
-    assert world.balance(BOARD) == world.board("burned") == model.burned
+    finish(cast, luck, turns)
+    world, table = cast.table.world, cast.table
+    assert world.balance(BOARD) == world.board("burned") == table.model.burned
     assert table.coins() == table.coins_at_first
-
-
-def take_everything_out(table: Table, luck: random.Random) -> None:
-    """In any order, each thing once, and nobody's share depends on who came before."""
-    model = table.model
-    free_at = max([release for _, release in model.unbonding.values()], default=0)
-    while model.now < free_at:
-        table.block(GAP, False)
-    owed: list[Any] = [partial(table.withdraw, me) for me in model.unbonding]
-    owed += [partial(table.claim, me, round) for round, me in model.rewards]
-    owed += [table.withdraw_pot]
-    luck.shuffle(owed)
-    for take in owed:
-        take()
-        if luck.random() < 0.2:
-            take()  # a second time: refused, by the twin and by the board
 
 
 def run_part(seed: int, examples: int, steps: int = STEPS) -> Counter[str]:
@@ -320,6 +292,11 @@ def test_each_character_comes_to_what_it_is_made_for(name: str) -> None:
     end(cast, random.Random(7), turns=400)
     found = cast.table.reached()
     assert not [outcome for outcome in wanted if not found[outcome]], found
+
+
+def test_every_verdict_is_one_that_a_run_must_come_to() -> None:
+    wanted = {*REACHED, *(outcome for _, _, outcomes in CASTS.values() for outcome in outcomes)}
+    assert {verdict.name for verdict in Verdict} - wanted == {"NONE"}
 
 
 def test_a_lost_adapter_other_numbers_and_a_stopped_task_are_all_reached() -> None:

@@ -10,6 +10,7 @@ from board_actors_support import HONEST, ROGUES, Cast
 from board_support import CREATOR
 from board_table_support import GAP, PEOPLE, Table
 from contracts_support import ENDED, PARAMETERS
+from event_replay_support import DelegationIndex
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -33,6 +34,7 @@ class DelegatedTable(Table):
     def order(self, sender: bytes, expected: bool, function: str, *args: object, value: int = 0) -> None:
         outcome = self.world.act(sender, "Delegation", function, self.task, *args, value=value)
         assert outcome.ok == expected, (function, expected, outcome.reason)
+        self.entries += outcome.entries
         assert outcome.ok or outcome.reason.startswith("delegation: ")
         self.check()
 
@@ -47,6 +49,14 @@ class DelegatedTable(Table):
         pool = self.model.pools.open[whom]
         wanted = pool.worth(pool.kept(me)) if amount is None else amount
         self.order(me, self.model.pools.undelegate(me, whom, wanted), "undelegate", whom, wanted)
+
+    def replay(self) -> None:
+        """Who knows the events knows each place, but what it has earned."""
+        contract, index = self.world.contracts["Delegation"], DelegationIndex()
+        found = [(topics, data) for address, topics, data in self.entries if address == DELEGATION]
+        logs = [contract.decode_log([topic.to_bytes(32, "big") for topic in topics], data) for topics, data in found]
+        index.feed([log for log in logs if log is not None])
+        index.compare(self.world, self.task, [(whom, me) for whom in PEOPLE for me in OWNERS])
 
     def take(self, me: bytes, whom: bytes) -> None:
         pools, before = self.model.pools, self.world.balance(me)
@@ -127,6 +137,7 @@ class Delegators(RuleBasedStateMachine):
 
     def everything_comes_out(self) -> None:
         table, pools = self.table, self.table.model.pools
+        table.replay()
         for _ in range(400):
             if table.model.phase == ENDED:
                 break
@@ -142,6 +153,7 @@ class Delegators(RuleBasedStateMachine):
             table.leave(me)
         for _ in range(1 + PARAMETERS["unbonding_delay"] // GAP):
             table.block(GAP)
+        table.replay()
         pairs = [(me, whom) for me in OWNERS for whom in PEOPLE]
         self.luck.shuffle(pairs)
         for me, whom in pairs * 3:  # who had less than a wei may have one when others went; a third time: nothing
@@ -149,6 +161,7 @@ class Delegators(RuleBasedStateMachine):
         # Where a slash left less than a wei to each of several, nobody can take it: below one wei for each place.
         places = sum(len(pool.units) for rows in pools.closed_pools.values() for pool in rows)
         dust = table.world.balance(DELEGATION) - pools.burned
+        table.replay()
         assert pools.delegated == 0 and 0 <= dust <= max(0, places - 1)
         assert 0 <= pools.owed <= 2 * len(pools.given) + 2 * len({*pools.earned, *pools.seats})  # fractions of a wei
         assert self.total() == self.coins

@@ -132,7 +132,7 @@ class Cast:
             LAZY: (LIMIT - 1 + self.noise % 3, 0),
             COPYING: (good, NEAR_DUPLICATE),
             GRIEFING: (good, NORM_REJECT),
-            EXPLODING: (60_000, NORM_REJECT | NORM_SLASH),
+            EXPLODING: (60_000, NORM_REJECT | (NORM_SLASH if self.table.model.number % 2 else 0)),  # each other round
         }.get(theirs, (good, 0))
 
     def choice(self, me: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""One task on the compiled board beside its twin: every message goes to both, and after each both must agree.
+"""A task on the compiled board beside its twin: every message goes to both, and after each both must agree.
 
 Knows how a message is made, not who sends which (board_actors_support). Counts what was reached, by the board's logs.
 """
@@ -14,7 +14,7 @@ from board_model_rules import Numbers
 from board_support import ADAPTER, CREATOR, Game, manifest_of, padded, salt_of
 from contracts_support import CHAIN_ID, ENDED, VALIDATORS, account, build_genesis
 from eth.db.atomic import AtomicDB
-from event_replay_support import BoardIndex
+from event_replay_support import BoardIndex, compare_sums
 from fast_world_support import FastWorld, Known
 
 from flock_chain.crypto import keccak256
@@ -35,10 +35,14 @@ def prepared() -> tuple[AtomicDB, bytes, Known]:
 
 
 class Table:
-    def __init__(self, terms: dict[str, int], pot: int, luck: int) -> None:
-        self.world = FastWorld(*prepared())
+    def __init__(self, terms: dict[str, int], pot: int, luck: int, beside: "Table | None" = None) -> None:
+        """`beside`: a task on the same board, with the same accounts; blocks of one are blocks of the other."""
+        self.world = beside.world if beside else FastWorld(*prepared())
+        self.tables: list[Table] = beside.tables if beside else []
+        self.tables.append(self)
         self.luck = luck
-        self.begin_block(1)
+        if beside is None:
+            self.begin_block(1)
         self.coins_at_first = self.coins()
         self.game = Game(0, world=self.world, pot=pot, **terms)
         self.task = self.game.task
@@ -74,15 +78,16 @@ class Table:
 
     def block(self, seconds: int, poked: bool = True) -> None:
         self.begin_block(seconds)
-        self.model.height += 1
-        self.model.now += min(seconds, GAP)
-        self.mixes[self.world.height] = self.mix
-        due = self.world.board("due_tasks")
-        assert due == ([self.task] if self.model.is_due() else [])
-        if poked and due:
-            self.poke(CREATOR)
-        else:
-            self.steps += 1
+        for table in self.tables:
+            table.model.height += 1
+            table.model.now += min(seconds, GAP)
+            table.mixes[self.world.height] = self.mix
+        due = self.world.board("due_tasks")  # each block begins with another one
+        assert sorted(due) == [table.task for table in self.tables if table.model.is_due()]
+        self.steps += 1
+        by_task = {table.task: table for table in self.tables}
+        for task in due if poked else []:
+            by_task[task].poke(CREATOR)
 
     def poke(self, who: bytes) -> None:
         self.both(who, self.model.poke(self.mixes), "poke")
@@ -94,18 +99,18 @@ class Table:
 
     def check(self) -> None:
         """After each call: each sum to the unit, nobody else's coins on their way out touched, no step back."""
-        model, number = self.model, self.world.number
+        model, models = self.model, [table.model for table in self.tables]
         totals = {
-            "total_bonds": sum(member.bond for member in model.members.values()),
-            "total_unbonding": sum(amount for amount, _ in model.unbonding.values()),
-            "total_pots": model.pot,
-            "total_carried": model.carried,
-            "total_rewards": sum(model.rewards.values()),
-            "burned": model.burned,
+            "total_bonds": sum(member.bond for model in models for member in model.members.values()),
+            "total_unbonding": sum(amount for model in models for amount, _ in model.unbonding.values()),
+            "total_pots": sum(model.pot for model in models),
+            "total_carried": sum(model.carried for model in models),
+            "total_rewards": sum(sum(model.rewards.values()) for model in models),
+            "burned": sum(model.burned for model in models),
         }
         for name, value in totals.items():
-            assert number("TaskBoard", name) == value, name
-        assert self.world.balance(BOARD) == sum(totals.values()) == model.liabilities
+            assert self.world.number("TaskBoard", name) == value, name
+        assert self.world.balance(BOARD) == sum(totals.values()) == sum(model.liabilities for model in models)
         now = self.stored("progress", self.task)
         assert now == (model.number, model.phase)
         assert now >= self.seen and not (self.seen[1] == ENDED and now != self.seen)
@@ -141,7 +146,7 @@ class Table:
         self.check_rows()
         rows = board("participants", self.task)
         assert [row["account"] for row in rows] == list(model.members)
-        assert sum(row["bond"] for row in rows) == board("total_bonds")
+        assert [row["bond"] for row in rows] == [member.bond for member in model.members.values()]
         assert board("liabilities") == self.world.balance(BOARD)
         assert board("audit_view", self.task)["number"] == model.audits + 1
         view = board("task_view", self.task)
@@ -155,9 +160,13 @@ class Table:
             self.check_payouts(result)
         for number in model.cases:
             self.check_case(number)
+        self.index().compare(self.world, self.task)
+        compare_sums(self.world, [table.index() for table in self.tables])
+
+    def index(self) -> BoardIndex:
         index = BoardIndex()
         index.feed(self.logs())
-        index.compare(self.world, self.task)
+        return index
 
     def check_case(self, number: int) -> None:
         """A round's accusations: who was named, who is decided on, and what was said."""

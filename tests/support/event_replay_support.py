@@ -5,6 +5,7 @@ knows the sum alone. A restart of the chain names its members in the system's ca
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from contracts_support import World
@@ -14,7 +15,7 @@ Pair = tuple[bytes, bytes]
 
 
 class BoardIndex:
-    """One task, the only one on the board."""
+    """One task."""
 
     def __init__(self) -> None:
         self.bonds: dict[bytes, int] = {}
@@ -100,9 +101,6 @@ class BoardIndex:
             assert {row["account"] for row in rows if row[shown]} == self.marks[mark], mark
         for who, (amount, release_at) in self.unbonding.items():
             assert world.board("unbonding", task, who) == {"amount": amount, "release_at": release_at}
-        assert world.board("total_unbonding") == sum(amount for amount, _ in self.unbonding.values())
-        assert world.board("burned") == self.burned
-        assert sum(world.board(f"total_{kind}") for kind in ("pots", "carried", "rewards")) == self.pool
         assert world.board("progress", task) == self.now
         assert world.board("task_view", task)["adapter"] == self.adapter
         assert world.board("rules_version") == self.version
@@ -110,6 +108,15 @@ class BoardIndex:
             result = world.board("round_result", task, number)
             assert (result["proposers"], result["voters"]) == (seats[1], seats[2])
             assert result["verdicts"] == [self.verdicts.get((number, who), 0) for who in seats[1]]
+
+
+def compare_sums(world: World, tasks: Sequence[BoardIndex]) -> None:
+    """All tasks of the board."""
+    assert world.board("total_bonds") == sum(sum(task.bonds.values()) for task in tasks)
+    assert world.board("total_unbonding") == sum(amount for task in tasks for amount, _ in task.unbonding.values())
+    assert world.board("burned") == sum(task.burned for task in tasks)
+    pools = sum(world.board(f"total_{kind}") for kind in ("pots", "carried", "rewards"))
+    assert pools == sum(task.pool for task in tasks)
 
 
 class StakeIndex:
@@ -157,3 +164,73 @@ class StakeIndex:
         if not self.has_restarted:
             for who, weight in self.weights.items():
                 assert world.view("Stake", "weight_of", who) == weight
+
+
+class DelegationIndex:
+    """One task's pools, from the delegation contract's events alone. What a place has earned is in no event."""
+
+    def __init__(self) -> None:
+        self.stakes: dict[bytes, int] = defaultdict(int)  # of each participant's pool
+        self.units: dict[bytes, dict[bytes, int]] = defaultdict(dict)  # by delegator
+        self.leaving: dict[bytes, dict[bytes, int]] = defaultdict(dict)
+        self.closed: dict[bytes, list[tuple[list[int], dict[bytes, int]]]] = defaultdict(list)  # [stake], units
+        self.out: dict[Pair, int] = defaultdict(int)  # unbonding, or free
+        self.burned = 0
+
+    def feed(self, logs: Logs) -> None:
+        for name, log in logs:
+            who, owner = log["account"], log.get("owner", b"")
+            for stake, units in self.closed[who]:
+                if owner in units:  # its own call has made it its own
+                    taken = stake[0] * units[owner] // sum(units.values())
+                    del units[owner]
+                    stake[0] -= taken
+                    self.out[who, owner] += taken
+            getattr(self, f"on_{name}", lambda *_: None)(who, owner, log)
+
+    def on_Delegated(self, who: bytes, owner: bytes, log: dict[str, Any]) -> None:
+        total = sum(self.units[who].values())
+        units = log["amount"] * total // self.stakes[who] if total else log["amount"]
+        self.units[who][owner] = self.units[who].get(owner, 0) + units
+        self.stakes[who] += log["amount"]
+
+    def on_LeaveAsked(self, who: bytes, owner: bytes, log: dict[str, Any]) -> None:
+        total, stake = sum(self.units[who].values()), self.stakes[who]
+        kept = self.units[who][owner] - self.leaving[who].get(owner, 0)
+        units = kept if log["amount"] == stake * kept // total else -(-log["amount"] * total // stake)
+        self.leaving[who][owner] = self.leaving[who].get(owner, 0) + units
+
+    def on_Left(self, who: bytes, owner: bytes, log: dict[str, Any]) -> None:
+        self.units[who][owner] -= self.leaving[who].pop(owner)
+        if self.units[who][owner] == 0:
+            del self.units[who][owner]
+        self.stakes[who] -= log["amount"]
+        self.out[who, owner] += log["amount"]
+
+    def on_Withdrawn(self, who: bytes, owner: bytes, log: dict[str, Any]) -> None:
+        self.out[who, owner] -= log["amount"]
+
+    def on_Slashed(self, who: bytes, _owner: bytes, log: dict[str, Any]) -> None:
+        self.stakes[who] -= log["amount"]
+        self.burned += log["amount"]
+        if self.stakes[who] == 0:  # what comes later is another pool
+            self.units.pop(who, None)
+            self.leaving.pop(who, None)
+
+    def on_Closed(self, who: bytes, _owner: bytes, log: dict[str, Any]) -> None:
+        assert log["amount"] == self.stakes.pop(who)
+        self.closed[who].append(([log["amount"]], self.units.pop(who)))
+        self.leaving.pop(who, None)
+
+    def compare(self, world: World, task: int, pairs: Sequence[Pair]) -> None:
+        """`pairs`: participant and delegator."""
+        for who, owner in pairs:
+            row = world.view("Delegation", "delegation_of", task, who, owner)
+            waiting = sum(s[0] * u.get(owner, 0) // max(1, sum(u.values())) for s, u in self.closed[who])
+            assert row["unbonding"] + row["free"] == self.out[who, owner] + waiting
+            total, leaving = sum(self.units[who].values()), self.leaving[who].get(owner, 0)
+            kept = self.units[who].get(owner, 0) - leaving
+            assert row["stake"] == (self.stakes[who] * kept // total if total else 0)
+            assert row["leaving"] == (self.stakes[who] * leaving // total if total else 0)
+        assert world.view("Delegation", "total_delegated") == sum(self.stakes.values())
+        assert world.view("Delegation", "burned") == self.burned
