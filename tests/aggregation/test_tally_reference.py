@@ -119,6 +119,13 @@ def test_a_proposal_that_nobody_could_score_is_void_and_moves_no_center():
     result = tally([(10**9, -10, -20)] * 3, [(FILTER_NO_SCORE,)] * 3)
     assert result.verdicts[:3] == (VOID, A, A)
     assert (result.medians[0], result.center) == (0, -20)
+    assert tally([(-10, -20)] * 3, [(FILTER_NO_SCORE, FILTER_NO_SCORE)] * 3).is_void
+
+
+def test_what_nobody_could_score_counts_in_the_input_set_of_which_half_must_be_rejected():
+    """Two rejected of four are not more than half, though of three medians they would be."""
+    result = tally([(30_000, 30_000, -10, -10)] * 3, [(0, 0, 0, FILTER_NO_SCORE)] * 3)
+    assert result.verdicts[:4] == (LOSS, LOSS, A, VOID) and not result.is_void
 
 
 def test_only_the_input_set_is_judged_and_counted():
@@ -163,6 +170,7 @@ def test_rows_of_the_wrong_form_are_misuse():
     for scores, filters, members in (
         ([[0] * 15], [[0] * 16], 1),
         ([[0] * 16], [], 1),
+        ([[0] * 16], [[0] * 15], 1),
         ([[0] * 16] * 17, [[0] * 16] * 17, 1),
         ([[0] * 16], [[0] * 16], 1 << 16),
     ):

@@ -1,5 +1,6 @@
 """The draw: the contract's code and its reference in Python agree, and the weights mean what they say."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,20 @@ def test_a_seed_has_32_bytes(seed: bytes) -> None:
         draw(seed, [1], 1)
 
 
-def test_first_draws_follow_the_weights() -> None:
-    firsts = [draw(keccak256(k.to_bytes(4, "big")), [1, 2, 7], 1)[0] for k in range(4_000)]
-    assert [round(firsts.count(index) / 400) for index in range(3)] == [1, 2, 7]
+SEEDS = 10_000
+ON_CHAIN = 300  # of them, by the contract's code, too: it draws what the reference draws
+WEIGHTS = [1, 2, 7, 0, 5, 20, 1, 64]
+CHI_SQUARE = 22.46  # six degrees of freedom: exceeded by chance once in a thousand
+
+
+def test_first_draws_of_ten_thousand_seeds_follow_the_weights() -> None:
+    seeds = [keccak256(b"chi-square", k.to_bytes(4, "big")) for k in range(SEEDS)]
+    drawn = [draw(seed, WEIGHTS, 1) for seed in seeds]
+    assert [draw_on_chain(seed, WEIGHTS, 1) for seed in seeds[:ON_CHAIN]] == drawn[:ON_CHAIN]
+    firsts = Counter(first for (first,) in drawn)
+    expected = {index: SEEDS * weight / sum(WEIGHTS) for index, weight in enumerate(WEIGHTS) if weight}
+    assert set(firsts) == set(expected)
+    assert sum((firsts[index] - count) ** 2 / count for index, count in expected.items()) < CHI_SQUARE
 
 
 def test_the_seats_of_a_round_are_the_reference_draws_of_its_two_seeds() -> None:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
-from roles_support import ME, PROPOSERS, Desk, Offer, make_delta, on_stepped_clock
+from roles_support import ME, PROPOSERS, Desk, Offer, make_delta, make_offer, on_stepped_clock
 
 from flock_chain.aggregation import encode_delta
 from flock_chain.errors import Unavailable
 from flock_chain.tally import Verdict
 from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.jury import LOOKS_AT_ONCE
 
 LARGE = 5.0  # outside the task's ball, and far above three times the others' norm
 NORMS = [Verdict.ACCUSED_NORM, Verdict.ACCUSED_NORM, Verdict.ACCEPTED]
@@ -87,24 +89,29 @@ async def test_who_was_not_eligible_says_nothing_and_nobody_judges_itself(tmp_pa
         await look(desk)
         assert desk.sender.calls == [] and desk.jury.judged_until == 2
         other = Desk(tmp_path / "other", Jobs(nursery))
-        mine = three(other)
-        accuse(other, mine, proposers=(ME, *PROPOSERS[1:]))
-        mine[0] = other.service.serve(mine[0])
+        accuse(other, three_of_mine(other), proposers=(ME, *PROPOSERS[1:]))
         await look(other, 20)
-        assert not any(call[3] & 1 or call[4] & 1 for call in other.sender.calls)
+        assert other.sender.calls == [("confirm", 1, 1, 0b010, 0)], "of the other alone"
+
+
+def three_of_mine(desk: Desk) -> list[Offer]:
+    """As `three`, but the first is this account's own."""
+    own = desk.service.serve(make_offer(ME, desk.adapter, encode_delta(make_delta(100)), number=1))
+    return [own, *three(desk)[1:]]
 
 
 @on_stepped_clock
 async def test_the_accused_takes_its_bond_back_when_the_time_is_over(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
-        accuse(desk, three(desk), proposers=(ME, *PROPOSERS[1:]), held_set=0)
-        desk.board.says[1] = (0, 0)
+        accuse(desk, three_of_mine(desk), proposers=(ME, *PROPOSERS[1:]))
+        desk.board.says[1] = (0, 0)  # no share in what all stake says
+        desk.board.chain_time += 300
         await look(desk)
         assert desk.sender.calls == [] and desk.jury.judged_until == 1
-        desk.board.chain_time += 301
+        desk.board.chain_time += 1
         await look(desk)
-        assert desk.sender.calls == [("lift", 1, 1)]
+        assert desk.sender.calls == [("lift", 1, 1)] and desk.jury.judged_until == 1, "until it is free"
         desk.board.cases[1]["open"] = 0b010
         await look(desk)
         assert len(desk.sender.calls) == 1 and desk.jury.judged_until == 2
@@ -133,3 +140,52 @@ async def test_a_running_round_is_judged_at_once_and_looked_at_until_it_has_ende
         assert desk.jury.judged_until == 1
         await look(desk, current=1, is_ended=True)
         assert desk.jury.judged_until == 2
+
+
+@pytest.mark.parametrize("scale", [2.5e-2, 4e-2], ids=["below three times the median", "inside the task's ball"])
+def test_a_norm_that_is_only_rejected_is_no_guilt(tmp_path: Path, scale: float) -> None:
+    @on_stepped_clock
+    async def judge() -> None:
+        async with trio.open_nursery() as nursery:
+            desk = Desk(tmp_path, Jobs(nursery))
+            accuse(desk, [desk.offer(0), desk.offer(1, delta=encode_delta(make_delta(9, scale))), desk.offer(2)], 0b010)
+            await look(desk)
+            assert desk.sender.calls == [("confirm", 1, 1, 0, 0b010)]
+
+    judge()
+
+
+@on_stepped_clock
+async def test_an_input_set_that_holds_no_proposal_is_judged_by_nobody(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0, delta=b"no adapter"), *three(desk)[1:]]
+        accuse(desk, offers)
+        await look(desk, 20)
+        assert desk.sender.calls == []
+        assert desk.service.asked == [offers[0].digest]
+
+
+@on_stepped_clock
+async def test_nothing_is_asked_for_any_more_when_the_time_to_judge_is_over(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = three(desk)
+        accuse(desk, offers, verdicts=[Verdict.INVALID, *NORMS[1:]])
+        for offer, trouble in ((offers[0], Unavailable("away")), (offers[2], MemoryError("no room"))):
+            desk.service.trouble[offer.delta_digest] = trouble
+        await look(desk, 1)
+        await trio.sleep(310)
+        asked = len(desk.service.asked)
+        assert asked > 20
+        await look(desk, 30)
+        assert len(desk.service.asked) == asked and desk.sender.calls == []
+
+
+@on_stepped_clock
+async def test_after_a_restart_in_a_long_task_some_rounds_are_looked_at_in_each_step(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        for seen in (LOOKS_AT_ONCE, 2 * LOOKS_AT_ONCE, 2 * LOOKS_AT_ONCE + 5):
+            await desk.jury.step(2 * LOOKS_AT_ONCE + 5, True)
+            assert desk.jury.judged_until == seen + 1

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -20,7 +21,7 @@ from flock_chain.tally import (
 )
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView
-from flock_peers.roles.earlier import LOOKUP_SECONDS, EarlierDeltas
+from flock_peers.roles.earlier import LOOKUP_SECONDS, LOOKUPS_AT_ONCE, EarlierDeltas
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.voter import SCORE_FETCH_SECONDS
 
@@ -215,6 +216,55 @@ async def test_what_was_no_proposal_in_an_earlier_round_is_looked_at_once(tmp_pa
         for _ in range(3):
             await earlier.learn(2, 5.0)
         assert looks == [stray.digest]
+
+
+@on_stepped_clock
+async def test_only_rounds_before_count_as_earlier_and_each_is_read_until_all_of_it_is_known(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        rounds = {number: [desk.offer(seat, number=number) for seat in range(3)] for number in (1, 2, 3)}
+        for number, offers in rounds.items():
+            desk.settle(number, offers)
+        away, broken = rounds[1][0], rounds[1][1]
+        desk.service.trouble = {away.digest: Unavailable("away"), broken.digest: MemoryError("no room")}
+        earlier, read, view = EarlierDeltas(desk.library, desk.board), [], desk.board.view
+
+        async def count(contract: str, function: str, *args: Any, **more: Any) -> Any:
+            read.append(args[1])
+            return await view(contract, function, *args, **more)
+
+        desk.board.view = count  # type: ignore[method-assign]
+        await earlier.learn(3, 30.0)
+        assert set(read) == {1, 2} and not earlier.has(rounds[3][0].delta_digest, 4)
+        assert earlier.has(rounds[2][0].delta_digest, 3) and not earlier.has(rounds[2][0].delta_digest, 2)
+        assert earlier.has(rounds[1][2].delta_digest, 3) and not earlier.has(away.delta_digest, 3)
+        desk.service.trouble = {}
+        for _ in range(2):
+            await earlier.learn(3, 30.0)
+        assert earlier.has(away.delta_digest, 3) and earlier.has(broken.delta_digest, 3)
+        read.clear()
+        await earlier.learn(3, 30.0)
+        assert read == []
+
+
+@on_stepped_clock
+async def test_the_newest_rounds_are_learned_first_a_few_at_once_and_no_longer_than_there_is_time(
+    tmp_path: Path,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        rounds = {number: [desk.offer(seat, number=number) for seat in range(3)] for number in (1, 2, 3)}
+        for number, offers in rounds.items():
+            desk.settle(number, offers)
+            desk.service.seconds |= {offer.digest: 2.0 for offer in offers}
+        earlier = EarlierDeltas(desk.library, desk.board)
+        nursery.start_soon(earlier.learn, 4, 2.9)
+        await trio.sleep(1)
+        assert len(desk.service.asked) == LOOKUPS_AT_ONCE
+        await trio.sleep(1.8)
+        assert all(earlier.has(offer.delta_digest, 4) for offer in rounds[3])
+        await trio.sleep(10)
+        assert not any(earlier.has(offer.delta_digest, 4) for offer in rounds[1])
 
 
 @on_stepped_clock

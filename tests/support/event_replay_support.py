@@ -55,11 +55,15 @@ class BoardIndex:
         assert self.unbonding.pop(log["account"])[0] == log["amount"]
 
     def on_Slashed(self, log: dict[str, Any]) -> None:
-        self.bonds[log["account"]] -= log["amount"]
+        self._take(log)
         self.burned += log["amount"]
 
-    def on_Carried(self, log: dict[str, Any]) -> None:
+    def _take(self, log: dict[str, Any]) -> None:
+        assert log["amount"] <= self.bonds[log["account"]], "slashed more than what was bonded then"
         self.bonds[log["account"]] -= log["amount"]
+
+    def on_Carried(self, log: dict[str, Any]) -> None:
+        self._take(log)
         self.pool += log["amount"]
 
     def on_CarriedBurned(self, log: dict[str, Any]) -> None:
@@ -141,6 +145,7 @@ class StakeIndex:
                 for bond in [bond for bond in self.stakes if bond[0] == pair[0]]:
                     self.leaving[bond] += self.stakes.pop(bond)
             elif name == "Slashed":
+                assert pair[0] in self.convicted and log["reward"] <= log["amount"] <= self.leaving[pair]
                 self.leaving[pair] -= log["amount"]
                 self.rewards += log["reward"]
                 self.burned += log["amount"] - log["reward"]
