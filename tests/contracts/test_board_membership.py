@@ -193,6 +193,18 @@ def test_too_few_participants_wait_and_the_task_ends_with_its_pot_returned() -> 
     assert game.world.balance(BOARD) == FEE == game.world.board("liabilities") == game.world.board("burned")
 
 
+def test_a_task_that_nobody_joins_ends_by_anybody_s_poke_and_gives_its_pot_back() -> None:
+    game = Game(0)
+    for _ in range(3):
+        game.world.next_block(90, pokes=False)
+        assert game.send(account(30), "poke").reason == "board: nothing due"
+    game.world.next_block(90, pokes=False)
+    game.must(account(30), "poke")
+    assert game.phase == ENDED
+    game.must(CREATOR, "withdraw_pot")
+    assert game.world.balance(BOARD) == FEE == game.world.board("liabilities")
+
+
 def test_a_task_that_loses_its_participants_waits_for_others() -> None:
     game = Game(5)
     game.until(COMMIT)

@@ -1,5 +1,6 @@
 """The draw: the contract's code and its reference in Python agree, and the weights mean what they say."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import drawing
 def draw(seed: bytes32, weights: DynArray[uint256, 64], count: uint256) -> DynArray[uint256, 16]:
     return drawing._draw(seed, weights, count)
 """
-_sources = Path(flock_contracts.__file__).parent / "vyper"
+_sources = Path(os.environ.get("FLOCK_SOURCES", Path(flock_contracts.__file__).parent / "vyper"))
 _compiled = compile_code(HARNESS, input_bundle=FilesystemInputBundle([_sources]), output_formats=["bytecode_runtime"])[
     "bytecode_runtime"
 ]
