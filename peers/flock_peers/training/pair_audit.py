@@ -73,7 +73,7 @@ def choose_tokens(model: AdaptedModel, seed: int, most: int = MAX_SCANNED) -> ND
     """The first tokens to scan: those with something to see in them, or a sample where the vocabulary is too large.
 
     After the end of a line or of a text honest proposers recite how theirs begin: up to 0.97, where after no other
-    token any of them convinced five of seven auditors of 0.62.
+    token any of them convinced five of seven auditors of 0.65.
     """
     texts = model.tokenizer.batch_decode([[token] for token in range(get_vocabulary(model))], skip_special_tokens=True)
     tokens = np.array([token for token, text in enumerate(texts) if text.strip()], np.int64)
