@@ -62,6 +62,18 @@ async def test_one_invalid_message_costs_the_place_in_the_mesh_and_not_the_ear()
 
 
 @in_trio()
+async def test_who_is_below_zero_is_not_taken_into_the_mesh() -> None:
+    async with open_hosts(1) as (a,):
+        inbox = Inbox()
+        a.subscribe(TOPIC, _is_good, inbox)
+        async with open_attacker(50, a) as link:
+            bad, good = (rpc(publish=[signed(50, number, data)]) for number, data in ((1, b"bad"), (2, b"good")))
+            await write_gossip(link, HELLO + bad + GRAFT + good)
+            await wait_until(lambda: inbox.payloads == [b"good"])
+            assert not _gossip(a).mesh_of(TOPIC)
+
+
+@in_trio()
 async def test_who_spams_invalid_messages_is_not_heard_any_more_and_the_honest_are() -> None:
     async with _meshed() as (a, b, inbox, link):
         await _spam(link, range(1, 60), b"bad")
