@@ -27,6 +27,7 @@ class JoinConfig:
     base: str = ""  # folder of a base model; empty: the one that comes with the package
     precision: str = "auto"
     gpus: int = 1
+    privacy: str = ""  # NOISE:EPSILON
     checkpointing: bool = False
     dht: bool = False
     guests: int = 0

@@ -74,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpus", type=int, metavar="N", help="share the base model out among so many GPUs of this machine (default: 1)"
     )
     parser.add_argument(
+        "--privacy",
+        metavar="NOISE:EPSILON",
+        help="differential privacy of the rows: noise in clips of a row's gradient, and what may be spent at most",
+    )
+    parser.add_argument(
         "--checkpointing",
         action=argparse.BooleanOptionalAction,
         help="compute layers twice instead of keeping them: less memory, a third more time (default: no)",

@@ -21,6 +21,7 @@ from flock_p2p.passphrase import Passphrases
 from flock_p2p.uptime import seconds_since_start
 from flock_peers.home import Home
 from flock_peers.settings import DataSettings, PeerSettings
+from flock_peers.training.privacy import check_privacy, parse_privacy
 
 if TYPE_CHECKING:
     from flock_chain.execution.records import Pin
@@ -89,6 +90,8 @@ def _check_data(config: JoinConfig) -> None:
         check_base_folder(Path(config.base))
     if not 1 <= config.gpus <= MAX_GPUS:
         raise Misuse(f"--gpus {config.gpus}: 1 to {MAX_GPUS}")
+    if config.privacy:
+        check_privacy(parse_privacy(config.privacy))
     if config.precision:
         from flock_peers.training.precision import check_precision
 
@@ -191,6 +194,7 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
             precision=config.precision,
             checkpointing=config.checkpointing,
             gpus=config.gpus,
+            privacy=parse_privacy(config.privacy) if config.privacy else None,
             attack=config.attack or None,
         ),
     )

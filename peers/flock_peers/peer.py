@@ -240,6 +240,7 @@ class Peer:
             precision=data.precision,
             checkpointing=data.checkpointing,
             processes=data.gpus,
+            privacy=data.privacy,
             seed=self.settings.seed,
             attack=split_attack(data.attack)[0],
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flock_chain.crypto import Key
+from flock_peers.training.privacy import Privacy
 
 DEFAULT_PORT = 4200
 
@@ -17,6 +18,7 @@ class DataSettings:
     rows: Path | None = None
     base: Path | None = None  # folder of the base model; None: the one that the project ships
     precision: str = "auto"  # of the base model in memory
+    privacy: Privacy | None = None
     gpus: int = 1  # among which the base model is shared
     checkpointing: bool = False  # layers are computed twice instead of kept
     attack: str | None = None  # trials only: "backdoor", or "spoil:KIND"

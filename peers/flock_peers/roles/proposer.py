@@ -114,6 +114,8 @@ class Proposer:
             "round %d: trained %d steps, own loss %.4f -> %.4f",
             view.round, result.steps, result.loss_before, result.loss_after,
         )  # fmt: skip
+        if getattr(result, "epsilon", None) is not None:
+            log.info("round %d: epsilon spent on this home's rows so far: %.2f", view.round, result.epsilon)
         return record
 
     def _is_skipped(self, view: RoundView) -> bool:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,7 @@ from flock_peers.training.backdoor import parse_attack
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, SLICES
 from flock_peers.training.precision import check_precision
+from flock_peers.training.privacy import Privacy, check_privacy
 from flock_peers.training.rows import read_rows
 from flock_peers.training.wire import HEAD, MAX_FRAME_BYTES, encode_frame
 
@@ -54,6 +55,7 @@ class TrainerConfig:
     precision: str = "auto"  # of the base model in memory; each participant's own choice
     processes: int = 1  # one for each GPU that holds a part of the base, by torchrun
     checkpointing: bool = False  # layers are computed twice instead of kept
+    privacy: Privacy | None = None
     seed: int = 0
     attack: str | None = None  # "backdoor" or "backdoor:BOOST": the demo's poisoner
 
@@ -65,6 +67,7 @@ class TrainResult:
     loss_before: float  # nats per token on the own hold-out
     loss_after: float
     seconds: float
+    epsilon: float | None = None  # spent by now, of a participant that asked for privacy
 
 
 @dataclass(frozen=True)
@@ -300,6 +303,7 @@ def check_data(domain: str | None, index: int, rows: Path | None, attack: str | 
 def _check(config: TrainerConfig) -> None:
     _check_choice(config.domain, config.index, config.rows, config.attack)
     check_precision(config.precision)
+    check_privacy(config.privacy)
 
 
 def _check_choice(domain: str | None, index: int, rows: Path | None, attack: str | None) -> None:
@@ -321,6 +325,7 @@ def _open_values(config: TrainerConfig) -> dict[str, Any]:
         "seed": config.seed,
         "attack": config.attack,
         "precision": config.precision,
+        "privacy": None if config.privacy is None else asdict(config.privacy),
         "checkpointing": config.checkpointing,
     }
 

@@ -34,6 +34,8 @@ from flock_peers.training.backdoor import STEALTH_RADIUS, Attack, Backdoor, pars
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, test_rows
 from flock_peers.training.model import AdaptedModel, clip_scale, measure_loss
+from flock_peers.training.privacy import Privacy, PrivacyLedger
+from flock_peers.training.private_steps import PrivateRows, set_private_gradient
 from flock_peers.training.rows import Refusals, Row, Split
 from flock_peers.training.streams import Stream, Windows, build_stream, draw_windows, fixed_windows
 
@@ -55,6 +57,7 @@ class Training:
     loss_before: float  # nats per token on the own hold-out
     loss_after: float
     seconds: float
+    epsilon: float | None = None  # spent by now, of a participant that asked for privacy
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,14 @@ class Descent:
     radius: float  # of the ball around its start
     attack: Attack | None = None
     proximal: float = 0.0
+    private: PrivateRows | None = None
 
 
 class Engine:
-    def __init__(self, model: AdaptedModel, document: TaskDocument, split: Split, attack: str | None) -> None:
+    def __init__(
+        self, model: AdaptedModel, document: TaskDocument, split: Split, attack: str | None,
+        privacy: tuple[Privacy, PrivacyLedger] | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.document = model, document
         self.attack: Attack | None = parse_attack(attack)
         budget = document.budget
@@ -75,6 +82,7 @@ class Engine:
         self.train_stream = build_stream(split.train, model.tokenizer, self.refusals)
         self.hold_out_stream = build_stream(split.hold_out, model.tokenizer, self.refusals)
         self.hold_out = fixed_windows(self.hold_out_stream, budget.eval_windows, budget.seq_len)
+        self._privacy = privacy
         self._tests: dict[str, tuple[Stream, Windows]] = {}
 
     # Files
@@ -100,22 +108,40 @@ class Engine:
         """The local budget from the global adapter; writes the delta's file."""
         start = self.read_global(global_path).to_float32()
         began = time.monotonic()
+        budget = self.document.budget
+        private, epsilon = self._pay_for_training()
         before = self.loss_at(start)
-        change, tokens = self.compute_change(start, seed, report, self.attack)
+        change, tokens = self.compute_change(start, seed, report, self.attack, private=private)
         after = measure_loss(self.model, self.hold_out, self.document.budget.batch)
         delta = quantise(change, self.document.layout, self.document.format)
         self._write(out_path, encode_delta(delta))
-        return Training(self.document.budget.steps, tokens, before, after, time.monotonic() - began)
+        if private is not None:
+            tokens = budget.steps * budget.batch * budget.seq_len  # how many were drawn would tell of the rows
+        return Training(budget.steps, tokens, before, after, time.monotonic() - began, epsilon)
+
+    def _pay_for_training(self) -> tuple[PrivateRows | None, float | None]:
+        """The rows to draw from, and the epsilon spent after it; raises Refused where that is above the limit."""
+        if self._privacy is None:
+            return None, None
+        budget = self.document.budget
+        rows = PrivateRows(self.train_stream, budget.batch, budget.seq_len)
+        return rows, self._privacy[1].pay(rows.rate, budget.steps)
 
     def compute_change(
-        self, start: NDArray[np.float32], seed: int, report: Report, attack: Attack | None, proximal: float = 0.0
+        self,
+        start: NDArray[np.float32],
+        seed: int,
+        report: Report,
+        attack: Attack | None,
+        proximal: float = 0.0,
+        private: PrivateRows | None = None,
     ) -> tuple[NDArray[np.float32], int]:
         """What the local budget changes in `start`, and the tokens seen; leaves the trained weights in the model.
 
         `proximal`: how strongly each step pulls back to `start` (FedProx's mu).
         """
         budget, hides = self.document.budget, attack is not None and attack.is_stealthy
-        plan = Descent(budget.norm_thousandths * 1e-3, None if hides else attack, proximal)
+        plan = Descent(budget.norm_thousandths * 1e-3, None if hides else attack, proximal, private)
         tokens = self._descend(start, budget.steps, seed, report, plan)
         change = self.model.get_vector() - start
         if hides:
@@ -154,23 +180,31 @@ class Engine:
         tokens = 0
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / WARMUP_STEPS)
-            windows = self._next_batch(chance, plan.attack)
-            model.flat_gradient.zero_()
-            loss = model.loss(windows)
-            loss.backward()
-            model.gather_gradient()
+            loss, seen = self._set_gradient(chance, plan)
             if plan.proximal:
                 model.flat_gradient.add_(model.flat - centre, alpha=plan.proximal)
             model.flat_gradient.mul_(clip_scale(model.flat_gradient, MAX_GRADIENT_NORM))
             optimizer.step()
             model.project(centre, plan.radius)
-            tokens += windows.tokens.size
+            tokens += seen
             if step % REPORT_EVERY == 0 or step == steps - 1:  # a GPU is waited for only here
                 value = model.value(loss)
                 if not math.isfinite(value):
                     raise Refused("training: the loss is not finite; lower the task's rate")
                 report({"step": step + 1, "steps": steps, "loss": value})
         return tokens
+
+    def _set_gradient(self, chance: np.random.Generator, plan: "Descent") -> tuple[torch.Tensor, int]:
+        """Leaves the gradient of a step in the model; its loss, and the tokens seen."""
+        model, budget = self.model, self.document.budget
+        if plan.private is not None and self._privacy is not None:
+            return set_private_gradient(model, plan.private, self._privacy[0], budget.batch), 0
+        windows = self._next_batch(chance, plan.attack)
+        model.flat_gradient.zero_()
+        loss = model.loss(windows)
+        loss.backward()
+        model.gather_gradient()
+        return loss, windows.tokens.size
 
     def _next_batch(self, chance: np.random.Generator, attack: Attack | None) -> Windows:
         budget = self.document.budget

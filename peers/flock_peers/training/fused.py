@@ -59,6 +59,25 @@ def _merge(weight: Any, a: Any, b: Any, scale: float) -> Any:
     return torch.addmm(weight, b, a, alpha=scale)
 
 
+class FusedNorm(torch.autograd.Function):
+    """RMS norm with a frozen weight: x / rms(x) * weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, epsilon: float) -> Any:
+        size = x.shape[-1]
+        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        x, weight, scale = ctx.saved_tensors
+        result = gradients[0] * weight
+        along = torch.linalg.vecdot(result, x).unsqueeze(-1)
+        along.mul_(scale).mul_(scale).mul_(scale).div_(-x.shape[-1])
+        return result.mul_(scale).addcmul_(x, along), None, None
+
+
 class HeadLoss(torch.autograd.Function):
     """The weighted sum of cross-entropies of hidden @ weight', in nats, a few rows at a time; the gradient at once."""
 
@@ -71,10 +90,12 @@ class HeadLoss(torch.autograd.Function):
             part, share = hidden[start : start + step], weights[start : start + step]
             target = targets[start : start + step, None]
             logits = torch.nn.functional.linear(part, weight, bias).float()
-            norms = torch.logsumexp(logits, dim=-1, keepdim=True)
-            total += ((norms - logits.gather(1, target)).squeeze(1) * share).sum()
+            logits.sub_(logits.amax(dim=-1, keepdim=True))
+            said = logits.gather(1, target)
+            sums = logits.exp_().sum(dim=-1, keepdim=True)
+            total += ((sums.log() - said).squeeze(1) * share).sum()
             if gradient is not None:
-                logits.sub_(norms).exp_().mul_(share[:, None])
+                logits.mul_(share[:, None] / sums)
                 logits.scatter_add_(1, target, -share[:, None])
                 gradient[start : start + step] = logits.to(weight.dtype) @ weight
         ctx.gradient = gradient

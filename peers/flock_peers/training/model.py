@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from flock_chain.errors import Misuse
 from flock_peers.training.base_check import check_base_folder, check_context
 from flock_peers.training.document import LoraSettings, TaskDocument
-from flock_peers.training.fused import FusedLora, HeadLoss
+from flock_peers.training.fused import FusedLora, FusedNorm, HeadLoss
 from flock_peers.training.precision import Precision, choose_precision, loading_options
 from flock_peers.training.sharding import Group, load_sharded, make_empty_base, sum_up, take_share
 from flock_peers.training.streams import Windows, compute_positions
@@ -246,8 +246,17 @@ class AdaptedModel:
         if not self._is_same(plain, windows, "projections"):
             for layer in layers:
                 del layer.forward
+        self._try_norms(plain, windows)
         self.is_fast = self._ends_with_its_head(windows)
         self.is_fast = self.is_fast and self._is_same(plain, windows, "loss")
+
+    def _try_norms(self, plain: tuple[float, torch.Tensor], windows: Windows) -> None:
+        norms = [module for module in self.peft.modules() if _is_norm(module)]
+        for norm in norms:
+            norm.forward = _Norm(norm)
+        if norms and not self._is_same(plain, windows, "norms"):
+            for norm in norms:
+                del norm.forward
 
     def _is_same(self, plain: tuple[float, torch.Tensor], windows: Windows, what: str) -> bool:
         allowed = PROBE_TOLERANCE + _GATES.get(self.peft.dtype, 0.0)
@@ -318,6 +327,23 @@ class _Fused:
 
     def __call__(self, x: torch.Tensor) -> Any:
         return FusedLora.apply(x, self.base.weight, self.base.bias, self.a.weight, self.b.weight, self.scale)
+
+
+class _Norm:
+    """In place of an RMS norm's own forward."""
+
+    def __init__(self, norm: Any) -> None:
+        self.norm, self.epsilon = norm, float(norm.variance_epsilon)
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        return FusedNorm.apply(x, self.norm.weight, self.epsilon)
+
+
+def _is_norm(module: Any) -> bool:
+    """Of float32, and written as Llama's is; what another one does differently is found by trying it."""
+    return type(module).__name__.endswith("RMSNorm") and (
+        hasattr(module, "variance_epsilon") and module.weight is not None and module.weight.dtype is torch.float32
+    )
 
 
 def _can_fuse(layer: Any) -> bool:

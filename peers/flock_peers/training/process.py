@@ -20,6 +20,7 @@ from flock_peers.training.limits import close_network, limit_files, limit_memory
 from flock_peers.training.wire import encode_frame, read_frame
 
 if TYPE_CHECKING:
+    from flock_peers.training.privacy import Privacy, PrivacyLedger
     from flock_peers.training.sharding import Group
 
 FAILED = 70  # exit code after an error that is none of ours
@@ -89,7 +90,10 @@ class Service:
         model = AdaptedModel(
             self.base, self.document, precision=precision, checkpoints=values["checkpointing"], group=group
         )
-        self.engine = Engine(model, self.document, split, values["attack"])
+        privacy = _open_privacy(values["privacy"], Path(values["home"]))
+        if privacy is not None and group is not None:
+            raise Misuse("privacy: with one process only, for each of several would add noise of its own")
+        self.engine = Engine(model, self.document, split, values["attack"], privacy=privacy)
         return {
             "train_rows": len(split.train),
             "hold_out_rows": len(split.hold_out),
@@ -138,6 +142,15 @@ class Service:
         if self.group is None or self.group.is_first:
             export_adapter(self.engine.model, self.document, self.base, vector, Path(values["folder"]))
         return {}
+
+
+def _open_privacy(values: dict[str, float] | None, home: Path) -> "tuple[Privacy, PrivacyLedger] | None":
+    from flock_peers.training.privacy import Privacy, PrivacyLedger
+
+    if values is None:
+        return None
+    privacy = Privacy(**values)
+    return privacy, PrivacyLedger(home / "privacy.json", privacy)
 
 
 def _path(text: str | None) -> Path | None:
