@@ -7,7 +7,8 @@ const [http, ws, secret, address, abiFile, newcomer, deposit] = process.argv.sli
 const abi = JSON.parse(readFileSync(abiFile, 'utf8'))
 const report = (what) => process.stdout.write(JSON.stringify(what, (_, v) => typeof v === 'bigint' ? v.toString() : v) + '\n')
 
-const provider = new JsonRpcProvider(http, undefined, { polling: true, pollingInterval: 100 })
+// ethers remembers answers for 250 ms unless told not to; a block here can be final sooner, and its nonce then is used.
+const provider = new JsonRpcProvider(http, undefined, { polling: true, pollingInterval: 100, cacheTimeout: -1 })
 const wallet = new Wallet(secret, provider)
 const faucet = new Contract(address, abi, wallet)
 const network = await provider.getNetwork()
