@@ -227,6 +227,18 @@ def test_an_agreed_restart_gives_the_next_height_to_who_is_left():
     assert chain.executor.view("Stake", "jailed_until", VALIDATORS[3].account) > 0
 
 
+def test_who_installs_a_restart_below_the_halt_follows_it_once_that_block_is_there():
+    chain, behind = new_chain(), new_chain()
+    blocks = [chain.add().block.encoded for _ in range(4)]
+    halted, keep = chain.executor.head, tuple(sorted(key.account for key in VALIDATORS[:2]))
+    restart = Restart(chain.genesis.hash, halted.height, halted.id, keep)
+    chain.executor = Executor(chain.genesis, chain.store, restarts=(restart,))
+    behind.executor = Executor(behind.genesis, behind.store, restarts=(restart,))
+    for encoded in (*blocks, chain.add().block.encoded):
+        behind.commit(behind.executor.verify(encoded))
+        assert (members(behind) == set(keep)) == (behind.executor.head.height >= halted.height)
+
+
 def test_where_a_restarts_call_fails_every_peer_reads_the_set_that_the_state_still_has(monkeypatch: pytest.MonkeyPatch):
     chain = new_chain()
     chain.add()
