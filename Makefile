@@ -9,13 +9,13 @@ ARGS ?=
 demo: $(VENV)/.ready-run
 	$(BIN)/python -m flock_p2p demo $(ARGS)
 
-# Networks of processes one at a time: their deadlines are of real time, and two cores are few. They leave most of one
-# core idle, which the package check uses. Some of the others wait more than they work, hence three at once.
+# Networks of processes by themselves, two files at once: their deadlines are of real time, and two cores are few. They
+# wait a lot, which the package check uses. Some of the others wait more than they work too, hence three at once.
 test: $(VENV)/.ready-dev lint
 	$(BIN)/python -m pytest -q -n 3 -m "not process" $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
 	@mkdir -p build
 	@$(MAKE) package-check >build/package-check.log 2>&1 & package=$$!; \
-	$(BIN)/python -m pytest -q -m process $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]; processes=$$?; \
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m process $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]; processes=$$?; \
 	wait $$package; checked=$$?; cat build/package-check.log; exit $$((processes || checked))
 
 # Every branch of the consensus core, by its own tests.

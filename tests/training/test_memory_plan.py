@@ -43,7 +43,6 @@ print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("checkpoints", [False, True])
 def test_a_step_takes_about_what_was_planned(checkpoints: bool, tmp_path: Path) -> None:
     folder = make_family("llama", tmp_path / "base", **LARGE)

@@ -18,7 +18,6 @@ from flock_peers.training.streams import Windows
 TOLERANCE = 2e-3  # of the delta's norm: sums are made in another order, and Adam divides by small numbers
 
 
-@pytest.mark.process
 def test_two_processes_with_half_of_each_layer_make_the_adapter_of_one(tmp_path: Path) -> None:
     document = miniature_document()
     start = write_initial_adapter(document, tmp_path)

@@ -80,7 +80,6 @@ except OSError as error:
     assert run(code).splitlines() == ["True", "memory", "EFBIG", "EMFILE True"]
 
 
-@pytest.mark.process
 def test_a_trainer_that_is_killed_or_takes_too_much_memory_is_replaced_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
