@@ -13,10 +13,10 @@ demo: $(VENV)/.ready-run
 # wait a lot, which the package check uses (its last line is enough where it passes: what failed stays in sight). Some
 # of the others wait more than they work too, hence three at once.
 test: $(VENV)/.ready-dev lint
-	$(BIN)/python -m pytest -q -n 3 -m "not process" $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
+	PYTHON=$(BIN)/python sh .ci/run-tests -n 3 -m "not process" $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
 	@mkdir -p build
 	@$(MAKE) package-check >build/package-check.log 2>&1 & package=$$!; \
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m process $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]; processes=$$?; \
+	PYTHON=$(BIN)/python sh .ci/run-tests -n 2 --dist loadfile -m process $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]; processes=$$?; \
 	wait $$package; checked=$$?; \
 	[ $$checked -eq 0 ] && lines=1 || lines=60; tail -n $$lines build/package-check.log; exit $$((processes || checked))
 
