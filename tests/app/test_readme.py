@@ -12,7 +12,7 @@ from flock_p2p.reference import render
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 NAMES = {command.name for command in COMMANDS}
-TEXTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "contracts" / "README.md"]
+TEXTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "contracts" / "README.md"]
 _COMMAND = re.compile(r"(?:python -m flock_p2p|flock-p2p) ((?:\w|-)[^`\n#|()]*)")
 _PLACEHOLDERS = {"N": "3", "S": "3", "J": "2", "n": "4", "HEIGHT": "7"}  # words that stand for a number
 
