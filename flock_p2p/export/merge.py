@@ -42,4 +42,6 @@ def _check(adapter: Path, base: Path) -> str:
     if not report.ok:
         raise InvalidContent(f"adapter {adapter}: its provenance does not hold: {report.failures[0]}")
     check_base(base, decode_document(read_provenance(adapter / FILE_NAME).document))
+    if not report.are_weights_checked:
+        raise InvalidContent(f"adapter {adapter}: its provenance says nothing of these weights; export it again")
     return "the adapter's provenance, and the base model's files by content id"

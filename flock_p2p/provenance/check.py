@@ -1,6 +1,5 @@
 """Checks a provenance file and the folder it lies in, trusting the genesis hash alone. No network, home or torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
-from flock_chain.aggregation import parse_global
+from flock_chain.aggregation import compute_global_file_bytes, parse_global
+from flock_chain.bounded_json import loads
 from flock_chain.consensus.certificates import verify_finality
 from flock_chain.consensus.digest import ChainDomain, make_domain
 from flock_chain.consensus.validators import ValidatorSet
@@ -32,6 +32,16 @@ from flock_peers.roles.library import compute_file_digest
 from flock_peers.training.document import TaskDocument, decode_document
 
 WEIGHTS_NAME, CONFIG_NAME = "adapter_model.safetensors", "adapter_config.json"
+MAX_HEADER_BYTES = 1 << 20  # of safetensors: names and places of the tensors
+MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH = 1 << 16, 8  # of peft's configuration, a thousand bytes in practice
+MAX_NAMED = 5
+# Of peft's configuration: what changes nothing of the model that comes out, what the task document fixes, and what must
+# be so. Whatever else is in it must be nothing: peft grows switches that make another model of the same weights.
+_FREE = {
+    "base_model_name_or_path", "r", "lora_alpha", "target_modules", "lora_dropout", "peft_version", "inference_mode",
+    "fan_in_fan_out", "megatron_core", "qalora_group_size",
+}  # fmt: skip
+_FIXED = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "init_lora_weights": True}
 
 
 def check_provenance(path: Path, genesis_hash: str | None = None) -> ProvenanceReport:
@@ -42,6 +52,8 @@ def check_provenance(path: Path, genesis_hash: str | None = None) -> ProvenanceR
         provenance = read_provenance(file)
         _check_chain(provenance, genesis_hash, report)
         _check_files(provenance, file.parent, report)
+        if path.is_dir():
+            _name_others(provenance, path, report)
         _check_weights(provenance, decode_document(provenance.document), file.parent, report)
     except Misuse:
         raise
@@ -120,12 +132,12 @@ def _check_certificate(header: Header, certificate: bytes, known: list[Validator
 
 
 def _check_rounds(provenance: Provenance, state: ProvenState, report: ProvenanceReport) -> None:
-    found = read_rounds(state, provenance.task, provenance.round)
     name = f"task {provenance.task}"
+    if len(provenance.rounds) != provenance.round:  # before any is read: the number may be without end
+        raise InvalidContent(f"{name}: {len(provenance.rounds)} rounds are told of, {provenance.round} lead to it")
+    found = read_rounds(state, provenance.task, provenance.round)
     if not found.is_settled:
         raise InvalidContent(f"{name}: not all of its rounds up to {provenance.round} are over on chain")
-    if len(found.rounds) != len(provenance.rounds):
-        raise InvalidContent(f"{name}: {len(provenance.rounds)} rounds are told of, {provenance.round} lead to it")
     for told, true in zip(provenance.rounds, found.rounds, strict=True):
         if told != true:
             raise InvalidContent(f"{name} round {true.number}: what is told of it is not what the chain says")
@@ -148,7 +160,7 @@ def _check_files(provenance: Provenance, folder: Path, report: ProvenanceReport)
         path = folder / row.name
         if not path.is_file():
             missing.append(row.name)
-        elif describe_file(path) != row:
+        elif path.stat().st_size != row.size or describe_file(path) != row:
             report.fail(f"{path}: not the file that was exported")
     if missing:
         report.could_not_check.append(f"{', '.join(missing)}: not beside the provenance file")
@@ -156,26 +168,42 @@ def _check_files(provenance: Provenance, folder: Path, report: ProvenanceReport)
         report.checked.append(f"{len(provenance.files) - len(missing)} files beside it by size and SHA-256")
 
 
+def _name_others(provenance: Provenance, folder: Path, report: ProvenanceReport) -> None:
+    known = {FILE_NAME, *(row.name for row in provenance.files)}
+    others = sorted(path.name for path in folder.iterdir() if path.name not in known)
+    if others:
+        more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
+        report.could_not_check.append(f"{', '.join(others[:MAX_NAMED])}{more}: not part of what was exported")
+
+
 def _check_weights(provenance: Provenance, document: TaskDocument, folder: Path, report: ProvenanceReport) -> None:
     """The integers that the network agreed on, and that peft's file is their float32 view."""
     source, weights, config = (folder / name for name in (GLOBAL_NAME, WEIGHTS_NAME, CONFIG_NAME))
     if not (source.is_file() and weights.is_file() and config.is_file()):
-        report.could_not_check.append(f"the weights: {GLOBAL_NAME}, {WEIGHTS_NAME} and {CONFIG_NAME} must lie here")
+        text = f"the weights: {GLOBAL_NAME}, {WEIGHTS_NAME} and {CONFIG_NAME} must lie here"
+        if weights.is_file():  # anybody's, then: what says whose they are was taken away
+            report.fail(f"{weights}: nothing shows that these are the adapter's; {text}")
+        report.could_not_check.append(text)
         return
-    data = source.read_bytes()
-    if compute_file_digest(data) != provenance.adapter:
+    data = _read_bounded(source, compute_global_file_bytes(document.layout))
+    if data is None or compute_file_digest(data) != provenance.adapter:
         report.fail(f"{source}: its content id is not that of the global adapter")
         return
     vector = parse_global(data, document.layout, document.format).to_float32()
     expected = document.layout.split(vector)
+    before = len(report.failures)
     _compare_weights(weights, expected, report)
     _compare_config(config, document, report)
+    if len(report.failures) > before:
+        return
+    report.are_weights_checked = True
     report.checked.append("the weights are the float32 view of the adapter whose content id is on chain")
 
 
 def _compare_weights(path: Path, expected: dict[str, Any], report: ProvenanceReport) -> None:
+    most = sum(values.nbytes for values in expected.values()) + MAX_HEADER_BYTES
     try:
-        found = load_tensors(path.read_bytes())
+        found = load_tensors(_read_bounded(path, most) or b"")
     except (SafetensorError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         report.fail(f"{path}: cannot be read ({type(error).__name__})")
         return
@@ -190,10 +218,21 @@ def _compare_weights(path: Path, expected: dict[str, Any], report: ProvenanceRep
 
 def _compare_config(path: Path, document: TaskDocument, report: ProvenanceReport) -> None:
     try:
-        config = json.loads(path.read_bytes())
+        config = loads(_read_bounded(path, MAX_CONFIG_BYTES) or b"", depth=MAX_CONFIG_DEPTH)
         found = (config["r"], config["lora_alpha"], sorted(config["target_modules"]))
     except (ValueError, KeyError, TypeError) as error:
         report.fail(f"{path}: not peft's configuration of a LoRA adapter ({error!r:.80})")
         return
     if found != (document.lora.rank, document.lora.alpha, sorted(document.lora.targets)):
         report.fail(f"{path}: rank, alpha or targets are not the task document's")
+        return
+    others = [name for name, value in config.items() if name not in _FREE and value != _FIXED.get(name) and value]
+    if others:
+        report.fail(f"{path}: {min(others)!r:.60} is set, which would make another model of the same weights")
+
+
+def _read_bounded(path: Path, most: int) -> bytes | None:
+    """None where it is larger."""
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    return data if len(data) <= most else None

@@ -17,6 +17,7 @@ class ProvenanceReport:
     adapter: str = ""  # content id
     height: int = 0  # of the block whose state says so
     block: str = ""  # its id, hex
+    are_weights_checked: bool = False  # whether what peft loads is that adapter
     checked: list[str] = field(default_factory=list)
     could_not_check: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -46,5 +47,8 @@ def format_provenance(report: ProvenanceReport) -> str:
         if texts:
             lines += ["", f"{title} ({len(texts)}):", *(f"  - {text}" for text in texts)]
     verdict = "OK: this network's voters adopted this adapter in that round, if the genesis hash is the one you trust."
+    if not report.are_weights_checked:
+        verdict = "OK for what the chain says of that adapter, if you trust the genesis hash. No weights were checked: "
+        verdict += "what is called by its name may be another one."
     failed = f"FAILED: {len(report.failures)} checks; do not believe what this folder says of itself."
     return "\n".join([*lines, "", verdict if report.ok else failed])

@@ -6,7 +6,7 @@ from secrets import token_hex
 import trio
 
 from flock_p2p.rpc.errors import LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, RpcError
-from flock_p2p.rpc.logs import MAX_RANGE, Criteria, find_logs, parse_criteria
+from flock_p2p.rpc.logs import MAX_RANGE, Criteria, find_logs, keep_range, parse_criteria
 from flock_p2p.rpc.objects import Row
 from flock_p2p.rpc.values import data
 from flock_peers.ledger.queries import ChainView
@@ -17,7 +17,7 @@ IDLE_SECONDS = 300.0  # without a poll: whoever made it is gone; Ethereum's node
 
 @dataclass
 class Filter:
-    wanted: Row | None  # as it was asked for; None: of blocks
+    wanted: Row | None  # the range that it was asked for with; None: of blocks
     criteria: Criteria | None
     told: int  # height
     polled_at: float
@@ -25,10 +25,16 @@ class Filter:
     def changes(self, view: ChainView) -> tuple[int, list[Row] | list[str]]:
         """How far it looked, and what is new since it was told; a filter far behind is told in several polls."""
         end = min(view.head, self.told + MAX_RANGE)
-        heights = range(self.told + 1, end + 1)
         if self.criteria is None:
-            return end, [data(view.header(height).id) for height in heights]
-        return end, find_logs(view, self.criteria, heights)
+            return end, [data(view.header(height).id) for height in range(self.told + 1, end + 1)]
+        while True:
+            heights = range(self.told + 1, end + 1)
+            try:
+                return end, find_logs(view, self.criteria, heights)
+            except RpcError as error:  # who polls cannot ask for less
+                if error.code != LIMIT_EXCEEDED:
+                    raise
+                end = self.told + len(heights) // 2
 
 
 class Filters:
@@ -42,7 +48,7 @@ class Filters:
         if len(self._rows) >= MAX_FILTERS:
             raise RpcError(LIMIT_EXCEEDED, f"{MAX_FILTERS} filters exist already; uninstall some")
         name = "0x" + token_hex(16)  # not to be guessed: another page's filter is not one's own
-        self._rows[name] = Filter(wanted, criteria, height, now)
+        self._rows[name] = Filter(None if wanted is None else keep_range(wanted), criteria, height, now)
         return name
 
     def get(self, name: object) -> Filter:

@@ -16,6 +16,7 @@ MAX_LOGS = 10_000  # in one answer, about 6 MB of JSON
 MAX_ADDRESSES = 100  # of contracts in one question; six exist by default
 MAX_TOPICS = 4  # the EVM's
 MAX_ALTERNATIVES = 100  # of one topic
+MAX_BLOCK_NAME = 66  # characters: a hash
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,23 @@ def parse_range(value: Any, view: ChainView) -> range:
     return range(first, last + 1)
 
 
+def keep_range(value: Row) -> Row:
+    """What `parse_range` reads of a filter that is kept: its creator is not to fill the memory with the rest."""
+    kept = {name: value[name] for name in ("fromBlock", "toBlock", "blockHash") if value.get(name) is not None}
+    for name, row in kept.items():
+        if not isinstance(row, str) or len(row) > MAX_BLOCK_NAME:
+            raise invalid(f"filter: {name} is neither a number nor a hash nor a name of a block")
+    return kept
+
+
 def find_logs(view: ChainView, criteria: Criteria, heights: range) -> list[Row]:
-    """Raises Unavailable where a block is not here, RpcError where there are too many."""
+    """Raises Unavailable where a block is not here, RpcError where there are too many in more than one block."""
     found: list[Row] = []
     for height in heights:
         header = view.header(height)
         if not criteria.may_be_in(header):
             continue
         found += [row for row in log_rows(header, view.receipts(height)) if criteria.fits(row)]
-        if len(found) > MAX_LOGS:
+        if len(found) > MAX_LOGS and len(heights) > 1:
             raise RpcError(LIMIT_EXCEEDED, f"more than {MAX_LOGS} logs; ask for fewer blocks")
     return found

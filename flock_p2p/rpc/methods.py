@@ -1,8 +1,11 @@
 """Every method by its name: reads in the chain's thread, and what touches the mempool, filters or the network."""
 
 import platform
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import trio
 
 from flock_p2p import __version__
 from flock_p2p.rpc.errors import METHOD_NOT_FOUND, RpcError, invalid
@@ -12,7 +15,11 @@ from flock_p2p.rpc.objects import Row, transaction_row
 from flock_p2p.rpc.reads import READS, find_transaction
 from flock_p2p.rpc.sources import Sources
 from flock_p2p.rpc.values import data, parse_account, parse_data, quantity, take
+from flock_peers.ledger.queries import ChainView
 
+MAX_AT_ONCE = 4  # calls at the chain's thread: who waits here can still be told that it takes too long
+LONG_SECONDS = 0.1  # of a call: more than any that a wallet makes
+T = TypeVar("T")
 Method = Callable[[Sequence[Any]], Awaitable[Any]]
 
 
@@ -20,6 +27,8 @@ class Methods:
     def __init__(self, sources: Sources) -> None:
         self._sources, self._ledger, self._queries = sources, sources.ledger, sources.queries
         self._filters = Filters()
+        self._turns = trio.CapacityLimiter(MAX_AT_ONCE)
+        self.long_seconds = 0.0  # that the long ones of all calls have taken
         self._others: Mapping[str, Method] = {
             "eth_chainId": self._chain_id,
             "net_version": self._version,
@@ -49,7 +58,20 @@ class Methods:
             return await other(parameters)
         if read is None:
             raise RpcError(METHOD_NOT_FOUND, f"the method {name[:60]} does not exist or is not available")
-        return await self._queries.run(lambda view: read(view, parameters))
+        return await self._ask(lambda view: read(view, parameters))
+
+    async def _ask(self, question: Callable[[ChainView], T]) -> T:
+        async with self._turns:
+            return await self._queries.run(lambda view: self._time(question, view))
+
+    def _time(self, question: Callable[[ChainView], T], view: ChainView) -> T:
+        """In the chain's thread."""
+        began = time.perf_counter()
+        try:
+            return question(view)
+        finally:
+            if (taken := time.perf_counter() - began) > LONG_SECONDS:
+                self.long_seconds += taken
 
     # ---- the network
     async def _chain_id(self, parameters: Sequence[Any]) -> str:
@@ -93,7 +115,7 @@ class Methods:
     # ---- transactions
     async def _transaction_count(self, parameters: Sequence[Any]) -> str:
         account, block = take(parameters, 1, 2)
-        count = await self._queries.run(lambda view: READS["eth_getTransactionCount"](view, parameters))
+        count = await self._ask(lambda view: READS["eth_getTransactionCount"](view, parameters))
         if block != "pending":
             return str(count)
         return quantity(self._ledger.mempool.next_nonce(parse_account(account), int(count, 16)))
@@ -101,7 +123,7 @@ class Methods:
     async def _transaction_by_hash(self, parameters: Sequence[Any]) -> Row | None:
         digest = parse_data(take(parameters, 1, 1)[0], "transaction hash", 32)
         waiting = self._ledger.mempool.get(digest)  # asked first: it leaves the mempool after it is final
-        found = await self._queries.run(lambda view: find_transaction(view, digest))
+        found = await self._ask(lambda view: find_transaction(view, digest))
         return transaction_row(waiting, None, 0) if found is None and waiting is not None else found
 
     async def _send_raw(self, parameters: Sequence[Any]) -> str:
@@ -120,7 +142,7 @@ class Methods:
 
     async def _filter_changes(self, parameters: Sequence[Any]) -> list[Any]:
         row = self._filters.get(take(parameters, 1, 1)[0])
-        row.told, found = await self._queries.run(row.changes)
+        row.told, found = await self._ask(row.changes)
         return list(found)
 
     async def _filter_logs(self, parameters: Sequence[Any]) -> list[Row]:
@@ -128,7 +150,7 @@ class Methods:
         wanted, criteria = row.wanted, row.criteria
         if wanted is None or criteria is None:
             raise invalid("eth_getFilterLogs: this filter is of blocks")
-        return await self._queries.run(lambda view: find_logs(view, criteria, parse_range(wanted, view)))
+        return await self._ask(lambda view: find_logs(view, criteria, parse_range(wanted, view)))
 
     async def _uninstall(self, parameters: Sequence[Any]) -> bool:
         return self._filters.remove(take(parameters, 1, 1)[0])

@@ -165,7 +165,7 @@ def gas_price(view: ChainView, parameters: Sequence[Any]) -> str:
 def fee_history(view: ChainView, parameters: Sequence[Any]) -> Row:
     count, newest, percentiles = take(parameters, 2, 3)
     wanted = count if isinstance(count, int) and not isinstance(count, bool) else parse_quantity(count, "block count")
-    if wanted == 0:
+    if wanted < 1:
         raise invalid("eth_feeHistory: at least one block is needed")
     shares = _parse_percentiles(percentiles)
     last = need_block(newest, view)

@@ -16,8 +16,8 @@ JSON = "application/json"
 class RpcRoute:
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self.endpoint = Endpoint()
         self._methods = Methods(sources)
+        self.endpoint = Endpoint(lambda: self._methods.long_seconds)
 
     def make(self) -> Route:
         return Route({"POST": self._post}, converse=self._converse, for_wallets=True, max_body=MAX_REQUEST_BYTES)

@@ -16,6 +16,8 @@ HEAD_TAGS = ("latest", "safe", "finalized", "pending")  # one and the same here:
 _CALL_FIELDS = {
     "from", "to", "gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value", "data", "input",
     "nonce", "type", "chainId", "accessList",
+    # Wallets' own notes on a transaction, which nodes pass over.
+    "gasLimit", "gasUsed", "estimatedBaseFee", "estimateGasError", "estimateSuggested", "estimateUsed",
 }  # fmt: skip
 
 

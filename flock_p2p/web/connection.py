@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import h11
 import trio
 
+from flock_p2p.web.guard import Bucket
 from flock_p2p.web.messages import BrokenSocket, Converse, Request, Response, refuse
 from flock_p2p.web.websocket import WebSocket
 
@@ -18,13 +19,16 @@ log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 16 << 10  # request line and headers; browsers send 2 KB
 RECEIVE_BYTES = 64 << 10
-REQUEST_SECONDS = 15.0  # from a request's head to its last byte: this machine itself is on the other side
+REQUEST_SECONDS = 15.0  # for a head from its first byte on, and for a body: this machine itself is on the other side
 IDLE_SECONDS = 60.0  # between two requests of one connection; clients that keep it open longer dial again
 SEND_SECONDS = 15.0  # for an answer to be read
+LINGER_SECONDS = 2.0  # for what follows a request that was refused: else the system throws away the answer, too
+LINGER_BYTES = 4 << 20
+NO_CONTENT = 204
 REASONS = {
     200: b"OK", 204: b"No Content", 400: b"Bad Request", 403: b"Forbidden", 404: b"Not Found",
     405: b"Method Not Allowed", 413: b"Content Too Large", 421: b"Misdirected Request", 429: b"Too Many Requests",
-    500: b"Internal Server Error", 503: b"Service Unavailable",
+    431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 503: b"Service Unavailable",
 }  # fmt: skip
 # A page of this server runs and loads nothing from elsewhere, and no other page may show or read it.
 COMMON_HEADERS = (
@@ -51,8 +55,9 @@ class Site(Protocol):
 
 
 class Connection:
-    def __init__(self, stream: trio.SocketStream, site: Site) -> None:
-        self._stream, self._site = stream, site
+    def __init__(self, stream: trio.abc.Stream, site: Site, intake: Bucket) -> None:
+        """`intake`: of bytes, shared by all connections; who sends faster is read more slowly."""
+        self._stream, self._site, self._intake = stream, site, intake
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def serve(self) -> None:
@@ -69,19 +74,17 @@ class Connection:
 
     async def _serve_one(self) -> bool:
         """False where it was the last one."""
-        head = None
-        with trio.move_on_after(IDLE_SECONDS):
-            head = await self._next_event()
+        head = await self._await_head()
         if not isinstance(head, h11.Request):
             return False
         request = _read_head(head)
-        response = self._site.check(request)
+        # h11's own limit is of heads that are not whole yet; a whole one may come in one piece.
+        is_large = sum(len(name) + len(value) for name, value in head.headers) + len(head.target) > MAX_HEAD_BYTES
+        response = refuse(431, "the head is too large") if is_large else self._site.check(request)
         if response is None and request.headers.get("upgrade", "").lower() == "websocket":
-            converse = self._site.accept(request)
-            if not isinstance(converse, Response):
-                await self._become_socket(head, converse)
+            response = await self._become_socket(head, self._site.accept(request))
+            if response is None:
                 return False
-            response = converse
         body = None if response else await self._read_body(self._site.max_body(request))
         if body is None:
             await self._give_up(response or refuse(413, "the body is too large"))
@@ -89,15 +92,27 @@ class Connection:
         await self._send(await self._site.handle(replace(request, body=body)), is_head=request.method == "HEAD")
         return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
 
+    async def _await_head(self) -> Any:
+        """None where it does not come in time: not at all, or byte by byte."""
+        with trio.move_on_after(IDLE_SECONDS) as scope:
+            while (event := self._h11.next_event()) is h11.NEED_DATA:
+                await self._receive()
+                scope.deadline = min(scope.deadline, trio.current_time() + REQUEST_SECONDS)
+            return event
+        return None
+
     async def _next_event(self) -> Any:
-        while True:
-            event = self._h11.next_event()
-            if event is not h11.NEED_DATA:
-                return event
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._h11.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
                 await self._stream.send_all(self._h11.send(go_on) or b"")
-            self._h11.receive_data(await self._stream.receive_some(RECEIVE_BYTES))
+            await self._receive()
+        return event
+
+    async def _receive(self) -> None:
+        data = await self._stream.receive_some(RECEIVE_BYTES)
+        self._h11.receive_data(data)
+        await self._intake.pace(len(data))
 
     async def _read_body(self, limit: int) -> bytes | None:
         """None where it is longer."""
@@ -115,7 +130,8 @@ class Connection:
 
     async def _send(self, response: Response, *, is_head: bool = False, is_last: bool = False) -> None:
         headers = [(name.encode(), value.encode()) for name, value in response.headers.items()]
-        headers += [(b"content-type", response.kind.encode()), (b"content-length", b"%d" % len(response.body))]
+        if response.status != NO_CONTENT:  # which has neither, by RFC 9110
+            headers += [(b"content-type", response.kind.encode()), (b"content-length", b"%d" % len(response.body))]
         if is_last:
             headers.append((b"connection", b"close"))
         start = h11.Response(
@@ -134,14 +150,32 @@ class Connection:
             return
         try:
             await self._send(response, is_last=True)
+            await self._linger()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, h11.LocalProtocolError) as error:
             log.debug("http: %r", error)
 
-    async def _become_socket(self, head: h11.Request, converse: Converse) -> None:
-        socket = WebSocket(self._stream, list(head.headers), head.target, self._h11.trailing_data[0])
+    async def _linger(self) -> None:
+        """Bytes that nobody reads would make the system reset the connection, with the answer in it."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        left = LINGER_BYTES
+        with trio.move_on_after(LINGER_SECONDS):
+            while left > 0 and (data := await self._stream.receive_some(RECEIVE_BYTES)):
+                left -= len(data)
+                await self._intake.pace(len(data))
+
+    async def _become_socket(self, head: h11.Request, converse: Response | Converse) -> Response | None:
+        """Why not; None where it was one, and is over."""
+        if isinstance(converse, Response):
+            return converse
+        try:
+            socket = WebSocket(self._stream, list(head.headers), head.target, self._h11.trailing_data[0], self._intake)
+        except BrokenSocket as error:
+            return refuse(400, str(error))
         await socket.open()
         await converse(socket)
         await socket.close("")
+        return None
 
 
 def _read_head(head: h11.Request) -> Request:

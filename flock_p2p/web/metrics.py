@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
 from flock_p2p import __version__
 from flock_p2p.web.messages import Request, Response, Route
+from flock_p2p.web.recent import Recent
 from flock_peers.peer import Peer
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,6 +44,8 @@ def _escape(text: str) -> str:
 
 
 def _number(value: float) -> str:
+    if not isfinite(value):  # such as the loss of a training that has diverged
+        return "NaN" if isnan(value) else "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if value == int(value) and abs(value) < 1 << 53 else repr(float(value))
 
 
@@ -113,6 +117,7 @@ def _resident(usage: Any) -> int:
 @dataclass(frozen=True)
 class MetricsRoute:
     peer: Peer
+    status: Recent[dict[str, Any]]
     answered: Mapping[int, int]  # of this server, by status
     calls: Mapping[str, int]  # of the RPC, by outcome
 
@@ -120,7 +125,7 @@ class MetricsRoute:
         return Route({"GET": self._get})
 
     async def _get(self, _request: Request) -> Response:
-        status = await self.peer.control.status({})
+        status = await self.status.get()
         rows = [*describe_chain(status), *describe_work(status), *self._describe_rest()]
         rows += describe_process(time.time() - status["up_seconds"])
         return Response(200, "".join(row.render() for row in rows).encode(), KIND)

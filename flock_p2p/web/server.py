@@ -9,7 +9,7 @@ import trio
 
 from flock_chain.errors import Unavailable
 from flock_p2p.web.connection import Connection
-from flock_p2p.web.guard import Bucket, Guard, allow_origin
+from flock_p2p.web.guard import Bucket, Guard, allow_origin, is_lured
 from flock_p2p.web.messages import Converse, Request, Response, Route, refuse
 
 log = logging.getLogger(__name__)
@@ -18,6 +18,9 @@ HOST = "127.0.0.1"  # never another: nothing here asks who is there
 MAX_CONNECTIONS = 64  # a browser opens six to a host, a library one or two; each may hold a megabyte
 REQUESTS_PER_SECOND = 100.0  # of all connections together; a page that follows a peer sends two
 BURST_REQUESTS = 500
+BYTES_PER_SECOND = 8 << 20  # that are read, of all connections together: a wallet sends kilobytes
+BURST_BYTES = 16 << 20
+FULL_SECONDS = 60.0  # between two lines of the log about places: who is refused must not fill it
 
 
 class Routes:
@@ -54,7 +57,9 @@ class Routes:
         if not self._guard.is_host(request.headers.get("host", "")):
             return refuse(421, "this server answers to 127.0.0.1 and localhost at its own port alone")
         route = self._routes.get(request.path)
-        if not self._guard.is_origin(request.origin, extensions=route is not None and route.for_wallets):
+        is_for_wallets = route is not None and route.for_wallets
+        is_welcome = self._guard.is_origin(request.origin, for_wallets=is_for_wallets)
+        if not is_welcome or (request.origin is None and is_lured(request.headers)):
             return refuse(403, "pages of this origin may not ask this peer; see docs/ethereum_tools.md")
         if not self._bucket.take():
             return refuse(429, f"more than {REQUESTS_PER_SECOND:.0f} requests a second")
@@ -91,19 +96,21 @@ def port_of(listener: trio.SocketListener) -> int:
     return int(listener.socket.getsockname()[1])
 
 
-async def serve(listener: trio.SocketListener, routes: Routes, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+async def serve(listener: trio.abc.Listener[Any], routes: Routes, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
     """Until cancelled. Who finds no place is closed at once."""
-    places = trio.CapacityLimiter(MAX_CONNECTIONS)
+    places, complaints = trio.CapacityLimiter(MAX_CONNECTIONS), Bucket(1 / FULL_SECONDS, 1)
+    intake = Bucket(BYTES_PER_SECOND, BURST_BYTES)
 
-    async def handle(stream: trio.SocketStream) -> None:
+    async def handle(stream: trio.abc.Stream) -> None:
         try:
             places.acquire_nowait()
         except trio.WouldBlock:
-            log.warning("http: %d connections are open; one more is refused", MAX_CONNECTIONS)
-            await stream.aclose()
+            if complaints.take():
+                log.warning("http: %d connections are open; whoever comes now is refused", MAX_CONNECTIONS)
+            await trio.aclose_forcefully(stream)
             return
         try:
-            await Connection(stream, routes).serve()
+            await Connection(stream, routes, intake).serve()
         except Exception:  # a task's edge: a connection's failure ends no peer
             log.exception("http: a connection failed")
         finally:

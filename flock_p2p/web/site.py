@@ -12,6 +12,7 @@ from flock_p2p.rpc.sources import Sources
 from flock_p2p.web.guard import Guard
 from flock_p2p.web.messages import Route
 from flock_p2p.web.metrics import MetricsRoute
+from flock_p2p.web.recent import Recent
 from flock_p2p.web.server import HOST, Routes, open_listener, port_of, serve
 from flock_peers.ledger.queries import Queries, open_queries
 from flock_peers.peer import Peer
@@ -46,7 +47,8 @@ class Site:
 
     def _make_routes(self, peer: Peer, queries: Queries, answered: Mapping[int, int]) -> Mapping[str, Route]:
         rpc = RpcRoute(make_sources(peer, queries))
-        routes = {METRICS_PATH: MetricsRoute(peer, answered, rpc.endpoint.counts).make()}
+        status = Recent(lambda: peer.control.status({}))
+        routes = {METRICS_PATH: MetricsRoute(peer, status, answered, rpc.endpoint.counts).make()}
         if self._rpc:
             routes[RPC_PATH] = rpc.make()
         return routes

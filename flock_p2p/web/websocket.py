@@ -9,6 +9,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Message, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from flock_p2p.web.guard import Bucket
 from flock_p2p.web.messages import BrokenSocket
 
 MAX_MESSAGE_BYTES = 1 << 20  # as an HTTP body
@@ -16,6 +17,7 @@ RECEIVE_BYTES = 64 << 10
 PING_SECONDS = 30.0  # without a word from the other side
 SILENT_SECONDS = 90.0  # then it is gone: three pings
 SEND_SECONDS = 15.0  # for a message to be read
+EVENT_BYTES = 4 << 10  # what a frame counts beside its bytes: one of nothing costs as much time as that
 TOO_BIG, POLICY, PROTOCOL = 1009, 1008, 1002
 
 
@@ -23,10 +25,15 @@ class WebSocket:
     """Made of a request that asks for it; `open` says yes. One task receives, any may send."""
 
     def __init__(
-        self, stream: trio.SocketStream, headers: Sequence[tuple[bytes, bytes]], target: bytes, received: bytes
+        self,
+        stream: trio.abc.Stream,
+        headers: Sequence[tuple[bytes, bytes]],
+        target: bytes,
+        received: bytes,
+        intake: Bucket,
     ) -> None:
         """`received`: bytes after the request. Raises BrokenSocket where the request is not a proper one."""
-        self._stream, self._received = stream, received
+        self._stream, self._received, self._intake = stream, received, intake
         self._sending = trio.Lock()
         self._is_closed = False
         self._part = bytearray()
@@ -47,6 +54,7 @@ class WebSocket:
         """The next whole message; None once the other side has closed it."""
         while True:
             for event in self._protocol.events():
+                await self._intake.pace(EVENT_BYTES)
                 if isinstance(event, Message) and (done := await self._add(event)) is not None:
                     return done
                 if isinstance(event, Ping):
@@ -55,6 +63,7 @@ class WebSocket:
                     await self._finish(event)
                     return None
             data = await self._read()
+            await self._intake.pace(len(data))
             try:
                 self._protocol.receive_data(data or None)
             except (RemoteProtocolError, LocalProtocolError) as error:

@@ -1,6 +1,7 @@
 """What proves an exported adapter to somebody who has neither the home nor the network; and what is no proof."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.content import format_cid
 from flock_chain.crypto import keccak256
-from flock_chain.errors import InvalidEncoding, Misuse, Unavailable
+from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse, Unavailable
 from flock_chain.execution import records
 from flock_chain.execution.blocks import decode_header
 from flock_chain.execution.executor import Executor
@@ -193,6 +194,61 @@ def test_a_file_that_was_exchanged_together_with_its_checksum_is_found_by_what_i
     assert name in failure
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("use_rslora", True), ("alpha_pattern", {"q_proj": 99}), ("init_lora_weights", "pissa"), ("bias", "all"),
+     ("modules_to_save", ["lm_head"]), ("peft_type", "IA3"), ("a_switch_of_next_year", 1)],
+)  # fmt: skip
+def test_a_switch_of_peft_that_makes_another_model_of_the_same_weights_is_found(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    out = copy(tmp_path)
+    config = json.loads((out / "adapter_config.json").read_text())
+    usual = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "use_rslora": False, "revision": None}
+    (out / "adapter_config.json").write_text(json.dumps(config | usual | {"lora_dropout": 0.5}))
+    write(out, proof())
+    assert check_provenance(out).ok
+    (out / "adapter_config.json").write_text(json.dumps(config | usual | {name: value}))
+    write(out, proof())
+    (failure,) = check_provenance(out).failures
+    assert name in failure and "another model" in failure
+
+
+def test_other_weights_are_not_proven_by_taking_away_what_says_whose_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies beside the proof is named in it by who hands it over, who can rewrite that."""
+    from safetensors.numpy import load_file, save_file
+
+    from flock_p2p.export import merge
+
+    out = copy(tmp_path)
+    save_file({name: -tensor for name, tensor in load_file(out / "adapter_model.safetensors").items()},
+              out / "adapter_model.safetensors")  # fmt: skip
+    (out / GLOBAL_NAME).unlink()
+    write(out, proof())
+    report = check_provenance(out)
+    assert not report.ok and "nothing shows that these are the adapter's" in report.failures[0]
+    with pytest.raises(InvalidContent, match="does not hold"):
+        merge.merge_adapter(out, tmp_path / "merged")
+    (out / "adapter_model.safetensors").rename(out / "adapter_model.bin")  # as peft also loads them
+    report = check_provenance(out)
+    assert report.ok and not report.are_weights_checked
+    assert "No weights were checked" in format_provenance(report)
+    assert any("adapter_model.bin: not part of what was exported" in text for text in report.could_not_check)
+    with pytest.raises(InvalidContent, match="says nothing of these weights"):
+        monkeypatch.setattr(merge, "check_base", lambda _base, _document: None)
+        merge.merge_adapter(out, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("name", [GLOBAL_NAME, "adapter_model.safetensors", "adapter_config.json"])
+def test_a_file_without_end_is_not_read(tmp_path: Path, name: str) -> None:
+    out = copy(tmp_path)
+    os.truncate(out / name, 1 << 36)  # takes no room on the disk, but all of the memory
+    assert any(name in text for text in check_provenance(out).failures)
+
+
 # ---- lies in good form
 
 
@@ -255,6 +311,7 @@ def lie_of_loss(whole: Provenance) -> Provenance:
         (lambda whole: replace(whole, adapter=bytes(32)), "the chain's adapter after round 2 is"),
         (lambda whole: replace(whole, round=1, rounds=whole.rounds[:1]), "the chain's adapter after round 1 is"),
         (lambda whole: replace(whole, rounds=whole.rounds[:1]), "1 rounds are told of, 2 lead to it"),
+        (lambda whole: replace(whole, round=1 << 40), "2 rounds are told of, 1099511627776 lead to it"),
         (lambda whole: replace(whole, task=2), "proof: "),
         (lambda whole: replace(whole, rows=whole.rows[1:]), "of the state is missing"),
         (lambda whole: replace(whole, rows=tuple(sorted((*whole.rows, b"junk"), key=keccak256))), "needed by nothing"),
