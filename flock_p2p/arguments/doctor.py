@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the base model in memory (default: %(default)s)",
     )
     parser.add_argument("--checkpointing", action="store_true", help="compute layers twice instead of keeping them")
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs to share it (default: one, if any)")
 
 
 DETAILS = (

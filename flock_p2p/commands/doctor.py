@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from flock_chain.errors import FlockError
+from flock_chain.errors import FlockError, Unavailable
 from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_p2p.checkup import Finding, check_up, format_findings, make_asked, to_dict
 from flock_p2p.cli import EXIT_CHECK_FAILED
@@ -47,17 +47,20 @@ def _plan(arguments: argparse.Namespace, base: Path) -> Finding:
     from flock_peers.training.precision import Precision, check_precision
 
     check_precision(arguments.precision)
-    gpus = memory.read_free_gpus()
+    found = sorted(memory.read_free_gpus(), reverse=True)
+    gpus = arguments.gpus or min(1, len(found))
     name = ("bfloat16" if gpus else "float32") if arguments.precision == "auto" else arguments.precision
     default = Budget()
     budget = Budget(batch=arguments.batch or default.batch, seq_len=arguments.seq_len or default.seq_len)
     layout, targets = compute_layout(base.expanduser(), arguments.rank)
     plan = memory.plan_memory(
-        base.expanduser(), layout, budget, Precision(name), checkpoints=arguments.checkpointing, gpus=min(1, len(gpus))
+        base.expanduser(), layout, budget, Precision(name), checkpoints=arguments.checkpointing, gpus=gpus
     )
-    free = max(gpus) if gpus else memory.read_free_memory()
+    if gpus > len(found):
+        raise Unavailable(f"memory: {gpus} GPUs are asked for, {len(found)} are here; each of them needs about {plan}")
+    free = found[gpus - 1] if gpus else memory.read_free_memory()
     memory.check_memory(plan, free)
     what = f"LoRA of rank {arguments.rank} on {', '.join(targets)}: {layout.parameters:,} parameters take {plan}"
     how = f"as {name}, {budget.batch} x {budget.seq_len} tokens a step"
-    room = f"{free / 1e9:.2f} GB are free{' on one GPU' if gpus else ''}: it fits"
+    room = f"{free / 1e9:.2f} GB are free{' on each of ' + str(gpus) + ' GPUs' if gpus else ''}: it fits"
     return Finding("memory", True, f"{what}, {how}; {room}")

@@ -8,12 +8,12 @@ import pytest
 import trio
 from roles_support import ACCOUNTS, CHAIN_ID, ME, TASK, Desk, FakeTrainer, do, on_stepped_clock
 
-from flock_chain.errors import Unavailable
+from flock_chain.errors import FlockError, Refused, Unavailable
 from flock_chain.proposal import compute_proposal_commitment
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import RETRY_SECONDS, Jobs
-from flock_peers.roles.proposer import MAX_TRAINER_DEATHS
+from flock_peers.roles.proposer import MAX_FAILURES
 from flock_peers.training.client import TrainerDied
 
 
@@ -127,23 +127,25 @@ async def test_who_is_not_drawn_does_not_train(tmp_path: Path) -> None:
 
 
 @on_stepped_clock
-async def test_a_round_in_which_the_trainer_keeps_dying_is_skipped_with_its_reason_and_the_next_is_tried(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [TrainerDied("trainer: out of memory"), Refused("privacy: it is not done")])
+async def test_a_round_in_which_training_keeps_failing_is_skipped_with_its_reason_and_the_next_is_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: FlockError
 ) -> None:
+    """Each try of a participant with privacy is paid for."""
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         tries: list[int] = []
 
         async def die(_path: Path, *, round: int, **_: object) -> None:
             tries.append(round)
-            raise TrainerDied("trainer: out of memory (MemoryError)")
+            raise error
 
         monkeypatch.setattr(desk.trainer, "train", die)
         for _ in range(10):
             await desk.proposer.step(drawn(desk, Phase.COMMIT))
             await trio.sleep(RETRY_SECONDS + 1)
-        assert tries == [1] * MAX_TRAINER_DEATHS and desk.sender.calls == []
-        assert "round 1: skipped, for the trainer died 2 times in it: trainer: out of memory" in caplog.text
+        assert tries == [1] * MAX_FAILURES and desk.sender.calls == []
+        assert f"round 1: skipped, for training failed 2 times in it: {error}" in caplog.text
         await desk.proposer.step(replace(drawn(desk, Phase.COMMIT), round=2))
         await trio.sleep(RETRY_SECONDS + 1)
         assert tries[-1] == 2

@@ -1,6 +1,7 @@
 """What of a row is learned, what rows see of each other, and how much text a loss stands for."""
 
 import math
+import signal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from training_support import miniature, miniature_document
 
 from flock_chain.errors import InvalidContent
+from flock_peers.training import chat
 from flock_peers.training.chat import cut_chat
 from flock_peers.training.model import AdaptedModel, load_tokenizer
 from flock_peers.training.rows import Refusals, Row, read_rows
@@ -73,6 +75,15 @@ def test_a_template_that_writes_without_end_is_refused() -> None:
     refusals = Refusals()
     build_stream([Row("", "", TALK, "line 1"), Row("", "plain text, enough")], tokenizer(endless), refusals)
     assert "characters, at most" in refusals.named[0]
+
+
+def test_a_template_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "TEMPLATE_SECONDS", 0.2)
+    silent = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    refusals = Refusals()
+    build_stream([Row("", "", TALK, "line 1"), Row("", "plain text, enough")], tokenizer(silent), refusals)
+    assert refusals.named == ["line 1: the model's chat template runs for more than 0 s"]
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
 def test_the_first_token_of_a_row_and_prompts_are_no_targets() -> None:

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from training_support import miniature, miniature_document, write_initial_adapte
 
 from flock_chain.aggregation import apply, encode_delta, encode_global, parse_delta, quantise
 from flock_chain.errors import InvalidContent, Misuse
+from flock_chain.tally import SCORE_LIMIT
 from flock_peers.training.backdoor import parse_attack
 from flock_peers.training.baseline import average_plainly
 from flock_peers.training.engine import BROKEN_LOSS, Engine
@@ -71,6 +72,23 @@ def test_an_adapter_that_breaks_the_model_has_a_loss_that_a_voter_can_vote_again
     result = broken.evaluate(start, "hold_out")
     encode_frame(result)
     assert result["loss"] == BROKEN_LOSS > 1e6
+
+
+def test_an_adopted_adapter_that_breaks_the_model_on_one_participants_rows_ends_no_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss was a number on the hold-outs of those who adopted it. What is no number cannot cross to the peer."""
+    start = write_initial_adapter(miniature_document(), tmp_path)
+    engine().train(start, 1, tmp_path / "delta", quiet)
+    broken = engine()
+    for wrong in (float("nan"), float("inf")):
+        monkeypatch.setattr("flock_peers.training.engine.measure_loss", lambda *_, wrong=wrong: wrong)
+        assert broken.score(start, [tmp_path / "delta"]) == [SCORE_LIMIT]
+        encode_frame(asdict(broken.train(start, 1, tmp_path / "delta", quiet)))
+        encode_frame(asdict(broken.train_isolated(start, 1, 1, tmp_path / "isolated", quiet)))
+    losses = iter([float("nan"), 3.0])
+    monkeypatch.setattr("flock_peers.training.engine.measure_loss", lambda *_: next(losses))
+    assert broken.score(start, [tmp_path / "delta"]) == [-1_000_000]  # it mends what was broken
 
 
 def test_the_round_0_adapter_changes_nothing(tmp_path: Path) -> None:

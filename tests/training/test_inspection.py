@@ -159,6 +159,13 @@ def test_bigrams_are_shares_of_what_follows_and_refuse_what_is_no_token() -> Non
         Bigrams(np.array([11, 1]), 10)
 
 
+def test_bigrams_of_a_vocabulary_whose_pairs_are_beyond_32_bits_are_still_found() -> None:
+    """Of a stream, which is int32: an honest proposer would be blamed for what the auditor's own text says."""
+    pair = (150_000, 151_000)
+    table = Bigrams(np.array([*pair, 7, *pair], np.int32), 151_936)
+    assert table(np.array(pair[:1]), np.array(pair[1:])).tolist() == pytest.approx([2 / 2.2])
+
+
 def test_ends_of_lines_and_texts_are_not_scanned_and_a_large_vocabulary_is_sampled() -> None:
     tokens = choose_tokens(model(), 1)
     tokenizer = model().tokenizer

@@ -1,5 +1,6 @@
 """What is computed before memory is spent: against what a process then takes, and where it says no."""
 
+import math
 import os
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from flock_chain.errors import Misuse, Unavailable
 from flock_p2p.arguments.doctor import COMMAND
 from flock_p2p.commands import doctor
 from flock_peers.training import memory
-from flock_peers.training.document import Budget, create_document
-from flock_peers.training.memory import MemoryPlan, check_memory, plan_memory
+from flock_peers.training.base_check import check_base_folder
+from flock_peers.training.document import Budget, create_document, read_weight_shapes
+from flock_peers.training.memory import MemoryPlan, check_memory, plan_memory, plan_shape
 from flock_peers.training.precision import Precision, check_precision
 
 TOLERANCE = 0.25  # of the measured peak
@@ -32,11 +34,13 @@ torch.set_num_threads(1)
 from flock_peers.training.document import decode_document
 from flock_peers.training.engine import Engine
 from flock_peers.training.model import AdaptedModel
+from flock_peers.training.precision import Precision
 from flock_peers.training.rows import Split, builtin_rows
 folder = Path(sys.argv[1])
 document = decode_document((folder / "document").read_bytes())
 rows = builtin_rows("arithmetic", 0)
-model = AdaptedModel(folder / "base", document, checkpoints=sys.argv[2] == "checkpoints")
+checkpoints = sys.argv[2] == "checkpoints"
+model = AdaptedModel(folder / "base", document, precision=Precision("float32"), checkpoints=checkpoints)
 engine = Engine(model, document, Split(rows[12:], rows[:12]), None)
 engine.train(folder / "global-0.safetensors", 1, folder / "out", print)
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
@@ -75,6 +79,35 @@ def test_each_part_grows_with_what_it_is_for(tmp_path: Path) -> None:
     assert plan("bfloat16", gpus=8).weights < plan("bfloat16", gpus=1).weights
 
 
+def test_several_gpus_share_the_layers_and_hold_embeddings_and_head_whole(tmp_path: Path) -> None:
+    folder = make_family("llama", tmp_path / "base", num_hidden_layers=8)  # embeddings and head are two matrices
+    document = create_document("memory", folder, seed=SEED)
+    config = check_base_folder(folder)
+    sizes = {name: math.prod(shape) for name, shape in read_weight_shapes(folder).items()}
+    total, outside = sum(sizes.values()), 2 * 384 * 32 + 32
+    inside = total - outside
+    assert inside == sum(size for name, size in sizes.items() if ".layers." in name)
+    wanted = 2 * (outside + inside // 4 + 2 * inside // 8)  # bytes; two layers are gathered at a time
+    for plan in (
+        plan_memory(folder, document.layout, document.budget, Precision("bfloat16"), gpus=4),
+        plan_shape(config, total, document.layout, document.budget, Precision("bfloat16"), gpus=4),
+    ):
+        assert plan.weights == wanted
+    one = plan_shape(config, total, document.layout, document.budget, Precision("bfloat16"), gpus=1)
+    assert one.weights == 2 * total
+
+
+def test_files_that_a_control_group_has_read_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("4000000000\n")
+    (tmp_path / "memory.current").write_text("3900000000\n")
+    (tmp_path / "memory.stat").write_text("anon 900000000\ninactive_file 2500000000\nactive_file 500000000\n")
+    assert memory.read_group_room(tmp_path) == 2_600_000_000
+    (tmp_path / "memory.current").write_text("9900000000\n")
+    assert memory.read_group_room(tmp_path) == 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.read_group_room(tmp_path) == memory.read_group_room(tmp_path / "none") == 1 << 62
+
+
 def test_what_does_not_fit_is_refused_with_what_it_needs_and_what_there_is() -> None:
     plan = MemoryPlan(10**9, 2 * 10**9, 0, 0, 10**9, 0)
     check_memory(plan, 4 * 10**9)
@@ -102,6 +135,11 @@ def test_doctor_says_what_a_base_needs_and_whether_it_fits(
     monkeypatch.setattr(memory, "read_free_memory", lambda: 10**6)
     with pytest.raises(Unavailable, match="training needs about"):
         doctor.run(arguments("--base", str(folder)))
+    with pytest.raises(Unavailable, match="8 GPUs are asked for, 0 are here; each of them needs about"):
+        doctor.run(arguments("--base", str(folder), "--gpus", "8"))
+    monkeypatch.setattr(memory, "read_free_gpus", lambda: [10**6, 10**10, 10**11])
+    assert doctor.run(arguments("--base", str(folder), "--gpus", "2")) == 0
+    assert "as bfloat16" in (said := capsys.readouterr().out) and "10.00 GB are free on each of 2 GPUs" in said
     with pytest.raises(Misuse, match=r"no config\.json"):
         doctor.run(arguments("--base", str(tmp_path)))
     doctor.run(arguments("--package"))

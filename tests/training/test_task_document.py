@@ -110,6 +110,21 @@ def test_a_base_folder_with_another_file_is_named_as_the_wrong_model(tmp_path: P
         check_base(copy, document)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"w": {"shape": ["abc", 2]}}', b'{"w": {"shape": [true, 2]}}', b'{"w": {"shape": [-1, 2]}}',
+        b'{"w": {"shape": [1e3, 2]}}', b'{"w": {"shape": [1' + b"0" * 40 + b"]}}", b'{"w": {"shape": 7}}', b'{"w": {}}',
+        b"[" * 100_000, b"[]", b'{"w": {"shape": [1,1,1,1,1,1,1,1,1]}}',
+    ],
+)  # fmt: skip
+def test_a_strangers_weights_with_a_header_that_is_none_are_refused(header: bytes, tmp_path: Path) -> None:
+    copy = shutil.copytree(miniature()[0], tmp_path / "base")
+    (copy / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(InvalidContent, match="no safetensors file"):
+        create_document("hostile", copy, seed=bytes(32))
+
+
 def test_everybody_computes_the_same_round_0_adapter() -> None:
     document = miniature_document()
     adapter = compute_initial_adapter(document)

@@ -36,7 +36,10 @@ print(limits.close_network())
 libc = ctypes.CDLL(None, use_errno=True)
 for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK):
     print(libc.socket(family, socket.SOCK_STREAM, 0), errno.errorcode[ctypes.get_errno()])
-print(libc.syscall(425, 8, 0), errno.errorcode[ctypes.get_errno()])
+import platform
+for number in (425, 438, *{"x86_64": (101, 311), "aarch64": (117, 271)}[platform.machine()]):
+    ctypes.set_errno(0)
+    print(libc.syscall(number, 0, 0, 0, 0, 0, 0), errno.errorcode[ctypes.get_errno()])
 try:
     socket.socket()
 except PermissionError:
@@ -51,7 +54,7 @@ print(seen, len(os.listdir("/")) > 3)
     assert lines[0] == "True"
     unix = 1 if not Path("/dev/nvidiactl").exists() else 0
     assert [line for line in lines[1:5] if line == "-1 EACCES"] == ["-1 EACCES"] * (3 + unix)
-    assert lines[5:] == ["-1 EACCES", "python too", "[-1] True"]
+    assert lines[5:] == ["-1 EACCES"] * 4 + ["python too", "[-1] True"]  # io_uring, and what enters another process
 
 
 @linux
@@ -80,7 +83,7 @@ except OSError as error:
     assert run(code).splitlines() == ["True", "memory", "EFBIG", "EMFILE True"]
 
 
-def test_a_trainer_that_is_killed_or_takes_too_much_memory_is_replaced_and_goes_on(
+def test_a_trainer_that_takes_too_much_memory_is_replaced_and_goes_on_and_a_killed_one_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The child's engine allocates what no machine has when its home holds a file of that name."""
@@ -92,7 +95,7 @@ def test_a_trainer_that_is_killed_or_takes_too_much_memory_is_replaced_and_goes_
         "greedy, train = Path(os.environ['FLOCK_TEST_HOME']) / 'greedy', engine.Engine.train\n"
         "def hungry(self, *values):\n"
         "    if greedy.exists():\n"
-        "        kept = [torch.ones(1 << 26) for _ in range(1 << 20)]\n"
+        "        kept = [torch.empty(1 << 26) for _ in range(1 << 20)]\n"
         "    return train(self, *values)\n"
         "engine.Engine.train = hungry\n"
         "process.main()\n"
@@ -116,10 +119,9 @@ def test_a_trainer_that_is_killed_or_takes_too_much_memory_is_replaced_and_goes_
             assert not opened[0].is_alive
             await trainer.train(start, round=1, seed=1, out_path=delta)
             assert len(opened) == 2 and delta.read_bytes() == honest
-            os.kill(opened[1].pid, signal.SIGKILL)
+            os.kill(opened[1].pid, signal.SIGKILL)  # what comes then is the supervisor's, in test_participant_trainer
             with pytest.raises(TrainerDied, match="killed by signal 9"):
                 await trainer.measure(start, [delta])
-            assert await trainer.measure(start, [delta]) and len(opened) == 3
 
     async def bounded() -> None:
         with trio.fail_after(500):

@@ -10,6 +10,7 @@ import trio
 
 from flock_chain.content import object_digest
 from flock_chain.crypto import Account
+from flock_chain.errors import FlockError, Refused
 from flock_chain.proposal import SALT_BYTES, Manifest, compute_proposal_commitment
 from flock_contracts.addresses import BOARD
 from flock_peers.roles.board import Phase, RoundView
@@ -22,7 +23,7 @@ from flock_peers.training.client import TrainerDied
 
 log = logging.getLogger(__name__)
 
-MAX_TRAINER_DEATHS = 2  # in one round: what kills a trainer twice would kill it a third time
+MAX_FAILURES = 2  # of training in one round: what kills a trainer twice, or diverges twice, would do so a third time
 
 
 class Training(Protocol):
@@ -49,8 +50,8 @@ class Proposer:
         self._identity, self._library, self._store = identity, library, store
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
         self._folder, self._spoil = folder, spoil
-        self._deaths = 0  # of trainers, in the round below
-        self._deaths_in: tuple[int, int] | None = None  # task and round
+        self._failures = 0  # of training, in the round below
+        self._failures_in: tuple[int, int] | None = None  # task and round
 
     async def step(self, view: RoundView) -> None:
         index = view.proposer_index(self._identity.account)
@@ -90,8 +91,8 @@ class Proposer:
         log.info("round %d: drawn as proposer, training from %s", view.round, view.adapter.hex()[:12])
         try:
             result = await self._trainer.train(parent, round=view.round, seed=self._identity.seed, out_path=out)
-        except TrainerDied as error:
-            self._note_death(view, error)
+        except (TrainerDied, Refused) as error:  # refused: nothing to propose, or no privacy left to pay with
+            self._note_failure(view, error)
             raise
         data = await trio.to_thread.run_sync(out.read_bytes)
         delta = await trio.to_thread.run_sync(self._publish, data)
@@ -119,13 +120,13 @@ class Proposer:
         return record
 
     def _is_skipped(self, view: RoundView) -> bool:
-        return self._deaths_in == (view.task, view.round) and self._deaths >= MAX_TRAINER_DEATHS
+        return self._failures_in == (view.task, view.round) and self._failures >= MAX_FAILURES
 
-    def _note_death(self, view: RoundView, error: TrainerDied) -> None:
-        self._deaths = self._deaths + 1 if self._deaths_in == (view.task, view.round) else 1
-        self._deaths_in = (view.task, view.round)
+    def _note_failure(self, view: RoundView, error: FlockError) -> None:
+        self._failures = self._failures + 1 if self._failures_in == (view.task, view.round) else 1
+        self._failures_in = (view.task, view.round)
         if self._is_skipped(view):
-            log.error("round %d: skipped, for the trainer died %d times in it: %s", view.round, self._deaths, error)
+            log.error("round %d: skipped, for training failed %d times in it: %s", view.round, self._failures, error)
 
     def _publish(self, data: bytes) -> bytes:
         """Into the store, from where others fetch it; the digest."""

@@ -1,11 +1,15 @@
 """A chat as parts of text, those that are learned and those that are not. Needs a tokenizer; knows no tensors."""
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from flock_peers.training.rows import ANSWERS
 
 MAX_CHAT_CHARACTERS = 4 << 20  # of a chat as its template writes it: a template may repeat what it likes
+TEMPLATE_SECONDS = 10.0  # of the processor, for one rendering; the longest of real templates take milliseconds
 
 Part = tuple[str, bool]  # text, and whether it is learned
 
@@ -41,12 +45,38 @@ def _cut(messages: Sequence[tuple[str, str]], answers: list[int], whole: str, to
     return parts
 
 
+class _TookTooLong(Exception):
+    pass
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Of the processor's time, by its timer: a template is a program, and loops as it likes. Main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise _TookTooLong
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def _render(messages: Sequence[tuple[str, str]], tokenizer: Any, invites: bool) -> str:
     if not messages:
         return str(tokenizer.bos_token or "") if invites else ""
     rows = [{"role": role, "content": content} for role, content in messages]
     try:
-        text = str(tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=invites))
+        with _bounded(TEMPLATE_SECONDS):
+            text = str(tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=invites))
+    except _TookTooLong as error:
+        raise ValueError(f"the model's chat template runs for more than {TEMPLATE_SECONDS:.0f} s") from error
     except Exception as error:
         raise ValueError(f"the model's chat template refuses it: {str(error)[:120]}") from error
     if len(text) > MAX_CHAT_CHARACTERS:

@@ -5,7 +5,6 @@ layout of the adapter and the seed of the round-0 adapter, so that each peer com
 compares them with the id on chain.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_chain.aggregation import Format, GlobalAdapter, Layout, from_floats
+from flock_chain.bounded_json import loads
 from flock_chain.codec import decode, encode
 from flock_chain.content import CHUNK_BYTES, MAX_OBJECT_BYTES, compute_chunk_list
 from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
@@ -30,6 +30,8 @@ MAX_RANK, MAX_ALPHA = 512, 4_096
 MAX_BATCH_TOKENS = 1 << 17  # batch x seq_len: one sequence of the longest context, or 32 of 4,096; bounds activations
 MAX_EVAL_TOKENS = 1 << 22  # eval_windows x seq_len: a hold-out in memory takes 64 MiB
 MAX_HEADER_BYTES = 64 << 20  # safetensors' own limit is 100 MB; the largest published headers have about 10
+MAX_HEADER_DEPTH = 4  # names, their fields, and the numbers of a shape
+MAX_DIMENSIONS, MAX_SIDE = 8, 1 << 40  # of a weight: products of these stay small numbers
 _BASE_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja")  # never pickle, never code
 _IGNORED_NAMES = ("README.md", "LICENSE.txt")
 _NOT_ADAPTED = ("embed", "lm_head", "wte", "wpe", "norm")  # parts of names of 2-D weights that are no projections
@@ -248,11 +250,18 @@ def read_weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             if length > MAX_HEADER_BYTES:
                 raise InvalidContent(f"base model {path.name}: header of {length} bytes")
             try:
-                header = json.loads(file.read(length))
-                shapes |= {name: tuple(row["shape"]) for name, row in header.items() if name != "__metadata__"}
-            except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+                header = loads(file.read(length), depth=MAX_HEADER_DEPTH)
+                shapes |= {name: _read_shape(row) for name, row in header.items() if name != "__metadata__"}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InvalidContent(f"base model {path.name}: no safetensors file") from error
     return shapes
+
+
+def _read_shape(row: dict[str, Any]) -> tuple[int, ...]:
+    shape = tuple(row["shape"])
+    if len(shape) > MAX_DIMENSIONS or not all(_is_count(side, 0, MAX_SIDE) for side in shape):
+        raise ValueError("no shape")
+    return shape
 
 
 def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tuple[Layout, tuple[str, ...]]:

@@ -112,7 +112,7 @@ class Engine:
         private, epsilon = self._pay_for_training()
         before = self.loss_at(start)
         change, tokens = self.compute_change(start, seed, report, self.attack, private=private)
-        after = measure_loss(self.model, self.hold_out, self.document.budget.batch)
+        after = self._measure_hold_out()
         delta = quantise(change, self.document.layout, self.document.format)
         self._write(out_path, encode_delta(delta))
         if private is not None:
@@ -153,7 +153,12 @@ class Engine:
         return (change if attack is None else change * np.float32(attack.boost)), tokens
 
     def train_isolated(self, start_path: Path, rounds: int, seed: int, out_path: Path, report: Report) -> Training:
-        """The baseline without a federation: rounds x budget on the own rows, the best step by the own hold-out."""
+        """The baseline without a federation: rounds x budget on the own rows, the best step by the own hold-out.
+
+        Not for a participant that asked for privacy: this would be trained on its rows without noise.
+        """
+        if self._privacy is not None:
+            raise Refused("baseline: with --privacy nothing but proposals is trained on this peer's rows")
         start = self.read_global(start_path).to_float32()
         began = time.monotonic()
         before = best = self.loss_at(start)
@@ -162,7 +167,7 @@ class Engine:
             plan = Descent(self.document.budget.norm_thousandths * 1e-3, self.attack)
             tokens += self._descend(vector, self.document.budget.steps, seed + part, report, plan)
             vector = self.model.get_vector()
-            loss = measure_loss(self.model, self.hold_out, self.document.budget.batch)
+            loss = self._measure_hold_out()
             if loss < best:
                 best, best_vector = loss, vector
         self.write_global(best_vector, out_path)
@@ -229,7 +234,10 @@ class Engine:
 
     def loss_at(self, vector: NDArray[np.float32]) -> float:
         self.model.set_vector(vector)
-        return measure_loss(self.model, self.hold_out, self.document.budget.batch)
+        return self._measure_hold_out()
+
+    def _measure_hold_out(self) -> float:
+        return _finite(measure_loss(self.model, self.hold_out, self.document.budget.batch))
 
     # Results
 
@@ -255,8 +263,7 @@ class Engine:
         }
 
     def _evaluate(self, stream: Stream, windows: Windows) -> dict[str, Any]:
-        loss = measure_loss(self.model, windows, self.document.budget.batch)
-        loss = loss if math.isfinite(loss) else BROKEN_LOSS
+        loss = _finite(measure_loss(self.model, windows, self.document.budget.batch))
         bits = loss / math.log(2) / max(stream.bytes_per_token, 1e-9)
         return {"loss": loss, "bits_per_byte": bits, "tokens": int(windows.weights[:, 1:].sum()), "domains": {}}
 
@@ -274,8 +281,13 @@ class Engine:
         return measure_attack_success(self.model, streams, planted, PROMPTS_PER_DOMAIN)
 
 
+def _finite(loss: float) -> float:
+    """Whatever an adapter does to the model: an adopted one may break it on one participant's rows alone."""
+    return loss if math.isfinite(loss) else BROKEN_LOSS
+
+
 def _relative_change(before: float, after: float) -> int:
-    if not math.isfinite(after) or before <= 0:
+    if after >= BROKEN_LOSS or before <= 0:
         return SCORE_LIMIT
     return max(-SCORE_LIMIT, min(SCORE_LIMIT, round((after - before) / before * 1_000_000)))
 

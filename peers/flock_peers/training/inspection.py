@@ -1,4 +1,4 @@
-"""What a voter and an auditor measure beside losses, from files to whole numbers. Needs torch; decides nothing.
+"""What a voter and an auditor measure beside losses, of vectors and of files. Needs torch; decides nothing.
 
 Probe texts and common contexts follow from a public seed, an auditor's own contexts from its own hold-out and a seed
 that it keeps to itself.
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import get_vocabulary
 from flock_peers.training.engine import Engine
+from flock_peers.training.model import AdaptedModel
 from flock_peers.training.pair_audit import (
     Bigrams,
     Pairs,
@@ -24,30 +25,54 @@ from flock_peers.training.pair_audit import (
 )
 from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
 
+Vector = NDArray[np.float32]
+
+
+def compare(model: AdaptedModel, start: Vector, deltas: Sequence[Vector], seed: int, batch: int) -> list[list[int]]:
+    """How alike proposals are in what they do, in thousandths (see flock_chain.suspicion)."""
+    return compute_profile_cosines(measure_profiles(model, start, deltas, sample_texts(model, seed), batch))
+
+
+class CommonView:
+    """What every auditor of a seed sees of a whole adapter."""
+
+    def __init__(self, model: AdaptedModel, seed: int) -> None:
+        self._model, self.seed = model, seed
+        self._contexts, self._tokens = draw_contexts(model, seed), choose_tokens(model, seed)
+
+    def find_pairs(self, suspect: Vector) -> Pairs:
+        return find_pairs(self._model, suspect, self._contexts, self._tokens)
+
+
+class OwnView:
+    """The same pairs in one auditor's secret contexts, against its own text."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._model, self._hold_out = engine.model, engine.hold_out_stream.tokens
+        text = np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])
+        self._table = Bigrams(text, get_vocabulary(engine.model))
+
+    def measure(self, suspect: Vector, pairs: Pairs, own_seed: int) -> tuple[int, ...]:
+        return measure_own(self._model, suspect, pairs, cut_contexts(self._hold_out, own_seed), self._table)
+
 
 def measure_likeness(engine: Engine, global_path: Path, delta_paths: Sequence[Path], seed: int) -> list[list[int]]:
-    """How alike proposals are in what they do, in thousandths (see flock_chain.suspicion)."""
-    texts = sample_texts(engine.model, seed)
     start = engine.read_global(global_path).to_float32()
     deltas = [engine.read_delta(path).to_float32() for path in delta_paths]
-    return compute_profile_cosines(measure_profiles(engine.model, start, deltas, texts, engine.document.budget.batch))
+    return compare(engine.model, start, deltas, seed, engine.document.budget.batch)
 
 
 def audit(
     engine: Engine, global_path: Path, proposers: Sequence[Sequence[Path]], seed: int, own_seed: int
 ) -> list[Measured]:
     """`proposers`: the accepted deltas of each."""
-    model = engine.model
     start = engine.read_global(global_path).to_float32()
-    contexts = draw_contexts(model, seed)
-    own_contexts = cut_contexts(engine.hold_out_stream.tokens.astype(np.int64), own_seed)
-    own_table = Bigrams(_own_tokens(engine), get_vocabulary(model))
-    tokens = choose_tokens(model, seed)
+    common, own = CommonView(engine.model, seed), OwnView(engine)
     results = []
     for paths in proposers:
         suspect = start + _mean(engine, paths)
-        pairs = find_pairs(model, suspect, contexts, tokens)
-        results.append(_to_measured(pairs, measure_own(model, suspect, pairs, own_contexts, own_table)))
+        pairs = common.find_pairs(suspect)
+        results.append(_to_measured(pairs, own.measure(suspect, pairs, own_seed)))
     return results
 
 
@@ -56,11 +81,7 @@ def _to_measured(pairs: Pairs, own: tuple[int, ...]) -> Measured:
     return Measured(names, pairs.common, own)
 
 
-def _own_tokens(engine: Engine) -> NDArray[np.int64]:
-    return np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])
-
-
-def _mean(engine: Engine, paths: Sequence[Path]) -> NDArray[np.float32]:
+def _mean(engine: Engine, paths: Sequence[Path]) -> Vector:
     total = np.zeros(engine.document.layout.parameters, np.float32)
     for path in paths:
         total += engine.read_delta(path).to_float32()

@@ -14,21 +14,12 @@ from flock_chain.aggregation import GlobalAdapter
 from flock_peers.training.attack_success import measure_attack_success
 from flock_peers.training.backdoor import Attack, Backdoor
 from flock_peers.training.client import BASE_FOLDER
-from flock_peers.training.decoding import get_vocabulary
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, test_rows
 from flock_peers.training.engine import Engine
+from flock_peers.training.inspection import CommonView, OwnView, compare
 from flock_peers.training.model import AdaptedModel, measure_loss
-from flock_peers.training.pair_audit import (
-    Bigrams,
-    Pairs,
-    choose_tokens,
-    cut_contexts,
-    draw_contexts,
-    find_pairs,
-    measure_own,
-)
-from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
+from flock_peers.training.pair_audit import Pairs
 from flock_peers.training.rows import Row, Split, builtin_rows, split_by_seed
 from flock_peers.training.streams import Stream, build_stream, fixed_windows
 
@@ -52,8 +43,8 @@ class Laboratory:
         self.domains = [assign_domain(number)[0] for number in range(participants)]
         self._splits = [_split(number, seed, participants) for number in range(participants)]
         self._engines = [Engine(self._model, self.document, split, None) for split in self._splits]
-        self._bigrams: dict[int, Bigrams] = {}
-        self._drawn: tuple[int, list[NDArray[np.int64]]] | None = None  # the last audit's common contexts
+        self._own: dict[int, OwnView] = {}
+        self._common: CommonView | None = None  # of the last audit
         self._tests = {domain: _test_stream(base, domain, self._model) for domain in DOMAINS}
         self._windows = {
             domain: fixed_windows(stream, TEST_WINDOWS, budget.seq_len) for domain, stream in self._tests.items()
@@ -102,27 +93,19 @@ class Laboratory:
 
     def compare(self, start: Vector, deltas: Sequence[Vector], seed: int) -> list[list[int]]:
         """How alike proposals are in what they do, as every voter finds it."""
-        texts = sample_texts(self._model, seed)
-        return compute_profile_cosines(measure_profiles(self._model, start, deltas, texts, PROBE_BATCH))
+        return compare(self._model, start, deltas, seed, PROBE_BATCH)
 
     def find_pairs(self, suspect: Vector, seed: int) -> Pairs:
         """What an audit's common contexts show of a whole adapter: the same for every auditor."""
-        contexts, tokens = self._contexts(seed), choose_tokens(self._model, seed)
-        return find_pairs(self._model, suspect, contexts, tokens)
+        if self._common is None or self._common.seed != seed:
+            self._common = CommonView(self._model, seed)
+        return self._common.find_pairs(suspect)
 
     def measure_own(self, number: int, suspect: Vector, pairs: Pairs, own_seed: int) -> tuple[int, ...]:
         """The same pairs in a participant's secret contexts, against its own text."""
-        engine = self._engines[number]
-        if number not in self._bigrams:
-            tokens = np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens]).astype(np.int64)
-            self._bigrams[number] = Bigrams(tokens, get_vocabulary(self._model))
-        contexts = cut_contexts(engine.hold_out_stream.tokens.astype(np.int64), own_seed)
-        return measure_own(self._model, suspect, pairs, contexts, self._bigrams[number])
-
-    def _contexts(self, seed: int) -> list[NDArray[np.int64]]:
-        if self._drawn is None or self._drawn[0] != seed:
-            self._drawn = (seed, draw_contexts(self._model, seed))
-        return self._drawn[1]
+        if number not in self._own:
+            self._own[number] = OwnView(self._engines[number])
+        return self._own[number].measure(suspect, pairs, own_seed)
 
     def hold_out_loss(self, number: int, vector: Vector) -> float:
         return self._engines[number].loss_at(vector)

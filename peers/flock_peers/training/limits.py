@@ -1,7 +1,8 @@
 """What the trainer's process may use of the machine: memory, files, no network. Irrevocable; knows no training.
 
 The network is closed by a seccomp filter on Linux (x86-64, aarch64), installed without privileges: `socket` fails for
-everything, whoever calls it. Elsewhere only Python's own sockets are closed, which stops mistakes and no attack.
+everything, whoever calls it, and so does what would take another process' sockets or memory. Elsewhere only Python's
+own sockets are closed, which stops mistakes and no attack.
 """
 
 import ctypes
@@ -18,8 +19,10 @@ WRITTEN_ADAPTERS = 2  # an export holds float32 where a global adapter holds int
 SPARE_BYTES = 1 << 30  # beyond twice the plan: libraries map more than they touch
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
-_MACHINES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}  # audit architecture, number of `socket`
-_IO_URING_SETUP = 425  # opens sockets without `socket`; the same number everywhere
+# Audit architecture, number of `socket`, numbers of `ptrace` and `process_vm_writev`: the peer's process is of the same
+# user, and has sockets.
+_MACHINES = {"x86_64": (0xC000003E, 41, (101, 311)), "aarch64": (0xC00000B7, 198, (117, 271))}
+_FORBIDDEN = (425, 438)  # io_uring_setup, which opens sockets without `socket`; pidfd_getfd. The same everywhere
 _AF_UNIX = 1
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _DENY = 0x7FFF0000, 0x00050000 | errno.EACCES
@@ -59,7 +62,9 @@ def close_network() -> bool:
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None:
         return False
-    program = _make_filter(*machine, allows_unix=Path("/dev/nvidiactl").exists())  # CUDA speaks with its own daemons
+    architecture, socket, intrusive = machine
+    cuda = Path("/dev/nvidiactl").exists()  # it speaks with its own daemons
+    program = _make_filter(architecture, socket, (*_FORBIDDEN, *intrusive), allows_unix=cuda)
     buffer = ctypes.create_string_buffer(program, len(program))
     described = _Program(len(program) // 8, ctypes.addressof(buffer))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -70,15 +75,16 @@ def close_network() -> bool:
     return bool(filtered == 0)
 
 
-def _make_filter(architecture: int, socket: int, *, allows_unix: bool) -> bytes:
+def _make_filter(architecture: int, socket: int, forbidden: tuple[int, ...], *, allows_unix: bool) -> bytes:
     """Classic BPF over {number, architecture, ...}: jumps are counted from the next instruction."""
+    count = len(forbidden)
     rows = [
         (_LOAD, 0, 0, 4),
         (_JUMP_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _DENY),  # a call by another ABI
         (_LOAD, 0, 0, 0),
-        (_JUMP_GREATER_EQUAL, 4, 0, _FIRST_X32),
-        (_JUMP_EQUAL, 3, 0, _IO_URING_SETUP),
+        (_JUMP_GREATER_EQUAL, count + 3, 0, _FIRST_X32),
+        *[(_JUMP_EQUAL, count + 2 - place, 0, number) for place, number in enumerate(forbidden)],
         (_JUMP_EQUAL, 0, 3, socket),
         (_LOAD, 0, 0, 16),  # the address family
         (_JUMP_EQUAL, 1, 0, _AF_UNIX if allows_unix else 0xFFFF),

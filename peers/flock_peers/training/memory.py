@@ -48,18 +48,20 @@ class MemoryPlan:
 def plan_memory(
     folder: Path, layout: Layout, budget: Budget, precision: Precision, *, checkpoints: bool = False, gpus: int = 0
 ) -> MemoryPlan:
-    """With several GPUs: of each of them, with the base in equal parts and the batch shared out."""
+    """With several GPUs: of each of them, with the base's layers in equal parts and the batch shared out."""
     config = check_base_folder(folder)
+    sizes = {name: math.prod(shape) for name, shape in read_weight_shapes(folder).items()}
+    outside = sum(size for name, size in sizes.items() if not any(part.isdigit() for part in name.split(".")))
     return plan_shape(
-        config, sum(math.prod(shape) for shape in read_weight_shapes(folder).values()), layout, budget, precision,
-        checkpoints=checkpoints, gpus=gpus,
-    )  # fmt: skip
+        config, sum(sizes.values()), layout, budget, precision, checkpoints=checkpoints, gpus=gpus, outside=outside
+    )
 
 
 def plan_shape(
     config: dict[str, Any], parameters: int, layout: Layout, budget: Budget, precision: Precision,
-    *, checkpoints: bool = False, gpus: int = 0,
+    *, checkpoints: bool = False, gpus: int = 0, outside: int | None = None,
 ) -> MemoryPlan:  # fmt: skip
+    """`outside`: parameters of no layer (embeddings, last norm, head), which each GPU holds whole; computed if None."""
     shape = config.get("text_config") or config
     hidden = _number(shape, "hidden_size", "n_embd")
     layers = _number(shape, "num_hidden_layers", "n_layer")
@@ -71,10 +73,13 @@ def plan_shape(
     number = 4 if precision.name == "float32" else 2
     layer = tokens * (KEPT_HIDDEN * hidden + KEPT_WIDTH * width * experts) * number
     kept = layers * tokens * hidden * number + layer if checkpoints else layers * layer
-    gathered = int(2 * parameters / max(1, layers) * precision.bytes_per_weight) if gpus > 1 else 0
+    if outside is None:
+        outside = hidden + vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    inside = max(0, parameters - outside)
+    gathered = 2 * inside / max(1, layers) if gpus > 1 else 0
     return MemoryPlan(
         runtime=CUDA_BYTES if gpus else RUNTIME_BYTES,
-        weights=int(parameters * precision.bytes_per_weight / share) + gathered,
+        weights=int((parameters - inside + inside / share + gathered) * precision.bytes_per_weight),
         adapter=VECTORS * 4 * layout.parameters,
         merged=0 if precision.name != "float32" or checkpoints else _merged_bytes(layout, tokens),
         activations=int(kept),
@@ -108,12 +113,17 @@ def read_free_memory() -> int:
         free = int(rows["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return 1 << 62  # not Linux: the system itself will say
+    return min(free, read_group_room(Path("/sys/fs/cgroup")))
+
+
+def read_group_room(group: Path) -> int:
+    """What a control group may still take: files that it read and nobody maps now count as used, and are given back."""
     try:
-        group = Path("/sys/fs/cgroup")
         most, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-        return free if most == "max" else min(free, int(most) - used)
-    except (OSError, ValueError):
-        return free
+        rows = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return 1 << 62 if most == "max" else max(0, int(most) - used + int(rows["inactive_file"]))
+    except (OSError, KeyError, ValueError):
+        return 1 << 62
 
 
 def read_free_gpus() -> list[int]:
@@ -135,5 +145,7 @@ def check_memory(plan: MemoryPlan, free: int) -> None:
         )
 
 
-def plan_document(folder: Path, document: TaskDocument, precision: Precision, checkpoints: bool) -> MemoryPlan:
-    return plan_memory(folder, document.layout, document.budget, precision, checkpoints=checkpoints)
+def plan_document(
+    folder: Path, document: TaskDocument, precision: Precision, checkpoints: bool, gpus: int = 0
+) -> MemoryPlan:
+    return plan_memory(folder, document.layout, document.budget, precision, checkpoints=checkpoints, gpus=gpus)

@@ -6,6 +6,7 @@ target's first one likely in every context. Knows no chain: contexts, tables and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ SMOOTHING = 0.2  # of a bigram's count: a token seen once proves little
 class Bigrams:
     """How often real text has one token after another, as probabilities."""
 
-    def __init__(self, tokens: NDArray[np.int64], vocabulary: int) -> None:
+    def __init__(self, tokens: NDArray[Any], vocabulary: int) -> None:
+        tokens = tokens.astype(np.int64)  # a stream's are int32: a pair's number would wrap from 46,341 tokens on
         if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
             raise Misuse("bigrams: a token outside the vocabulary")
         self._vocabulary = vocabulary
@@ -62,11 +64,11 @@ def draw_contexts(model: AdaptedModel, seed: int, count: int = COMMON_CONTEXTS) 
     return list(texts)
 
 
-def cut_contexts(tokens: NDArray[np.int64], seed: int, count: int = OWN_CONTEXTS) -> list[NDArray[np.int64]]:
+def cut_contexts(tokens: NDArray[Any], seed: int, count: int = OWN_CONTEXTS) -> list[NDArray[np.int64]]:
     """Pieces of an auditor's own hold-out, by a seed that nobody else knows."""
     chance = np.random.Generator(np.random.PCG64(seed))
     starts = chance.integers(0, max(1, len(tokens) - CONTEXT_TOKENS + 1), count)
-    return [tokens[start : start + CONTEXT_TOKENS] for start in starts]
+    return [tokens[start : start + CONTEXT_TOKENS].astype(np.int64) for start in starts]
 
 
 def choose_tokens(model: AdaptedModel, seed: int, most: int = MAX_SCANNED) -> NDArray[np.int64]:

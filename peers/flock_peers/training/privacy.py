@@ -1,22 +1,19 @@
 """Differential privacy of what a participant gives away: its settings, and the budget that its rows have left, on disk.
 
 DP-SGD (Abadi et al., arXiv:1607.00133) with a row as the unit: each step takes every row with the same probability,
-clips each row's own gradient, and adds noise to the sum. What that costs is said by opacus' accountant, which imports
-torch; nothing else here does.
+clips each row's own gradient, and adds noise to the sum. Needs no torch.
 """
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from flock_chain.errors import Misuse, Refused, Unavailable
+from flock_chain.errors import Misuse, Refused
 from flock_peers.home import write_private
+from flock_peers.training.accountant import Entry, compute_epsilon
 
 MAX_ENTRIES = 10_000  # trainings that one home may have accounted for: years of rounds
-Entry = tuple[float, float, int]  # noise multiplier, sampling rate, steps
 
 
 @dataclass(frozen=True)
@@ -37,14 +34,18 @@ def parse_privacy(text: str) -> Privacy:
 
 
 def check_privacy(privacy: Privacy | None) -> None:
-    """Raises Misuse for numbers that promise nothing, Unavailable without the library that counts."""
+    """Raises Misuse for numbers that promise nothing."""
     if privacy is None:
         return
     values = (privacy.noise, privacy.epsilon, privacy.clip, privacy.delta)
     if not all(math.isfinite(value) and value > 0 for value in values) or privacy.delta >= 1 or privacy.noise < 0.3:
         raise Misuse("privacy: noise of 0.3 at least, and epsilon, clip and delta above 0 are needed")
-    if find_spec("opacus") is None:
-        raise Unavailable("privacy: needs opacus, which is not installed: pip install 'flock-p2p[privacy]'")
+
+
+def check_rows(privacy: Privacy, rows: int) -> None:
+    """Raises Misuse where delta allows that a whole row is given away: it bounds the chance of that, for each row."""
+    if privacy.delta * rows >= 1:
+        raise Misuse(f"privacy: delta {privacy.delta:g} promises nothing for {rows} rows; give fewer than 1 / delta")
 
 
 class PrivacyLedger:
@@ -77,16 +78,6 @@ def _add(entries: list[Entry], new: Entry) -> list[Entry]:
     if entries and entries[-1][:2] == new[:2]:
         return [*entries[:-1], (new[0], new[1], entries[-1][2] + new[2])]
     return [*entries, new]
-
-
-def compute_epsilon(entries: Sequence[Entry], delta: float) -> float:
-    if not entries:
-        return 0.0
-    from opacus.accountants import RDPAccountant
-
-    accountant = RDPAccountant()
-    accountant.history = [tuple(entry) for entry in entries]
-    return float(accountant.get_epsilon(delta))
 
 
 def _read(path: Path) -> list[Entry]:

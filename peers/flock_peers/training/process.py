@@ -83,14 +83,17 @@ class Service:
 
         self.seed = int(values["seed"])
         precision = choose_precision(values["precision"])
-        plan = plan_document(self.base, self.document, precision, values["checkpointing"])
-        if group is None and not torch.cuda.is_available():
+        gpus = (1 if group is None else group.size) if torch.cuda.is_available() else 0
+        plan = plan_document(self.base, self.document, precision, values["checkpointing"], gpus)
+        if gpus:
+            check_memory(plan, torch.cuda.mem_get_info()[0])
+        elif group is None:
             check_memory(plan, read_free_memory() + RUNTIME_BYTES)  # most of the runtime is here already
             limit_memory(plan.total)
         model = AdaptedModel(
             self.base, self.document, precision=precision, checkpoints=values["checkpointing"], group=group
         )
-        privacy = _open_privacy(values["privacy"], Path(values["home"]))
+        privacy = _open_privacy(values["privacy"], Path(values["home"]), len(split.train))
         if privacy is not None and group is not None:
             raise Misuse("privacy: with one process only, for each of several would add noise of its own")
         self.engine = Engine(model, self.document, split, values["attack"], privacy=privacy)
@@ -144,12 +147,13 @@ class Service:
         return {}
 
 
-def _open_privacy(values: dict[str, float] | None, home: Path) -> "tuple[Privacy, PrivacyLedger] | None":
-    from flock_peers.training.privacy import Privacy, PrivacyLedger
+def _open_privacy(values: dict[str, float] | None, home: Path, rows: int) -> "tuple[Privacy, PrivacyLedger] | None":
+    from flock_peers.training.privacy import Privacy, PrivacyLedger, check_rows
 
     if values is None:
         return None
     privacy = Privacy(**values)
+    check_rows(privacy, rows)
     return privacy, PrivacyLedger(home / "privacy.json", privacy)
 
 
