@@ -15,6 +15,7 @@ import trio
 from flock_chain.crypto import Key
 from flock_chain.errors import FlockError, InvalidRemote
 from flock_chain.genesis import decode_genesis
+from flock_p2p.cli import parse_genesis_hash
 from flock_p2p.config import JoinConfig, load_config
 from flock_peers.control import request_control
 from flock_peers.home import Home
@@ -38,13 +39,20 @@ class Asked:
     """What the user told `doctor`."""
 
     home: Home
-    genesis: str | None
+    genesis: bytes | None
     bootstrap: tuple[str, ...]
 
 
 def check_up(asked: Asked) -> list[Finding]:
-    """Every check; one that fails in an unforeseen way of ours is itself a finding."""
-    return [check(asked) for check in CHECKS]
+    """Every check; one that cannot be made is itself a finding."""
+    return [_check(name, check, asked) for name, check in CHECKS]
+
+
+def _check(name: str, check: "Check", asked: Asked) -> Finding:
+    try:
+        return check(asked)
+    except (FlockError, OSError) as error:
+        return Finding(name, None, f"could not be checked: {error}", "mend what is found wrong here, and ask again")
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
@@ -97,8 +105,9 @@ def _check_genesis(asked: Asked) -> Finding:
     except FlockError as error:
         return Finding("genesis", False, str(error), "restore genesis.json from a back-up, or join with a new home")
     text, wanted = f"{genesis.network}, {genesis.hash.hex()}", asked.genesis
-    if wanted is not None and wanted.removeprefix("0x").lower() != genesis.hash.hex():
-        return Finding("genesis", False, text, f"this is not the network {wanted}: join that one with another --home")
+    if wanted is not None and wanted != genesis.hash:
+        advice = f"this is not the network {wanted.hex()}: join that one with another --home"
+        return Finding("genesis", False, text, advice)
     return Finding("genesis", True, text)
 
 
@@ -120,6 +129,30 @@ def _check_port(asked: Asked) -> Finding:
         advice = "find out who it is (`ss -ltnp`), or give `join --port` another one; 0 is any free one"
         return Finding("port", False, str(error), advice)
     return Finding("port", True, f"{where} is free")
+
+
+def _check_http(asked: Asked) -> Finding:
+    """Of metrics and the RPC, where the home is configured to serve them."""
+    from flock_p2p.web.server import open_listener
+    from flock_p2p.web.site import make_site
+
+    site = make_site(_load(asked))
+    if site is None:
+        return Finding("http port", True, "none is wanted")
+    if not site.wanted:
+        return Finding("http port", True, "any free one, as the home is configured")
+    if asked.home.path.exists() and asked.home.is_running():
+        return Finding("http port", True, "the peer of this home runs and has it")
+
+    async def try_it() -> None:
+        await (await open_listener(site.wanted)).aclose()
+
+    try:
+        trio.run(try_it)
+    except FlockError as error:
+        advice = "find out who it is (`ss -ltnp`), or start without the server: --http -1 --no-rpc"
+        return Finding("http port", False, str(error), advice)
+    return Finding("http port", True, f"{site.wanted} on 127.0.0.1 is free")
 
 
 def _ask_status(asked: Asked) -> dict[str, Any] | None:
@@ -171,8 +204,9 @@ def _check_peers(asked: Asked) -> Finding:
 def _ask_bootstrap(asked: Asked, addresses: Sequence[str]) -> Finding:
     from flock_peers.network.genesis_fetch import fetch_genesis
 
-    own = asked.home.load_genesis().hash if asked.home.genesis_path.exists() else None
-    wanted = own if asked.genesis is None else bytes.fromhex(asked.genesis.removeprefix("0x"))
+    wanted = asked.genesis
+    if wanted is None and asked.home.genesis_path.exists():
+        wanted = bytes(asked.home.load_genesis().hash)
 
     async def fetch() -> bytes:
         return await fetch_genesis(Key(token_bytes(32)), addresses, timeout=ANSWER_SECONDS)
@@ -190,10 +224,12 @@ def _ask_bootstrap(asked: Asked, addresses: Sequence[str]) -> Finding:
     return Finding("peers", True, f"a peer of {found.network}, {found.hash.hex()}, answers")
 
 
-CHECKS: tuple[Callable[[Asked], Finding], ...] = (
-    _check_disk, _check_home, _check_genesis, _check_port, _check_clock, _check_lan, _check_peers,
+Check = Callable[[Asked], Finding]
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("disk", _check_disk), ("home", _check_home), ("genesis", _check_genesis), ("port", _check_port),
+    ("http port", _check_http), ("clock", _check_clock), ("local net", _check_lan), ("peers", _check_peers),
 )  # fmt: skip
 
 
 def make_asked(home: Path, genesis: str | None, bootstrap: Sequence[str]) -> Asked:
-    return Asked(Home(home), genesis, tuple(bootstrap))
+    return Asked(Home(home), parse_genesis_hash(genesis), tuple(bootstrap))

@@ -107,6 +107,19 @@ def format_coins(wei: int) -> str:
     return f"{wei / 10**18:.4f}"
 
 
+def parse_genesis_hash(text: str | None) -> bytes | None:
+    """Of --genesis: 64 hex digits, with or without 0x."""
+    if text is None:
+        return None
+    try:
+        value = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise Misuse(f"--genesis {text}: a genesis hash is 64 hex digits")
+    return value
+
+
 def parse_account(text: str) -> bytes:
     """40 hex digits, with or without 0x."""
     try:

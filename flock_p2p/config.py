@@ -65,6 +65,16 @@ def load_config(home: Home) -> JoinConfig:
     return JoinConfig(**values | {name: tuple(values.get(name, ())) for name in LISTS})
 
 
+def choose_base(home: Home, told: Path | None) -> Path:
+    """The folder of the base model: what the user says, else what this peer trains on, else the package's."""
+    from flock_peers.training.client import BASE_FOLDER
+
+    if told is not None:
+        return told.expanduser()
+    kept = load_config(home).base
+    return Path(kept) if kept else BASE_FOLDER
+
+
 def merge_arguments(config: JoinConfig, arguments: argparse.Namespace) -> JoinConfig:
     given: dict[str, Any] = {}
     for field in fields(JoinConfig):

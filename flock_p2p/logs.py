@@ -9,6 +9,7 @@ from typing import Any
 from flock_peers.home import Home
 
 MAX_LOG_BYTES = 8 << 20  # then it is rotated; two old ones are kept
+TRACE_MARK = "    | "  # before each line of a traceback: no event begins so
 LOG_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
 
 
@@ -22,9 +23,21 @@ class PrivateFileHandler(logging.handlers.RotatingFileHandler):
 class LineFormatter(logging.Formatter):
     """What strangers sent may hold line breaks and terminal codes: no text of an event can pass for another event."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        record.exc_text = None  # another formatter's, which logging would take for this one's
+        return super().format(record)
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
-        return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        return _clean(line)
+
+    def formatException(self, ei: Any) -> str:
+        """Lines of their own, each marked: an error quotes strangers, too."""
+        return "\n".join(TRACE_MARK + _clean(line) for line in super().formatException(ei).splitlines())
+
+
+def _clean(line: str) -> str:
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -42,6 +42,8 @@ class Passphrases:
                 line += byte
         except OSError as error:
             raise Misuse(f"--passphrase-fd {descriptor}: {error.strerror}") from error
+        if len(line) > MAX_PASSPHRASE_BYTES:  # half of one would lock a key for good
+            raise Misuse(f"--passphrase-fd {descriptor}: a passphrase has at most {MAX_PASSPHRASE_BYTES} bytes")
         if not line:
             raise Misuse(f"--passphrase-fd {descriptor}: there is no passphrase in it")
         return bytes(line)

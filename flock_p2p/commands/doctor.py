@@ -8,6 +8,8 @@ from flock_chain.errors import FlockError, Unavailable
 from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_p2p.checkup import Finding, check_up, format_findings, make_asked, to_dict
 from flock_p2p.cli import EXIT_CHECK_FAILED
+from flock_p2p.config import choose_base
+from flock_peers.home import Home
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import compute_base_file, list_base_files
 
@@ -34,10 +36,13 @@ def _check_package() -> Finding:
 
 
 def _check_memory(arguments: argparse.Namespace) -> Finding:
+    """Of the base model that this home trains, else of the package's."""
     try:
-        return _plan(arguments, BASE_FOLDER)
-    except FlockError as error:
+        return _plan(arguments, choose_base(Home(arguments.home), None))
+    except Unavailable as error:
         return Finding("memory", False, str(error), "close other programs, or follow with `join --observe`")
+    except FlockError as error:
+        return Finding("memory", False, str(error), "mend that, or name another base model: `join --base FOLDER`")
 
 
 def _plan(arguments: argparse.Namespace, base: Path) -> Finding:

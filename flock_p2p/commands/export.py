@@ -2,11 +2,10 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from flock_chain.content import format_cid
-from flock_p2p.config import load_config
+from flock_p2p.config import choose_base
 from flock_p2p.export import ExportResult, export_adapter
 from flock_peers.home import Home
 from flock_peers.training.client import BASE_FOLDER
@@ -29,14 +28,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"verify   python -m flock_p2p verify --provenance {arguments.out} --genesis {result.genesis.hex()}")
     return 0
-
-
-def choose_base(home: Home, told: Path | None) -> Path:
-    """What the user says, else what this peer trains on, else the package's."""
-    if told is not None:
-        return told.expanduser()
-    kept = load_config(home).base
-    return Path(kept) if kept else BASE_FOLDER
 
 
 def _to_dict(result: ExportResult) -> dict[str, Any]:

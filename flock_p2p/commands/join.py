@@ -14,7 +14,7 @@ import trio
 from flock_chain.crypto import Key, keccak256
 from flock_chain.errors import Misuse, Refused, Unavailable
 from flock_chain.genesis import Genesis
-from flock_p2p.cli import parse_coins
+from flock_p2p.cli import parse_coins, parse_genesis_hash
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_p2p.logs import start_logging
 from flock_p2p.passphrase import Passphrases
@@ -37,13 +37,12 @@ GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
 
 
 def run(arguments: argparse.Namespace) -> int:
-    home = Home(arguments.home)
+    home, expected = Home(arguments.home), parse_genesis_hash(arguments.genesis)
     with home.lock():  # a running peer's home is left as it is; the peer itself takes the lock again for its life
         home.bring_up_to_date()
         key = _get_key(home, Passphrases(arguments.passphrase_fd))
         start_logging(home, quiet=arguments.quiet)
         config = merge_arguments(load_config(home), arguments)
-        expected = _parse_hash(arguments.genesis)
         checkpoint = _parse_checkpoint(home, arguments.checkpoint)
         _check_data(config)
         check_http(config)
@@ -59,18 +58,6 @@ def _get_key(home: Home, passphrases: Passphrases) -> Key:
     key = home.create_key()
     print(f"key      {home.key_path}  (new; back it up: it is this peer's identity and its stake; `keys` locks it)")
     return key
-
-
-def _parse_hash(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    try:
-        value = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        value = b""
-    if len(value) != 32:
-        raise Misuse(f"--genesis {text}: a genesis hash is 64 hex digits")
-    return value
 
 
 def _parse_checkpoint(home: Home, text: str | None) -> "Pin | None":

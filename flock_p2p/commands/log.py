@@ -45,7 +45,7 @@ class Filter:
 
     def __call__(self, line: str) -> bool:
         parts = line.split(maxsplit=2)
-        rank = RANKS.get(parts[1]) if len(parts) > 1 else None
+        rank = RANKS.get(parts[1]) if len(parts) > 1 and not line[0].isspace() else None
         if rank is not None:
             self._last = rank >= self._least
         return self._last

@@ -52,7 +52,10 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
     if arguments.name is not None:
         wanted["name"] = arguments.name
     if arguments.rounds is not None:
-        wanted["terms"] = wanted.get("terms", {}) | {"rounds": arguments.rounds}
+        terms = wanted.get("terms", {})
+        if not isinstance(terms, dict):
+            raise Misuse(f"{arguments.document}: terms is no object with names and numbers")
+        wanted["terms"] = terms | {"rounds": arguments.rounds}
     document = request_control(path, "open_task", pot=str(parse_coins(arguments.pot)), **wanted)["document"]
     print(f"document   {document}; sent with pot and fee", file=sys.stderr if arguments.json else sys.stdout)
     deadline = time.monotonic() + max(arguments.wait, 15.0)

@@ -4,12 +4,13 @@ import argparse
 import json
 import sys
 
-from flock_p2p.cli import EXIT_CHECK_FAILED
+from flock_p2p.cli import EXIT_CHECK_FAILED, parse_genesis_hash
 from flock_p2p.provenance import check_provenance, format_provenance
 from flock_p2p.verify import format_report, verify_home
 
 
 def run(arguments: argparse.Namespace) -> int:
+    parse_genesis_hash(arguments.genesis)  # a slip in it is no failure of what is verified
     if arguments.provenance is not None:
         found = check_provenance(arguments.provenance.expanduser(), arguments.genesis)
         print(json.dumps(found.to_dict(), indent=2) if arguments.json else format_provenance(found))

@@ -25,7 +25,7 @@ class Site:
     """Runs beside a peer."""
 
     def __init__(self, port: int, *, rpc: bool, origins: tuple[str, ...]) -> None:
-        self._wanted, self._rpc, self._origins = port, rpc, origins
+        self.wanted, self._rpc, self._origins = port, rpc, origins
         self.port = 0  # known once it runs
 
     def describe(self) -> list[str]:
@@ -38,7 +38,7 @@ class Site:
 
     async def run(self, peer: Peer, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises Unavailable where the port is taken."""
-        listener = await open_listener(self._wanted)
+        listener = await open_listener(self.wanted)
         self.port = port_of(listener)
         async with open_queries(peer.ledger, time.time) as queries:
             answered: dict[int, int] = {}

@@ -103,8 +103,11 @@ async def _read_line(stream: trio.SocketStream) -> bytes:
 def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, **params: Any) -> Any:
     """Ask a running peer from another process (no trio needed); raises Unavailable where none runs or it says no."""
     try:
-        if not stat.S_ISSOCK(path.stat().st_mode):
+        found = path.stat()
+        if not stat.S_ISSOCK(found.st_mode):
             raise Unavailable(f"{path} is no socket")
+        if found.st_uid != os.getuid():  # one of a long home lies where others can put one of the same name
+            raise Unavailable(f"{path} is another user's; ask as the user whose peer it is")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(timeout)
             client.connect(str(path))

@@ -15,7 +15,7 @@ from flock_chain.genesis import MAX_GENESIS_BYTES, Genesis, decode_genesis
 from flock_chain.upgrades import MAX_SCHEDULE_BYTES, Schedule, decode_schedule
 from flock_peers.home_format import HOME_FORMAT, MIGRATIONS, VERSION_FILE, bring_up_to_date, encode_version, read_format
 from flock_peers.keystore import MAX_KEYSTORE_BYTES, decode_keystore, is_keystore, read_address
-from flock_peers.store.disk import disk_trouble
+from flock_peers.store.disk import DiskTrouble, disk_trouble
 
 MAX_LOCK_TEXT = 4_096  # a path, for people
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
@@ -115,8 +115,8 @@ class Home:
         """The file's bytes: a keystore, or the secret in hex. Raises Refused where others can read it."""
         read_format(self.path)
         try:
-            mode = self.key_path.stat().st_mode
             with self.key_path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode  # of what is read, whatever has the name by now
                 data = file.read(MAX_KEYSTORE_BYTES)
         except FileNotFoundError as error:
             raise Misuse(f"{self.path}: no key here; run `flock_p2p init --home {self.path}` first") from error
@@ -214,6 +214,8 @@ class Home:
         try:
             with self.lock():
                 return False
+        except DiskTrouble:  # no home that a peer could run in
+            return False
         except FlockError:
             return True
 
@@ -252,8 +254,12 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    """A half-written file is removed again: on a full disk its room is wanted."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """A half-written file is removed again: on a full disk its room is wanted.
+
+    Never into a file that is there: in a folder of others it may be theirs, or lead to where they read it.
+    """
+    path.unlink(missing_ok=True)  # of a start that was killed
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         view = memoryview(data)
         while view:

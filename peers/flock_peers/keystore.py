@@ -5,6 +5,7 @@ Knows bytes and documents; where they lie, and who types the passphrase, is othe
 
 import hmac
 import json
+import re
 from hashlib import scrypt
 from secrets import token_bytes
 from typing import Any
@@ -25,6 +26,7 @@ MAX_SCRYPT_BYTES = 1 << 30  # of a document from elsewhere: it must not take thi
 MAX_SCRYPT_P = 16
 MIN_PASSPHRASE = 8  # characters: fewer are guessed in days, whatever scrypt costs
 _CIPHER = "aes-128-ctr"
+_ADDRESS = re.compile(r"[0-9a-f]{40}\Z")
 
 
 def is_keystore(data: bytes) -> bool:
@@ -63,22 +65,28 @@ def decode_keystore(data: bytes, passphrase: bytes) -> Key:
         salt, iv = bytes.fromhex(parameters["salt"]), bytes.fromhex(crypto["cipherparams"]["iv"])
         sealed, mac = bytes.fromhex(crypto["ciphertext"]), bytes.fromhex(crypto["mac"])
         n, r, p = (int(parameters[name]) for name in ("n", "r", "p"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise Refused(f"keystore: a field is missing or damaged ({error!r}); restore it from your back-up") from error
-    if n < 2 or n & (n - 1) or r < 1 or not 1 <= p <= MAX_SCRYPT_P or 128 * n * r > MAX_SCRYPT_BYTES:
+    if n < 2 or n & (n - 1) or r < 1 or not 1 <= p <= MAX_SCRYPT_P or _scrypt_bytes(n, r, p) > MAX_SCRYPT_BYTES:
         raise Refused(f"keystore: scrypt with n {n}, r {r}, p {p} is not what this machine should be asked for")
     if len(iv) != 16 or len(sealed) != 32:
         raise Refused("keystore: not a key of 32 bytes with an initial value of 16")
     derived = _derive(passphrase, salt, n, r, p)
     if not hmac.compare_digest(keccak256(derived[16:32], sealed), mac):
         raise Refused("keystore: the passphrase is not the one that this key was locked with")
-    return Key(_crypt(derived[:16], iv, sealed))
+    key = Key(_crypt(derived[:16], iv, sealed))
+    if (address := read_address(data)) and address != key.account.hex():
+        raise Refused(f"keystore: it says that it is of 0x{address}, and holds the key of 0x{key.account.hex()}")
+    return key
 
 
 def read_address(data: bytes) -> str:
-    """What the document says of itself, unproved; empty where it says nothing."""
-    address = _load(data).get("address")
-    return str(address).lower().removeprefix("0x")[:40] if isinstance(address, str) else ""
+    """What the document says of itself, unproved; empty where it says nothing. Raises Refused for no address."""
+    address = _load(data).get("address") or ""
+    text = address.lower().removeprefix("0x") if isinstance(address, str) else "?"
+    if text and not _ADDRESS.match(text):
+        raise Refused("keystore: its address is none")
+    return text
 
 
 def _load(data: bytes) -> dict[str, Any]:
@@ -103,7 +111,12 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _derive(passphrase: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return scrypt(passphrase, salt=salt, n=n, r=r, p=p, dklen=32, maxmem=128 * r * (n + p + 2) + (1 << 20))
+    return scrypt(passphrase, salt=salt, n=n, r=r, p=p, dklen=32, maxmem=_scrypt_bytes(n, r, p) + (1 << 20))
+
+
+def _scrypt_bytes(n: int, r: int, p: int) -> int:
+    """The table, and a block for each lane: with few rows and wide ones the lanes are what takes the memory."""
+    return 128 * r * (n + p + 2)
 
 
 def _crypt(key: bytes, iv: bytes, data: bytes) -> bytes:

@@ -142,6 +142,44 @@ def test_what_is_wrong_makes_the_exit_code_and_the_json(tmp_path: Path, capsys: 
     assert to_dict([Finding("clock", None, "no peer")])["ok"] is True
 
 
+def test_a_hash_that_is_none_is_wrong_usage_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["doctor", "--bootstrap", "x"], ["verify"], ["join", "--quiet", "--no-mdns"]):
+        assert main([*command, "--home", str(tmp_path / "h"), "--genesis", "zz"]) == 2
+        assert "64 hex digits" in capsys.readouterr().err
+    assert not (tmp_path / "h").exists()
+
+
+def test_a_check_that_cannot_be_made_is_a_finding_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "genesis.json").write_bytes(b"{}")
+    address = "/ip4/127.0.0.1/tcp/1/p2p/16Uiu2HAmRoQUoFwhUcHHSmCs56zwqsBPuZoBGUqZrMnPUjtZpcEt"
+    rows = {row.name: row for row in check_up(make_asked(tmp_path, None, [address]))}
+    assert rows["genesis"].is_ok is False and rows["peers"].is_ok is None
+    assert "could not be checked" in rows["peers"].text and list(rows) == [name for name, _ in checkup.CHECKS]
+
+
+def test_a_taken_port_of_the_http_server_is_named(tmp_path: Path) -> None:
+    assert "none is wanted" in find(tmp_path, "http port").text
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        save_config(Home(tmp_path), JoinConfig(port=0, rpc=True, http=other.getsockname()[1]))
+        row = find(tmp_path, "http port")
+        assert row.is_ok is False and "is taken" in row.text and "--http" in row.advice
+    assert find(tmp_path, "http port").is_ok is True
+
+
+def test_memory_is_looked_at_for_the_base_model_that_the_home_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The package's own is tiny: it fits everywhere, and says nothing of the one that is asked for."""
+    save_config(Home(tmp_path), JoinConfig(port=0, base=str(tmp_path / "no model")))
+    assert main(["doctor", "--home", str(tmp_path), "--json"]) == 1
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["findings"]}
+    assert rows["memory"]["is_ok"] is False and "no model" in rows["memory"]["text"]
+
+
 class Blocks:
     """Heads that come when the test says so."""
 

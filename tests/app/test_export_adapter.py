@@ -11,8 +11,7 @@ from flock_chain.crypto import keccak256
 from flock_chain.errors import InvalidContent, Misuse, Unavailable
 from flock_chain.execution.executor import Executor
 from flock_p2p.cli import main
-from flock_p2p.commands.export import choose_base
-from flock_p2p.config import JoinConfig, save_config
+from flock_p2p.config import JoinConfig, choose_base, save_config
 from flock_p2p.export import choose_task, export_adapter
 from flock_p2p.provenance import FILE_NAME, GLOBAL_NAME, check_provenance, collect_provenance
 from flock_peers.home import Home

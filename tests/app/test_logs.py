@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from network_support import in_trio
 from rpc_support import USER, VALIDATOR, drip, faucet_deposit, serving
+from secret_support import find_secrets, forms, secrets_of
 
-from flock_chain import ecvrf
 from flock_contracts.addresses import FAUCET
 from flock_p2p.cli import main
 from flock_p2p.commands.log import follow
@@ -35,6 +35,22 @@ def test_an_event_is_one_private_line_whatever_text_is_in_it(logged: Path) -> No
     (line,) = logged.read_text().splitlines()
     assert "WARNING" in line and "\\n2026" in line and "\\x1b" in line
     assert stat.S_IMODE(logged.stat().st_mode) == 0o600
+
+
+def test_a_traceback_can_forge_no_event_and_moves_no_terminal(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("test")
+    try:
+        raise ValueError("x\n2026-01-01T00:00:00.000 ERROR   driver: forged\x1b[2J\r\u2028end")
+    except ValueError:
+        log.exception("a request failed")
+    log.info("after")
+    first, *trace, last = logged.read_text().splitlines()
+    assert "a request failed" in first and last.endswith("after") and "\x1b" not in "".join(trace)
+    assert trace and all(line.startswith("    | ") for line in trace) and any("forged" in line for line in trace)
+    log.error("one more\n")
+    assert main(["log", "--home", str(logged.parent), "--level", "error"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:-1] == [first, *trace] and "one more" in shown[-1]  # a traceback goes with its event
 
 
 def test_the_log_command_shows_the_last_lines_of_a_level(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +90,17 @@ async def test_no_secret_is_in_the_log_at_any_level(tmp_path: Path, caplog: pyte
         await served.rpc("eth_call", {"to": "0x00"})
         status = str(await served.peer.control.status({}))
     assert len(caplog.records) > 3
-    for secret in (VALIDATOR.secret, USER.secret, ecvrf.derive_seed(VALIDATOR)):
-        for text in (secret.hex(), str(secret)[2:-1], str(int.from_bytes(secret, "big"))):
-            assert text not in caplog.text and text not in status
+    said = (caplog.text + status).encode()
+    for secret in (*secrets_of(VALIDATOR), *secrets_of(USER)):
+        assert not any(form in said for form in forms(secret))
+
+
+def test_what_looks_for_secrets_finds_them_in_every_form(tmp_path: Path) -> None:
+    """The tests of whole runs ask it, and would pass if it saw nothing."""
+    for secret in secrets_of(USER):
+        for form in forms(secret):
+            (tmp_path / "a.log").write_bytes(b"so far " + form + b" so good")
+            assert find_secrets(tmp_path, [secret]) == [str(tmp_path / "a.log")], form
+            assert find_secrets(tmp_path, [secret], apart_from=("a.log",)) == []
+    (tmp_path / "a.log").write_text("nothing")
+    assert find_secrets(tmp_path, secrets_of(USER)) == []

@@ -126,3 +126,67 @@ def test_a_locked_home_joins_with_its_passphrase_alone(tmp_path: Path, capsys: p
     assert "passphrase is not the one" in capsys.readouterr().err
     assert main([*join, fd_with(PASSPHRASE)]) == 2  # opened; what is missing now is an address
     assert "--bootstrap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"n": 2, "r": 4_000_000, "p": 16}, {"n": 2, "r": 700_000, "p": 16}, {"n": 1 << 20, "r": 8, "p": 16, "dklen": 32}],
+)
+def test_wide_rows_and_many_lanes_do_not_pass_for_little_memory(changed: dict[str, int]) -> None:
+    """Few rows of a table, each of hundreds of megabytes: the lanes are what takes the memory."""
+    row = json.loads(encode_keystore(KEY, PASSPHRASE, n=FEW))
+    row["crypto"]["kdfparams"] |= changed
+    with pytest.raises(Refused, match="not what this machine should be asked for"):
+        decode_keystore(json.dumps(row).encode(), PASSPHRASE)
+
+
+def test_a_number_that_is_infinite_is_refused_in_words() -> None:
+    data = encode_keystore(KEY, PASSPHRASE, n=FEW).replace(b'"n": 1024', b'"n": 1e999')
+    with pytest.raises(Refused, match="missing or damaged"):
+        decode_keystore(data, PASSPHRASE)
+
+
+def test_a_keystore_that_names_another_account_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`keys show` believes it until it is opened; what is imported must be who it says it is."""
+    row = json.loads(encode_keystore(KEY, PASSPHRASE, n=FEW))
+    for address, words in (
+        ("ab" * 20, "holds the key of"),
+        ("\x1b[2J", "address is none"),
+        (7, "address is none"),
+    ):
+        file = tmp_path / "theirs.json"
+        file.write_text(json.dumps(row | {"address": address}))
+        into = ["keys", "import", "--home", str(tmp_path / "h"), "--file", str(file)]
+        assert main([*into, "--passphrase-fd", fd_with(PASSPHRASE)]) == 4
+        error = capsys.readouterr().err
+        assert words in error and "\x1b" not in error and not (tmp_path / "h" / "key").exists()
+    for address in ("0x" + KEY.account.hex().upper(), "", None):
+        assert decode_keystore(json.dumps(row | {"address": address}).encode(), PASSPHRASE).secret == KEY.secret
+
+
+def test_a_passphrase_is_never_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = Home(tmp_path)
+    home.create_key()
+    before = home.read_key()
+    assert main(["keys", "lock", "--home", str(tmp_path), "--passphrase-fd", fd_with(b"x" * 1_025)]) == 2
+    assert "at most 1024 bytes" in capsys.readouterr().err and home.read_key() == before
+    assert main(["keys", "lock", "--home", str(tmp_path), "--passphrase-fd", fd_with(b"x" * 1_024)]) == 0
+
+
+@pytest.mark.parametrize("kind", ["theirs", "link"])
+def test_an_export_into_a_folder_of_others_goes_into_no_file_of_theirs(tmp_path: Path, kind: str) -> None:
+    home, shared = Home(tmp_path / "h"), tmp_path / "shared"
+    home.create_key()
+    shared.mkdir()
+    planted, elsewhere = shared / "back-up.json.part", tmp_path / "elsewhere"
+    if kind == "link":
+        planted.symlink_to(elsewhere)
+    else:
+        planted.touch(mode=0o666)
+    held = planted.open("r") if kind == "theirs" else None
+    file = str(shared / "back-up.json")
+    export = ["keys", "export", "--home", str(home.path), "--file", file, "--passphrase-fd"]
+    assert main([*export, fd_with(PASSPHRASE)]) == 0
+    assert not elsewhere.exists() and (held is None or held.read() == "")
+    assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600 and not planted.is_symlink()
+    assert decode_keystore(Path(file).read_bytes(), PASSPHRASE).account == home.load_key().account

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from process_support import run_cli, wait_until
+from secret_support import find_secrets, secrets_of
+
+from flock_peers.home import Home
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -42,6 +45,17 @@ def test_a_demo_refuses_the_poisoner_slashes_it_and_every_home_tells_the_same(tm
     verified = run_cli("verify", "--home", str(home / "peer5"), "--json", timeout=300)
     assert verified.returncode == 0, verified.stdout
     assert json.loads(verified.stdout)["ok"]
+    (tmp_path / "said").write_text(done.stdout + done.stderr + verified.stdout + verified.stderr)
+    check_secrets(tmp_path, home)
+
+
+def check_secrets(everything: Path, homes: Path) -> None:
+    """Of what a run leaves (logs, report, status, chain, contents, what was printed) the key files alone hold a key."""
+    keys = [Home(path).load_key() for path in sorted(homes.glob("peer*"))]
+    assert len(keys) == 6
+    for key in keys:
+        assert len(find_secrets(homes, [key.secret])) == 1  # so that what finds nothing is noticed
+    assert find_secrets(everything, [each for key in keys for each in secrets_of(key)], apart_from=("key",)) == []
 
 
 def test_a_demo_that_is_killed_leaves_no_peer_behind(tmp_path: Path) -> None:
