@@ -6,6 +6,7 @@ STAKE = bytes.fromhex("f10c02").rjust(20, b"\0")
 FAUCET = bytes.fromhex("f10c03").rjust(20, b"\0")
 BOARD = bytes.fromhex("f10c04").rjust(20, b"\0")
 DELEGATION = bytes.fromhex("f10c05").rjust(20, b"\0")
+LIMITS = bytes.fromhex("f10c06").rjust(20, b"\0")
 
 BY_NAME: dict[str, bytes] = {
     "Beacon": BEACON,
@@ -13,4 +14,5 @@ BY_NAME: dict[str, bytes] = {
     "Faucet": FAUCET,
     "TaskBoard": BOARD,
     "Delegation": DELEGATION,
+    "Limits": LIMITS,
 }

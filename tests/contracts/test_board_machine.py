@@ -24,7 +24,7 @@ from board_actors_support import (
     VANISHING,
     Cast,
 )
-from board_end_support import finish
+from board_end_support import check_nothing_left, finish
 from board_support import NEW_ADAPTER, padded
 from board_table_support import GAP, PEOPLE, SETTERS, Table
 from contracts_support import ADOPT, COMMIT, ENDED, PARAMETERS, TALLY
@@ -41,7 +41,6 @@ from hypothesis.stateful import (
 
 from flock_chain.paper_rule import ABSTAIN
 from flock_chain.tally import Verdict
-from flock_contracts.addresses import BOARD
 
 PARTS = 5  # of the run, each with a seed of its own, for several processes
 EXAMPLES = int(os.environ.get("FLOCK_EXAMPLES", "500")) // PARTS
@@ -245,9 +244,7 @@ def play_until(cast: Cast, phase: int, noise: int) -> None:
 def end(cast: Cast, luck: random.Random, turns: int) -> None:
     """So many turns more, then nobody acts; when the task has ended, everything comes out."""
     finish(cast, luck, turns)
-    world, table = cast.table.world, cast.table
-    assert world.balance(BOARD) == world.board("burned") == table.model.burned
-    assert table.coins() == table.coins_at_first
+    check_nothing_left([cast.table])
 
 
 def run_part(seed: int, examples: int, steps: int = STEPS) -> Counter[str]:

@@ -7,6 +7,7 @@ from contracts_support import (
     COMMIT,
     DRAW_PROPOSERS,
     ENDED,
+    PARAMETERS,
     RICH,
     SCORE_COMMIT,
     TERMS,
@@ -95,6 +96,69 @@ def test_who_is_not_drawn_leaves_at_once_and_gets_its_bond_after_the_delay() -> 
     game.must(who, "withdraw_bond")
     assert game.world.balance(who) == RICH
     assert game.send(who, "withdraw_bond").reason == "board: nothing is unbonding"
+    game.check_solvent()
+
+
+def test_what_unbonds_keeps_its_own_delay_when_its_account_leaves_once_more() -> None:
+    game = Game(3, wait_seconds=10**6)
+    who = account(1)
+    game.must(who, "leave_task")
+    first = game.world.timestamp + PARAMETERS["unbonding_delay"]
+    game.world.blocks(2, 90)
+    game.join(who, 2 * BOND)
+    game.must(who, "leave_task")
+    assert game.world.board("unbonding", game.task, who) == {"amount": 3 * BOND, "release_at": first}
+    game.world.blocks(4, 90)
+    game.world.next_block(first - game.world.timestamp - 1)
+    assert game.send(who, "withdraw_bond").reason == "board: still unbonding"
+    game.world.next_block(1)
+    game.must(who, "withdraw_bond")
+    assert game.world.balance(who) == RICH - 2 * BOND
+    assert game.world.board("unbonding", game.task, who) == {"amount": 2 * BOND, "release_at": first + 180}
+    game.world.blocks(2, 90)
+    game.join(who, 5 * BOND)
+    game.must(who, "leave_task")  # what is free stays free
+    game.must(who, "withdraw_bond")
+    assert game.world.balance(who) == RICH - 5 * BOND
+    game.check_solvent()
+
+
+def test_an_eviction_keeps_nobody_from_what_had_unbonded_before() -> None:
+    """Anybody may evict a short bond: it must not lock the coins of its owner that are free."""
+    game = Game(0, min_bond=BOND, wait_seconds=10**6)
+    people = [account(index) for index in range(1, 7)]
+    for who in people[:3]:
+        game.join(who)
+        game.must(who, "leave_task")
+    game.world.blocks(7, 90)
+    for who in people:
+        game.join(who)
+    game.until(COMMIT)
+    while game.phase != WAITING:
+        game.world.next_block(10)  # nobody commits: each proposer loses 0.1 % and is short
+    short = [who for who in people[:3] if game.bond_of(who) < BOND]
+    assert short
+    game.must(CREATOR, "evict", short[0])
+    game.must(short[0], "withdraw_bond")
+    assert game.world.balance(short[0]) == RICH - BOND
+    assert game.send(short[0], "withdraw_bond").reason == "board: still unbonding"
+    game.check_solvent()
+
+
+def test_an_account_of_which_eight_exits_unbond_joins_again_when_one_is_withdrawn() -> None:
+    game = Game(3, wait_seconds=10**6)
+    who = account(1)
+    for number in range(8):
+        game.must(who, "leave_task")
+        game.world.next_block(80)
+        if number < 7:
+            game.join(who)
+    joining = game.world.act(who, "TaskBoard", "join_task", game.task, b"domain".ljust(32), value=BOND)
+    assert joining.reason == "board: withdraw what has unbonded before"
+    assert game.world.board("unbonding", game.task, who)["amount"] == 8 * BOND
+    game.must(who, "withdraw_bond")
+    assert game.world.balance(who) == RICH - 7 * BOND
+    game.join(who)
     game.check_solvent()
 
 

@@ -5,16 +5,13 @@ rewards. No call that the board makes may fail, or its task would stand still.
 """
 
 import os
-from collections.abc import Callable
-from typing import Any
 
 from contracts_support import AUDIT, COMMIT, WAITING
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from machine_support import as_test
 from pool_bench_support import OWNERS, RULES, Bench
 
-EXAMPLES = int(os.environ.get("FLOCK_POOL_EXAMPLES", "12"))
 owners = st.sampled_from(OWNERS)
 coins = st.one_of(st.integers(1, 9), st.integers(1, 10**4), st.integers(1, 10**25))
 pays = st.one_of(st.sampled_from([0, 1, 2]), st.integers(0, 10**20))
@@ -95,14 +92,4 @@ def everything_comes_out(bench: Bench, rest: int) -> None:
     assert 0 <= dust <= 2 * len(bench.pays) + len(OWNERS), "what rounding took of pay, among the board's rewards"
 
 
-TestArithmetic: Callable[..., Any] = Arithmetic.TestCase
-TestArithmetic.settings = settings(  # type: ignore[attr-defined]
-    max_examples=EXAMPLES,
-    stateful_step_count=25,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-    print_blob=False,
-)
+TestArithmetic = as_test(Arithmetic, examples=int(os.environ.get("FLOCK_POOL_EXAMPLES", "12")), steps=25)

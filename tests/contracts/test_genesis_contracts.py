@@ -10,8 +10,11 @@ from contracts_support import (
     RICH,
     STAKING,
     account,
+    build_genesis,
     new_world,
 )
+from event_replay_support import FaucetIndex, Replay
+from fast_world_support import FastWorld, Known
 
 from flock_contracts.addresses import BOARD, SYSTEM
 from flock_contracts.addresses import FAUCET as FAUCET_ADDRESS
@@ -116,6 +119,18 @@ def test_accounts_that_serve_each_other_get_a_sixteenth_of_the_faucet_in_a_locks
         world.state.set_balance(account(50 + index), RICH)
         outcome = world.act(account(50 + index), "Faucet", "drip", account(5_000 + index), value=FAUCET["deposit"])
     assert outcome.reason == reason and world.view("Faucet", "left") < FAUCET["amount"]
+
+
+def test_who_knows_the_events_knows_the_faucet() -> None:
+    base, root = build_genesis(4)
+    world = FastWorld(base, root, Known(base))
+    replay = Replay(world, {"Faucet": FaucetIndex()})
+    for submitter, newcomer, seconds in ((0, 1_000, 1), (1, 1_001, 90), (0, 1_002, 90)):
+        world.next_block(seconds)
+        world.act(account(submitter), "Faucet", "refund")
+        world.act(account(submitter), "Faucet", "drip", account(newcomer), value=ETHER)
+        replay.compare()
+    assert [name for name, _ in replay.logs["Faucet"]] == ["Dripped", "Dripped", "Refunded"]
 
 
 def test_a_newcomer_that_takes_no_coins_blocks_nobody() -> None:

@@ -159,11 +159,11 @@ class StakeMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "convicted"):
             self.table.check_sets()
-            self.table.check_events()
+            self.table.replay.compare()
             self.table.everybody_gets_out(self.luck.shuffle)
             self.table.check_rows()
             self.table.check_sets()
-            self.table.check_events()
+            self.table.replay.compare()
 
 
 def run_part(seed: int, examples: int, steps: int = STEPS) -> Counter[str]:

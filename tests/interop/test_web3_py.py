@@ -62,7 +62,7 @@ async def follow(ws: str, ready: Any, topic: str) -> tuple[dict[str, Any], dict[
 
 @in_trio(60)
 async def test_web3_py_connects_reads_sends_and_follows(tmp_path: Path) -> None:
-    topic = web3.Web3.keccak(text="Dripped(address,address,uint256)").to_0x_hex()
+    topic = web3.Web3.keccak(text="Dripped(address,address,uint256,uint256)").to_0x_hex()
     async with serving(tmp_path) as served, trio.open_nursery() as nursery:
         ready, followed = trio.Event(), trio.Event()
         told: dict[str, Any] = {}

@@ -25,7 +25,7 @@ class Money(Rules):
         super().__init__(setters or {})
         self.terms, self.pot = terms, pot
         self.members: dict[bytes, Member] = {}  # in the order of joining
-        self.unbonding: dict[bytes, tuple[int, int]] = {}
+        self.exits: dict[bytes, list[tuple[int, int]]] = {}  # amount, release; each by itself
         self.rewards: dict[tuple[int, bytes], int] = {}
         self.owners: dict[bytes, tuple[int, bytes]] = {}  # manifest -> (round, account)
         self.burned, self.carried, self.stopped = self.rules["task_fee"], 0, False
@@ -51,7 +51,7 @@ class Money(Rules):
     @property
     def liabilities(self) -> int:
         bonds = sum(member.bond for member in self.members.values())
-        unbonding = sum(amount for amount, _ in self.unbonding.values())
+        unbonding = sum(self.unbonding(who)[0] for who in self.exits)
         rewards = sum(self.rewards.values()) + self.pools.owed
         return bonds + unbonding + self.pot + self.carried + rewards + self.burned
 
@@ -69,7 +69,7 @@ class Money(Rules):
         if self.phase == ENDED or amount == 0:
             return False
         if member is None:
-            if amount < self.terms["min_bond"] or len(self.members) == 64:
+            if amount < self.terms["min_bond"] or len(self.members) == 64 or len(self.exits.get(who, ())) == 8:
                 return False
             self.members[who] = Member(amount, self.height)
             return True
@@ -149,18 +149,26 @@ class Money(Rules):
         return sum(m.bond >= self.terms["min_bond"] + m.held and (with_suspended or not m.suspended) for m in stays)
 
     def remove(self, who: bytes) -> None:
-        amount = self.unbonding.get(who, (0, 0))[0] + self.members.pop(who).bond
-        self.unbonding[who] = (amount, self.now + self.rules["unbonding_delay"])
+        if bond := self.members.pop(who).bond:
+            self.exits.setdefault(who, []).append((bond, self.now + self.rules["unbonding_delay"]))
         self.pools.close(who)
 
     # ------------------------------------------------ coins
 
     def withdraw(self, who: bytes) -> bool:
-        amount, release = self.unbonding.get(who, (0, 0))
-        if amount == 0 or self.now < release:
+        waiting = [exit for exit in self.exits.get(who, ()) if exit[1] > self.now]
+        if len(waiting) == len(self.exits.get(who, ())):
             return False
-        del self.unbonding[who]
+        self.exits[who] = waiting
         return True
+
+    def unbonding(self, who: bytes) -> tuple[int, int]:
+        """All of it, and when the first of it is free."""
+        exits = self.exits.get(who, ())
+        return sum(amount for amount, _ in exits), min((release for _, release in exits), default=0)
+
+    def free(self, who: bytes) -> int:
+        return sum(amount for amount, release in self.exits.get(who, ()) if release <= self.now)
 
     def claim(self, who: bytes, round: int) -> bool:
         return self.rewards.pop((round, who), 0) > 0

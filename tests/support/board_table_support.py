@@ -14,13 +14,13 @@ from board_model_rules import Numbers
 from board_support import ADAPTER, CREATOR, Game, manifest_of, padded, salt_of
 from contracts_support import CHAIN_ID, ENDED, VALIDATORS, account, build_genesis
 from eth.db.atomic import AtomicDB
-from event_replay_support import BoardIndex, compare_sums
+from event_replay_support import Replay, market_replay
 from fast_world_support import FastWorld, Known
 
 from flock_chain.crypto import keccak256
 from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment, compute_vote_commitment
 from flock_chain.tally import Verdict, compute_tally
-from flock_contracts.addresses import BOARD
+from flock_contracts.addresses import BOARD, DELEGATION
 
 PEOPLE = [account(index) for index in range(1, 9)]
 SETTERS = {who: stake for who, stake, _ in VALIDATORS}
@@ -38,6 +38,7 @@ class Table:
     def __init__(self, terms: dict[str, int], pot: int, luck: int, beside: "Table | None" = None) -> None:
         """`beside`: a task on the same board, with the same accounts; blocks of one are blocks of the other."""
         self.world = beside.world if beside else FastWorld(*prepared())
+        self.replay: Replay = beside.replay if beside else market_replay(self.world)
         self.tables: list[Table] = beside.tables if beside else []
         self.tables.append(self)
         self.luck = luck
@@ -48,8 +49,6 @@ class Table:
         self.task = self.game.task
         self.model = BoardModel(self.game.terms, pot, self.world.height, self.world.timestamp, ADAPTER, SETTERS)
         self.mixes: dict[int, bytes] = {}
-        self.entries: list[Any] = list(self.game.opened.entries)  # logs, not decoded yet
-        self.decoded: list[tuple[str, dict[str, Any]]] = []
         self.steps = 0  # transactions and blocks, each judged by both
         self.refused = 0
         self.seen = (1, 0)
@@ -65,7 +64,6 @@ class Table:
         outcome = self.world.act(sender, "TaskBoard", function, *args, value=value)
         assert outcome.ok == expected, (function, expected, outcome.reason)
         assert outcome.ok or outcome.reason.startswith("board: "), outcome.reason
-        self.entries += outcome.entries
         self.refused += not outcome.ok
         self.steps += 1
         self.check()
@@ -93,7 +91,7 @@ class Table:
         self.both(who, self.model.poke(self.mixes), "poke")
 
     def coins(self) -> int:
-        return sum(self.world.balance(who) for who in (*PEOPLE, CREATOR, BOARD))
+        return sum(self.world.balance(who) for who in (*PEOPLE, CREATOR, BOARD, DELEGATION))
 
     # ------------------------------------------------ what always holds
 
@@ -102,15 +100,17 @@ class Table:
         model, models = self.model, [table.model for table in self.tables]
         totals = {
             "total_bonds": sum(member.bond for model in models for member in model.members.values()),
-            "total_unbonding": sum(amount for model in models for amount, _ in model.unbonding.values()),
+            "total_unbonding": sum(model.unbonding(who)[0] for model in models for who in model.exits),
             "total_pots": sum(model.pot for model in models),
             "total_carried": sum(model.carried for model in models),
-            "total_rewards": sum(sum(model.rewards.values()) for model in models),
+            "total_rewards": sum(sum(model.rewards.values()) + model.pools.owed for model in models),
             "burned": sum(model.burned for model in models),
         }
         for name, value in totals.items():
             assert self.world.number("TaskBoard", name) == value, name
         assert self.world.balance(BOARD) == sum(totals.values()) == sum(model.liabilities for model in models)
+        assert self.world.number("Delegation", "total_delegated") == sum(model.pools.delegated for model in models)
+        assert self.world.balance(DELEGATION) == sum(model.pools.liabilities for model in models)
         now = self.stored("progress", self.task)
         assert now == (model.number, model.phase)
         assert now >= self.seen and not (self.seen[1] == ENDED and now != self.seen)
@@ -128,7 +128,7 @@ class Table:
                 wanted = (member.bond, member.held, *state)
             assert found == wanted, row
             leaver = self.stored("unbonding", self.task, who)
-            assert (leaver["amount"], leaver["release_at"]) == model.unbonding.get(who, (0, 0))
+            assert (leaver["amount"], leaver["release_at"]) == model.unbonding(who)
         if model.rewards != self.rewards_seen:
             self.rewards_seen = dict(model.rewards)
             for number in model.rounds:
@@ -160,13 +160,7 @@ class Table:
             self.check_payouts(result)
         for number in model.cases:
             self.check_case(number)
-        self.index().compare(self.world, self.task)
-        compare_sums(self.world, [table.index() for table in self.tables])
-
-    def index(self) -> BoardIndex:
-        index = BoardIndex()
-        index.feed(self.logs())
-        return index
+        self.replay.compare()
 
     def check_case(self, number: int) -> None:
         """A round's accusations: who was named, who is decided on, and what was said."""
@@ -213,14 +207,10 @@ class Table:
         return found
 
     def logs(self) -> list[tuple[str, dict[str, Any]]]:
-        contract = self.world.contracts["TaskBoard"]
-        for address, topics, data in self.entries:
-            assert address == BOARD
-            log = contract.decode_log([topic.to_bytes(32, "big") for topic in topics], data)
-            assert log is not None
-            self.decoded.append(log)
-        self.entries.clear()
-        return self.decoded
+        """The board's, of this task and of none."""
+        self.replay.feed()
+        logs = self.replay.logs["TaskBoard"]
+        return [(name, log) for name, log in logs if log.get("task", self.task) == self.task]
 
     # ------------------------------------------------ bonds and coins
 
@@ -240,7 +230,7 @@ class Table:
         self.both(CREATOR, self.model.stop(), "stop_task")
 
     def withdraw(self, who: bytes) -> None:
-        self.paid(who, self.model.unbonding.get(who, (0, 0))[0], self.model.withdraw(who), "withdraw_bond")
+        self.paid(who, self.model.free(who), self.model.withdraw(who), "withdraw_bond")
 
     def claim(self, who: bytes, round: int) -> None:
         self.paid(who, self.model.rewards.get((round, who), 0), self.model.claim(who, round), "claim", round)

@@ -4,10 +4,11 @@ A view that reads storage alone is a function of its calldata and of the slots t
 values, another run would do the same. So a machine can afford to look at much after every step.
 """
 
+from collections import defaultdict
 from typing import Any
 
 from compiled_evm_support import CompiledState
-from contracts_support import GENESIS_TIME, BaseRows, World, make_context
+from contracts_support import GENESIS_TIME, BaseRows, Outcome, World, make_context
 from eth.db.atomic import AtomicDB
 
 from flock_chain.execution.machine import Overlay
@@ -15,6 +16,7 @@ from flock_chain.execution.state_cache import StateCache
 from flock_contracts.addresses import SYSTEM
 
 Slot = tuple[bytes, int]  # account, number
+Entry = tuple[int, int, bytes, tuple[int, ...], bytes]  # a log: height and time of its block, contract, topics, data
 View = tuple[str, str, tuple[Any, ...]]  # contract, function, arguments
 MAX_KNOWN = 100_000  # results of views, about 100 MB
 
@@ -23,12 +25,17 @@ class _RecordingState(CompiledState):
     """Says what a call reads of storage."""
 
     reads: dict[Slot, int] | None = None
+    written: dict[bytes, set[int]]  # slots, by account; also those of calls that were undone
 
     def get_storage(self, address: bytes, slot: int, from_journal: bool = True) -> int:
         value: int = super().get_storage(address, slot, from_journal)
         if self.reads is not None and from_journal:
             self.reads[address, slot] = value
         return value
+
+    def set_storage(self, address: bytes, slot: int, value: int) -> None:
+        self.written[address].add(slot)
+        super().set_storage(address, slot, value)
 
 
 class Known:
@@ -55,6 +62,20 @@ class FastWorld(World):
         super().__init__(base, root, is_fast=True)
         self.known = known
         self.state = _RecordingState(Overlay(known.rows, known.cache), make_context(0, GENESIS_TIME), root)
+        self.state.written = defaultdict(set)
+        self.entries: list[Entry] = []  # logs of all calls, not taken yet
+
+    def call(self, sender: bytes, name: str, data: bytes, value: int = 0) -> Outcome:
+        outcome = super().call(sender, name, data, value)
+        self.entries += [(self.height, self.timestamp, *entry) for entry in outcome.entries]
+        return outcome
+
+    def taken_entries(self) -> list[Entry]:
+        taken, self.entries = self.entries, []
+        return taken
+
+    def slot(self, address: bytes, slot: int) -> int:
+        return int(self.state._account_db.get_storage(address, slot))
 
     def stored(self, name: str, function: str, *args: Any) -> Any:
         """What a view returns that reads storage alone: no balance, height or time."""

@@ -35,7 +35,7 @@ from flock_chain.execution import genesis_state, schedule, validators
 from flock_contracts.addresses import SYSTEM
 from flock_contracts.loader import load_all
 
-SEATS, ROWS, VALIDATORS, CANDIDATES = 16, 64, 150, 300
+SEATS, ROWS, VALIDATORS, CANDIDATES, EXITS = 16, 64, 150, 300, 8
 BLOCK = 30_000_000
 SMALL, LARGE, ONCE = 300_000, 3_000_000, 40_000_000
 BOUNDS = {  # gas; SMALL for all others that anybody sends
@@ -208,11 +208,24 @@ def play_end() -> None:
     game.must(CREATOR, "withdraw_pot")
     world.blocks(8, 90)
     game.must(account(index), "withdraw_bond")
+    play_exits()
     game = DelegatedGame(ROWS)
     game.bonded(BACKER, account(1), BOND)
     game.must(account(1), "leave_task")
     game.world.blocks(8, 90)
     game.says(BACKER, "withdraw_delegation", account(1))
+
+
+def play_exits() -> None:
+    """As many exits of one account as can wait: all but the last are free, and are taken out at once."""
+    game = Game(0, wait_seconds=10**6)
+    for number in range(EXITS):
+        game.join(account(1))
+        game.must(account(1), "leave_task")
+        game.world.next_block(90 if number == EXITS - 2 else 1)
+    game.world.blocks(6, 90)
+    game.must(account(1), "withdraw_bond")
+    game.world.board("unbonding", game.task, account(1))
 
 
 def play_accusations() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from board_model_delegation import Pools
 from contracts_support import COMMIT, ENDED, World, account, new_world
+from delegation_table_support import check_row
 from vyper import compile_code
 
 from flock_contracts.addresses import BOARD, DELEGATION
@@ -246,13 +247,9 @@ class Bench:
     def look(self, mover: bytes | None, *, loses: bool = False) -> None:
         """Everybody's row; nobody else's call took anything from anybody; nobody has more than its exact part."""
         self.steps += 1
-        pool = self.pools.open[WHO]
         for owner in OWNERS:
             row = self.row(owner)
-            assert row["stake"] == pool.worth(pool.kept(owner)), "stake"
-            assert row["leaving"] == pool.worth(pool.leaving.get(owner, 0)), "leaving"
-            assert (row["unbonding"], row["free"]) == self.pools.coming(owner, WHO)
-            assert row["earned"] == self.pools.claimable(owner, WHO)
+            check_row(row, self.pools, owner, WHO)
             has = sum(row[name] for name in ("stake", "leaving", "unbonding", "free", "earned"))
             has += self.world.balance(owner) - self.coins[owner]
             if owner != mover and not loses:

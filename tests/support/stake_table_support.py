@@ -10,9 +10,10 @@ from typing import Any
 
 from contracts_support import CHAIN_ID, ETHER, GENESIS_HASH, GENESIS_TIME, RICH, STAKING, build_genesis
 from eth.db.atomic import AtomicDB
-from event_replay_support import StakeIndex
+from event_replay_support import Replay
 from fast_world_support import FastWorld, Known
 from stake_model import ONE, Bond, Refused, StakeModel
+from stake_replay_support import StakeIndex
 from stake_support import make_statements, staking_key
 
 from flock_chain.consensus.digest import ChainDomain
@@ -55,8 +56,8 @@ class StakeTable:
         self.model.start(ROWS)
         self.domain = ChainDomain(CHAIN_ID, GENESIS_HASH)
         self.refuses = False
-        self.entries: list[Any] = []  # logs, not decoded yet
-        self.decoded: list[tuple[str, dict[str, Any]]] = []
+        index = StakeIndex(table | {"open_staking": is_open}, ROWS, GENESIS_TIME)
+        self.replay = Replay(self.world, {"Stake": index})
         self.steps = 0  # transactions and blocks, each judged by both
         self.found: Counter[str] = Counter()
 
@@ -82,7 +83,6 @@ class StakeTable:
         assert world.balance(sender) - before == gained, function
         assert outcome.ok == expected, (function, outcome.reason)
         assert outcome.ok or outcome.reason.startswith("stake: "), outcome.reason
-        self.entries += outcome.entries
         self.found["refused"] += not expected
         self.check()
         return expected
@@ -107,14 +107,14 @@ class StakeTable:
         assert world.view("Stake", "is_epoch_over") == is_over
         if is_over:
             model.end_epoch()
-            self.entries += world.must(SYSTEM, "Stake", "end_epoch").entries
+            world.must(SYSTEM, "Stake", "end_epoch")
             self.check_churn(weights)
             self.check_sets()
         elif model.height > 1:
             rows = [index for index in sorted(absent) if index < size]
             model.miss(rows)
             bits = sum(1 << index for index in rows)
-            self.entries += world.must(SYSTEM, "Stake", "on_attendance", bits, b"").entries
+            world.must(SYSTEM, "Stake", "on_attendance", bits, b"")
         self.steps += 1
         self.check()
 
@@ -131,7 +131,7 @@ class StakeTable:
         model.height += 1
         self.world.begin_block(0)
         model.restart(names)
-        self.entries += self.world.must(SYSTEM, "Stake", "on_restart", document, sorted(names)).entries
+        self.world.must(SYSTEM, "Stake", "on_restart", document, sorted(names))
         self.steps += 1
         self.check()
         self.check_sets()
@@ -241,20 +241,9 @@ class StakeTable:
             call = ("withdraw",) if where == owner else ("withdraw_delegation", where)
             assert self.both(owner, *call, model=lambda: self.model.withdraw(where, owner))
 
-    def check_events(self) -> None:
-        index = StakeIndex(dict(zip(PEOPLE, STAKES)))
-        index.feed(self.logs())
-        index.compare(self.world)
-
     def logs(self) -> list[tuple[str, dict[str, Any]]]:
-        contract = self.world.contracts["Stake"]
-        for address, topics, data in self.entries:
-            assert address == STAKE
-            log = contract.decode_log([topic.to_bytes(32, "big") for topic in topics], data)
-            assert log is not None
-            self.decoded.append(log)
-        self.entries.clear()
-        return self.decoded
+        self.replay.feed()
+        return self.replay.logs["Stake"]
 
     def reached(self) -> Counter[str]:
         """What happened, by the contract's own logs."""

@@ -58,12 +58,17 @@ event Delegated:
     account: indexed(address)
     owner: indexed(address)
     amount: uint256
+    units: uint256
+    fresh_round: uint256  # the running one, in whose pay they have no part; 0 = none
 
 event LeaveAsked:
     task: indexed(uint256)
     account: indexed(address)
     owner: indexed(address)
     amount: uint256
+    units: uint256
+    round: uint256  # the last one in which it weighed
+    audits: uint256  # that have counted until now
 
 event Left:
     task: indexed(uint256)
@@ -88,6 +93,7 @@ event Slashed:
     task: indexed(uint256)
     account: indexed(address)
     amount: uint256
+    weighed: uint256  # what is left of what the pool weighed before its first change after the last close
 
 event Closed:
     task: indexed(uint256)
@@ -150,9 +156,11 @@ def delegate(task: uint256, account: address):
     if board.phase == types.WAITING or board.phase == types.AUDIT or block.number <= board.close_height:
         fresh_round = 0
     pools._settle(task, account, msg.sender, self._now())
-    pools._enter(task, account, msg.sender, msg.value, fresh_round, board.close_height)
+    units: uint256 = pools._enter(task, account, msg.sender, msg.value, fresh_round, board.close_height)
     self.total_delegated += msg.value
-    log Delegated(task=task, account=account, owner=msg.sender, amount=msg.value)
+    log Delegated(
+        task=task, account=account, owner=msg.sender, amount=msg.value, units=units, fresh_round=fresh_round
+    )
 
 
 @external
@@ -167,10 +175,19 @@ def undelegate(task: uint256, account: address, amount: uint256):
     assert place.units > 0, "delegation: nothing is bonded there"
     assert amount > 0 or place.leaving > 0, "delegation: leave with more than nothing"
     if amount > 0:
-        pools._ask(task, account, msg.sender, amount, board.close_height)
-        pools.places[task][account][msg.sender].asked_round = self._weighed_round(board)
+        units: uint256 = pools._ask(task, account, msg.sender, amount, board.close_height)
+        weighed: uint256 = self._weighed_round(board)
+        pools.places[task][account][msg.sender].asked_round = weighed
         pools.places[task][account][msg.sender].asked_audits = board.audits
-        log LeaveAsked(task=task, account=account, owner=msg.sender, amount=amount)
+        log LeaveAsked(
+            task=task,
+            account=account,
+            owner=msg.sender,
+            amount=amount,
+            units=units,
+            round=weighed,
+            audits=board.audits,
+        )
     if not self._is_out(board, pools.places[task][account][msg.sender]):
         assert amount > 0, "delegation: leaving, but not free yet"
         return
@@ -258,7 +275,7 @@ def hold(task: uint256, round: uint256, account: address, part: uint256, whole: 
     @notice So much of the participant's bond is held for an accusation in a round: the same part of its pool.
     """
     assert msg.sender == types.BOARD, "delegation: only the board may call"
-    pools.held[task][round][account] = pools._stake(task, account) * part // whole
+    pools._hold(task, round, account, part, whole)
 
 
 @external
@@ -275,7 +292,8 @@ def _burn(task: uint256, account: address, amount: uint256):
     if amount > 0:
         self.total_delegated -= amount
         self.burned += amount
-        log Slashed(task=task, account=account, amount=amount)
+        weighed: uint256 = pools.stands[task][account].before
+        log Slashed(task=task, account=account, amount=amount, weighed=weighed)
 
 
 @external

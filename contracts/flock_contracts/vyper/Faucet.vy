@@ -23,6 +23,7 @@ event Dripped:
     newcomer: indexed(address)
     submitter: indexed(address)
     amount: uint256
+    left: uint256  # wei that newcomers may get in the present window
 
 event Refunded:
     submitter: indexed(address)
@@ -79,7 +80,7 @@ def drip(newcomer: address):
     self.dripped[newcomer] = True
     self.deposits += msg.value
     self.release_at[msg.sender] = now + self.deposit_lock
-    log Dripped(newcomer=newcomer, submitter=msg.sender, amount=self.amount)
+    log Dripped(newcomer=newcomer, submitter=msg.sender, amount=self.amount, left=self.left_in_window)
     # No gas beyond the stipend: the newcomer can take the coins, and nothing else.
     raw_call(newcomer, b"", value=self.amount, gas=0)
 

@@ -190,6 +190,7 @@ def bond_validator(vrf_key: bytes32):
     if stakes.weight_of[msg.sender] > 0 or stakes.last_epoch_of[msg.sender] >= max(epochs.epoch, 1):
         assert stakes.vrf_key[msg.sender] == vrf_key, "stake: the VRF key of a validator is frozen"
     stakes.vrf_key[msg.sender] = vrf_key
+    log stakes.KeySet(account=msg.sender, vrf_key=vrf_key)
     stakes._add_stake(msg.sender, msg.sender, msg.value)
     stakes._enlist(msg.sender)
 

@@ -31,6 +31,7 @@
        input set has several. Voters of a round that a tally made void are paid; without a tally nobody is.
 """
 
+import ILimits
 import accusations
 import audits
 import book
@@ -148,7 +149,7 @@ def initialize(
         task_fee=task_fee,
         rules_delay=rules_delay,
     )
-    book._check_rules(rules)
+    assert staticcall ILimits(types.LIMITS).takes_rules(rules), "board: rules"
     book.rules_version = 1
     book.rules[1] = rules
 
@@ -169,7 +170,7 @@ def open_task(document: bytes32, adapter: bytes32, terms: types.Terms) -> uint25
     assert len(book.live) < types.MAX_TASKS, "board: as many tasks run as can"
     assert document != empty(bytes32), "board: a task needs a document"
     assert adapter != empty(bytes32), "board: a task needs a first adapter"
-    self._check_terms(terms)
+    assert staticcall ILimits(types.LIMITS).takes_terms(terms), "board: terms"
     fee: uint256 = book._opening_fee()
     assert msg.value >= fee, "board: the value does not cover the fee"
     pot: uint256 = msg.value - fee
@@ -186,42 +187,11 @@ def open_task(document: bytes32, adapter: bytes32, terms: types.Terms) -> uint25
     book.tasks[task].rules = book.rules_version
     book.total_pots += pot
     book.burned += fee
-    log events.TaskOpened(task=task, creator=msg.sender, document=document, adapter=adapter, pot=pot, fee=fee)
+    log events.TaskOpened(
+        task=task, creator=msg.sender, document=document, adapter=adapter, pot=pot, fee=fee, terms=terms
+    )
     book._enter(task, types.WAITING)
     return task
-
-
-@pure
-@internal
-def _check_terms(terms: types.Terms):
-    assert terms.rounds > 0 and terms.rounds <= types.MAX_ROUNDS, "board: terms: rounds"
-    assert terms.extra_rounds <= types.MAX_ROUNDS, "board: terms: extra_rounds"
-    assert terms.proposers > 0 and terms.proposers <= types.SEATS, "board: terms: proposers"
-    assert terms.voters >= types.MIN_VOTERS and terms.voters <= types.SEATS, "board: terms: voters"
-    assert terms.min_participants <= types.MAX_PARTICIPANTS, "board: terms: min_participants"
-    assert terms.min_bond > 0 and terms.min_bond < 2**128, "board: terms: min_bond"
-    assert terms.proposer_share <= types.BPS, "board: terms: proposer_share"
-    assert terms.loss_limit <= 10**9, "board: terms: loss_limit"
-    assert terms.mad_multiple <= 10**6, "board: terms: mad_multiple"
-    assert terms.tolerance <= 10**6, "board: terms: tolerance"
-    assert terms.voting_rule <= types.RULE_PAPER, "board: terms: voting_rule"
-    assert terms.rule_slash <= types.BPS, "board: terms: rule_slash"
-    assert terms.rest_share <= types.BPS, "board: terms: rest_share"
-    assert terms.audit_rounds <= min(terms.rounds, types.MAX_WAIT), "board: terms: audit_rounds"
-    assert terms.audit_slash <= types.BPS, "board: terms: audit_slash"
-    seconds: uint256[9] = [
-        terms.commit_seconds,
-        terms.reveal_seconds,
-        terms.availability_seconds,
-        terms.score_commit_seconds,
-        terms.score_reveal_seconds,
-        terms.tally_seconds,
-        terms.adopt_seconds,
-        terms.wait_seconds,
-        terms.audit_seconds,
-    ]
-    for length: uint256 in seconds:
-        assert length > 0 and length <= types.MAX_SECONDS, "board: terms: seconds"
 
 
 @external
@@ -274,6 +244,7 @@ def join_task(task: uint256, domain: bytes32):
     if member.joined_height == 0:
         assert msg.value >= min_bond, "board: below the minimum bond"
         assert len(book.accounts[task]) < types.MAX_PARTICIPANTS, "board: the task is full"
+        assert len(book.leavers[task][msg.sender]) < types.MAX_EXITS, "board: withdraw what has unbonded before"
         book.accounts[task].append(msg.sender)
         book.members[task][msg.sender].joined_height = block.number
         book.members[task][msg.sender].joined_round = book.tasks[task].round
@@ -343,15 +314,11 @@ def evict(task: uint256, account: address):
 @nonreentrant
 def withdraw_bond(task: uint256):
     """
-    @notice Pay out the bond that has been unbonding for long enough.
+    @notice Pay out what has been unbonding for long enough: each exit after its own delay.
     """
-    leaver: types.Leaver = book.leavers[task][msg.sender]
-    assert leaver.amount > 0, "board: nothing is unbonding"
-    assert book._now() >= leaver.release_at, "board: still unbonding"
-    book.leavers[task][msg.sender] = empty(types.Leaver)
-    book.total_unbonding -= leaver.amount
-    log events.BondWithdrawn(task=task, account=msg.sender, amount=leaver.amount)
-    raw_call(msg.sender, b"", value=leaver.amount)
+    amount: uint256 = book._take_free(task, msg.sender)
+    log events.BondWithdrawn(task=task, account=msg.sender, amount=amount)
+    raw_call(msg.sender, b"", value=amount)
 
 
 # ---------------------------------------------------------------- proposers
@@ -452,12 +419,17 @@ def reveal_scores(
     for proposer: uint256 in range(types.SEATS):
         if not packing._has(held_set, proposer):
             assert scores[proposer] == 0 and filters[proposer] == 0, "board: an entry outside the input set"
-    book.ballots[task][round][index].scores = packing._pack_scores(scores)
-    book.ballots[task][round][index].filters = packing._pack_filters(filters)
+    packed: uint256[2] = packing._pack_scores(scores)
+    packed_filters: uint256 = packing._pack_filters(filters)
+    book.ballots[task][round][index].scores = packed
+    book.ballots[task][round][index].filters = packed_filters
     book.rounds[task][round].score_revealed |= 1 << index
-    if tallying._is_work(held_set, scores, filters):
+    earns: bool = tallying._is_work(held_set, scores, filters)
+    if earns:
         book.rounds[task][round].earning |= 1 << index
-    log events.ScoresRevealed(task=task, round=round, account=msg.sender)
+    log events.ScoresRevealed(
+        task=task, round=round, account=msg.sender, scores=packed, filters=packed_filters, earns=earns
+    )
 
 
 @external
@@ -492,12 +464,13 @@ def tally(task: uint256, round: uint256, medians: int256[types.SEATS], center: i
     claims: types.Claims = types.Claims(medians=medians, center=center, mad=mad)
     sheet: types.Sheet = tallying._check_claims(task, round, claims)
     book.rounds[task][round].tallied = True
-    book.rounds[task][round].medians = packing._pack_scores(medians)
+    packed: uint256[2] = packing._pack_scores(medians)
+    book.rounds[task][round].medians = packed
     book.rounds[task][round].center = center
     book.rounds[task][round].mad = mad
     accepted: uint256 = tallying._judge_all(task, round, sheet)
     book.rounds[task][round].accepted_count = accepted
-    log events.Tallied(task=task, round=round, center=center, mad=mad, accepted=accepted)
+    log events.Tallied(task=task, round=round, center=center, mad=mad, accepted=accepted, medians=packed)
     if accepted > 0:
         book._enter(task, types.ADOPT)
     else:

@@ -14,6 +14,10 @@ uses: epochs
 WINDOW: constant(uint256) = 100  # heights
 HALF: constant(uint256) = 2**128 - 1
 
+event Missed:
+    height: indexed(uint256)
+    absent: uint256  # bitmap by row of that height's set
+
 jail_delay: public(uint256)
 absence_limit: public(uint256)
 history: HashMap[address, uint256]  # the last missed height << 128 | a bit for each of the 100 heights up to it
@@ -28,6 +32,7 @@ def _record(absent: uint256):
     epoch: uint256 = epochs._epoch_of(height) % epochs.RING
     size: uint256 = len(epochs.sets[epoch])
     assert absent >> size == 0, "stake: absent is who is in the set"
+    log Missed(height=height, absent=absent)
     for index: uint256 in range(size, bound=stakes.MAX_VALIDATORS):
         if (absent >> index) & 1 == 1:
             self._miss(epochs._account(epochs.sets[epoch][index]), height)

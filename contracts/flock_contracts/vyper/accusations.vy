@@ -119,7 +119,9 @@ def say_of(task: uint256, round: uint256, account: address) -> (uint256, uint256
 
 
 @internal
-def _keep_shares(task: uint256, round: uint256, weights: DynArray[uint256, types.MAX_PARTICIPANTS], stake: uint256):
+def _keep_shares(
+    task: uint256, round: uint256, weights: DynArray[uint256, types.MAX_PARTICIPANTS], eligible: uint256, stake: uint256
+):
     """
     @notice Called at the round's draw, with the weights that it draws by.
     """
@@ -131,6 +133,7 @@ def _keep_shares(task: uint256, round: uint256, weights: DynArray[uint256, types
     for lane: uint256 in range(LANES):
         if words[lane] != 0:
             self.shares[task][round][lane] = words[lane]
+    log events.Eligible(task=task, round=round, accounts=eligible, stake=stake, shares=words)
 
 
 @internal

@@ -11,6 +11,11 @@ import stakes
 uses: stakes
 uses: epochs
 
+event Approved:
+    voter: indexed(address)
+    account: indexed(address)
+    weight: uint256
+
 ballot_of: HashMap[address, uint256]
 approved_at: HashMap[bytes32, HashMap[address, uint256]]  # chain time; 0: not
 
@@ -22,6 +27,7 @@ def _approve(voter: address, account: address, weight: uint256):
     ballot: bytes32 = keccak256(abi_encode(account, weight, self.ballot_of[account]))
     now: uint256 = stakes._now()
     self.approved_at[ballot][voter] = now
+    log Approved(voter=voter, account=account, weight=weight)
     total: uint256 = 0
     agreed: uint256 = 0
     for row: uint256 in epochs.sets[epochs.epoch % epochs.RING]:

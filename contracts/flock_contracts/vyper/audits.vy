@@ -40,7 +40,8 @@ def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, type
     self.spoken[task][audit][msg.sender] = True
     book.tasks[task].heard += 1
     book.tasks[task].heard_stake += stake
-    weight: uint256 = stake + (SEAT if self._has_seat(task, msg.sender) else 0)
+    has_seat: bool = self._has_seat(task, msg.sender)
+    weight: uint256 = stake + (SEAT if has_seat else 0)
     last: uint256 = 0
     for account: address in accused:
         assert convert(account, uint256) > last, "board: not in ascending order"
@@ -48,7 +49,9 @@ def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, type
         assert book.members[task][account].last_accepted > 0, "board: nothing of it was accepted"
         last = convert(account, uint256)
         self.blames[task][audit][account] += weight
-    log events.Blamed(task=task, audit=audit, account=msg.sender, stake=stake, accused=accused)
+    log events.Blamed(
+        task=task, audit=audit, account=msg.sender, stake=stake, has_seat=has_seat, accused=accused
+    )
 
 
 @view
@@ -153,6 +156,15 @@ def _open(task: uint256):
     book.tasks[task].auditors = auditors
     book.tasks[task].heard = 0
     book.tasks[task].heard_stake = 0
+    log events.AuditOpened(
+        task=task,
+        audit=book.tasks[task].audits + 1,
+        stake=stake,
+        auditors=auditors,
+        round=self._judged_round(task),
+        again=book.tasks[task].hearing_again,
+        ending=book.tasks[task].ending,
+    )
     book._enter(task, types.AUDIT)
 
 

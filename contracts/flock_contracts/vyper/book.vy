@@ -19,7 +19,7 @@ live: DynArray[uint256, types.MAX_TASKS]
 tasks: HashMap[uint256, types.Task]
 accounts: HashMap[uint256, DynArray[address, types.MAX_PARTICIPANTS]]
 members: HashMap[uint256, HashMap[address, types.Member]]
-leavers: HashMap[uint256, HashMap[address, types.Leaver]]
+leavers: HashMap[uint256, HashMap[address, DynArray[types.Leaver, types.MAX_EXITS]]]
 rounds: HashMap[uint256, HashMap[uint256, types.Round]]
 proposals: HashMap[uint256, HashMap[uint256, types.Proposal[types.SEATS]]]
 ballots: HashMap[uint256, HashMap[uint256, types.Ballot[types.SEATS]]]
@@ -203,12 +203,32 @@ def _remove(task: uint256, account: address):
     self.members[task][account] = empty(types.Member)
     self._recount(task, account, was_able)
     release_at: uint256 = self._now() + self.rules[self.tasks[task].rules].unbonding_delay
-    self.leavers[task][account].amount += member.bond
-    self.leavers[task][account].release_at = release_at
+    if member.bond > 0:
+        self.leavers[task][account].append(types.Leaver(amount=member.bond, release_at=release_at))
     self.total_bonds -= member.bond
     self.total_unbonding += member.bond
     log events.Left(task=task, account=account, amount=member.bond, release_at=release_at)
     extcall IDelegation(types.DELEGATION).close(task, account, release_at)
+
+
+@internal
+def _take_free(task: uint256, account: address) -> uint256:
+    """
+    @notice Take out of the books what has unbonded; what has not keeps its own delay, whatever else leaves.
+    """
+    waiting: DynArray[types.Leaver, types.MAX_EXITS] = []
+    amount: uint256 = 0
+    now: uint256 = self._now()
+    assert len(self.leavers[task][account]) > 0, "board: nothing is unbonding"
+    for leaver: types.Leaver in self.leavers[task][account]:
+        if now >= leaver.release_at:
+            amount += leaver.amount
+        else:
+            waiting.append(leaver)
+    assert amount > 0, "board: still unbonding"
+    self.leavers[task][account] = waiting
+    self.total_unbonding -= amount
+    return amount
 
 
 @internal
@@ -376,22 +396,6 @@ def _enter(task: uint256, phase: uint256):
     self.tasks[task].phase_started = self._now()
     self.tasks[task].phase_block = block.number
     log events.PhaseChanged(task=task, round=self.tasks[task].round, phase=phase)
-
-
-@pure
-@internal
-def _check_rules(rules: types.Rules):
-    assert rules.seed_delay > 0, "board: a seed must be unknown when its height is fixed"
-    assert max(rules.seed_delay, rules.phase_min_blocks) <= types.MAX_WAIT, "board: blocks that nobody waits for"
-    assert rules.bond_unlock_rounds <= types.MAX_WAIT, "board: rounds that nobody waits for"
-    assert max(rules.unbonding_delay, rules.rules_delay) <= types.MAX_DELAY, "board: a bond that never comes back"
-    slashes: uint256[4] = [
-        rules.invalid_bytes_slash, rules.norm_slash, rules.missed_reveal_slash, rules.seat_absence_slash
-    ]
-    for slash: uint256 in slashes:
-        assert slash <= types.BPS, "board: a slash above the whole bond"
-    assert rules.seat_absence_limit > 0, "board: nobody would be seated twice"
-    assert rules.task_fee < 2**128, "board: a fee that nobody can pay"
 
 
 @view

@@ -6,6 +6,7 @@
         leave, and a running round keeps what it began with.
 """
 
+import ILimits
 import IStake
 import book
 import events
@@ -25,7 +26,7 @@ def approve_rules(rules: types.Rules):
     @notice Agree, as a member of the serving set, to these numbers. What is agreed on later replaces what waits. An
             approval counts for one unbonding delay, and while its author serves.
     """
-    book._check_rules(rules)
+    assert staticcall ILimits(types.LIMITS).takes_rules(rules), "board: rules"
     now: uint256 = book._now()
     ballot: bytes32 = keccak256(abi_encode(rules, self.agreements))
     self.approved_at[ballot][msg.sender] = now
@@ -47,7 +48,7 @@ def approve_rules(rules: types.Rules):
         self.agreements += 1
         self.next_rules = rules
         self.enact_at = now + book.rules[book.rules_version].rules_delay
-        log events.RulesAgreed(ballot=ballot, enact_at=self.enact_at)
+        log events.RulesAgreed(ballot=ballot, enact_at=self.enact_at, rules=rules)
 
 
 @external

@@ -24,9 +24,10 @@ def _close_seats(task: uint256, round: uint256):
     away: uint256 = packing._full(len(proposers)) & ~book.rounds[task][round].revealed
     # an unopened commitment was paid for when its phase ended
     self._note_all(task, round, proposers, away, away & ~book.rounds[task][round].committed)
-    away = self._absent_voters(task, round)
+    absent: uint256 = self._absent_voters(task, round)
     unopened: uint256 = book.rounds[task][round].score_committed & ~book.rounds[task][round].score_revealed
-    self._note_all(task, round, book.rounds[task][round].voters, away, away & ~unopened)
+    self._note_all(task, round, book.rounds[task][round].voters, absent, absent & ~unopened)
+    log events.SeatsClosed(task=task, round=round, proposers=away, voters=absent)
 
 
 @internal

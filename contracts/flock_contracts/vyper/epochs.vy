@@ -39,6 +39,8 @@ event WeightChanged:
 event Restarted:
     document: indexed(bytes32)
     height: uint256
+    jailed_until: uint256
+    keep: DynArray[address, stakes.MAX_VALIDATORS]
 
 epoch_blocks: public(uint256)
 epoch_seconds: public(uint256)
@@ -244,7 +246,7 @@ def _restart(document: bytes32, keep: DynArray[address, stakes.MAX_VALIDATORS], 
     for epoch: uint256 in range(self.epoch, self.epoch + 2, bound=2):
         self.sets[epoch % RING] = rows
         self.total_weight_of[epoch] = total
-    log Restarted(document=document, height=block.number)
+    log Restarted(document=document, height=block.number, jailed_until=jail_until, keep=keep)
 
 
 @view

@@ -12,6 +12,7 @@ event TaskOpened:
     adapter: bytes32
     pot: uint256
     fee: uint256
+    terms: types.Terms
 
 event Joined:
     task: indexed(uint256)
@@ -42,7 +43,8 @@ event TaskStopped:
 event TaskEnded:
     task: indexed(uint256)
     round: uint256
-    pot: uint256
+    pot: uint256  # what of it is the creator's
+    rest_per_seat: uint256  # and what each paid seat has of the rest
 
 event PotWithdrawn:
     task: indexed(uint256)
@@ -58,6 +60,13 @@ event SeedHeight:
     task: indexed(uint256)
     round: indexed(uint256)
     height: uint256
+
+event Eligible:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    accounts: uint256
+    stake: uint256
+    shares: uint256[8]  # of the stake, 32 bits for each row of the task, eight in a word
 
 event Drawn:
     task: indexed(uint256)
@@ -100,6 +109,9 @@ event ScoresRevealed:
     task: indexed(uint256)
     round: indexed(uint256)
     account: indexed(address)
+    scores: uint256[2]  # packed, as filters are: packing.vy
+    filters: uint256
+    earns: bool
 
 event Tallied:
     task: indexed(uint256)
@@ -107,6 +119,7 @@ event Tallied:
     center: int256
     mad: int256
     accepted: uint256
+    medians: uint256[2]  # packed
 
 event Verdict:
     task: indexed(uint256)
@@ -153,12 +166,21 @@ event Adopted:
     round: indexed(uint256)
     adapter: bytes32
 
+event SeatsClosed:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    proposers: uint256  # bitmaps of those who did not do their part
+    voters: uint256
+
 event Settled:
     task: indexed(uint256)
     round: indexed(uint256)
     share: uint256
     per_proposer: uint256
     per_voter: uint256
+    earning: uint256  # bitmap of the voters that are paid; of proposers, those are that were accepted
+    carried: uint256  # what of the share the paper's rule had taken before
+    pot: uint256  # what is left of it
 
 event Claimed:
     task: indexed(uint256)
@@ -198,7 +220,17 @@ event Blamed:
     audit: indexed(uint256)
     account: indexed(address)
     stake: uint256
+    has_seat: bool
     accused: DynArray[address, types.SEATS]
+
+event AuditOpened:
+    task: indexed(uint256)
+    audit: indexed(uint256)
+    stake: uint256
+    auditors: uint256
+    round: uint256  # whose voters' seats are heard
+    again: bool  # all stake is heard, and no seats
+    ending: bool  # no round follows
 
 event Audited:
     task: indexed(uint256)
@@ -235,6 +267,7 @@ event RulesApproved:
 event RulesAgreed:
     ballot: indexed(bytes32)
     enact_at: uint256
+    rules: types.Rules
 
 event RulesEnacted:
     version: uint256

@@ -50,6 +50,7 @@ event Convicted:
     account: indexed(address)
     reporter: indexed(address)
     height: uint256
+    shares: uint256  # convicted until now, with this one: parts of 10**18 of the weight of their sets
 
 event Slashed:
     account: indexed(address)
@@ -147,7 +148,7 @@ def _convict(reporter: address, a: Statement, b: Statement, epoch: uint256):
     self.offences[count] = Offence(at=now, shares=shares)
     self.offence_count = count + 1
     self.reporter_of[signer] = reporter
-    log Convicted(account=signer, reporter=reporter, height=a.height)
+    log Convicted(account=signer, reporter=reporter, height=a.height, shares=shares)
 
 
 @view

@@ -33,7 +33,7 @@ def _start(account: address, owner: address, amount: uint256):
         last = max(last, max(epochs.epoch, 1))  # bonded while this epoch was secured
     stakes.bonds[account][owner].batch = batch
     stakes.bonds[account][owner].last = last
-    log stakes.Unbonding(account=account, owner=owner, amount=amount, stake=stake)
+    log stakes.Unbonding(account=account, owner=owner, amount=amount, stake=stake, batch=batch, last=last)
 
 
 @view

@@ -63,6 +63,25 @@ struct Part:
     pay: uint256  # of a seat's pay, what the pool has; of a unit's growth, the same
     seat: uint256  # of a seat's rest of the pot
 
+event Seated:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    part: uint256  # of the seat's pay that is the pool's: parts of 2**96
+
+event Credited:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    growth: uint256  # of a unit's pay: parts of 2**128 of a wei
+    seat_growth: uint256  # and of its parts of seats
+
+event Held:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    account: indexed(address)
+    amount: uint256
+
 terms: HashMap[uint256, HashMap[address, Terms]]
 stands: HashMap[uint256, HashMap[address, Stand]]
 pools: HashMap[uint256, HashMap[address, HashMap[uint256, Pool]]]  # by era
@@ -157,6 +176,13 @@ def _cut(task: uint256, account: address, part: uint256, whole: uint256) -> uint
 
 
 @internal
+def _hold(task: uint256, round: uint256, account: address, part: uint256, whole: uint256):
+    amount: uint256 = self._stake(task, account) * part // whole
+    self.held[task][round][account] = amount
+    log Held(task=task, round=round, account=account, amount=amount)
+
+
+@internal
 def _take_held(task: uint256, round: uint256, account: address) -> uint256:
     """
     @notice As the participant's own: in wei of the time of the accusation, as far as nothing else has taken it since.
@@ -194,6 +220,7 @@ def _note_seat(task: uint256, round: uint256, account: address, weight: uint256,
         keeps: uint256 = self._commission(task, account, now)
         part: uint256 = active * (types.BPS - keeps) * SEAT // (weight * types.BPS)
         self.parts[task][round][account].seat = part
+        log Seated(task=task, round=round, account=account, part=part)
 
 
 @internal
@@ -208,10 +235,10 @@ def _credit(task: uint256, round: uint256, account: address, pay: uint256):
     pool: Pool = self.pools[task][account][era]
     fresh: uint256 = pool.fresh & MASK if pool.fresh >> 128 == round else 0
     earning: uint256 = pool.units - pool.leaving - fresh
-    if earning == 0:
-        self.parts[task][round][account].seat = 0
-        return
-    growth: Part = Part(pay=(pay * part // SEAT) * ONE // earning, seat=part * ONE // earning)
+    growth: Part = empty(Part)
+    if earning > 0:
+        growth = Part(pay=(pay * part // SEAT) * ONE // earning, seat=part * ONE // earning)
+    log Credited(task=task, round=round, account=account, growth=growth.pay, seat_growth=growth.seat)
     self.parts[task][round][account] = Part(
         pay=self._up(growth.pay * earning), seat=self._up(growth.seat * earning)
     )
@@ -307,10 +334,13 @@ def _settle(task: uint256, account: address, owner: address, now: uint256) -> Pl
 
 
 @internal
-def _enter(task: uint256, account: address, owner: address, amount: uint256, fresh_round: uint256, close_height: uint256):
+def _enter(
+    task: uint256, account: address, owner: address, amount: uint256, fresh_round: uint256, close_height: uint256
+) -> uint256:
     """
     @notice A settled place grows.
     @param fresh_round The running round, where its bonds are closed; 0 = none.
+    @return Its new units.
     """
     place: Place = self.places[task][account][owner]
     pool: Pool = self.pools[task][account][place.era]
@@ -325,6 +355,7 @@ def _enter(task: uint256, account: address, owner: address, amount: uint256, fre
         self.places[task][account][owner].fresh = self._more(place.fresh, fresh_round, units)
     self.places[task][account][owner].units = place.units + units
     self._change(task, account, close_height, pool)
+    return units
 
 
 @pure
@@ -346,9 +377,10 @@ def _worth(task: uint256, account: address, era: uint256, units: uint256) -> uin
 
 
 @internal
-def _ask(task: uint256, account: address, owner: address, amount: uint256, close_height: uint256):
+def _ask(task: uint256, account: address, owner: address, amount: uint256, close_height: uint256) -> uint256:
     """
     @notice So much of a settled place is leaving: it earns no more, and can be slashed until it is out.
+    @return Its units.
     """
     place: Place = self.places[task][account][owner]
     pool: Pool = self.pools[task][account][place.era]
@@ -365,6 +397,7 @@ def _ask(task: uint256, account: address, owner: address, amount: uint256, close
     self.places[task][account][owner].leaving = place.leaving + units
     pool.leaving += units
     self._change(task, account, close_height, pool)
+    return units
 
 
 @internal

@@ -30,6 +30,12 @@ event Shared:
     account: indexed(address)
     amount: uint256
     delegators: uint256
+    growth: uint256  # of what a unit of delegated stake has earned: parts of 10**18 of one
+
+event Accrued:
+    account: indexed(address)
+    owner: indexed(address)
+    amount: uint256
 
 terms: HashMap[address, Terms]
 index_of: HashMap[address, uint256]
@@ -76,6 +82,7 @@ def _accrue(account: address, owner: address):
     stakes.bonds[account][owner].index = index
     stakes.bonds[account][owner].fraction = earned % ONE
     self.reward_of[owner] += earned // ONE
+    log Accrued(account=account, owner=owner, amount=earned // ONE)
 
 
 @internal
@@ -86,13 +93,14 @@ def _share(account: address, amount: uint256):
     delegated: uint256 = total - stakes.bonds[account][account].stake
     part: uint256 = amount * delegated // total
     part -= part * self._commission(account) // BPS
+    step: uint256 = 0
     if delegated > 0:
-        step: uint256 = part * ONE // delegated
+        step = part * ONE // delegated
         part = (step * delegated + ONE - 1) // ONE  # what the step does not reach stays with the validator
         self.index_of[account] += step
     self.reward_of[account] += amount - part
     stakes.total_rewards += amount
-    log Shared(account=account, amount=amount, delegators=part)
+    log Shared(account=account, amount=amount, delegators=part, growth=step)
 
 
 @internal

@@ -242,7 +242,16 @@ def _settle(task: uint256, round: uint256, rounds_left: uint256):
         book.rounds[task][round].per_proposer = per_proposer
         book.rounds[task][round].per_voter = per_voter
         self._credit_delegators(task, round, per_proposer, per_voter)
-    log events.Settled(task=task, round=round, share=share, per_proposer=per_proposer, per_voter=per_voter)
+    log events.Settled(
+        task=task,
+        round=round,
+        share=share,
+        per_proposer=per_proposer,
+        per_voter=per_voter,
+        earning=book.rounds[task][round].earning,
+        carried=book.rounds[task][round].carried,
+        pot=book.tasks[task].pot,
+    )
 
 
 @internal
@@ -307,4 +316,9 @@ def _end(task: uint256):
             book.live.pop()
             break
     book._enter(task, types.ENDED)
-    log events.TaskEnded(task=task, round=book.tasks[task].round, pot=book.tasks[task].pot)
+    log events.TaskEnded(
+        task=task,
+        round=book.tasks[task].round,
+        pot=book.tasks[task].pot,
+        rest_per_seat=book.tasks[task].rest_per_seat,
+    )

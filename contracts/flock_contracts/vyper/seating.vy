@@ -47,7 +47,7 @@ def _draw_proposers(task: uint256):
         stake += weight
         if weight > 0:
             eligible += 1
-    accusations._keep_shares(task, round, weights, stake)
+    accusations._keep_shares(task, round, weights, eligible, stake)
     book.rounds[task][round].stake = stake
     book.rounds[task][round].candidates = eligible
     book.rounds[task][round].adapter_before = book.tasks[task].adapter

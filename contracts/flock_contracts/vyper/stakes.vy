@@ -35,11 +35,17 @@ event Bonded:
     amount: uint256
     stake: uint256
 
+event KeySet:
+    account: indexed(address)
+    vrf_key: bytes32
+
 event Unbonding:
     account: indexed(address)
     owner: indexed(address)
     amount: uint256
     stake: uint256
+    batch: uint256  # that it waits with; 0: with none
+    last: uint256  # the last epoch that it secures, where it waits with none; 0: none
 
 event Withdrawn:
     account: indexed(address)

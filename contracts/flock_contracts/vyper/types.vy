@@ -8,6 +8,7 @@ BEACON: constant(address) = 0x0000000000000000000000000000000000f10c01
 STAKE: constant(address) = 0x0000000000000000000000000000000000f10c02
 BOARD: constant(address) = 0x0000000000000000000000000000000000f10C04
 DELEGATION: constant(address) = 0x0000000000000000000000000000000000F10c05
+LIMITS: constant(address) = 0x0000000000000000000000000000000000F10C06
 
 MAX_TASKS: constant(uint256) = 64  # running at one time: `due_tasks` walks over them in every block
 MAX_PARTICIPANTS: constant(uint256) = 64  # of a task: a draw walks over them
@@ -18,6 +19,7 @@ MAX_SECONDS: constant(uint256) = 365 * 86_400
 MAX_VALIDATORS: constant(uint256) = 150  # of a set, as the staking contract has it
 MAX_WAIT: constant(uint256) = 64  # blocks or rounds, whatever two thirds of the validators agree on
 MAX_DELAY: constant(uint256) = 10**9  # seconds
+MAX_EXITS: constant(uint256) = 8  # of one account that unbond from one task, each with its own delay
 BPS: constant(uint256) = 10_000
 FEE_STEP: constant(uint256) = 8  # running tasks; each further such number doubles the price of opening one
 PAID_FROM: constant(uint256) = 4  # eligible participants; with fewer, no pay and no slash

@@ -197,9 +197,14 @@ def _participant(task: uint256, account: address) -> types.ParticipantRow:
 @external
 def unbonding(task: uint256, account: address) -> types.Leaver:
     """
-    @notice What an account has unbonding in a task, and the chain time from which it may withdraw that.
+    @notice What an account has unbonding in a task, and the chain time from which it may withdraw the first of it.
     """
-    return book.leavers[task][account]
+    found: types.Leaver = empty(types.Leaver)
+    for leaver: types.Leaver in book.leavers[task][account]:
+        if found.amount == 0 or leaver.release_at < found.release_at:
+            found.release_at = leaver.release_at
+        found.amount += leaver.amount
+    return found
 
 
 @view

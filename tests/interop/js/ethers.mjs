@@ -29,7 +29,7 @@ const socket = new WebSocketProvider(ws)
 const heads = [], followed = []
 const live = new Contract(address, abi, socket)
 await socket.on('block', (number) => heads.push(number))
-await live.on('Dripped', (who, submitter, amount, event) => followed.push({ who, amount, hash: event.log.transactionHash }))
+await live.on('Dripped', (who, submitter, amount, left, event) => followed.push({ who, amount, hash: event.log.transactionHash }))
 await socket.getBlockNumber() // the subscriptions were sent before it
 
 const sent = await faucet.drip(newcomer, { value: BigInt(deposit) })
