@@ -22,7 +22,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,21 +168,28 @@ class Campaign:
             return json.loads(result.read_text("utf-8")), ended
 
     def _test(
-        self, artifacts: Path, sources: Path, users: list[str], ranks: dict[str, float], *, first_failure: bool
+        self,
+        artifacts: Path,
+        sources: Path,
+        users: list[str],
+        ranks: dict[str, float],
+        *,
+        first_failure: bool,
+        tests: Sequence[str] = (TESTS,),
     ) -> tuple[dict[str, Any], Ended]:
         with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
             order, result, log = (Path(folder, name) for name in ("order.json", "outcome.json", "log"))
             order.write_text(json.dumps(ranks), "utf-8")
             environment = {
                 "FLOCK_ARTIFACTS": str(artifacts), "FLOCK_SOURCES": str(sources), "FLOCK_ORDER": str(order),
-                "FLOCK_OUTCOME": str(result), "FLOCK_WORDS": ",".join(own_words(users)),
+                "FLOCK_OUTCOME": str(result), "FLOCK_WORDS": ",".join(own_words(users)), "FLOCK_SHRINK": "0",
             }  # fmt: skip
             arguments = ["-q", "-p", "mutant_plugin", "-p", "no:cacheprovider", *(["-x"] if first_failure else [])]
 
             def work() -> int:
                 os.environ.update(environment)
                 os.chdir(ROOT)
-                return int(pytest.main([*arguments, *self.pytest_args, TESTS]))
+                return int(pytest.main([*arguments, *self.pytest_args, *tests]))
 
             ended = run_in_child(work, TEST_LIMIT, log)
             if ended.code is None:

@@ -10,7 +10,6 @@ import random
 from collections import Counter
 from typing import Any
 
-import hypothesis
 import pytest
 from board_actors_support import (
     COLLUDING,
@@ -28,16 +27,9 @@ from board_end_support import check_nothing_left, finish
 from board_support import NEW_ADAPTER, padded
 from board_table_support import GAP, PEOPLE, SETTERS, Table
 from contracts_support import ADOPT, COMMIT, ENDED, PARAMETERS, TALLY
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from machine_support import run_seeded
 
 from flock_chain.paper_rule import ABSTAIN
 from flock_chain.tally import Verdict
@@ -258,13 +250,7 @@ def run_part(seed: int, examples: int, steps: int = STEPS) -> Counter[str]:
                 found.update(self.table.reached())
                 found.update({"examples": 1, "calls and blocks": self.table.steps, "refused": self.table.refused})
 
-    run_state_machine_as_test(
-        hypothesis.seed(seed)(Counted),
-        settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=False,
-            phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
-        ),
-    )  # fmt: skip
+    run_seeded(Counted, seed=seed, examples=examples, steps=steps)
     return found
 
 

@@ -9,12 +9,11 @@ import os
 import random
 from collections import Counter
 
-import hypothesis
 import pytest
 from contracts_support import ETHER
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from machine_support import run_seeded
 from stake_model import Bond, Refused
 from stake_table_support import CALLS_BACK, PEOPLE, REFUSES, StakeTable
 
@@ -176,13 +175,7 @@ def run_part(seed: int, examples: int, steps: int = STEPS) -> Counter[str]:
             if hasattr(self, "convicted"):
                 found.update(self.table.reached())
 
-    run_state_machine_as_test(
-        hypothesis.seed(seed)(Counted),
-        settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=False,
-            phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
-        ),
-    )  # fmt: skip
+    run_seeded(Counted, seed=seed, examples=examples, steps=steps)
     return found
 
 

@@ -298,7 +298,7 @@ class Economy:
 
     def wealth(self, who: bytes) -> int:
         member = self.model.members.get(who)
-        return self.wallet[who] + (member.bond if member else 0) + self.model.unbonding.get(who, (0, 0))[0]
+        return self.wallet[who] + (member.bond if member else 0) + self.model.unbonding(who)[0]
 
     def wealths(self, is_malicious: bool) -> list[float]:
         """In tokens."""

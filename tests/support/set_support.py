@@ -15,13 +15,11 @@ from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.transactions import sign_call
 from flock_chain.restart import Restart
 from flock_contracts import loader
-from flock_contracts.addresses import STAKE
 from flock_peers.driver.driver import Driver
 from flock_peers.driver.journal import Journal, open_journal
 from flock_peers.driver.opening import make_config
 from flock_peers.ledger.ledger import Ledger
 
-CONTRACT = loader.load("Stake")
 SHORT = {
     "epoch_blocks": 4, "epoch_seconds": 0, "open_staking": 1, "absence_limit": 3, "jail_delay": 10**6, "heartbeat": 1,
     "view_timeout": 500,
@@ -109,12 +107,13 @@ class LedgerCluster:
         ports = self.wires.ports
         return [peer for key, peer in self.peers.items() if key.account in ports and ports[key.account].is_up]
 
-    async def submit(self, key: Key, function: str, *arguments: Any, value: int = 0) -> None:
-        """A call of the staking contract, as gossip brings it to everybody."""
+    async def submit(self, key: Key, function: str, *arguments: Any, value: int = 0, contract: str = "Stake") -> None:
+        """A call of a contract, as gossip brings it to everybody."""
         peers = self.running()
         nonce = await peers[0].ledger.nonce(key.account)
-        data = CONTRACT.encode(function, *arguments)
-        raw = sign_call(key, chain_id=CHAIN_ID, nonce=nonce, to=STAKE, data=data, value=value, fee=10)
+        called = loader.load(contract)
+        data = called.encode(function, *arguments)
+        raw = sign_call(key, chain_id=CHAIN_ID, nonce=nonce, to=called.address, data=data, value=value, fee=10)
         for peer in peers:
             await peer.ledger.submit(raw)
 
