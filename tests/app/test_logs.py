@@ -80,7 +80,7 @@ def test_following_goes_on_through_a_rotation_and_waits_for_whole_lines(tmp_path
     assert [next(lines) for _ in range(4)] == ["one\n", "two\n", "last\n", "fresh\n"]
 
 
-@in_trio(60)
+@in_trio()
 async def test_no_secret_is_in_the_log_at_any_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with serving(tmp_path, rpc=True) as served:

@@ -50,7 +50,7 @@ def encode_receipt(row: dict[str, Any]) -> bytes:
     return body if row["type"] == "0x0" else bytes([int(row["type"], 16)]) + body
 
 
-@in_trio(60)
+@in_trio()
 async def test_blocks_receipts_and_logs_are_those_that_the_header_commits_to(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         receipt = await serve_newcomer(served)
@@ -81,7 +81,7 @@ async def test_blocks_receipts_and_logs_are_those_that_the_header_commits_to(tmp
         assert await served.rpc("eth_getTransactionByHash", "0x" + "00" * 32) is None
 
 
-@in_trio(60)
+@in_trio()
 async def test_calls_estimates_and_old_states(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         deposit, parameters = faucet_deposit(served.peer), served.peer.genesis.parameters
@@ -119,7 +119,7 @@ async def test_calls_estimates_and_old_states(tmp_path: Path) -> None:
         assert overridden["code"] == -32602
 
 
-@in_trio(60)
+@in_trio()
 async def test_what_a_sender_is_refused_has_the_words_that_libraries_look_for(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         digest = await served.send(USER, OTHER.account, value=1, gas=21_000)
@@ -134,7 +134,7 @@ async def test_what_a_sender_is_refused_has_the_words_that_libraries_look_for(tm
         assert await served.rpc("eth_accounts") == []
 
 
-@in_trio(60)
+@in_trio()
 async def test_filters_tell_what_is_new_and_end(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         logs, blocks = (
@@ -151,7 +151,7 @@ async def test_filters_tell_what_is_new_and_end(tmp_path: Path) -> None:
         assert await served.rpc("eth_uninstallFilter", logs) is False
 
 
-@in_trio(60)
+@in_trio()
 async def test_what_is_no_request_or_above_a_limit_is_refused_by_its_number(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
 
@@ -191,7 +191,7 @@ async def test_what_is_no_request_or_above_a_limit_is_refused_by_its_number(tmp_
         assert -32005 in codes
 
 
-@in_trio(60)
+@in_trio()
 async def test_strangers_pages_are_kept_out_and_wallets_are_not(tmp_path: Path) -> None:
     async with serving(tmp_path, origins=("http://localhost:5173",)) as served:
         body = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
@@ -213,7 +213,7 @@ async def test_strangers_pages_are_kept_out_and_wallets_are_not(tmp_path: Path) 
         assert (await served.request("GET", "/rpc", origin="https://evil.example", **named)).status == 403
 
 
-@in_trio(60)
+@in_trio()
 async def test_a_peer_goes_on_and_ends_while_somebody_holds_or_breaks_connections(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         streams = [await trio.open_tcp_stream("127.0.0.1", served.port) for _ in range(20)]
@@ -225,7 +225,7 @@ async def test_a_peer_goes_on_and_ends_while_somebody_holds_or_breaks_connection
         # Streams are left open: the server must end without them.
 
 
-@in_trio(60)
+@in_trio()
 async def test_a_socket_follows_heads_and_logs_within_its_limits(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, open_websocket_url(served.ws, max_message_size=1 << 24) as socket:
 
@@ -256,7 +256,7 @@ async def test_a_socket_follows_heads_and_logs_within_its_limits(tmp_path: Path)
         assert await served.rpc("eth_chainId") == hex(CHAIN_ID)
 
 
-@in_trio(60)
+@in_trio()
 async def test_metrics_say_what_status_says_and_need_no_rpc(tmp_path: Path) -> None:
     async with serving(tmp_path, rpc=False) as served:
         assert (await served.post(b"{}")).status == 404

@@ -49,7 +49,7 @@ def settings(home: Home, *bootstrap: str) -> PeerSettings:
     return PeerSettings(home=home.path, listen_port=0, bootstrap=bootstrap, participate=False)
 
 
-@in_trio(60)
+@in_trio()
 async def test_a_newcomer_syncs_over_sockets_and_names_the_peer_whose_disk_lies(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -72,7 +72,7 @@ async def test_a_newcomer_syncs_over_sockets_and_names_the_peer_whose_disk_lies(
         assert peer.host.is_connected(liar.account)  # its voice is not taken, only its blocks
 
 
-@in_trio(60)
+@in_trio()
 async def test_a_newcomer_starts_from_a_checkpoint_over_sockets_and_follows(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,7 @@ from flock_peers.network.link import Stream
 from flock_peers.network.muxed_stream import BULK_WINDOW_BYTES
 from flock_peers.store.blob_store import BlobStore
 
-FAST = BlobLimits(chunk_seconds=0.5, object_seconds=0.5, hedge_seconds=0.1, retry_seconds=0.02, range_chunks=2)
+FAST = BlobLimits(chunk_seconds=2.0, object_seconds=2.0, hedge_seconds=0.1, retry_seconds=0.02, range_chunks=2)
 Provider = Callable[[Stream, BlobStore, int, bytes, int], Awaitable[None]]
 
 
@@ -84,7 +84,7 @@ async def _watched(host: Host) -> AsyncIterator[list[int]]:
 
 
 @pytest.mark.parametrize("provider", [endless, unasked, drips], ids=lambda provider: provider.__name__)
-@in_trio(40)
+@in_trio()
 async def test_a_provider_without_an_end_is_replaced_and_fills_no_memory(tmp_path: Path, provider: Provider) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(6 * CHUNK_BYTES + 12_345))
@@ -101,13 +101,13 @@ async def test_a_provider_without_an_end_is_replaced_and_fills_no_memory(tmp_pat
         assert await is_healthy(fetcher)
 
 
-@in_trio(40)
+@in_trio()
 async def test_readers_that_take_nothing_hold_one_chunk_each_and_not_the_others_slots(
     tmp_path: Path,
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(4 * CHUNK_BYTES))
-    limits = BlobLimits(chunk_seconds=1.0, object_seconds=5.0)
+    limits = BlobLimits(chunk_seconds=5.0, object_seconds=20.0)
     async with open_hosts(2) as (server, friend):
         service = BlobService(server, BlobStore(tmp_path / "server"), limits)
         reader = BlobService(friend, BlobStore(tmp_path / "friend"), limits)

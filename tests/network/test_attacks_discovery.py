@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import trio
-from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_attacker, wait_until
+from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, key, open_attacker, wait_until
 
 from flock_peers.network.hello import HELLO, VERSION, Hello, encode_addresses
 from flock_peers.network.host import Host, open_host
@@ -17,7 +17,7 @@ async def _claim(link: Link, number: int) -> None:
     listen = tuple(str(make_address("127.0.0.1", port, peer_id_of(key(number)))) for port in (9, 11, 13, 15))
     stream = await link.open(HELLO)
     await stream.write_frame(Hello(VERSION, GENESIS_HASH, bytes(32), listen).encode())
-    assert await stream.read_frame(4_096, 5) is not None
+    assert await stream.read_frame(4_096, PATIENCE) is not None
     link.admitted.set()
 
 
@@ -33,7 +33,7 @@ async def _fill(stack: AsyncExitStack, victim: Host, crowd: int, staying: int) -
     return links
 
 
-@in_trio(60)
+@in_trio()
 async def test_a_validator_comes_back_although_a_crowd_has_the_places_and_the_book() -> None:
     limits = replace(QUICK, known_peers=12, max_inbound=4, max_outbound=4, reserved_outbound=2, parallel_dials=2)
     async with AsyncExitStack() as stack:
@@ -52,7 +52,7 @@ async def test_a_validator_comes_back_although_a_crowd_has_the_places_and_the_bo
         assert not victim.counters.restarts
 
 
-@in_trio(60)
+@in_trio()
 async def test_what_one_peer_tells_of_others_fills_an_eighth_of_the_book() -> None:
     limits = replace(QUICK, known_peers=32)
     lies = [make_address("127.0.0.1", 9, peer_id_of(key(number))) for number in range(200, 264)]

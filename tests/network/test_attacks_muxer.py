@@ -5,7 +5,7 @@ import logging
 import pytest
 import trio
 from attacks_muxer_support import BREACHES, put
-from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, is_healthy, key, open_attacker, wait_until
+from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, is_healthy, key, open_attacker, wait_until
 
 from flock_peers.network.host import open_host
 
@@ -20,7 +20,7 @@ async def test_garbage_instead_of_yamux_ends_only_that_connection() -> None:
         async with open_attacker(51, a) as link:
             below = link._below
             await below.write(b"\x00\x10" + b"not ciphertext!!")  # noise cannot open it
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await link.closed.wait()
         assert await is_healthy(a)
         assert a.counters.restarts == 0
@@ -32,7 +32,7 @@ async def test_a_breach_of_the_muxers_rules_is_cut_off_and_named(breach: str, ca
     with caplog.at_level(logging.INFO):
         async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a, open_attacker(50, a) as link:
             await put(link, BREACHES[breach])
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await link.closed.wait()
             await wait_until(lambda: not a.connected())
     account = key(50).account.hex()

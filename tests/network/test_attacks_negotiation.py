@@ -4,7 +4,18 @@ from dataclasses import replace
 
 import pytest
 import trio
-from network_support import GENESIS_HASH, LOOPBACK, QUICK, Inbox, in_trio, is_healthy, key, open_attacker, wait_until
+from network_support import (
+    GENESIS_HASH,
+    LOOPBACK,
+    PATIENCE,
+    QUICK,
+    Inbox,
+    in_trio,
+    is_healthy,
+    key,
+    open_attacker,
+    wait_until,
+)
 
 from flock_chain.errors import Unavailable
 from flock_peers.network.host import open_host
@@ -42,7 +53,7 @@ async def test_a_peer_has_a_bounded_number_of_streams() -> None:
                 await link.open("/test/1")
             await opened[0].close()
             await wait_until(lambda: link.streams_in == 0)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 while True:
                     try:
                         await link.open("/test/1")

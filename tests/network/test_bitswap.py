@@ -1,5 +1,6 @@
 """Guests and the bitswap gateway: what somebody without hello may do, and how little of it."""
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from cid import make_cid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libp2p.bitswap.pb.bitswap_pb2 import Message
-from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_attacker, open_hosts, wait_until
+from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, key, open_attacker, open_hosts, wait_until
 
 from flock_chain.content import CID_PREFIX, format_cid
 from flock_chain.errors import InvalidRemote, Unavailable
@@ -28,7 +29,7 @@ from flock_peers.network.link import Stream
 from flock_peers.store.blob_store import BlobStore
 
 PROTOCOL = BITSWAP_PROTOCOLS[0]
-WELCOMING = type(QUICK)(**{**vars(QUICK), "guests": 1})
+WELCOMING = replace(QUICK, guests=1, hello_seconds=2.0)
 
 
 def test_a_content_id_is_what_an_independent_library_makes_of_it() -> None:
@@ -172,7 +173,7 @@ def test_no_bytes_make_the_gateway_fail_but_in_its_own_way(data: bytes) -> None:
 
 @in_trio()
 async def test_without_the_option_nobody_stays_without_hello(tmp_path: Path) -> None:
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, hello_seconds=0.5)) as a:
         serve_bitswap(a, BlobStore(tmp_path, 1 << 30))
         async with open_attacker(2, a, hello=False) as link:
             stream = await link.open(PROTOCOL)
@@ -180,18 +181,18 @@ async def test_without_the_option_nobody_stays_without_hello(tmp_path: Path) -> 
             await link.closed.wait()
 
 
-@in_trio(30)
+@in_trio()
 async def test_guests_are_few_and_use_nothing_but_the_open_protocols(tmp_path: Path) -> None:
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, WELCOMING) as a:
         serve_bitswap(a, BlobStore(tmp_path, 1 << 30))
         async with open_attacker(2, a, hello=False) as guest, open_attacker(3, a, hello=False) as second:
             stream = await guest.open(PROTOCOL)
             await stream.write(wants(bytes(32)))
-            with trio.fail_after(8):
+            with trio.fail_after(PATIENCE):
                 await second.closed.wait()
             assert not guest.closed.is_set() and a.connected() == []
             other = await guest.open(PEERS)
-            with trio.fail_after(8):
+            with trio.fail_after(PATIENCE):
                 await other.wait_gone()
             assert not guest.closed.is_set()
         async with open_attacker(4, a, hello=False) as third:  # a place is free again

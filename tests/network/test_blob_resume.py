@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import trio
-from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_hosts
+from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, key, open_hosts
 
 from flock_chain.content import CHUNK_BYTES, ChunkList
 from flock_peers.network.blobs import BlobService
@@ -37,7 +37,7 @@ def _verified(part: Path, chunks: ChunkList) -> int:
     return sum(sha256(piece).digest() == digest for piece, digest in zip(pieces, chunks.digests, strict=False))
 
 
-@in_trio(90)
+@in_trio()
 async def test_after_kill_minus_9_only_what_was_missing_is_sent(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(CHUNKS * CHUNK_BYTES))
@@ -65,7 +65,7 @@ async def test_after_kill_minus_9_only_what_was_missing_is_sent(tmp_path: Path) 
             child.kill()
             child.wait()
             killed.set()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while host.connected():  # what was under way to the dead one is counted now
                 await trio.sleep(0.05)
         had, before = _verified(part, chunks), service.bytes_sent

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import trio
-from network_support import QUICK, Inbox, in_trio, open_attacker, open_hosts, wait_until
+from network_support import PATIENCE, QUICK, Inbox, in_trio, open_attacker, open_hosts, wait_until
 
 from flock_chain.content import CHUNK_BYTES
 from flock_peers.network.blob_wire import BLOBS, BlobLimits
@@ -106,7 +106,7 @@ async def test_it_ends_with_the_last_ordinary_connection() -> None:
         assert link is _bulk(b, a)
         for ordinary in list(b._table._peers[a.account].links):
             ordinary.abort()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await link.closed.wait()
 
 
@@ -116,7 +116,7 @@ async def test_who_is_banned_loses_it_too() -> None:
         a.on_stream(BLOBS, _serve)
         link = (await b.open_stream(a.account, BLOBS, bulk=True)).link
         b.ban(a.account, "test")
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await link.closed.wait()
 
 
@@ -126,7 +126,7 @@ async def test_a_stranger_gets_none_without_an_ordinary_connection() -> None:
         async with open_attacker(7, a, hello=False) as link:
             stream = await link.open(BULK)
             await stream.write_frame(Hello(VERSION, a.genesis_hash, bytes(32), ()).encode())
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await link.closed.wait()
         assert not a._table._peers
 
@@ -136,7 +136,7 @@ async def test_a_connection_does_not_become_another_kind_once_it_is_admitted() -
     async with open_hosts(1) as (a,), open_attacker(7, a) as link:
         stream = await link.open(BULK)
         await stream.write_frame(Hello(VERSION, a.genesis_hash, bytes(32), ()).encode())
-        await stream.read_frame(4096, 5)
+        await stream.read_frame(4096, PATIENCE)
         assert a._table.bulk_link(link_account(a)) is None
         kept = a._table.newest_link(link_account(a))
         assert kept is not None and not kept.is_bulk

@@ -20,7 +20,7 @@ from flock_peers.network.identity import peer_id_of
 DIGEST = b"d" * 32
 
 
-@in_trio(40)
+@in_trio()
 async def test_a_content_is_found_at_a_peer_that_was_not_connected() -> None:
     """One and three know two alone; three says that it has something; one finds it, and connects."""
     lonely = type(QUICK)(**{**vars(QUICK), "exchanged_addresses": 0})
@@ -48,7 +48,7 @@ async def test_without_the_option_there_is_no_dht() -> None:
             await a.open_stream(b.account, DHT_PROTOCOL)
 
 
-@in_trio(60)
+@in_trio()
 async def test_a_flood_of_records_fills_no_memory_and_names_nobody_but_its_sender() -> None:
     async with open_hosts(3, dht=True) as (a, b, c):
         store = a._dht._kad.provider_store  # type: ignore[union-attr]

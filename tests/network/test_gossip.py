@@ -9,14 +9,14 @@ import trio
 from gossip_support import HELLO, TOPIC, accept, rpc, signed, wait_for_topic, write_gossip
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
-from network_support import Inbox, in_trio, is_healthy, key, open_attacker, open_hosts, wait_until
+from network_support import PATIENCE, Inbox, in_trio, is_healthy, key, open_attacker, open_hosts, wait_until
 
 from flock_chain.crypto import Account
 from flock_peers.network.identity import peer_id_of
 from flock_peers.network.limits import Limits
 
 
-@in_trio(30)
+@in_trio()
 async def test_a_message_reaches_every_subscriber_once_with_its_author() -> None:
     async with open_hosts(5) as hosts:
         inboxes = [Inbox() for _ in hosts]
@@ -93,7 +93,7 @@ async def test_who_forwards_a_forged_author_is_banned_and_not_believed() -> None
         forged.from_id = peer_id_of(key(2)).to_bytes()
         async with open_attacker(50, a) as link:
             await write_gossip(link, HELLO + rpc(publish=[signed(50, 2, b"own name")]) + rpc(publish=[forged]))
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await link.closed.wait()
         await wait_until(lambda: inbox.received)
         assert inbox.received == [(key(50).account, b"own name")]
@@ -130,7 +130,7 @@ async def test_a_packet_of_thousands_of_messages_stops_nobody() -> None:
         async with open_attacker(50, a) as link:
             await write_gossip(link, HELLO + rpc(publish=[message] * 15_000))
             b.publish(TOPIC, b"heard")
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await wait_until(lambda: b"heard" in inbox.payloads)
         assert a.counters.restarts == 0
 

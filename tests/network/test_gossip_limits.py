@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from libp2p.utils import encode_varint_prefixed
-from network_support import QUICK, Inbox, in_trio, key, open_attacker, open_hosts, wait_until
+from network_support import PATIENCE, QUICK, Inbox, in_trio, key, open_attacker, open_hosts, wait_until
 
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote
@@ -70,7 +70,7 @@ async def test_subscriptions_are_bounded_in_number_and_length() -> None:
         async with open_attacker(51, a) as link:
             crowd = [rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"{number}") for number in range(5000)]
             await write_gossip(link, rpc(subscriptions=crowd))
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await link.closed.wait()
 
 
@@ -227,7 +227,7 @@ async def test_a_message_of_another_form_ends_the_connection_and_nothing_of_it_i
         setattr(message, field, bytes(size))
         async with open_attacker(50, a) as link:
             await write_gossip(link, HELLO + rpc(publish=[message]))
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await link.closed.wait()
         assert not len(_pubsub(a).seen_messages) and not _pubsub(a).router.mcache.msgs
 

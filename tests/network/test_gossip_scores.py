@@ -108,17 +108,17 @@ async def test_an_rpc_of_thousands_of_messages_is_cut_at_the_rate_at_once() -> N
         await wait_until(lambda: inbox.payloads == [b"x", b"heard"])
 
 
-@in_trio(60)
+@in_trio()
 async def test_a_burst_of_honest_messages_costs_nothing() -> None:
     async with _meshed() as (a, b, inbox, _link):
         for number in range(300):
             b.publish(TOPIC, b"%d" % number)
-        await wait_until(lambda: len(inbox.received) == 300, 20)
+        await wait_until(lambda: len(inbox.received) == 300)
         assert _gossip(a).score_of(HONEST) >= 0
         assert HONEST in _gossip(a).mesh_of(TOPIC)
 
 
-@in_trio(60)
+@in_trio()
 async def test_an_honest_peer_that_is_slow_keeps_its_place_and_holds_up_nobody() -> None:
     async with open_hosts(3) as (a, b, c):
         inboxes = [Inbox() for _ in range(3)]
@@ -130,11 +130,11 @@ async def test_an_honest_peer_that_is_slow_keeps_its_place_and_holds_up_nobody()
         _stop_reading(c, gate)
         for number in range(100):
             a.publish(TOPIC, b"%d" % number + bytes(3000))
-        await wait_until(lambda: len(inboxes[1].received) == 100, 20)
+        await wait_until(lambda: len(inboxes[1].received) == 100)
         await trio.sleep(2.5)  # of its own heartbeats, which judge
         assert _gossip(a).score_of(c.account) >= 0 and c.account in _gossip(a).mesh_of(TOPIC)
         gate.set()
-        await wait_until(lambda: len(inboxes[2].received) == 100, 20)
+        await wait_until(lambda: len(inboxes[2].received) == 100)
         assert a.is_connected(c.account)
 
 
@@ -151,7 +151,7 @@ def _stop_reading(host: Host, gate: trio.Event) -> None:
             link._below.receive_into = wait  # type: ignore[method-assign]
 
 
-@in_trio(60)
+@in_trio()
 async def test_an_honest_peer_that_others_feed_a_flood_does_not_pass_for_a_spammer() -> None:
     """Each of four keeps to its limit; the honest one between them hears all, and sends no more than is let through."""
     async with open_hosts(2, replace(QUICK, gossip_rate=25, gossip_burst=100)) as (a, b):
@@ -164,12 +164,12 @@ async def test_an_honest_peer_that_others_feed_a_flood_does_not_pass_for_a_spamm
             for number in range(50, 55):
                 link = await stack.enter_async_context(open_attacker(number, b))
                 await write_gossip(link, b"".join(rpc(publish=[signed(number, n, b"x")]) for n in range(1, 100)))
-            await wait_until(lambda: len(heard[1].received) >= 450, 20)
-            await wait_until(lambda: len(heard[0].received) >= 60, 20)
+            await wait_until(lambda: len(heard[1].received) >= 450)
+            await wait_until(lambda: len(heard[0].received) >= 60)
             await trio.sleep(1)
         assert _gossip(a).score_of(b.account) >= 0 and b.account in _gossip(a).mesh_of(TOPIC)
         b.publish(TOPIC, b"mine")
-        await wait_until(lambda: b"mine" in heard[0].payloads, 30)
+        await wait_until(lambda: b"mine" in heard[0].payloads)
 
 
 @in_trio()

@@ -7,6 +7,7 @@ import trio
 from network_support import (
     GENESIS_HASH,
     LOOPBACK,
+    PATIENCE,
     QUICK,
     Inbox,
     in_trio,
@@ -141,7 +142,7 @@ async def test_a_frame_above_the_limit_costs_the_connection(caplog: pytest.LogCa
             stream = await link.open(PROTOCOL)
             with caplog.at_level(logging.WARNING):
                 await stream.write((QUICK.frame_bytes + 1).to_bytes(4, "big") + b"x")
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE):
                     await link.closed.wait()
         assert key(50).account.hex() in caplog.text
         assert await is_healthy(a)
@@ -154,7 +155,7 @@ async def test_a_frame_that_never_ends_costs_the_connection() -> None:
         async with open_attacker(50, a) as link:
             stream = await link.open(PROTOCOL)
             await stream.write((100).to_bytes(4, "big") + b"only this")
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await link.closed.wait()
 
 

@@ -29,7 +29,7 @@ def test_the_address_of_a_circuit_names_both() -> None:
             parse_address(wrong)
 
 
-@in_trio(40)
+@in_trio()
 async def test_two_peers_talk_through_a_relay_and_prove_their_keys_to_each_other() -> None:
     async with (
         open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,

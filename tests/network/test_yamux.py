@@ -20,6 +20,7 @@ from multiaddr import Multiaddr
 from network_support import (
     GENESIS_HASH,
     LOOPBACK,
+    PATIENCE,
     QUICK,
     Inbox,
     in_trio,
@@ -103,7 +104,7 @@ async def test_who_ignores_the_window_is_cut_off() -> None:
             stream = await link.open(PROTOCOL)
             await stream.write(encode_frame(b"the handler sleeps on this"))
             pushed, body = 0, bytes(60_000)
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 while not link.closed.is_set():
                     try:
                         await _frame(link, 0, 0, stream._muxed.stream_id, len(body), body)
@@ -212,7 +213,7 @@ async def test_a_peer_that_reads_nothing_is_dropped() -> None:
 
             link._below.receive_into = sleep  # type: ignore[method-assign]
             link._below._stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # the system's own store
-            with trio.fail_after(15):
+            with trio.fail_after(PATIENCE):
                 while a.connected() and not link.closed.is_set():
                     try:
                         await _frame(link, 2, 1, 0, 1, bytes.fromhex("000200010000000000000001") * 2_000)

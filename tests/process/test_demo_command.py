@@ -65,13 +65,13 @@ def test_a_demo_that_is_killed_leaves_no_peer_behind(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        wait_until("a peer is up", 60, lambda: (home / "peer1" / "lock").exists())
+        wait_until("a peer is up", 180, lambda: (home / "peer1" / "lock").exists())
     finally:
         demo.send_signal(signal.SIGKILL)
-        demo.wait(10)
+        demo.wait(60)
 
     def is_quiet() -> bool:
         listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         return not any(str(home) in line and "flock_p2p" in line for line in listing.splitlines())
 
-    wait_until("no peer is left", 60, is_quiet)
+    wait_until("no peer is left", 180, is_quiet)

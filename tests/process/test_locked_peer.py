@@ -20,6 +20,7 @@ from flock_peers.home import Home, write_private
 from flock_peers.keystore import encode_keystore
 
 pytestmark = pytest.mark.process
+SECONDS = 180  # for what takes ten on an idle machine
 PASSPHRASE = b"a passphrase of nine odd words"
 
 
@@ -57,7 +58,7 @@ def running(home: Home) -> Iterator[dict[str, str]]:
         yield said
     finally:
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0
     write_private(home.path / "printed.log", out.encode())
 
@@ -68,10 +69,10 @@ def test_a_locked_peer_runs_with_its_passphrase_and_writes_no_secret(tmp_path: P
     write_private(home.key_path, encode_keystore(VALIDATOR, PASSPHRASE, n=1 << 12))
     with running(home) as said:
         assert said["account"] == "0x" + VALIDATOR.account.hex()
-        wait_until("the control socket", 30, home.control_path.exists)
+        wait_until("the control socket", SECONDS, home.control_path.exists)
         status = request_control(home.control_path, "status")
         request_control(home.control_path, "send", to="0x" + OTHER.account.hex(), amount="1")
-        with urllib.request.urlopen(said["metrics"], timeout=30) as answer:
+        with urllib.request.urlopen(said["metrics"], timeout=SECONDS) as answer:
             metrics = answer.read()
     assert VALIDATOR.secret.hex() not in json.dumps(status)
     names = {path.name for path in home.path.rglob("*")}

@@ -5,6 +5,7 @@ The tests share the network and run in order; each leaves it running for the nex
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from process_support import (
     wait_until,
 )
 
+from flock_chain.errors import InvalidEncoding
+from flock_chain.proposal import decode_manifest
 from flock_p2p.demo.network import Network, make_homes, run_network
 from flock_p2p.demo.plan import DemoPeer, set_apart
 from flock_peers.home import Home
@@ -32,6 +35,8 @@ from flock_peers.tasks import COIN
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
+SECONDS = 180  # for what takes ten on an idle machine: starting a process with its trainer, and catching up
+ROUND_SECONDS = 420  # all phases of a round to their ends, where somebody is dead, and an audit
 HOSTILE_BOND = 8 * COIN  # against 5 of each other: drawn soon, and still less than half of all stake
 
 
@@ -71,18 +76,22 @@ def test_a_chain_of_processes_agrees_and_is_silent_without_work(network: Network
         seen = heads(network)
         return seen if len(seen) == 1 else set()
 
-    ((height, _),) = wait_until("one head everywhere", 60, one_head)
-    assert height <= 2  # nothing to do: no blocks but a heartbeat
+    ((height, _),) = wait_until("one head everywhere", SECONDS, one_head)
+    genesis = network.plan.genesis
+    heartbeats = (time.time() - genesis.timestamp) // genesis.parameters.heartbeat
+    assert height <= 2 + heartbeats  # nothing to do: no blocks but those
 
 
 def test_a_round_trains_votes_adopts_and_pays(network: Network) -> None:
     open_task(network)
-    first = wait_until("the task is seen", 60, lambda: task_of(network).get("adapter"))
-    wait_for_round(network, 2, 240)
-    task = wait_until("an adopted adapter", 240, lambda: (t := task_of(network)) and t["adapter"] != first and t)
+    first = wait_until("the task is seen", SECONDS, lambda: task_of(network).get("adapter"))
+    wait_for_round(network, 2, ROUND_SECONDS)
+    task = wait_until(
+        "an adopted adapter", ROUND_SECONDS, lambda: (t := task_of(network)) and t["adapter"] != first and t
+    )
     assert task["round"] >= 2
     paid = wait_until(
-        "rewards claimed by everybody", 60,
+        "rewards claimed by everybody", SECONDS,
         lambda: all(task_of(network, peer.number)["claimed_until"] >= 2 for peer in network.plan.peers),
     )  # fmt: skip
     assert paid
@@ -90,7 +99,7 @@ def test_a_round_trains_votes_adopts_and_pays(network: Network) -> None:
 
 def test_a_newcomer_gets_coins_bonds_and_is_drawn_within_three_rounds(network: Network, newcomer: Joined) -> None:
     bonded = wait_until(
-        "the newcomer is bonded", 120, lambda: (task := newcomer.ask()["task"]) and task["joined"] and task
+        "the newcomer is bonded", SECONDS, lambda: (task := newcomer.ask()["task"]) and task["joined"] and task
     )
     account = newcomer.ask()["account"]
     seen: set[int] = set()
@@ -100,37 +109,39 @@ def test_a_newcomer_gets_coins_bonds_and_is_drawn_within_three_rounds(network: N
         seen.add(task["round"])
         return account in task["proposers"] + task["voters"]
 
-    wait_until("the newcomer has a seat", 400, is_drawn)
+    wait_until("the newcomer has a seat", 2 * ROUND_SECONDS, is_drawn)
     assert max(seen) <= bonded["round"] + 3
 
 
 def test_a_newcomer_stopped_with_ctrl_c_goes_on_by_the_same_command(network: Network, newcomer: Joined) -> None:
-    account, bond = newcomer.ask()["account"], task_of(network)["bonds"][newcomer.ask()["account"]]
+    account = newcomer.ask()["account"]
+    bond = int(task_of(network)["bonds"][account])
     newcomer.interrupt()
     stopped_in = task_of(network)["round"]
     newcomer.start()
-    task = wait_until("its part is back", 60, lambda: (t := newcomer.ask()["task"]) and t["joined"] and t)
-    assert newcomer.ask()["account"] == account and task["bonds"][account] == bond
+    task = wait_until("its part is back", SECONDS, lambda: (t := newcomer.ask()["task"]) and t["joined"] and t)
+    # The same bond, less what a seat costs that it could not take meanwhile.
+    assert newcomer.ask()["account"] == account and abs(int(task["bonds"][account]) - bond) < 0.03 * bond
 
     def takes_part() -> bool:
         seen = task_of(network)
         seats, done = seen["proposers"] + seen["voters"], newcomer.ask()["task"]["claimed_until"]
         return seen["round"] > stopped_in and (account in seats or done > stopped_in)
 
-    wait_until("it takes part again", 240, takes_part)
+    wait_until("it takes part again", ROUND_SECONDS, takes_part)
 
 
 @pytest.mark.parametrize("phase", ["COMMIT", "AVAILABILITY"])
 def test_a_peer_killed_in_a_round_does_not_stop_it_and_resumes(network: Network, phase: str) -> None:
-    task = wait_for_phase(network, phase)
+    task = wait_for_phase(network, phase, ROUND_SECONDS)
     kill(network, 4)
-    wait_for_round(network, task["round"] + 1, 240)
+    wait_for_round(network, task["round"] + 1, ROUND_SECONDS)
     restart(network, 4)
     wait_until(
-        "the killed peer is level with the others", 60,
+        "the killed peer is level with the others", SECONDS,
         lambda: network.ask(4, "status")["height"] >= network.ask(0, "status")["height"] - 2,
     )  # fmt: skip
-    assert wait_until("its task is back", 60, lambda: task_of(network, 4).get("joined"))
+    assert wait_until("its task is back", SECONDS, lambda: task_of(network, 4).get("joined"))
 
 
 def test_a_proposer_of_bytes_that_are_no_adapter_is_named_slashed_and_left_behind(
@@ -143,23 +154,26 @@ def test_a_proposer_of_bytes_that_are_no_adapter_is_named_slashed_and_left_behin
     last: dict[str, Any] = {}
 
     def is_over() -> bool:
-        """The last sight of the first round in which it proposes."""
+        """The last sight of the first round in which it proposes; it may be drawn before its trainer is up."""
         task = task_of(network)
         if last and task["round"] > last["round"]:
-            return True
+            if last["verdicts"][last["proposers"].index(account)] not in ("UNOPENED", "NONE"):
+                return True
+            last.clear()
         if account in task["proposers"]:
             last.update(task)
         return False
 
-    wait_until("its round is over", 240, is_over)
+    wait_until("its round is over", 2 * ROUND_SECONDS, is_over)
     assert last["verdicts"][last["proposers"].index(account)] == "INVALID"
     # The others' were measured all the same. Their verdicts stand for a moment only where nobody's was accepted.
     assert last["phase"] in ("SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT")
-    assert task_of(network)["bonds"][account] == "0"
+    # Its voters accuse; it pays once more than half of all stake has looked for itself, in the round or after it.
+    wait_until("its bond is taken", SECONDS, lambda: task_of(network)["bonds"][account] == "0")
     logs = [Home(peer.home).log_path.read_text() for peer in network.plan.peers]
     assert any(f"proposal of {account} is invalid: delta: " in text for text in logs)
     network.processes[hostile.number].terminate()
-    network.processes.pop(hostile.number).wait(30)
+    network.processes.pop(hostile.number).wait(SECONDS)
 
 
 def test_joining_with_a_wrong_genesis_hash_fails_at_once_and_leaves_nothing_running(
@@ -167,7 +181,7 @@ def test_joining_with_a_wrong_genesis_hash_fails_at_once_and_leaves_nothing_runn
 ) -> None:
     done = run_cli(
         "join", "--home", str(tmp_path), "--quiet", "--port", "0", "--bootstrap", network.addresses[0],
-        "--genesis", "ab" * 32, timeout=40,
+        "--genesis", "ab" * 32,
     )  # fmt: skip
     assert done.returncode not in (0, 130)
     assert "genesis" in done.stderr and "Traceback" not in done.stderr and done.stderr.count("\n") == 1
@@ -175,7 +189,7 @@ def test_joining_with_a_wrong_genesis_hash_fails_at_once_and_leaves_nothing_runn
 
 def test_a_bootstrap_that_does_not_answer_is_said_within_seconds(tmp_path: Path, network: Network) -> None:
     dead = re.sub(r"/tcp/\d+/", "/tcp/9/", network.addresses[0])
-    done = run_cli("join", "--home", str(tmp_path), "--quiet", "--port", "0", "--bootstrap", dead, timeout=40)
+    done = run_cli("join", "--home", str(tmp_path), "--quiet", "--port", "0", "--bootstrap", dead)
     assert done.returncode == 3
     assert "bootstrap" in done.stderr and "Traceback" not in done.stderr
 
@@ -185,7 +199,6 @@ def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path, network: Network) 
     assert taken is not None
     done = run_cli(
         "join", "--home", str(tmp_path), "--quiet", "--port", taken[1], "--bootstrap", network.addresses[0],
-        timeout=60,
     )  # fmt: skip
     assert done.returncode == 3
     assert taken[1] in done.stderr and "Traceback" not in done.stderr
@@ -193,20 +206,32 @@ def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path, network: Network) 
 
 def test_a_home_is_not_used_twice(network: Network) -> None:
     home = network.plan.peers[1].home
-    done = run_cli("join", "--home", str(home), "--quiet", "--port", "0", timeout=40)
+    done = run_cli("join", "--home", str(home), "--quiet", "--port", "0")
     assert done.returncode == 3 and "in use" in done.stderr
     assert run_cli("verify", "--home", str(home)).returncode == 3
+
+
+def find_proposal(blobs: Path) -> Path:
+    """The delta of any manifest: of a long run there are snapshots among the files too."""
+    for path in sorted((blobs / "objects").iterdir()):
+        try:
+            delta = blobs / "files" / decode_manifest(path.read_bytes()).delta.hex()
+        except InvalidEncoding:
+            continue
+        if delta.exists():
+            return delta
+    raise AssertionError("no proposal is kept")
 
 
 def test_verify_passes_on_a_stopped_home_and_fails_when_a_byte_of_a_proposal_flips(network: Network) -> None:
     """Last: it stops a peer for good."""
     peer = network.plan.peers[3]
-    wait_until("proposals are kept", 60, lambda: task_of(network, 3)["kept_until"] >= 2)
+    wait_until("proposals are kept", SECONDS, lambda: task_of(network, 3)["kept_until"] >= 2)
     network.ask(3, "stop")
-    network.processes[3].wait(30)
+    network.processes[3].wait(SECONDS)
     good = run_cli("verify", "--home", str(peer.home), timeout=300)
     assert good.returncode == 0, good.stdout + good.stderr
-    delta = min((peer.home / "blobs" / "files").iterdir(), key=lambda path: path.stat().st_size)
+    delta = find_proposal(peer.home / "blobs")
     data = bytearray(delta.read_bytes())
     data[len(data) // 2] ^= 1
     os.chmod(delta, 0o600)

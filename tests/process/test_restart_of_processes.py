@@ -43,7 +43,7 @@ class Validator:
     def stop(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(30) == 0
+        assert self.process.wait(SECONDS) == 0
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         return request_control(Home(self.home).control_path, method, **params)

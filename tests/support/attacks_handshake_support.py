@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from libp2p.crypto.ed25519 import create_new_key_pair as create_ed25519
 from libp2p.crypto.pb import crypto_pb2
 from libp2p.security.noise.pb import noise_pb2
-from network_support import key
+from network_support import PATIENCE, key
 from noise.connection import Keypair, NoiseConnection
 
 from flock_chain.codec import encode
@@ -63,7 +63,7 @@ async def garbage(victim: Victim, scale: int) -> None:
                 await stream.send_eof()
             except (trio.BrokenResourceError, OSError):
                 pass
-            await until_closed(stream, 10)
+            await until_closed(stream)
             await stream.aclose()
 
 
@@ -126,7 +126,7 @@ async def junk_identities(victim: Victim, scale: int) -> None:
         for payload in identities(victim.number):
             stream = await connect_raw(victim)
             await shake_hands(stream, payload)
-            await until_closed(stream, 10)
+            await until_closed(stream)
             await stream.aclose()
 
 
@@ -139,7 +139,7 @@ async def replayed_handshake(victim: Victim, scale: int) -> None:
     for _ in range(5 * scale):
         stream = await connect_raw(victim)
         await send_or_lose(stream, recorded)
-        await until_closed(stream, 10)
+        await until_closed(stream)
         await stream.aclose()
 
 
@@ -148,7 +148,7 @@ async def silent(victim: Victim, scale: int) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(40 * scale):
             stream = await connect_raw(victim)
-            nursery.start_soon(until_closed, stream, 15)
+            nursery.start_soon(until_closed, stream)
 
 
 async def slow_handshakes(victim: Victim, scale: int) -> None:
@@ -217,7 +217,7 @@ async def never_hello(victim: Victim, scale: int) -> None:
         async def wait(number: int) -> None:
             async with open_stack(number) as stack:
                 link = await dial(stack, victim)
-                with trio.fail_after(20):
+                with trio.fail_after(PATIENCE):
                     await link.closed.wait()
 
         for number in range(victim.number, victim.number + 4 * scale):

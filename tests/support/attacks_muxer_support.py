@@ -9,6 +9,7 @@ import trio
 from attack_support import MIB, MULTISTREAM, Attack, Victim, attacker, table
 from attacks_handshake_support import INVALID_UTF8
 from libp2p.io.exceptions import IOException
+from network_support import PATIENCE
 
 from flock_chain.codec import encode
 from flock_chain.errors import FlockError
@@ -44,7 +45,7 @@ async def put(link: Link, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
 
 
-async def until_cut_off(link: Link, seconds: float = 10) -> None:
+async def until_cut_off(link: Link, seconds: float = PATIENCE) -> None:
     with trio.fail_after(seconds):
         await link.closed.wait()
 
@@ -167,7 +168,7 @@ async def names(victim: Victim, scale: int) -> None:
                 await muxed.reset()
         stream = await link.open(SYNC_PROTOCOL)
         await stream.write_frame(encode(["head"]))
-        assert await stream.read_frame(1_024, 5), "a bad name costs the whole connection"
+        assert await stream.read_frame(1_024, PATIENCE), "a bad name costs the whole connection"
 
 
 async def half_negotiated(victim: Victim, scale: int) -> None:

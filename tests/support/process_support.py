@@ -41,7 +41,7 @@ class Joined:
     def interrupt(self) -> str:
         """Ctrl-C; what it had printed. An interrupted peer ends in order."""
         self.process.send_signal(signal.SIGINT)
-        out, _ = self.process.communicate(timeout=30)
+        out, _ = self.process.communicate(timeout=180)
         assert self.process.returncode in (0, 130)
         return out
 
@@ -49,19 +49,19 @@ class Joined:
         return request_control(Home(self.home).control_path, "status")
 
 
-def wait_for_round(network: Network, number: int, seconds: float = 180, peer: int = 0) -> dict[str, Any]:
+def wait_for_round(network: Network, number: int, seconds: float, peer: int = 0) -> dict[str, Any]:
     return wait_until(
         f"round {number}", seconds, lambda: (task := task_of(network, peer)) and task["round"] >= number and task
     )
 
 
-def wait_for_phase(network: Network, phase: str, seconds: float = 120, peer: int = 0) -> dict[str, Any]:
+def wait_for_phase(network: Network, phase: str, seconds: float, peer: int = 0) -> dict[str, Any]:
     return wait_until(
         f"phase {phase}", seconds, lambda: (task := task_of(network, peer)) and task["phase"] == phase and task
     )
 
 
-def run_cli(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run_cli(*arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "flock_p2p", *arguments], capture_output=True, text=True, timeout=timeout, check=False
     )
