@@ -30,6 +30,7 @@ from flock_peers.driver.ports import SyncPort
 from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.ledger.ledger import decode_once
+from flock_peers.loop_lag import LoopLag
 from flock_peers.network.bitswap import serve_bitswap
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.dht import announce_forever
@@ -102,6 +103,7 @@ class Peer:
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
         self._clock = ClockOffset(ledger, lambda: driver.status.sync is not None)
+        self._loop_lag = LoopLag()
         self.control = self._make_control()
         faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
         host.on_request(FAUCET_PROTOCOL, faucet.on_request)
@@ -137,6 +139,7 @@ class Peer:
             progress=self.progress,
             round_bytes=self.round_bytes,
             clock=self._clock,
+            loop_lag=self._loop_lag,
             stop=self.stop,
             find_participant=lambda: self.participant,
         )
@@ -158,6 +161,7 @@ class Peer:
             nursery.start_soon(self._staking.report_forever, self._find_evidence)
             nursery.start_soon(self._favour_validators)
             nursery.start_soon(self._clock.run)
+            nursery.start_soon(self._loop_lag.run)
             if self.settings.dht:
                 nursery.start_soon(announce_forever, self._blobs.store.list_kept, self.host.provide)
             if self.settings.participate:

@@ -19,6 +19,7 @@ from flock_peers.control import Method
 from flock_peers.courier import Courier
 from flock_peers.driver.driver import Driver
 from flock_peers.ledger import Ledger
+from flock_peers.loop_lag import LoopLag
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host
 from flock_peers.roles.board import as_account
@@ -58,6 +59,7 @@ class PeerControl:
     progress: TrainingProgress
     round_bytes: RoundBytes
     clock: ClockOffset
+    loop_lag: LoopLag
     stop: trio.Event
     find_participant: Callable[[], Participant | None]
 
@@ -114,6 +116,7 @@ class PeerControl:
             "finality_samples": samples[-1000:],
             "bytes_by_round": {str(k): v for k, v in self.round_bytes.by_round().items()},
             "clock_offset": self.clock.read(),
+            "loop_lag": self.loop_lag.read(),
             "disk": asdict(self.blobs.store.usage()),
             "transfers": [row.as_row() for row in self.blobs.progress()],
             "training": self.progress.latest,

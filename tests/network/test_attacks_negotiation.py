@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import trio
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from network_support import (
     GENESIS_HASH,
     LOOPBACK,
@@ -19,6 +20,7 @@ from network_support import (
 
 from flock_chain.errors import Unavailable
 from flock_peers.network.host import open_host
+from flock_peers.network.link import MAX_PROTOCOL_NAMES
 
 MULTISTREAM = b"\x13/multistream/1.0.0\n"
 INVALID_UTF8 = b"\x04\xff\xfe\xfd\n"
@@ -60,4 +62,26 @@ async def test_a_peer_has_a_bounded_number_of_streams() -> None:
                         break
                     except Unavailable:
                         await trio.sleep(0.02)
+        assert await is_healthy(a)
+
+
+@in_trio()
+async def test_who_offers_names_without_an_end_is_answered_a_few_times_and_cut_off() -> None:
+    """An attack found it: 64 KB of names from somebody who is nobody yet held up the loop for a tenth of a second."""
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
+        stream = await trio.open_tcp_stream("127.0.0.1", int(a.address.split("/")[4]))
+        answers = b""
+        try:
+            await stream.send_all(MULTISTREAM + b"\x05/abc\n" * 10_000)
+            while data := await stream.receive_some(65_536):
+                answers += data
+        except trio.BrokenResourceError:
+            pass
+        assert answers.count(b"na\n") <= MAX_PROTOCOL_NAMES
+        async with open_attacker(50, a) as link:
+            muxed = await link.swarm_conn.muxed_conn.open_stream()
+            await muxed.write(MULTISTREAM + b"\x03ls\n" * 5_000)
+            with pytest.raises(MuxedStreamError):
+                for _ in range(MAX_PROTOCOL_NAMES * 2):
+                    await muxed.read(65_536)
         assert await is_healthy(a)

@@ -30,3 +30,11 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_peer_survives_and_names_who_attacks_it(victim: Victim, attack: Attack) -> None:
     trio.run(carry_out, victim, attack, 1)
+
+
+def test_each_attack_stands_in_the_table_of_what_a_network_must_withstand() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reliability" / "network.md").read_text()
+    for layer, attacks in LAYERS.items():
+        for name in attacks:
+            full = f"muxer_{name}" if layer == "muxer" else name
+            assert text.count(f"`{full}`") >= 2, full  # what it does, and what it is the test of

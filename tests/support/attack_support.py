@@ -26,6 +26,7 @@ from flock_chain.genesis import Genesis
 from flock_chain.upgrades import Schedule
 from flock_peers.control import request_control
 from flock_peers.home import Home, write_private
+from flock_peers.loop_lag import find_percentile
 from flock_peers.network.hello import HELLO, VERSION, Hello
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import Address, parse_address
@@ -83,6 +84,11 @@ class Victim:
     def forget_peak(self) -> None:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
+    def loop_lag(self) -> tuple[list[int], list[int]]:
+        """Counts of ticks since its start, by how late: by its own work, and on the clock."""
+        read = request_control(Home(self.home).control_path, "status")["loop_lag"]
+        return read["own"], read["on_clock"]
+
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -99,6 +105,7 @@ class Attack:
     run: Run
     blame: str  # "address", "account", or "" where nothing was wrong with any single act
     memory: int = 32 * MIB  # how far the victim's peak may be above what it held before
+    lag: float = 0.1  # what 99 of 100 of the loop's ticks must keep, as far as the victim's own work is to blame
     full: int = 10  # the scale of the campaign
     in_tests: bool = True  # no: it waits for the product's own deadlines; small hosts with shorter ones are tested
 
@@ -257,22 +264,30 @@ class Outcome:
     memory: int  # bytes of the victim's peak above what it held before
     cpu_seconds: float  # of the victim
     wait: float  # the longest that the honest peer waited for an answer
+    lag: float  # how late the victim's loop was, 99 of 100 times, by its own work; `late`: on the clock
+    late: float
 
 
 async def carry_out(victim: Victim, attack: Attack, scale: int) -> Outcome:
     """Raises AssertionError for whatever the victim must not do."""
     victim.aim(attack.name)
-    before_log, before, cpu = len(victim.log), victim.resident, victim.cpu_seconds()
+    before_log, before, cpu, lag = len(victim.log), victim.resident, victim.cpu_seconds(), victim.loop_lag()
     victim.forget_peak()
     start = trio.current_time()
     async with watch(victim) as seen:
         await attack.run(victim, scale)
-    outcome = Outcome(
-        trio.current_time() - start, max(0, victim.peak - before), victim.cpu_seconds() - cpu, max(seen.waits)
+    own, on_clock = (
+        find_percentile([new - old for new, old in zip(after, counts, strict=True)], 0.99)
+        for after, counts in zip(victim.loop_lag(), lag, strict=True)
     )
+    outcome = Outcome(
+        trio.current_time() - start, max(0, victim.peak - before), victim.cpu_seconds() - cpu, max(seen.waits), own,
+        on_clock,
+    )  # fmt: skip
     assert outcome.memory <= attack.memory, (
         f"{outcome.memory >> 20} MiB above what it held, {attack.memory >> 20} allowed"
     )
+    assert outcome.lag <= attack.lag, f"the loop was {outcome.lag} s late by its own work, {attack.lag} allowed"
     log = victim.log[before_log:]
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3_000]
     assert "starting a new one" not in log, "the stack was restarted"

@@ -11,10 +11,10 @@ import trio
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote
 from flock_peers.network.addresses import AddressBook, Entry
+from flock_peers.network.guarded import contained
 from flock_peers.network.hello import decode_addresses
 from flock_peers.network.identity import Address
 from flock_peers.network.limits import Limits
-from flock_peers.network.stack import contained
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,10 @@ from flock_chain.errors import InvalidEncoding, InvalidRemote, InvalidSignature,
 from flock_peers.network.gossip_memory import SeenIds, size_of
 from flock_peers.network.gossip_router import Router
 from flock_peers.network.gossip_wire import OutQueue, RpcReader, parse_rpc
+from flock_peers.network.guarded import GuardedService
 from flock_peers.network.limits import TokenBucket
 from flock_peers.network.peer_table import Buckets
-from flock_peers.network.stack import GuardedService, Stack
+from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from flock_peers.network.gossip_memory import Cache
 from flock_peers.network.gossip_scores import Scorer
 from flock_peers.network.gossip_wire import encode_rpc
-from flock_peers.network.stack import GuardedService
+from flock_peers.network.guarded import GuardedService
 
 _DEGREE, _DEGREE_LOW, _DEGREE_HIGH = 6, 4, 12
 _HEARTBEAT_SECONDS = 1

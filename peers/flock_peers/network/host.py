@@ -4,7 +4,6 @@ Runs the libp2p stack under a supervisor: if it dies, the host logs why and star
 queues stay. Knows nothing of what the messages say.
 """
 
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -24,18 +23,19 @@ from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
 from flock_peers.network.dht import Dht
 from flock_peers.network.gossip import GOSSIP_PROTOCOL, Gossip, GossipHandler, Topic, Validator
+from flock_peers.network.guarded import contained
 from flock_peers.network.handshake import Handshake
-from flock_peers.network.hello import GENESIS, HELLO, MAX_LISTEN, PEERS, Hello, encode_addresses, listen_addresses
-from flock_peers.network.identity import Address, make_address, parse_address, peer_id_of
-from flock_peers.network.lan import list_own_hosts
+from flock_peers.network.hello import GENESIS, HELLO, PEERS, Hello, encode_addresses, listen_addresses
+from flock_peers.network.identity import Address, parse_address, peer_id_of
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
-from flock_peers.network.listener import open_listener
 from flock_peers.network.mdns import LanDiscovery
 from flock_peers.network.messenger import MessageHandler, Messenger, RequestHandler
+from flock_peers.network.own_addresses import OwnAddresses, open_last_listener
 from flock_peers.network.peer_table import PeerTable
-from flock_peers.network.relay import RENEW_SECONDS, Circuits
-from flock_peers.network.stack import Stack, StreamHandler, contained
+from flock_peers.network.relay import Circuits
+from flock_peers.network.relay_client import RelayClient
+from flock_peers.network.stack import Stack, StreamHandler
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,10 @@ class Host:
     ) -> None:  # fmt: skip
         if len(genesis_hash) != 32:
             raise Misuse("host: a genesis hash is 32 bytes")
-        _check_listen(listen)
         self.key, self.account, self.limits = key, key.account, limits
         self.genesis_hash = genesis_hash
         self.counters = Counters()
-        self._listen_host, self._port = listen
-        self._announce = announce
+        self._own = OwnAddresses(peer_id_of(key), listen, announce)
         self._table = PeerTable(limits, trio.current_time)
         self._complaints = Complaints(trio.current_time)
         self._conduct = Conduct(self._table, limits, self.counters, self._complaints)
@@ -76,7 +74,7 @@ class Host:
             genesis_document,
             upgrades_hash,
             limits,
-            lambda link: [str(address) for address in self._addresses_for(link)],
+            lambda link: [str(address) for address in self._own.of(link)],
             self._admit,
             self._complaints,
         )
@@ -88,18 +86,17 @@ class Host:
         self._on_disconnected: list[PeerHandler] = []
         self._stack: Stack | None = None
         self._gossip: Gossip | None = None
-        self._is_relay, self._via = is_relay, [parse_address(text) for text in via]
-        self._reserved: list[Address] = []
-        self._circuits: Circuits | None = None
+        self._is_relay = is_relay
+        self._relays = RelayClient(self.account, self._own, self._table, limits, [parse_address(text) for text in via])
         self._with_dht, self._dht = dht, cast(Dht | None, None)
         self._nursery: trio.Nursery
         self.book = AddressBook(key.account, limits, known_peers)
-        for address in [parse_address(text) for text in bootstrap] + self._via:
+        for address in (*map(parse_address, bootstrap), *self._relays.via):
             self.book.add(address, is_bootstrap=True)
         self._connector = Connector(
             self.book, limits, is_connected=self.is_connected, dial=self._dial, connected=self.connected,
             ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
-            count_outbound=self._table.count_outbound, keeps_loopback=ipaddress.ip_address(listen[0]).is_loopback,
+            count_outbound=self._table.count_outbound, keeps_loopback=self._own.is_loopback,
         )  # fmt: skip
         self._bulk = BulkLinks(
             self._table, self.book, limits, self._dial_bulk, lambda task: self._nursery.start_soon(contained, task)
@@ -107,7 +104,7 @@ class Host:
         self._lan: LanDiscovery | None = None
         if mdns:
             self._lan = LanDiscovery(
-                genesis_hash, lambda: self._addresses_for(None), lambda hints: self._connector.hear(hints, MDNS)
+                genesis_hash, lambda: self._own.of(None), lambda hints: self._connector.hear(hints, MDNS)
             )
         self.on_request(PEERS, self._answer_peers)
 
@@ -116,17 +113,7 @@ class Host:
     @property
     def address(self) -> str:
         """What others pass to `connect`."""
-        return str(self._addresses_for(None)[0])
-
-    def _addresses_for(self, link: Link | None) -> list[Address]:
-        """The first is that by which this peer sees us: 0.0.0.0 would be useless to it."""
-        hosts = [self._announce] if self._announce else list_own_hosts(self._listen_host)
-        if self._listen_host in ("0.0.0.0", "::") and not self._announce and link is not None:
-            hosts.insert(0, link.local_host)
-        if not hosts:
-            hosts = [self._listen_host if ipaddress.ip_address(self._listen_host).is_loopback else "127.0.0.1"]
-        direct = [make_address(host, self._port, peer_id_of(self.key)) for host in dict.fromkeys(hosts)]
-        return (self._reserved + direct)[:MAX_LISTEN]
+        return str(self._own.of(None)[0])
 
     def connected(self) -> list[Account]:
         return self._table.connected()
@@ -362,34 +349,6 @@ class Host:
     def topic_peers(self, topic: str) -> list[Account]:
         return self._gossip.peers_of(topic) if self._gossip else []
 
-    # --- relays
-
-    async def _open_circuit(self, address: Address) -> trio.SocketStream:
-        relay = self._table.newest_link(address.relay_address.account)
-        if relay is None or self._circuits is None:
-            raise Unavailable(f"{address}: its relay is not connected")
-        return await self._circuits.open(relay, address.peer_id)
-
-    async def _reserve_often(self) -> None:
-        """Be reachable through the relays that the user named, and say so to whoever connects from then on."""
-        while True:
-            for relay in self._via:
-                link = self._table.newest_link(relay.account)
-                if link is None or self._circuits is None:
-                    continue
-                way = Address(relay.kind, relay.host, relay.port, peer_id_of(self.key), self.account, relay.peer_id)
-                try:
-                    await self._circuits.reserve(link)
-                    self._reserved = [*(a for a in self._reserved if a != way), way]
-                    log.info("reachable through %s", relay)
-                except Unavailable as error:
-                    log.warning("relay: %s", error)
-                    self._reserved = [a for a in self._reserved if a != way]
-            missing = len(self._reserved) < len(self._via)
-            with trio.move_on_after(RENEW_SECONDS):
-                await (self._table.wait_changed() if missing else trio.sleep_forever())
-            await trio.sleep(self.limits.redial_seconds)
-
     # --- provider records
 
     async def provide(self, digest: bytes) -> bool:
@@ -423,57 +382,37 @@ class Host:
 
     async def _run_stack(self, listener: trio.SocketListener) -> None:
         stack = Stack(
-            self.key, self.limits, announce=self._addresses_for(None), protocols=self._handlers,
+            self.key, self.limits, announce=self._own.of(None), protocols=self._handlers,
             open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link, complaints=self._complaints,
             is_favoured=self._is_favoured,
             guest_protocols=_GUEST_PROTOCOLS, take_guest=self._take_guest,
         )  # fmt: skip
         gossip = Gossip(stack, self._topics, self._table.buckets_of, self._conduct.blame)
         circuits = Circuits(stack, is_relay=self._is_relay)
-        stack.open_circuit = self._open_circuit
+        stack.open_circuit = self._relays.open_circuit
         dht = Dht(stack, trio.current_time) if self._with_dht else None
         try:
             async with stack.run(listener), gossip.run(), circuits.run(), dht.run() if dht else nullcontext():
-                self._stack, self._gossip, self._dht, self._circuits = stack, gossip, dht, circuits
+                self._stack, self._gossip, self._dht, self._relays.circuits = stack, gossip, dht, circuits
                 self._table.notify()
                 await trio.sleep_forever()
         finally:
-            self._stack = self._gossip = self._dht = self._circuits = None
+            self._stack = self._gossip = self._dht = self._relays.circuits = None
 
     async def run(self, listener: trio.SocketListener, task_status: Any) -> None:
-        self._port = listener.socket.getsockname()[1]
-        self.book.set_own_port(self._port)
+        self._own.port = listener.socket.getsockname()[1]
+        self.book.set_own_port(self._own.port)
         self.book.save()
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._supervise, listener)
             while self._stack is None:
                 await self._table.wait_changed()
             self._nursery.start_soon(contained, self._connector.run)
-            if self._via:
-                self._nursery.start_soon(contained, self._reserve_often)
+            if self._relays.via:
+                self._nursery.start_soon(contained, self._relays.reserve_often)
             if self._lan is not None:
                 self._nursery.start_soon(contained, self._lan.run)
             task_status.started()
-
-
-def _check_listen(listen: tuple[str, int]) -> None:
-    host, port = listen
-    try:
-        ipaddress.ip_address(host)
-    except ValueError as error:
-        raise Misuse(f"listen address {host!r}: an ip address is needed, like 0.0.0.0 or 127.0.0.1") from error
-    if not 0 <= port < 65536:
-        raise Misuse(f"listen port {port}: not between 0 and 65535")
-
-
-async def _open_listener(host: str, port: int, last_port: int) -> trio.SocketListener:
-    """The others of a network that was stopped as a whole look for each other where they were."""
-    if not port and last_port:
-        try:
-            return await open_listener(host, last_port)
-        except Unavailable as error:
-            log.info("port of the last run: %s", error)
-    return await open_listener(host, port)
 
 
 @asynccontextmanager
@@ -494,7 +433,7 @@ async def open_host(
         known_peers=known_peers, genesis_document=genesis_document, upgrades_hash=upgrades_hash, mdns=mdns, dht=dht,
         is_relay=is_relay, via=via,
     )  # fmt: skip
-    listener = await _open_listener(*listen, host.book.own_port)
+    listener = await open_last_listener(*listen, host.book.own_port)
     failure: BaseException | None = None
     async with listener, trio.open_nursery() as nursery:
         await nursery.start(host.run, listener)

@@ -6,6 +6,7 @@ from typing import Any
 
 import trio
 from libp2p.host.exceptions import StreamFailure
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
@@ -21,13 +22,22 @@ from flock_peers.network.limits import Limits
 _LENGTH = struct.Struct(">I")
 _READ = 4 << 10  # where it is not known how much is to come
 MAX_PROTOCOL_NAME = 126
+MAX_PROTOCOL_NAMES = 32  # of one negotiation: whoever has something to say has a handful
 _RESET_SECONDS = 2.0
 
 
 class ProtocolNames(MultiselectCommunicator):
-    """Protocol names of at most 126 bytes of UTF-8; the stock reader believes any length and any bytes."""
+    """A few protocol names of at most 126 bytes of UTF-8 each; the stock reader believes any length and any bytes, and
+    any number: 64 KB of them, from somebody who is nobody yet, took a tenth of a second at a stretch."""
+
+    def __init__(self, read_writer: ReadWriteCloser) -> None:
+        super().__init__(read_writer)
+        self._left = MAX_PROTOCOL_NAMES
 
     async def read(self) -> str:
+        if not self._left:
+            raise MultiselectCommunicatorError(f"more than {MAX_PROTOCOL_NAMES} protocol names")
+        self._left -= 1
         try:
             data = await read_varint_prefixed_bytes_limited(self.read_writer, MAX_PROTOCOL_NAME)
             return data[:-1].decode() if data.endswith(b"\n") else ""

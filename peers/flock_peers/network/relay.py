@@ -23,8 +23,9 @@ from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_ms
 from libp2p.tools.anyio_service import background_trio_service
 
 from flock_chain.errors import Unavailable
+from flock_peers.network.guarded import contained
 from flock_peers.network.link import Link
-from flock_peers.network.stack import Stack, contained
+from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
 

@@ -1,159 +1,40 @@
-"""One run of libp2p, wrapped: Noise only, guarded tasks and streams, own dialer and listener, every slot given back.
+"""One run of libp2p, wrapped: own dialer and listener, who is let in, guarded streams, every slot given back.
 
-What the stock pieces do wrong is said where it is mended. Knows links and protocols; no genesis, no messages.
+Knows links and protocols; no genesis, no messages. The stock pieces are mended in `mended`.
 """
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import trio
-from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.exceptions import BaseLibp2pError
-from libp2p.host.basic_host import BasicHost
-from libp2p.host.defaults import get_default_protocols
-from libp2p.identity.identify_push.identify_push import ID_PUSH
-from libp2p.network.auto_connector import AutoConnector
-from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
-from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.tools.anyio_service import background_trio_service
-from libp2p.transport.exceptions import MuxerUpgradeFailure
 from libp2p.transport.tcp.tcp import TCP
-from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_peers.network.complaints import Complaints
 from flock_peers.network.connection import BufferedConnection, remote_host
+from flock_peers.network.guarded import contained
 from flock_peers.network.identity import Address, key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import MAX_PROTOCOL_NAME, Link, ProtocolNames, Stream
-from flock_peers.network.session import Noise, NoiseSession
+from flock_peers.network.mended import MendedHost, MendedSwarm, Upgrader, make_config
 from flock_peers.network.slots import Slots, find_crowd
-from flock_peers.network.yamux import Muxer
 
 log = logging.getLogger(__name__)
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
 LinkHandler = Callable[[Link], Awaitable[None]]
-_RESET_SECONDS = 2.0
-_NEVER = 1e9
 _ACCEPT_PAUSE = 0.1  # after a failed accept (no file descriptors left)
-
-# libp2p logs each closed stream and has its own opinion of what an error is; what matters is logged here.
-logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
-
-
-class Guard:
-    """A service manager whose tasks cannot take the service down: stock, one raising task ends all the others."""
-
-    def __init__(self, manager: Any) -> None:
-        self._manager = manager
-
-    def run_task(self, task: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> None:
-        self._manager.run_task(partial(contained, task), *args, name=name or getattr(task, "__name__", "task"))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._manager, name)
-
-
-async def contained(task: Callable[..., Awaitable[Any]], *args: Any) -> None:
-    """Run a task whose failure is worth a line in the log and nothing more."""
-    try:
-        await task(*args)
-    except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
-        log.info("network: task %s failed: %r", getattr(task, "__name__", task), error)
-
-
-class GuardedService:
-    """Mixin for libp2p services. Their daemon tasks still end them: then the supervisor starts a new stack."""
-
-    _manager: Any
-
-    @property
-    def manager(self) -> Any:
-        return Guard(self._manager)
-
-
-class _Upgrader(TransportUpgrader):
-    """Noise only, and our muxer: the stock MuxerMultistream creates the stock Yamux whatever class it was given."""
-
-    def __init__(self, key: Key, limits: Limits) -> None:
-        noise = Noise(key_pair_of(key), noise_privkey=create_x25519_key_pair().private_key)
-        super().__init__({NOISE: noise}, {YAMUX: Muxer})
-        self._limits = limits
-
-    async def upgrade_connection(self, conn: NoiseSession, peer_id: ID) -> Muxer:
-        conn.below.set_authenticated()
-        try:
-            await self.muxer_multistream._selector.select(
-                conn, conn.is_initiator, max(1, round(self._limits.negotiate_seconds))
-            )
-        except Exception as error:
-            raise MuxerUpgradeFailure(f"no muxer agreed: {error}") from error
-        return Muxer(conn, peer_id, Link(peer_id, conn.below, self._limits, outbound=conn.is_initiator))
-
-
-class _NoAutoConnector(AutoConnector):
-    """Who is dialed is decided by our connector alone; the stock one has no switch."""
-
-    async def maybe_connect(self) -> None:
-        return None
-
-
-class _Swarm(GuardedService, Swarm):
-    def _init_connection_management(self) -> None:
-        super()._init_connection_management()
-        self.auto_connector = _NoAutoConnector(self, auto_connect_interval=_NEVER)
-
-    def _schedule_auto_connect(self) -> None:
-        return None
-
-
-class _Libp2pHost(BasicHost):
-    """The IHost that pubsub and identify see. Opens streams on live links only; never dials, never identifies."""
-
-    def __init__(self, swarm: Swarm, stack: "Stack", announce: list[Multiaddr]) -> None:
-        super().__init__(swarm, announce_addrs=announce, disable_identify_address_discovery=True)
-        self.stack = stack
-        handlers = get_default_protocols(self)
-        self.multiselect.handlers = {name: handlers[name] for name in handlers if name != ID_PUSH}
-
-    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:  # noqa: ARG002 - stock signature
-        return None
-
-    async def connect(self, peer_info: Any) -> None:
-        """Stock services dial whom a remote names to them; our connector alone decides."""
-        raise SwarmException(f"not dialed: {peer_info.peer_id}")
-
-    async def new_stream(self, peer_id: ID, protocol_ids: Any) -> Any:
-        link = self.stack.newest_link(peer_id)
-        if link is None:
-            raise SwarmException(f"no admitted connection to {peer_id}")
-        return await link.open_net_stream(str(protocol_ids[0]))
-
-    async def _swarm_stream_handler(self, net_stream: Any) -> None:
-        """Stock, an exception in here (four bytes of invalid UTF-8 will do) kills the whole host."""
-        try:
-            await self.stack.serve_stream(net_stream)
-        except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
-            if isinstance(error, Unavailable):  # a broken stream is ordinary
-                log.debug("network: stream of 0x%s: %s", net_stream.muxed_conn.link.account.hex(), error)
-            else:
-                link = net_stream.muxed_conn.link
-                self.stack.complaints.note(f"0x{link.account.hex()} at {link.remote_host}", f"stream failed: {error!r}")
-            with trio.CancelScope(deadline=trio.current_time() + _RESET_SECONDS, shield=True):
-                await net_stream.reset()
 
 
 class Stack:
@@ -178,8 +59,8 @@ class Stack:
         peer_id = peer_id_of(key)
         store = PeerStore()
         store.add_key_pair(peer_id, key_pair_of(key))
-        self.swarm = _Swarm(peer_id, store, _Upgrader(key, limits), [TCP()], connection_config=_config(limits))
-        self.host = _Libp2pHost(self.swarm, self, [Multiaddr(str(a).rsplit("/p2p/", 1)[0]) for a in announce])
+        self.swarm = MendedSwarm(peer_id, store, Upgrader(key, limits), [TCP()], connection_config=make_config(limits))
+        self.host = MendedHost(self.swarm, self, [Multiaddr(str(a).rsplit("/p2p/", 1)[0]) for a in announce])
         self._nursery: trio.Nursery
         for name, handler in protocols.items():
             self.add_protocol(name, handler)
@@ -404,16 +285,6 @@ class Stack:
                 below.abort()
         if failure is not None:
             raise failure
-
-
-def _config(limits: Limits) -> ConnectionConfig:
-    """No auto-connector, no pruner, no memory watch: our own slots are the limit."""
-    most = 4 * (limits.max_inbound + limits.max_outbound)
-    return ConnectionConfig(
-        max_connections=most, min_connections=0, low_watermark=0, high_watermark=most, auto_connect_interval=_NEVER,
-        max_connections_per_peer=most, inbound_upgrade_timeout=limits.handshake_seconds,
-        outbound_upgrade_timeout=limits.handshake_seconds, enable_health_monitoring=False,
-    )  # fmt: skip
 
 
 def _reason(error: OSError) -> str:
