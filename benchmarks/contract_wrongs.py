@@ -66,8 +66,7 @@ WRONG = (
           "    whole: types.Member = self.members[task][account]\n"
           "    if whole.suspended or self.members[task][account].suspended or"),
     Wrong("a hostile receiver blocks nobody", "TaskBoard", "    book.rounds[task][round].claimed |= mask\n",
-          '    book.rounds[task][round].claimed |= mask\n    for seat: address in book.rounds[task][round].voters:\n'
-          '        raw_call(seat, b"")\n'),
+          '    book.rounds[task][round].claimed |= mask\n    raw_call(book.rounds[task][round].proposers[0], b"")\n'),
     Wrong("the next set never empty", "epochs", "if fall == 0 or fall == total:", "if fall == 0:"),
     Wrong("draw = its Python reference", "drawing", "if ticket < weight:", "if ticket <= weight:"),
     Wrong("frequency follows stake", "drawing", "        total -= left[index]\n", "        total -= 0\n"),
@@ -123,7 +122,7 @@ MORE = (  # of the tables below it
     Wrong("the rest is shared in proportion", "rounds", " * min(book.tasks[task].paid_rounds, rounds) // rounds\n", "\n"),
     Wrong("where all rows are taken", "TaskBoard", "is_idle: bool = member.unseated or", "is_idle: bool = False and"),
     Wrong("who refuses coins keeps nobody else", "TaskBoard", "    book.total_rewards -= amount\n    log events.Claimed",
-          "    book.total_rewards -= amount\n    raw_call(book.rounds[task][round].voters[0], b\"\")\n    log events.Claimed"),
+          "    book.total_rewards -= amount\n    raw_call(book.rounds[task][round].proposers[0], b\"\")\n    log events.Claimed"),
     Wrong("rounds and phases only go forward", "rounds", "        book._enter(task, types.SCORE_REVEAL)\n",
           "        book._enter(task, types.COMMIT)\n"),
     Wrong("each phase ends its own time", "clock", "return started + book.tasks[task].terms.reveal_seconds",

@@ -84,6 +84,14 @@ def test_a_stake_returns_one_delay_after_the_last_epoch_that_it_secured():
     assert world.act(A, "Stake", "withdraw").reason == "stake: nothing is unbonding"
 
 
+def test_who_takes_out_a_part_weighs_the_rest_from_the_epoch_after_the_next_on():
+    world = staking_world((80 * ETHER, *[STAKE_OF_EACH] * 3))
+    world.must(A, "Stake", "unbond", 30 * ETHER)
+    next_epoch(world)
+    assert weights(world)[A] == 80 * ETHER and weights(world, 2)[A] == 50 * ETHER
+    assert world.view("Stake", "total_weight_of", 2) == sum(weights(world, 2).values()) == 170 * ETHER
+
+
 def test_stake_that_never_weighed_returns_after_the_delay_alone():
     world = staking_world(open_staking=False)
     world.must(NEW, "Stake", "bond_validator", vrf_key(NEWCOMER), value=5)
