@@ -69,7 +69,7 @@ WRONG = (
           '    book.rounds[task][round].claimed |= mask\n    raw_call(book.rounds[task][round].proposers[0], b"")\n'),
     Wrong("the next set never empty", "epochs", "if fall == 0 or fall == total:", "if fall == 0:"),
     Wrong("draw = its Python reference", "drawing", "if ticket < weight:", "if ticket <= weight:"),
-    Wrong("frequency follows stake", "drawing", "        total -= left[index]\n", "        total -= 0\n"),
+    Wrong("frequency follows stake", "drawing", "uint256) % total\n", "uint256) % (total // 2 + 1)\n"),
     Wrong("seed fixed before its draw", "seating", "block.number + book.rules[book.tasks[task].rules].seed_delay",
           "block.number"),
     Wrong("stake bonded before the seed", "book", "    if self.members[task][account].fresh_height > close_height:\n",

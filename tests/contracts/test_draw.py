@@ -51,6 +51,14 @@ weights_and_count = st.lists(
 ).flatmap(lambda ws: st.tuples(st.just(ws), st.integers(0, min(16, sum(w > 0 for w in ws)))))
 
 
+def test_a_ticket_on_the_edge_of_a_weight_is_the_next_row_s() -> None:
+    """With large weights no ticket ever falls there."""
+    for weights in ([1] * 8, [2, 1, 3], [1, 0, 1, 2]):
+        for index in range(12):
+            seed, count = keccak256(b"edge", bytes([index])), sum(weight > 0 for weight in weights)
+            assert draw_on_chain(seed, weights, count) == draw(seed, weights, count)
+
+
 @settings(max_examples=25, deadline=None, database=None, derandomize=True)
 @given(seed=st.binary(min_size=32, max_size=32), rows=weights_and_count)
 def test_the_contract_draws_what_the_reference_draws(seed: bytes, rows: tuple[list[int], int]) -> None:
