@@ -52,6 +52,7 @@ def test_who_joins_or_adds_after_the_close_counts_from_the_next_round_on() -> No
     game.join(account(1), 10**9)
     game.until(COMMIT)
     assert game.view["candidate_count"] == 4 and account(9) not in game.proposers
+    assert game.world.board("missing_stake", game.task, 1)[1] == 4 * BOND, "all that is eligible"
     assert game.send(account(9), "leave_task").ok  # never eligible, so free
     for who in game.proposers:
         game.commit(who)
