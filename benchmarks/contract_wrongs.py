@@ -75,7 +75,7 @@ WRONG = (
     Wrong("stake bonded before the seed", "book", "    if self.members[task][account].fresh_height > close_height:\n",
           "    if self.members[task][account].fresh_height > block.number:\n"),
     Wrong("a proposer never judges itself", "seating", "            weights[index] = 0  # a proposer does not vote",
-          "            weights[index] = 1"),
+          "            weights[index] += 0"),
     Wrong("earliest commitment owns", "TaskBoard", ".order < order:", ".order > order:"),
     Wrong("an unavailable proposal blocks", "rounds", "            book._judge(task, round, index, types.VOID, 0)\n"
           "    book.rounds[task][round].held_set = held_set\n",
