@@ -144,6 +144,11 @@ def test_a_peer_killed_in_a_round_does_not_stop_it_and_resumes(network: Network,
     assert wait_until("its task is back", SECONDS, lambda: task_of(network, 4).get("joined"))
 
 
+def verdict_of(task: dict[str, Any], account: str) -> str:
+    """There are none before the first is known."""
+    return dict(zip(task["proposers"], task["verdicts"], strict=False)).get(account, "NONE")
+
+
 def test_a_proposer_of_bytes_that_are_no_adapter_is_named_slashed_and_left_behind(
     trial: tuple[Network, DemoPeer],
 ) -> None:
@@ -157,7 +162,7 @@ def test_a_proposer_of_bytes_that_are_no_adapter_is_named_slashed_and_left_behin
         """The last sight of the first round in which it proposes; it may be drawn before its trainer is up."""
         task = task_of(network)
         if last and task["round"] > last["round"]:
-            if last["verdicts"][last["proposers"].index(account)] not in ("UNOPENED", "NONE"):
+            if verdict_of(last, account) not in ("UNOPENED", "NONE"):
                 return True
             last.clear()
         if account in task["proposers"]:
@@ -165,7 +170,7 @@ def test_a_proposer_of_bytes_that_are_no_adapter_is_named_slashed_and_left_behin
         return False
 
     wait_until("its round is over", 2 * ROUND_SECONDS, is_over)
-    assert last["verdicts"][last["proposers"].index(account)] == "INVALID"
+    assert verdict_of(last, account) == "INVALID"
     # The others' were measured all the same. Their verdicts stand for a moment only where nobody's was accepted.
     assert last["phase"] in ("SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT")
     # Its voters accuse; it pays once more than half of all stake has looked for itself, in the round or after it.

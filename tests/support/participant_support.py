@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-import trio.testing
+from clock_support import on_stepped_clock
 
 from flock_chain.aggregation import encode_global
 from flock_chain.content import object_digest
@@ -222,4 +222,4 @@ def play(stage: Stage, test: Callable[[], Awaitable[None]]) -> None:
             await test()
             nursery.cancel_scope.cancel()
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.005))
+    on_stepped_clock(main)()  # its store and its files work in threads

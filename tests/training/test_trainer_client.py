@@ -105,4 +105,4 @@ def test_a_trainer_process_ends_with_its_parents_pipe() -> None:
         if sys.platform == "linux":  # the first to go when memory ends: the validator stays
             assert int(Path(f"/proc/{process.pid}/oom_score_adj").read_text()) == OOM_SCORE
         process.stdin.close()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0
