@@ -19,7 +19,7 @@ def complete_in_bash(*words: str) -> list[str]:
     typed = " ".join(f"'{word}'" for word in ("flock-p2p", *words))
     ask = f"COMP_WORDS=({typed}); COMP_CWORD={len(words)}; _flock_p2p\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
     code = f"{script('bash')}\n{ask}"
-    done = subprocess.run(["bash", "--norc", "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(["bash", "--norc", "-c", code], capture_output=True, text=True, check=True, timeout=180)
     assert not done.stderr
     return done.stdout.split()
 
@@ -64,5 +64,5 @@ def test_the_shell_itself_reads_its_script_without_complaint(shell: str) -> None
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed here")
 def test_fish_offers_commands_and_choices() -> None:
     code = script("fish") + "complete -C 'flock-p2p merge --precision '\ncomplete -C 'flock-p2p jo'"
-    done = subprocess.run(["fish", "--no-config", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["fish", "--no-config", "-c", code], capture_output=True, text=True, check=True, timeout=180)
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["base", "float32", "join"]

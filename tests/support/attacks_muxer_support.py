@@ -187,7 +187,7 @@ async def half_negotiated(victim: Victim, scale: int) -> None:
 ATTACKS = table(
     Attack("breaches", breaches, "account"),
     Attack("overrun", overrun, "account"),
-    Attack("pings", pings, ""),
+    Attack("pings", pings, "", lag=0.2),  # a full inbox of frames of 12 bytes is worked off at a stretch
     Attack("streams", streams, "account"),
     Attack("slow_reader", slow_reader, ""),
     Attack("slow_writer", slow_writer, "", full=30),
