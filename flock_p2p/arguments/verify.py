@@ -15,6 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of a home: an exported folder, or the provenance.json in it; needs neither network nor home",
     )
     parser.add_argument("--genesis", metavar="HASH", help="the genesis hash that it must have (64 hex digits)")
+    parser.add_argument(
+        "--restart",
+        action="append",
+        default=[],
+        metavar="HASH",
+        help="with --provenance and --genesis: a restart document of that network that you trust, too; repeatable",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 

@@ -26,7 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     if result.unproven:
         print(f"proof    none: {result.unproven}")
     else:
-        print(f"verify   python -m flock_p2p verify --provenance {arguments.out} --genesis {result.genesis.hex()}")
+        restarts = "".join(f" --restart {row.hex()}" for row in result.restarts)
+        named = f"--genesis {result.genesis.hex()}{restarts}"
+        print(f"verify   python -m flock_p2p verify --provenance {arguments.out} {named}")
     return 0
 
 
@@ -39,4 +41,5 @@ def _to_dict(result: ExportResult) -> dict[str, Any]:
         "genesis": result.genesis.hex(),
         "proposers": ["0x" + account.hex() for account in result.proposers],
         "unproven": result.unproven,
+        "restarts": [row.hex() for row in result.restarts],
     }

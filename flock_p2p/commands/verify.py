@@ -12,7 +12,7 @@ from flock_p2p.verify import format_report, verify_home
 def run(arguments: argparse.Namespace) -> int:
     parse_genesis_hash(arguments.genesis)  # a slip in it is no failure of what is verified
     if arguments.provenance is not None:
-        found = check_provenance(arguments.provenance.expanduser(), arguments.genesis)
+        found = check_provenance(arguments.provenance.expanduser(), arguments.genesis, arguments.restart)
         print(json.dumps(found.to_dict(), indent=2) if arguments.json else format_provenance(found))
         return 0 if found.ok else EXIT_CHECK_FAILED
 

@@ -39,6 +39,7 @@ class ExportResult:
     proposers: tuple[bytes, ...]  # accounts whose proposals are in it, sorted
     genesis: bytes  # hash
     unproven: str  # why there is no provenance file; empty where there is one
+    restarts: tuple[bytes, ...] = ()  # hashes of the restart documents that the proof takes for granted
 
 
 def export_adapter(
@@ -67,8 +68,9 @@ def export_adapter(
             path.chmod(0o644)  # safetensors' are their owner's alone; an adapter is there to be given away
     proposers = {proposer for row in origin.rounds for proposer, _, _ in row.accepted}
     return ExportResult(
-        destination, origin.task, origin.round, origin.adapter, tuple(sorted(proposers)), origin.genesis, unproven
-    )
+        destination, origin.task, origin.round, origin.adapter, tuple(sorted(proposers)), origin.genesis, unproven,
+        tuple(bytes(row.hash) for row in proof.restarts) if proof else (),
+    )  # fmt: skip
 
 
 # ---- what the store holds
@@ -117,13 +119,11 @@ def _prove(
     place: Home, genesis: Genesis, stored: ChainStore, origin: Origin, document: TaskDocument
 ) -> tuple[Provenance | None, str]:
     """The proof, or why this home has none to give."""
-    if load_restarts(place):
-        return None, "this network was restarted by a document that its operators agreed on, which no proof covers"
     try:
         return (
             collect_provenance(
                 genesis, stored, task=origin.task, round=origin.round, adapter=origin.adapter,
-                document=document.encode(),
+                document=document.encode(), restarts=load_restarts(place),
             ),
             "",
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """Checks a provenance file and the folder it lies in, trusting the genesis hash alone. No network, home or torch."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from flock_chain.content import format_cid, object_digest
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote, Misuse
 from flock_chain.execution.blocks import Header, decode_header
 from flock_chain.execution.proof import ProofRows, ProvenState
+from flock_chain.execution.validators import Served, restarted
 from flock_chain.genesis import Genesis, decode_genesis
+from flock_chain.restart import Restart
 from flock_p2p.provenance.document import (
     FILE_NAME,
     GLOBAL_NAME,
@@ -44,13 +47,18 @@ _FREE = {
 _FIXED = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "init_lora_weights": True}
 
 
-def check_provenance(path: Path, genesis_hash: str | None = None) -> ProvenanceReport:
-    """`path`: the file, or the folder it lies in. Raises Misuse where there is none; what is wrong is in the report."""
+def check_provenance(
+    path: Path, genesis_hash: str | None = None, restart_hashes: Collection[str] = ()
+) -> ProvenanceReport:
+    """`path`: the file, or the folder it lies in. With a genesis hash each restart must be named, too.
+
+    Raises Misuse where there is no file; what is wrong is in the report.
+    """
     file = path / FILE_NAME if path.is_dir() else path
     report = ProvenanceReport(str(file))
     try:
         provenance = read_provenance(file)
-        _check_chain(provenance, genesis_hash, report)
+        _check_chain(provenance, genesis_hash, restart_hashes, report)
         _check_files(provenance, file.parent, report)
         if path.is_dir():
             _name_others(provenance, path, report)
@@ -79,13 +87,16 @@ def read_provenance(file: Path) -> Provenance:
 # ---- what the chain says
 
 
-def _check_chain(provenance: Provenance, genesis_hash: str | None, report: ProvenanceReport) -> None:
+def _check_chain(
+    provenance: Provenance, genesis_hash: str | None, restart_hashes: Collection[str], report: ProvenanceReport
+) -> None:
     genesis = decode_genesis(provenance.genesis)
     report.network, report.genesis = genesis.network, genesis.hash.hex()
     if genesis_hash is not None:
         report.is_pinned = genesis_hash.removeprefix("0x").lower() == report.genesis
         if not report.is_pinned:
             raise InvalidContent(f"genesis: this adapter is of the network {report.genesis}, not of {genesis_hash}")
+    _check_restarts(provenance, genesis, genesis_hash is not None, restart_hashes, report)
     rows = ProofRows(provenance.rows)
     head = _follow(provenance, genesis, rows, report)
     _check_rounds(provenance, ProvenState(genesis, head, rows), report)
@@ -96,9 +107,25 @@ def _check_chain(provenance: Provenance, genesis_hash: str | None, report: Prove
     report.height, report.block = head.height, head.id.hex()
 
 
+def _check_restarts(
+    provenance: Provenance, genesis: Genesis, is_pinned: bool, named: Collection[str], report: ProvenanceReport
+) -> None:
+    """They are believed because somebody does: no quorum of the set before has signed them."""
+    trusted = {text.removeprefix("0x").lower() for text in named}
+    for row in provenance.restarts:
+        report.restarts.append(row.hash.hex())
+        if row.genesis_hash != genesis.hash:
+            raise InvalidContent(f"restart document {row.hash.hex()}: of another network")
+        if is_pinned and row.hash.hex() not in trusted:
+            raise InvalidContent(
+                f"after block {row.height} this network went on by the restart document {row.hash.hex()}, which its "
+                "operators agreed on and no quorum signed: name it with --restart HASH where you trust it"
+            )
+
+
 def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: ProvenanceReport) -> Header:
     """From the genesis document's set to the last block, each signed by a set that is known by then."""
-    domain = make_domain(genesis)
+    domain, restarts = make_domain(genesis, provenance.restarts), {row.height: row for row in provenance.restarts}
     known = [ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))]
     headers: list[Header] = []
     for index, (encoded, certificate) in enumerate(provenance.blocks):
@@ -109,15 +136,30 @@ def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: P
         headers.append(header)
         if index + 1 < len(provenance.blocks):
             served = ProvenState(genesis, header, rows).served()
+            restart = restarts.pop(header.height, None)
+            if restart is not None:
+                served = _restart(served, restart, header)
             for row in (served.rows, served.following):
                 known.append(ValidatorSet(tuple((validator.account, validator.weight) for validator in row)))
     if not headers:
         raise InvalidContent("provenance: no block, so nothing is proven")
+    if restarts:
+        raise InvalidContent(f"restart document {restarts[min(restarts)].hash.hex()}: its block is not here")
     report.checked.append(
         f"{len(headers)} blocks with their certificates lead from the genesis document's {len(genesis.validators)} "
         f"validators to block {headers[-1].height}"
     )
     return headers[-1]
+
+
+def _restart(served: Served, restart: Restart, header: Header) -> Served:
+    """Who goes on after that block."""
+    if header.id != restart.block_id:
+        raise InvalidContent(f"restart document {restart.hash.hex()}: block {header.height} is another one there")
+    try:
+        return restarted(served, restart)
+    except Misuse as error:
+        raise InvalidContent(str(error)) from error
 
 
 def _check_certificate(header: Header, certificate: bytes, known: list[ValidatorSet], domain: ChainDomain) -> None:

@@ -2,6 +2,8 @@
 certificates, and the rows of state that the proof reads. Believes the home; who is handed the file does not.
 """
 
+from collections.abc import Sequence
+
 from flock_chain.crypto import keccak256
 from flock_chain.errors import Unavailable
 from flock_chain.execution import records
@@ -10,6 +12,7 @@ from flock_chain.execution.machine import KeyValues
 from flock_chain.execution.proof import ProvenState, Recorder
 from flock_chain.execution.validators import Validator
 from flock_chain.genesis import Genesis
+from flock_chain.restart import Restart
 from flock_p2p.provenance.document import Provenance
 from flock_p2p.provenance.rounds import read_rounds
 
@@ -17,21 +20,32 @@ Rows = tuple[tuple[bytes, int], ...]  # (account, weight) of a set, in the chain
 
 
 def collect_provenance(
-    genesis: Genesis, stored: KeyValues, *, task: int, round: int, adapter: bytes, document: bytes
+    genesis: Genesis,
+    stored: KeyValues,
+    *,
+    task: int,
+    round: int,
+    adapter: bytes,
+    document: bytes,
+    restarts: Sequence[Restart] = (),
 ) -> Provenance:
-    """Without files. Raises Unavailable where this home lacks a block or a state that the proof needs."""
+    """Without files. `restarts`: those that this home has installed.
+
+    Raises Unavailable where this home lacks a block or a state that the proof needs.
+    """
     head = records.read_head(stored)
     if head is None or head.height == 0:
         raise Unavailable("provenance: no block is final here, so there is nothing to prove from")
     recorder = Recorder(stored)
-    steps = _find_steps(genesis, stored, head.header)
+    past = tuple(sorted((row for row in restarts if row.height < head.height), key=lambda row: row.height))
+    steps = _find_steps(genesis, stored, head.header, past)
     for header in steps:
         ProvenState(genesis, header, recorder).served()
     found = read_rounds(ProvenState(genesis, head.header, recorder), task, round)
     blocks = tuple((header.encoded, _read_certificate(stored, header)) for header in (*steps, head.header))
     code = {bytes(digest) for _, digest in genesis.contracts}
     rows = tuple(recorder.rows[key] for key in sorted(recorder.rows) if key not in code and _is_node(recorder, key))
-    return Provenance(genesis.encode(), task, round, adapter, document, found.rounds, blocks, rows)
+    return Provenance(genesis.encode(), task, round, adapter, document, found.rounds, blocks, rows, restarts=past)
 
 
 def _is_node(recorder: Recorder, key: bytes) -> bool:
@@ -45,26 +59,29 @@ def _read_certificate(stored: KeyValues, header: Header) -> bytes:
     return certificate
 
 
-def _find_steps(genesis: Genesis, stored: KeyValues, head: Header) -> list[Header]:
-    """The last blocks of those epochs in which a set becomes known that none before it names.
+def _find_steps(genesis: Genesis, stored: KeyValues, head: Header, restarts: Sequence[Restart]) -> list[Header]:
+    """The last blocks of those epochs in which a set becomes known that none before it names, and those of restarts.
 
-    The block's certificate is by a set that is known by then, and its state names the next epoch's.
+    The block's certificate is by a set that is known by then, and its state names the next epoch's, or with a restart
+    document who goes on.
     """
     ends = _find_epoch_ends(genesis, stored, head)
+    begun = {row.height: records.read_header(stored, row.height) for row in restarts}
+    ends += [(header, ()) for header in begun.values() if header.height not in {end.height for end, _ in ends}]
     known = {tuple((bytes(row.account), row.stake) for row in genesis.validators)}
     steps = []
-    for header, sets in reversed(ends):
-        if not known.issuperset(sets):
+    for header, sets in sorted(ends, key=lambda end: end[0].height):
+        if header.height in begun or not known.issuperset(sets):
             steps.append(header)
             known.update(sets)
     return steps
 
 
-def _find_epoch_ends(genesis: Genesis, stored: KeyValues, head: Header) -> list[tuple[Header, tuple[Rows, Rows]]]:
+def _find_epoch_ends(genesis: Genesis, stored: KeyValues, head: Header) -> list[tuple[Header, tuple[Rows, ...]]]:
     """From the head backwards, with the sets that each one's state names: of the epoch after it and the next one."""
     parent = records.read_header(stored, head.height - 1)
     served = ProvenState(genesis, parent, stored).served()  # who signed the head
-    ends = []
+    ends: list[tuple[Header, tuple[Rows, ...]]] = []
     while served.epoch > 0 and served.first_height > 1:
         header = records.read_header(stored, served.first_height - 1)
         ends.append((header, (_rows(served.rows), _rows(served.following))))

@@ -11,10 +11,12 @@ from flock_chain.canonical_json import parse_hex
 from flock_chain.content import format_cid, parse_cid
 from flock_chain.crypto import keccak256
 from flock_chain.errors import InvalidEncoding
+from flock_chain.restart import Restart, decode_restart
 
 FILE_NAME = "provenance.json"
 GLOBAL_NAME = "global.safetensors"  # the global adapter's own bytes, whose content id is on chain
 FORMAT = 1
+RESTARTED_FORMAT = 2  # the same, and the restart documents of a network that was restarted
 MAX_BYTES = 64 << 20  # 1,000 rounds take about 10 MB
 MAX_ITEMS = 1 << 17  # of any list: beyond what the bytes hold of useful ones
 DEPTH = 6
@@ -73,12 +75,15 @@ class Provenance:
     blocks: tuple[tuple[bytes, bytes], ...]  # header and certificate, by height; the last one's state says it all
     rows: tuple[bytes, ...]  # of these blocks' states, sorted by hash
     files: tuple[FileRow, ...] = ()  # sorted by name
+    restarts: tuple[Restart, ...] = ()  # by height: what no quorum signed, and its operators agreed on
 
     def encode(self) -> bytes:
+        restarted = {"restarts": [_read_json(row.encode(), "restart") for row in self.restarts]}
         return canonical_json.encode(
             {
-                "format": FORMAT,
-                "genesis": canonical_json.decode(self.genesis, "genesis", max_bytes=MAX_BYTES, depth=DEPTH),
+                "format": RESTARTED_FORMAT if self.restarts else FORMAT,
+                **(restarted if self.restarts else {}),
+                "genesis": _read_json(self.genesis, "genesis"),
                 "task": self.task,
                 "round": self.round,
                 "adapter": format_cid(self.adapter),
@@ -102,10 +107,11 @@ def describe_file(path: Path) -> FileRow:
 
 def decode_provenance(data: bytes) -> Provenance:
     """Raises InvalidEncoding naming what is not as `encode` writes it; of a row, that its hash is another one."""
-    value = canonical_json.decode(data, "provenance", max_bytes=MAX_BYTES, depth=DEPTH)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise InvalidEncoding(f"provenance: not of format {FORMAT}")
-    _expect_keys(value, _KEYS, "provenance")
+    value = _read_json(data, "provenance")
+    if not isinstance(value, dict) or value.get("format") not in (FORMAT, RESTARTED_FORMAT):
+        raise InvalidEncoding(f"provenance: neither of format {FORMAT} nor of {RESTARTED_FORMAT}")
+    restarted = {"restarts"} if value["format"] == RESTARTED_FORMAT else set()
+    _expect_keys(value, _KEYS | restarted, "provenance")
     result = Provenance(
         genesis=canonical_json.encode(_expect(value["genesis"], dict, "genesis")),
         task=_number(value["task"], "task"),
@@ -116,9 +122,14 @@ def decode_provenance(data: bytes) -> Provenance:
         blocks=_list(value["blocks"], "blocks", _parse_block),
         rows=tuple(_parse_row(key, row) for key, row in _expect(value["rows"], dict, "rows").items()),
         files=tuple(_parse_file(name, row) for name, row in _expect(value["files"], dict, "files").items()),
+        restarts=_list(value.get("restarts", []), "restarts", _parse_restart),
     )
     canonical_json.check_form(data, result.encode(), "provenance")
     return result
+
+
+def _parse_restart(value: Any, where: str) -> Restart:
+    return decode_restart(canonical_json.encode(_expect(value, dict, where)))
 
 
 def _parse_round(value: Any, where: str) -> RoundRow:
@@ -158,6 +169,10 @@ def _parse_file(name: str, value: Any) -> FileRow:
 
 
 # ---- shapes
+
+
+def _read_json(data: bytes, what: str) -> Any:
+    return canonical_json.decode(data, what, max_bytes=MAX_BYTES, depth=DEPTH)
 
 
 def _expect(value: Any, kind: type, where: str) -> Any:

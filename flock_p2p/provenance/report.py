@@ -17,6 +17,7 @@ class ProvenanceReport:
     adapter: str = ""  # content id
     height: int = 0  # of the block whose state says so
     block: str = ""  # its id, hex
+    restarts: list[str] = field(default_factory=list)  # hashes of the documents by which the network went on
     are_weights_checked: bool = False  # whether what peft loads is that adapter
     checked: list[str] = field(default_factory=list)
     could_not_check: list[str] = field(default_factory=list)
@@ -38,6 +39,7 @@ def format_provenance(report: ProvenanceReport) -> str:
     if report.genesis:
         pinned = "as you named it" if report.is_pinned else "compare it with one you trust; --genesis HASH pins it"
         lines.append(f"network   {report.network}, genesis {report.genesis} ({pinned})")
+    lines += [f"restart   {text} (compare it with what its operators agreed on)" for text in report.restarts]
     if report.adapter:
         lines.append(f"adapter   {report.adapter}, task {report.task}, after round {report.round}")
     if report.block:

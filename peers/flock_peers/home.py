@@ -119,7 +119,8 @@ class Home:
                 mode = os.fstat(file.fileno()).st_mode  # of what is read, whatever has the name by now
                 data = file.read(MAX_KEYSTORE_BYTES)
         except FileNotFoundError as error:
-            raise Misuse(f"{self.path}: no key here; run `flock_p2p init --home {self.path}` first") from error
+            command = f"python -m flock_p2p init --home {self.path}"
+            raise Misuse(f"{self.path}: no key here; run `{command}` first") from error
         if mode & 0o077:
             raise Refused(f"{self.key_path}: readable by others; run `chmod 600 {self.key_path}`")
         return data
@@ -131,9 +132,8 @@ class Home:
         try:
             data = self.genesis_path.read_bytes()
         except FileNotFoundError as error:
-            raise Misuse(
-                f"{self.path}: belongs to no network yet; run `flock_p2p join --home {self.path} --bootstrap ADDRESS`"
-            ) from error
+            command = f"python -m flock_p2p join --home {self.path} --bootstrap ADDRESS"
+            raise Misuse(f"{self.path}: belongs to no network yet; run `{command}`") from error
         return decode_genesis(data)
 
     def store_genesis(self, data: bytes) -> Genesis:

@@ -46,7 +46,7 @@ def load_restarts(home: Home) -> tuple[Restart, ...]:
     if not folder.is_dir():
         return ()
     if pending := sorted(folder.glob(f"*{_PENDING}")):
-        raise Refused(f"{pending[0]}: a restart was not installed to its end; run `flock_p2p restart apply` again")
+        raise Refused(f"{pending[0]}: a restart was not installed to its end; run `restart apply` again")
     restarts = []
     for path in sorted(folder.glob("*.json")):
         restart = decode_restart(path.read_bytes())

@@ -12,17 +12,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from app_support import CHAIN_ID, ETHER, Played, Script, certify, play
+from app_support import BY_ACCOUNT, CHAIN_ID, ETHER, KEYS, Played, Script, certify, play
 
+from flock_chain import ecvrf
 from flock_chain.aggregation import parse_global
-from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.digest import ChainDomain, make_domain
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.content import format_cid
-from flock_chain.crypto import keccak256
+from flock_chain.crypto import Account, keccak256
 from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse, Unavailable
 from flock_chain.execution import records
 from flock_chain.execution.blocks import decode_header
 from flock_chain.execution.executor import Executor
+from flock_chain.restart import Restart
 from flock_p2p.cli import main
 from flock_p2p.provenance import (
     FILE_NAME,
@@ -247,6 +249,83 @@ def test_a_file_without_end_is_not_read(tmp_path: Path, name: str) -> None:
     out = copy(tmp_path)
     os.truncate(out / name, 1 << 36)  # takes no room on the disk, but all of the memory
     assert any(name in text for text in check_provenance(out).failures)
+
+
+# ---- a network that was restarted
+
+
+@lru_cache(maxsize=1)
+def restarted() -> tuple[Restart, Provenance]:
+    """Three of six go on after the last block, over the ends of two epochs."""
+    genesis, home = played().genesis, folder() / "home"
+    shutil.copytree(played().home, home)
+    with ChainStore(home / "chain") as store:
+        halted = Executor(genesis, store)
+        keep = tuple(sorted(key.account for key in KEYS[:3]))
+        restart = Restart(bytes(genesis.hash), halted.head.height, bytes(halted.head.id), keep)
+        executor, domain = Executor(genesis, store, restarts=(restart,)), make_domain(genesis, (restart,))
+        leader = BY_ACCOUNT[keep[0]]
+        for _ in range(12):
+            head, validators = executor.head, ValidatorSet(tuple((r.account, r.weight) for r in executor.served().rows))
+            assert set(validators.accounts) <= set(keep)
+            candidate = executor.execute(
+                head, [], timestamp=head.timestamp + 1, proposer=leader.account, strict=True,
+                vrf_proof=ecvrf.prove(ecvrf.derive_seed(leader), executor.vrf_alpha(head)),
+            )  # fmt: skip
+            block = candidate.block
+            seal = certify(validators, domain, block.height, block.id, signers=3)
+            store.commit({**candidate.writes, records.certificate_key(block.height): seal})
+            executor.advance(candidate)
+        found = collect_provenance(
+            genesis, store, task=1, round=2, adapter=played().adapters[2], document=read_document(), restarts=(restart,)
+        )
+    return restart, found
+
+
+def test_after_a_restart_the_proof_holds_for_who_trusts_its_document_too(tmp_path: Path) -> None:
+    out, (restart, found) = copy(tmp_path), restarted()
+    write(out, found)
+    genesis, agreed = played().genesis.hash.hex(), restart.hash.hex()
+    report = check_provenance(out, genesis, [agreed])
+    assert report.ok and report.height == restart.height + 12, format_provenance(report)
+    assert check_provenance(out).ok and agreed in format_provenance(check_provenance(out))
+    assert main(["verify", "--provenance", str(out), "--genesis", genesis, "--restart", "0x" + agreed.upper()]) == 0
+    for named in ([], ["ab" * 32]):
+        (failure,) = check_provenance(out, genesis, named).failures
+        assert agreed in failure and "no quorum signed" in failure
+    assert json.loads((out / FILE_NAME).read_bytes())["format"] == 2
+    assert json.loads(proof().encode())["format"] == 1  # of a network without restarts nothing has changed
+
+
+def test_a_restart_document_of_others_proves_nothing_they_did_not_sign(tmp_path: Path) -> None:
+    out, (restart, found) = copy(tmp_path), restarted()
+    others = sorted(set(later_set().accounts) - set(restart.keep))
+    lies = {
+        "not signed by a set that is proven here": [
+            (),
+            (replace(restart, keep=tuple(others)),),
+            (replace(restart, height=restart.height - 1),),
+        ],
+        "is another one there": [(replace(restart, block_id=bytes(32)),)],
+        "its block is not here": [(restart, replace(restart, height=restart.height + 99))],
+        "of another network": [(replace(restart, genesis_hash=bytes(32)),)],
+        "is not in the set": [(replace(restart, keep=(Account(bytes(20)),)),)],
+    }
+    for words, rows in lies.items():
+        for documents in rows:
+            write(out, replace(found, restarts=documents))
+            (failure,) = check_provenance(out).failures
+            assert words in failure, failure
+
+
+def test_a_restart_after_the_last_block_is_no_part_of_the_proof() -> None:
+    (restart, _), document, expected = restarted(), read_document(), proof()
+    with ChainStore(played().home / "chain", read_only=True) as stored:
+        found = collect_provenance(
+            played().genesis, stored, task=1, round=2, adapter=played().adapters[2], document=document,
+            restarts=(restart,),
+        )  # fmt: skip
+    assert found == expected
 
 
 # ---- lies in good form

@@ -8,10 +8,11 @@ import pytest
 import trio
 from network_support import in_trio
 from prometheus_client.parser import text_string_to_metric_families
-from rpc_support import BALANCE, CHAIN_ID, OTHER, USER, Served, drip, faucet_deposit, serving
+from rpc_support import BALANCE, CHAIN_ID, COIN, OTHER, USER, Served, drip, faucet_deposit, serving
 from trio_websocket import ConnectionClosed, open_websocket_url
 
-from flock_chain.crypto import keccak256
+from flock_chain.crypto import Account, keccak256
+from flock_chain.errors import Refused
 from flock_chain.execution import records, strict_rlp
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.ordered_trie import compute_ordered_root
@@ -132,6 +133,16 @@ async def test_what_a_sender_is_refused_has_the_words_that_libraries_look_for(tm
         assert (await served.rpc("eth_sendRawTransaction", "0xzz"))["code"] == -32602
         assert (await served.rpc("eth_sendTransaction", {}))["code"] == -32601  # this peer signs for nobody
         assert await served.rpc("eth_accounts") == []
+
+
+@in_trio()
+async def test_an_order_that_its_account_cannot_pay_is_refused_in_coins(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        poor = Account(b"\x5b" * 20)
+        with pytest.raises(Refused, match=r"has 0\.0000 coins, and 21\.5000 are needed"):
+            await served.peer.ledger.simulate("Faucet", "drip", NEWCOMER, sender=poor, value=21 * COIN + COIN // 2)
+        with pytest.raises(Refused, match=r"it may take 10{9}\.\d+ coins; \d+\.\d+ are left"):
+            await served.peer.control.methods()["send"]({"to": hexed(NEWCOMER), "amount": str(10**9 * COIN)})
 
 
 @in_trio()

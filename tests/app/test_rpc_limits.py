@@ -169,7 +169,7 @@ async def test_a_filter_with_more_logs_than_one_answer_has_room_for_is_told_in_s
 # ---- wallets
 
 
-@in_trio(60)
+@in_trio()
 async def test_what_metamask_asks_to_add_a_network_show_a_balance_and_send(tmp_path: Any) -> None:
     """The calls of its controllers, in their forms, as its extension sends them; MetaMask itself is not run."""
     async with serving(tmp_path) as served:
@@ -223,7 +223,7 @@ def test_notes_of_a_wallet_are_passed_over_and_what_would_change_the_call_is_ref
             parse_call({**call, unknown: []})
 
 
-@in_trio(60)
+@in_trio()
 async def test_a_fee_history_of_a_negative_number_of_blocks_is_refused_in_words(tmp_path: Any) -> None:
     async with serving(tmp_path) as served:
         for count in (-1, -(10**30), 0, "0x0"):

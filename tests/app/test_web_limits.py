@@ -104,7 +104,7 @@ async def test_a_head_that_is_too_large_or_no_http_is_answered_and_ends_the_conn
         assert smuggled.count(b"hello") <= 2 and b"400" not in smuggled[:12]
 
 
-@in_trio(60)
+@in_trio()
 async def test_who_sends_too_much_is_told_so_before_the_connection_ends(tmp_path: Any) -> None:
     """Over a real socket: what is not read makes the system throw away an answer that was sent."""
     async with serving(tmp_path) as served:

@@ -79,7 +79,7 @@ def _refuse(height: int, error: InvalidRemote) -> Refused:
     return Refused(
         f"block {height} is final by its certificate but invalid here ({error}): more than a third of the weight "
         "misbehaves, this release computes something else, or the network follows an upgrade schedule that is not "
-        "installed here (`flock_p2p upgrade`); not following further"
+        "installed here (`upgrade`); not following further"
     )
 
 

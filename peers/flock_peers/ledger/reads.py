@@ -6,6 +6,7 @@ from typing import Any
 import trio
 
 from flock_chain.crypto import Account
+from flock_chain.errors import Refused
 from flock_chain.execution import records
 from flock_chain.execution.blocks import Block, Receipt
 from flock_chain.execution.executor import AccountView, Executor
@@ -36,7 +37,10 @@ class Reads:
         )
 
     async def simulate(self, contract: str, function: str, *arguments: Any, sender: Account, value: int = 0) -> None:
-        """What a transaction would meet on final state; raises CallReverted with the contract's reason."""
+        """What a transaction would meet on final state; raises CallReverted with the contract's reason, Refused where
+        the sender has too few coins."""
+        if value and (have := await self.balance(sender)) < value:
+            raise Refused(f"this account has {have / 10**18:.4f} coins, and {value / 10**18:.4f} are needed")
         target, now = load(contract), int(self._clock())
         data = target.encode(function, *arguments)
         await self._evm.run(

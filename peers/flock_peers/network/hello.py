@@ -74,7 +74,7 @@ def explain_upgrades(theirs: Hello, upgrades_hash: bytes, account: Account, remo
     return (
         f"peer 0x{account.hex()} at {remote} has another upgrade schedule (0x{theirs.upgrades_hash.hex()}, this peer's "
         f"is 0x{upgrades_hash.hex()}): from the first epoch in which they differ one of the two cannot follow the "
-        "chain; compare them with `flock_p2p upgrade`"
+        "chain; compare them with `upgrade`"
     )
 
 

@@ -144,7 +144,8 @@ class Sender:
         """With a small tip, or without one where only that can be paid."""
         least = call.value + call.gas * self._base_fee
         if spare < least:
-            raise Refused(f"sender: {call.label}: {spare} wei are left beside what is pending, it may take {least}")
+            coins = f"{least / 10**18:.6f} coins; {spare / 10**18:.6f} are left"
+            raise Refused(f"{call.label}: it may take {coins} beside what is pending")
         wanted = self._base_fee + max(1, self._base_fee // _TIP_PARTS)
         return min(wanted, (spare - call.value) // call.gas)
 
