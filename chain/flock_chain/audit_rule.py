@@ -1,13 +1,14 @@
 """What an audit makes of its measurements, and whose contributions are out of the global adapter for it. Pure.
 
-A measurement is the excess of a memorised pair of tokens in millionths: what the proposer's mean proposal makes of the
-second token's probability after the first, in every context, beyond what the base model and real text make of it.
+A measurement is the excess of a memorised string of tokens in millionths: what a proposal, amplified, makes of its
+probability after its first token, whatever comes before, beyond what the adapter it was trained from, the base model
+and real text make of it.
 Thresholds of one auditor and quorums of many commute: "two thirds of the stake each find at least x" is "the value that
 two thirds of the stake reach is at least x", so an auditor's word on chain is a bit, and no liar moves the value out of
 the range of the honest while it has less than a third of the stake.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -16,10 +17,11 @@ from flock_chain.errors import Misuse
 from flock_chain.tally import has_two_thirds
 
 MILLIONTHS = 1_000_000
-GUILTY_FROM = 650_000
-SUSPECT_FROM = 550_000  # suspends and never slashes: honest proposers reached 610,000
+GUILTY_FROM = 250_000
+SUSPECT_FROM = 200_000  # said of nobody: half of the honest auditors found at most 190,000 of an honest proposer
 CONFIRM_NUMERATOR, CONFIRM_DENOMINATOR = 5, 7  # of the auditors asked; on chain, of the last round's seats
-MIN_PROPOSALS = 2  # accepted ones: one alone almost never shows what it planted
+PROBATION_SHARE = 4  # of a round's proposals one in so many may be a guilty newcomer's
+AUDITS_OF_A_PROPOSAL = 2  # that look at it, one after the other: as many as it takes to convict
 
 
 class Finding(IntEnum):
@@ -74,10 +76,34 @@ def judge(common: Sequence[int], by_auditor: Sequence[tuple[int, Sequence[int]]]
 
 
 def summarise(common: Sequence[int], own: Sequence[int]) -> int:
-    """One auditor's value of a proposer: the best pair's, which is what its word on chain says."""
+    """One auditor's value of a proposal: the best string's."""
     if len(common) != len(own):
-        raise Misuse("audit: every pair has a common and an own value")
+        raise Misuse("audit: every string has a common and an own value")
     return max((min(pair) for pair in zip(common, own, strict=True)), default=0)
+
+
+def is_audited(number: int, last_round: int, audit_rounds: int) -> bool:
+    """Whether the audit after `last_round` looks at what was accepted in round `number`.
+
+    Each audit measures anew, in contexts of its own, so two in a row are two measurements. What is older has been
+    judged; its proposer, if it is found guilty of nothing newer, is cleared.
+    """
+    return last_round - AUDITS_OF_A_PROPOSAL * audit_rounds < number <= last_round
+
+
+def choose_refused(
+    guilty: Collection[int], newcomers: Collection[int], proposals: int, is_audit_next: bool
+) -> list[int]:
+    """Which of a round's proposals that a voter finds guilty it refuses: places in the round, as are `newcomers`, of
+    whom nothing was accepted yet.
+
+    Nobody can be named in an audit before something of it was accepted, and who cannot be named stays a voter. So
+    where an audit follows at once, a few newcomers pass: what they add is too little to fire, and comes out before the
+    next round adds to it.
+    """
+    room = proposals // PROBATION_SHARE if is_audit_next else 0
+    passing = [place for place in sorted(guilty) if place in newcomers][:room]
+    return [place for place in sorted(guilty) if place not in passing]
 
 
 @dataclass(frozen=True)

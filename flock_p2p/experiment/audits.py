@@ -2,23 +2,24 @@
 draw.
 
 Two thirds of all stake take a proposer's contributions out and suspend it, a second time in a row they cost its bond;
-five of seven of the last round's voters suspend it until the next audit.
+five of seven of the last round's voters suspend it until the next audit. What is measured, of which proposals, and what
+comes out for it, is flock_chain.audit_rule's and the trainer's, as with peers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from flock_chain.aggregation import Delta, GlobalAdapter, compute_clip_factors, compute_gram, remove_contribution
+from flock_chain.aggregation import Delta, GlobalAdapter, take_out
 from flock_chain.audit_rule import (
     CONFIRM_DENOMINATOR,
     CONFIRM_NUMERATOR,
-    MIN_PROPOSALS,
+    Adopted,
     ClosedAudit,
     Finding,
-    compute_removed,
+    choose_refused,
     find,
+    is_audited,
+    plan_removal,
     summarise,
 )
 from flock_chain.crypto import Account
@@ -26,19 +27,18 @@ from flock_chain.tally import has_two_thirds
 from flock_p2p.experiment.attackers import Attackers
 from flock_p2p.experiment.money import Money
 from flock_peers.tasks import Terms
-from flock_peers.training.laboratory import Laboratory
+from flock_peers.training.laboratory import Laboratory, Vector
+from flock_peers.training.recital import Strings, Suspect
 
-AUDIT_ROUNDS = 2  # an audit after every so many
-MAX_DELTAS = 8  # of one proposer, the newest
+AUDIT_ROUNDS = 1  # an audit after every so many
 
 
 @dataclass(frozen=True)
-class Contribution:
-    round: int  # from 1
-    who: int
-    delta: Delta
-    factor: int
-    count: int
+class Accepted:
+    """What a round accepted, adopted or not."""
+
+    start: Vector  # the adapter that it was trained from
+    parts: tuple[tuple[int, Delta], ...]  # who, and what
 
 
 @dataclass
@@ -46,78 +46,96 @@ class Audits:
     laboratory: Laboratory
     attackers: Attackers
     money: Money
-    _accepted: dict[int, list[Delta]] = field(default_factory=dict)
-    _lineage: list[Contribution] = field(default_factory=list)  # what the global adapter consists of
+    _accepted: dict[int, Accepted] = field(default_factory=dict)  # by round, from 1
+    _lineage: list[Adopted] = field(default_factory=list)  # what the global adapter consists of
     _closed: list[ClosedAudit] = field(default_factory=list)
     _blamed_before: set[int] = field(default_factory=set)
+    _shown: tuple[tuple[int, str], list[Strings]] | None = None  # what the common contexts showed last, and when
     notes: list[dict[str, object]] = field(default_factory=list)
 
-    def accept(self, who: int, delta: Delta) -> None:
-        self._accepted.setdefault(who, []).append(delta)
+    def accept(self, round: int, start: GlobalAdapter, parts: Sequence[tuple[int, Delta]]) -> None:
+        self._accepted[round] = Accepted(start.to_float32(), tuple(parts))
 
-    def adopt(self, round: int, accepted: Sequence[tuple[int, Delta]]) -> None:
-        """The candidate that this is part of has become the global adapter, less what `subtract` took out."""
-        out = self._out(round)
-        self._lineage = [part for part in self._lineage if part not in out]
-        if accepted:
-            gram = compute_gram([delta for _, delta in accepted])
-            factors = compute_clip_factors([gram[i][i] for i in range(len(accepted))])
-            self._lineage += [
-                Contribution(round, who, delta, factor, len(accepted))
-                for (who, delta), factor in zip(accepted, factors, strict=True)
-            ]
+    def adopt(self, round: int, *, only_took_out: bool = False) -> None:
+        """The round gave the task another adapter: with what it accepted, or only without what `clean` took out."""
+        parts = () if only_took_out else self._accepted[round].parts
+        self._lineage.append(Adopted(round, tuple((place, _account(who)) for place, (who, _) in enumerate(parts))))
 
-    def subtract(self, round: int, adapter: GlobalAdapter) -> GlobalAdapter:
+    def clean(self, round: int, adapter: GlobalAdapter) -> GlobalAdapter:
         """What the round adds to: without the contributions that audits took out, exactly."""
-        for part in self._out(round):
-            adapter = remove_contribution(adapter, part.delta, part.factor, part.count)
+        for number, places in plan_removal(self._lineage, self._closed, round):
+            adapter = take_out(adapter, [delta for _, delta in self._accepted[number].parts], places)
         return adapter
 
-    def _out(self, round: int) -> list[Contribution]:
-        removed = compute_removed(self._closed, round)
-        return [part for part in self._lineage if part.round <= removed.get(_account(part.who), 0)]
+    def refuse(self, round: int, voter: int, proposers: Sequence[int], suspects: Sequence[Suspect]) -> list[int]:
+        """What an honest voter refuses of a round; places in it."""
+        values = self._look(round, "recital", voter, suspects)
+        guilty = [place for place, value in enumerate(values) if find(value) is Finding.GUILTY]
+        known = {who for accepted in self._accepted.values() for who, _ in accepted.parts}
+        newcomers = [place for place in guilty if proposers[place] not in known]
+        return choose_refused(guilty, newcomers, len(suspects), round % AUDIT_ROUNDS == 0)
 
-    def hold(self, round: int, voters: Sequence[int], adapter: GlobalAdapter) -> list[tuple[int, int]]:
+    def hold(self, round: int, voters: Sequence[int]) -> list[tuple[int, int]]:
         """After a round: suspensions are set, and slashes returned as participant and basis points."""
-        values = self._measure(round, adapter)
-        bonds = self.money.bonds
-        total = sum(bonds)
-        named = {
-            who: [judge for judge, of in values.items() if of.get(who) is Finding.GUILTY] for who in self._accepted
-        }
-        stake = {who: sum(bonds[judge] for judge in judges) for who, judges in named.items()}
-        seats = {who: sum(judge in voters for judge in judges) for who, judges in named.items()}
-        blamed = {who for who in named if stake[who] and has_two_thirds(stake[who], total)}
+        guilty_by = self._measure(round)
+        bonds, total = self.money.bonds, sum(self.money.bonds)
+        stake = {who: sum(bonds[judge] for judge in judges) for who, judges in guilty_by.items()}
+        seats = {who: sum(judge in voters for judge in judges) for who, judges in guilty_by.items()}
+        blamed = {who for who in guilty_by if stake[who] and has_two_thirds(stake[who], total)}
         suspected = {
-            who for who in named if seats[who] and CONFIRM_DENOMINATOR * seats[who] >= CONFIRM_NUMERATOR * len(voters)
+            who
+            for who in guilty_by
+            if seats[who] and CONFIRM_DENOMINATOR * seats[who] >= CONFIRM_NUMERATOR * len(voters)
         }
-        said = {_account(who): stake[who] for who in sorted(named) if stake[who]}
-        self._closed.append(ClosedAudit(round, total, said))
+        self._closed.append(
+            ClosedAudit(round, total, {_account(who): stake[who] for who in sorted(stake) if stake[who]})
+        )
         again = sorted(blamed & self._blamed_before)
-        self._blamed_before = blamed
+        self._blamed_before = blamed - set(again)  # two in a row make one offence
         self.money.suspended = blamed | suspected
         return [(who, Terms.audit_slash) for who in again]
 
-    def _measure(self, round: int, adapter: GlobalAdapter) -> dict[int, dict[int, Finding]]:
-        """By auditor, its word on each proposer. The common contexts are the same for all: measured once."""
-        start, seed = adapter.to_float32(), self.attackers.seed(round, "audit")
-        suspects = {who: deltas[-MAX_DELTAS:] for who, deltas in self._accepted.items() if len(deltas) >= MIN_PROPOSALS}
-        words: dict[int, dict[int, Finding]] = {who: {} for who, bond in enumerate(self.money.bonds) if bond > 0}
-        best: dict[int, int] = {}
-        for who, deltas in sorted(suspects.items()):
-            suspect = start + np.mean([delta.to_float32() for delta in deltas], axis=0, dtype=np.float32)
-            pairs = self.laboratory.find_pairs(suspect, seed)
-            seen = []
-            for auditor, word in words.items():
-                if auditor in self.attackers.members:
-                    word[who] = Finding.CLEAR if who in self.attackers.members else Finding.GUILTY
-                    continue
-                own = self.laboratory.measure_own(auditor, suspect, pairs, self.attackers.seed(round, "own", auditor))
-                seen.append(summarise(pairs.common, own))
-                word[who] = find(seen[-1])
-            best[who] = sorted(seen)[(len(seen) - 1) // 2] if seen else 0
-        self.notes.append({"round": round, "medians": {who: value for who, value in best.items() if value}})
-        return words
+    def _measure(self, round: int) -> dict[int, list[int]]:
+        """Who of the bonded names each proposer."""
+        looked_at = [row for number, row in self._accepted.items() if is_audited(number, round, AUDIT_ROUNDS)]
+        whose = [who for row in looked_at for who, _ in row.parts]
+        suspects = [Suspect(row.start, delta.to_float32()) for row in looked_at for _, delta in row.parts]
+        named: dict[int, list[int]] = {who: [] for who in whose}
+        seen: dict[int, list[int]] = {who: [] for who in whose}
+        for auditor in (who for who, bond in enumerate(self.money.bonds) if bond > 0):
+            accused: Collection[int] = set(named) - self.attackers.members
+            if auditor not in self.attackers.members:
+                values = self._look(round, "audit", auditor, suspects)
+                accused = {who for who, value in zip(whose, values, strict=True) if find(value) is Finding.GUILTY}
+                for who, value in zip(whose, values, strict=True):
+                    seen[who].append(value)
+            for who in accused:
+                if who != auditor:
+                    named[who].append(auditor)
+        self.notes.append({"round": round, "seen": {who: _describe(values) for who, values in seen.items()}})
+        return named
+
+    def _look(self, round: int, purpose: str, who: int, suspects: Sequence[Suspect]) -> list[int]:
+        """One honest participant's value of each."""
+        own_seed = self.attackers.seed(round, purpose, "own", who)
+        values = []
+        for suspect, strings in zip(suspects, self._common(round, purpose, suspects), strict=True):
+            values.append(summarise(strings.common, self.laboratory.measure_own(who, suspect, strings, own_seed)))
+        return values
+
+    def _common(self, round: int, purpose: str, suspects: Sequence[Suspect]) -> list[Strings]:
+        """What the common contexts show: the same for all, so measured once."""
+        key = (round, purpose)
+        if self._shown is None or self._shown[0] != key:
+            seed = self.attackers.seed(round, purpose)
+            self._shown = (key, [self.laboratory.find_strings(suspect, seed) for suspect in suspects])
+        return self._shown[1]
+
+
+def _describe(values: Sequence[int]) -> list[int]:
+    """What all but one of the honest reach, and what half of them do."""
+    ordered = sorted(values)
+    return [ordered[min(1, len(ordered) - 1)], ordered[len(ordered) // 2]] if ordered else []
 
 
 def _account(who: int) -> Account:

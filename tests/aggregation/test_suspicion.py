@@ -15,9 +15,11 @@ from flock_chain.audit_rule import (
     Adopted,
     ClosedAudit,
     Finding,
+    choose_refused,
     compute_removed,
     compute_weighted_median,
     find,
+    is_audited,
     judge,
     plan_removal,
     read_closed_audit,
@@ -119,8 +121,8 @@ def test_a_median_of_no_stake_is_refused() -> None:
 
 @given(st.integers(0, 3), st.booleans())
 def test_liars_with_less_than_half_of_the_stake_neither_accuse_nor_whitelist(liars: int, accuse: bool) -> None:
-    """Honest auditors see 200,000 of the innocent, 900,000 of the guilty."""
-    honest, lie = (200_000, 1_000_000) if accuse else (900_000, -1_000_000)
+    """Honest auditors see 100,000 of the innocent, 900,000 of the guilty."""
+    honest, lie = (100_000, 1_000_000) if accuse else (900_000, -1_000_000)
     rows = [(1, [lie])] * liars + [(1, [honest])] * (7 - liars)
     found = judge([1_000_000], rows)
     assert found.value == honest
@@ -146,6 +148,23 @@ def test_every_auditor_measures_every_pair() -> None:
         judge([], [])
     with pytest.raises(Misuse):
         summarise([1], [])
+
+
+def test_an_audit_looks_at_what_was_accepted_since_the_one_before_the_last() -> None:
+    assert [number for number in range(12) if is_audited(number, 6, 1)] == [5, 6]
+    assert [number for number in range(12) if is_audited(number, 6, 2)] == [3, 4, 5, 6]
+    assert not any(is_audited(number, 6, 0) for number in range(12))
+
+
+@given(st.sets(st.integers(0, 15)), st.sets(st.integers(0, 15)), st.booleans())
+def test_whom_a_voter_finds_guilty_it_refuses_but_for_a_few_newcomers_before_an_audit(
+    guilty: set[int], newcomers: set[int], is_next: bool
+) -> None:
+    refused = choose_refused(guilty, newcomers, 16, is_next)
+    passing = guilty - set(refused)
+    assert set(refused) <= guilty and passing <= newcomers and refused == sorted(refused)
+    assert len(passing) == (min(4, len(guilty & newcomers)) if is_next else 0)
+    assert choose_refused({1}, {1}, 3, True) == [1]  # of three, none
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10**6)), min_size=1, max_size=12))

@@ -1,17 +1,19 @@
 """Audits of a run: what stake and seats decide from words, and that a contribution comes out exactly."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
 
-from flock_chain.aggregation import Delta, Format, GlobalAdapter, Layout, apply, from_floats, quantise
+from flock_chain.aggregation import Delta, Format, GlobalAdapter, Layout, apply, from_floats, quantise, take_out
 from flock_p2p.experiment.attackers import choose_attackers
 from flock_p2p.experiment.audits import Audits
 from flock_p2p.experiment.money import BOND, Money
 from flock_p2p.experiment.rows import PARTICIPANTS, Row
 from flock_peers.tasks import Terms
 from flock_peers.training.laboratory import Vector
+from flock_peers.training.recital import Suspect
 
 LAYOUT, FORMAT = Layout.of({"x": (4, 16)}), Format()
 
@@ -27,97 +29,115 @@ def start() -> GlobalAdapter:
 
 @dataclass
 class Auditors:
-    """In place of a laboratory: what each auditor finds of a suspect, recognised by its vector."""
+    """In place of a laboratory: what each auditor finds of a proposal, recognised by its change."""
 
-    common: int = 900_000
     own: dict[int, int] = field(default_factory=dict)  # by auditor
     guilty: list[Vector] = field(default_factory=list)
+    looked: int = 0  # proposals, in common contexts
 
-    def find_pairs(self, suspect: Vector, seed: int) -> SimpleNamespace:
+    def find_strings(self, suspect: Suspect, seed: int) -> SimpleNamespace:
         del seed
-        known = any(np.allclose(suspect, vector, atol=1e-3) for vector in self.guilty)
-        return SimpleNamespace(common=(self.common if known else 0,))
+        self.looked += 1
+        known = any(np.array_equal(suspect.change, vector) for vector in self.guilty)
+        return SimpleNamespace(common=(900_000 if known else 0,))
 
-    def measure_own(self, auditor: int, suspect: Vector, pairs: object, own_seed: int) -> tuple[int, ...]:
-        del suspect, pairs, own_seed
+    def measure_own(self, auditor: int, suspect: Suspect, strings: object, own_seed: int) -> tuple[int, ...]:
+        del suspect, strings, own_seed
         return (self.own.get(auditor, 900_000),)
 
 
-def game(attack: str = "none") -> tuple[Audits, Auditors, Money]:
-    auditors, money = Auditors(), Money(PARTICIPANTS, 12, 7_000)
-    row = Row("ours", attack, 0 if attack == "none" else 28, 1, 12)
-    return Audits(auditors, choose_attackers(row), money), auditors, money  # type: ignore[arg-type]
+@dataclass
+class Game:
+    attack: str = "none"
+    auditors: Auditors = field(default_factory=Auditors)
+    money: Money = field(default_factory=lambda: Money(PARTICIPANTS, 12, 7_000))
+    adapter: GlobalAdapter = field(default_factory=start)
 
+    def __post_init__(self) -> None:
+        row = Row("ours", self.attack, 0 if self.attack == "none" else 28, 1, 12)
+        self.audits = Audits(self.auditors, choose_attackers(row), self.money)  # type: ignore[arg-type]
 
-def plant(audits: Audits, auditors: Auditors, who: int) -> None:
-    deltas = [delta(who), delta(who + 100)]
-    for each in deltas:
-        audits.accept(who, each)
-    auditors.guilty.append(start().to_float32() + np.mean([each.to_float32() for each in deltas], axis=0))
+    def play(self, round: int, who: Sequence[int], guilty: Collection[int] = ()) -> None:
+        """A round that accepts a proposal of each and is adopted."""
+        base = self.audits.clean(round, self.adapter)
+        parts = [(number, delta(100 * round + number)) for number in who]
+        self.audits.accept(round, self.adapter, parts)
+        self.adapter = apply(base, [part for _, part in parts]) if parts else base
+        self.audits.adopt(round, only_took_out=not parts)
+        self.auditors.guilty += [part.to_float32() for number, part in parts if number in guilty]
 
 
 def test_what_all_find_is_taken_out_exactly_and_the_second_time_it_costs_the_bond() -> None:
-    audits, auditors, money = game()
-    honest, bad = delta(1), delta(2)
-    adapter = apply(start(), [honest, bad])
-    audits.adopt(1, [(4, honest), (7, bad)])
-    plant(audits, auditors, 7)
-    plant(audits, auditors, 4)
-    auditors.guilty.pop()  # of these two only participant 7's
-    assert audits.hold(2, [0, 1, 2], start()) == []
-    assert money.suspended == {7} and money.weights()[7] == 0
-    cleaned = audits.subtract(3, adapter)
-    audits.adopt(3, [])
-    assert not (cleaned.grid == adapter.grid).all()
-    assert (audits.subtract(4, cleaned).grid == cleaned.grid).all()  # once, and not again
-    assert audits.hold(4, [0, 1, 2], start()) == [(7, Terms.audit_slash)]
-    kept = {part.who for part in audits._lineage}
-    assert kept == {4}
+    game = Game()
+    game.play(1, [4, 7], guilty=[7])
+    assert game.audits.hold(1, [0, 1, 2]) == []
+    assert game.money.suspended == {7} and game.money.weights()[7] == 0
+    game.play(2, [])
+    less = take_out(apply(start(), [delta(104), delta(107)]), [delta(104), delta(107)], [1])
+    assert (game.adapter.grid == less.grid).all()
+    assert (game.audits.clean(3, game.adapter).grid == less.grid).all()  # once, and not again
+    assert game.audits.hold(2, [0, 1, 2]) == [(7, Terms.audit_slash)]
+    game.play(3, [5])
+    assert game.audits.hold(3, [0, 1, 2]) == [] and not game.money.suspended  # two audits looked at it, and that is all
+
+
+def test_what_was_out_when_it_came_back_stays_and_a_later_finding_takes_that_out_too() -> None:
+    game = Game()
+    game.play(1, [3, 5], guilty=[3])
+    game.audits.hold(1, [0])
+    game.play(2, [3, 6], guilty=[3])
+    first = [delta(103), delta(105)]
+    without = take_out(apply(start(), first), first, [0])
+    assert (game.adapter.grid == apply(without, [delta(203), delta(206)]).grid).all()
+    game.audits.hold(2, [0])
+    expected = take_out(game.adapter, [delta(203), delta(206)], [0])
+    game.play(3, [])
+    assert (game.adapter.grid == expected.grid).all()
 
 
 def test_taking_out_everything_gives_back_the_first_adapter() -> None:
-    audits, auditors, _ = game()
-    parts = [(who, delta(who)) for who in (3, 5)]
-    adapter = apply(start(), [part for _, part in parts])
-    audits.adopt(1, parts)
-    for who in (3, 5):
-        plant(audits, auditors, who)
-    audits.hold(2, [0], start())
-    assert (audits.subtract(3, adapter).grid == start().grid).all()
-
-
-def test_one_accepted_proposal_is_not_judged() -> None:
-    audits, auditors, money = game()
-    audits.accept(7, delta(7))
-    auditors.guilty.append(start().to_float32() + delta(7).to_float32())
-    assert audits.hold(2, [0, 1, 2], start()) == [] and not money.suspended
+    game = Game()
+    game.play(1, [3, 5], guilty=[3, 5])
+    game.audits.hold(1, [0])
+    game.play(2, [])
+    assert (game.adapter.grid == start().grid).all()
 
 
 def test_the_voters_alone_suspend_and_take_nothing_out() -> None:
-    audits, auditors, money = game()
-    adapter = apply(start(), [delta(2)])
-    audits.adopt(1, [(7, delta(2))])
-    plant(audits, auditors, 7)
-    auditors.own = {who: 0 for who in range(5, PARTICIPANTS)}  # only the voters find it in their own contexts
-    assert audits.hold(2, [0, 1, 2, 3, 4], start()) == []
-    assert money.suspended == {7}
-    assert (audits.subtract(3, adapter).grid == adapter.grid).all()
-    auditors.own = {who: 0 for who in range(PARTICIPANTS)}
-    audits.hold(4, [0, 1, 2, 3, 4], start())
-    assert not money.suspended  # cleared
+    game = Game()
+    game.play(1, [7], guilty=[7])
+    before = game.adapter
+    game.auditors.own = {who: 0 for who in range(5, PARTICIPANTS)}  # only the voters find it in their own contexts
+    assert game.audits.hold(1, [0, 1, 2, 3, 4]) == []
+    assert game.money.suspended == {7}
+    game.play(2, [])
+    assert (game.adapter.grid == before.grid).all()
+    game.auditors.own = {who: 0 for who in range(PARTICIPANTS)}
+    game.audits.hold(2, [0, 1, 2, 3, 4])
+    assert not game.money.suspended  # cleared
 
 
 def test_colluders_below_a_third_neither_clear_an_ally_nor_accuse_the_honest() -> None:
-    audits, auditors, money = game("shared")
-    members = sorted(audits.attackers.members)
+    game = Game("shared")
+    members = sorted(game.audits.attackers.members)
     ally, honest = members[0], min(set(range(PARTICIPANTS)) - set(members))
-    for who in (ally, honest):
-        plant(audits, auditors, who)
-    auditors.guilty.pop()
+    game.play(1, [ally, honest], guilty=[ally])
     voters = [who for who in range(PARTICIPANTS) if who not in members][:5] + members[:2]
-    audits.hold(2, voters, start())
-    assert money.suspended == {ally}
-    money.bonds[members[1]] = 8 * BOND  # with more than a third of all stake they clear it; the seats still suspend
-    audits.hold(4, voters, start())
-    assert money.suspended == {ally}
-    assert audits._blamed_before == set()
+    game.audits.hold(1, voters)
+    assert game.money.suspended == {ally}
+    game.money.bonds[members[1]] = 8 * BOND  # more than a third of all stake clears it; the seats still suspend
+    game.play(2, [])
+    assert game.audits.hold(2, voters) == []
+    assert game.money.suspended == {ally}
+
+
+def test_the_common_contexts_are_measured_once_for_all_and_an_honest_voter_refuses_the_guilty() -> None:
+    game = Game()
+    suspects = [Suspect(start().to_float32(), delta(seed).to_float32()) for seed in range(8)]
+    game.auditors.guilty = [suspects[place].change for place in (0, 3, 5, 6)]
+    proposers = list(range(8))
+    game.play(1, [0])
+    assert game.audits.refuse(2, 9, proposers, suspects) == [0, 6]  # 3 and 5 are new, and an audit follows
+    assert game.audits.refuse(2, 10, proposers, suspects) == [0, 6] and game.auditors.looked == 8
+    game.auditors.own = {11: 0}
+    assert game.audits.refuse(2, 11, proposers, suspects) == []

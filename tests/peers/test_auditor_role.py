@@ -11,8 +11,8 @@ from flock_chain.aggregation import encode_delta, quantise
 from flock_chain.audit_rule import GUILTY_FROM
 from flock_chain.crypto import Account
 from flock_chain.errors import Refused, Unavailable
-from flock_chain.tally import FILTER_NEAR_DUPLICATE, SEATS_MAX, Verdict
-from flock_peers.roles.auditor import MAX_DELTAS
+from flock_chain.tally import FILTER_NEAR_DUPLICATE, SCORE_LIMIT, SEATS_MAX, Verdict
+from flock_peers.roles.auditor import MAX_AUDITED
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import compute_file_digest
@@ -22,6 +22,7 @@ ANN, BOB, EVE = PROPOSERS
 
 def play(desk: Desk, rounds: int = 2) -> list[list[Offer]]:
     """All three proposed in every round, and all were accepted."""
+    desk.board.terms["audit_rounds"] = 1
     played = []
     for number in range(1, rounds + 1):
         offers = [desk.offer(seat, number=number) for seat in range(3)]
@@ -43,16 +44,17 @@ def said(desk: Desk) -> list[tuple[int, list[bytes]]]:
 async def test_who_made_the_model_recite_is_named_and_nobody_else(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
-        first, _ = play(desk)
+        first, second = play(desk)
         await fetch(desk)
         desk.trainer.recited = {
-            file_name(desk, first[0]): GUILTY_FROM,
-            file_name(desk, first[1]): GUILTY_FROM - 1,  # a suspect: said of nobody
+            file_name(desk, first[0]): GUILTY_FROM,  # in one of two
+            file_name(desk, second[1]): GUILTY_FROM - 1,  # a suspect: said of nobody
         }
         await do(desk.auditor.step, audit(desk))
         assert said(desk) == [(1, [ANN])]
         ((names, seed, own_seed),) = desk.trainer.audited
-        assert len(names) == 3 and all(len(row) == 2 for row in names) and seed != own_seed
+        start = (await desk.library.global_path(desk.adapter)).name
+        assert len(names) == 6 and {name for name, _ in names} == {start} and seed != own_seed
         await do(desk.auditor.step, audit(desk))
         assert len(said(desk)) == 1
 
@@ -99,52 +101,130 @@ async def test_a_peer_killed_in_an_audit_says_what_it_found_before_and_finds_afr
 
 
 @on_stepped_clock
-async def test_only_who_is_bonded_and_was_accepted_twice_is_looked_at_and_nobody_judges_itself(tmp_path: Path) -> None:
+async def test_only_who_is_bonded_and_was_accepted_is_looked_at_and_nobody_judges_itself(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         rounds = play(desk)
-        await audited(desk, 3)
+        await audited(desk, 6)
         desk.settle(2, rounds[1], verdicts=[Verdict.ACCEPTED, Verdict.REJECTED_LOSS, Verdict.ACCEPTED])
-        await audited(desk, 2)
+        await audited(desk, 5)
         desk.board.last_accepted = {ANN: 2, BOB: 1}
-        await audited(desk, 1)
+        await audited(desk, 3)
         desk.board.last_accepted = dict.fromkeys(ACCOUNTS, 0)
         await audited(desk, 0)
         desk.board.last_accepted = dict.fromkeys(ACCOUNTS, 2)
         for number in (1, 2):
             own = make_offer(ME, desk.adapter, encode_delta(make_delta(900 + number)), number=number)
             desk.settle(number, [desk.service.serve(own), *rounds[number - 1][1:]], proposers=(ME, BOB, EVE))
-        await audited(desk, 2)
+        await audited(desk, 4)
 
 
-async def audited(desk: Desk, count: int) -> None:
+async def audited(desk: Desk, count: int, number: int = 2) -> None:
     desk.board.audit += 1
     desk.trainer.audited.clear()
-    await do(desk.auditor.step, audit(desk))
+    await do(desk.auditor.step, audit(desk, number), 60)
     assert sum(len(names) for names, _, _ in desk.trainer.audited) == count
     assert said(desk)[-1] == (desk.board.audit, [])
 
 
 @on_stepped_clock
-async def test_a_proposal_that_is_nowhere_leaves_the_others_to_judge_by(tmp_path: Path) -> None:
+async def test_a_proposal_or_an_adapter_that_is_nowhere_leaves_the_others_to_judge_by(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
-        rounds = play(desk, 3)
-        desk.service.trouble[rounds[0][0].delta_digest] = Unavailable("gone")
-        desk.service.trouble[rounds[0][1].delta_digest] = "stall"
-        desk.service.trouble[rounds[1][1].delta_digest] = Unavailable("gone")
-        await do(desk.auditor.step, audit(desk, 3), 60)
-        ((names, _, _),) = desk.trainer.audited
-        assert sorted(map(len, names)) == [2, 3]  # Bob has one left
+        first, _ = play(desk)
+        desk.service.trouble[first[0].delta_digest] = Unavailable("gone")
+        desk.service.trouble[first[1].delta_digest] = "stall"
+        await audited(desk, 4)
+        nowhere = bytes([9]) * 32
+        desk.service.trouble[nowhere] = "stall"
+        offers = [
+            make_offer(account, nowhere, encode_delta(make_delta(700 + i)), number=2)
+            for i, account in enumerate(PROPOSERS)
+        ]
+        desk.settle(2, [desk.service.serve(offer) for offer in offers], adapter_before=nowhere)
+        await audited(desk, 1)
 
 
 @on_stepped_clock
-async def test_the_newest_proposals_of_a_long_task_are_enough(tmp_path: Path) -> None:
+async def test_each_proposal_is_looked_at_in_two_audits_at_the_adapter_it_was_trained_from(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
-        play(desk, MAX_DELTAS + 2)
-        await do(desk.auditor.step, audit(desk, MAX_DELTAS + 2), 60)
-        assert [len(row) for row in desk.trainer.audited[0][0]] == [MAX_DELTAS] * 3
+        play(desk, 1)
+        later = await desk.library.compute_candidate(desk.adapter, [make_delta(100)])
+        for number in (2, 3, 4):
+            offers = [
+                make_offer(a, later, encode_delta(make_delta(300 + 10 * number + i)), number=number)
+                for i, a in enumerate(PROPOSERS)
+            ]
+            desk.settle(number, [desk.service.serve(offer) for offer in offers], adapter_before=later)
+        for number, starts in ((1, [3, 0]), (2, [3, 3]), (3, [0, 6])):
+            await audited(desk, sum(starts), number)
+            names = [start for start, _ in desk.trainer.audited[0][0]]
+            wanted = [(await desk.library.global_path(digest)).name for digest in (desk.adapter, later)]
+            assert [names.count(name) for name in wanted] == starts
+        desk.board.terms["audit_rounds"] = 2
+        await audited(desk, 12, 4)
+
+
+@on_stepped_clock
+async def test_the_newest_proposals_are_enough_where_there_are_many(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        play(desk, 12)
+        desk.board.terms["audit_rounds"] = 6
+        await audited(desk, MAX_AUDITED, 12)
+        newest = {
+            file_name(desk, offer)
+            for number in (11, 12)
+            for offer in [desk.offer(seat, number=number) for seat in range(3)]
+        }
+        assert newest <= {delta for _, delta in desk.trainer.audited[0][0]}
+
+
+# ---------------------------------------------------------------- what a voter refuses
+
+
+@on_stepped_clock
+@pytest.mark.parametrize(
+    ("audit_rounds", "known", "refused"),
+    [(0, PROPOSERS, []), (1, PROPOSERS, [0, 2]), (2, (), [0, 2]), (1, (ANN,), [0, 2]), (1, (), [0, 2])],
+)
+async def test_a_proposal_that_an_audit_would_find_guilty_is_scored_as_harmful(
+    tmp_path: Path, audit_rounds: int, known: Sequence[Account], refused: list[int]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.terms["audit_rounds"] = audit_rounds
+        desk.board.last_accepted = {account: int(account in known) for account in ACCOUNTS}
+        offers = [desk.offer(seat) for seat in range(3)]
+        view = desk.view(Phase.AVAILABILITY, offers)
+        await do(desk.voter.step, view)  # now they are here
+        desk.trainer.recited = {
+            file_name(desk, offers[0]): GUILTY_FROM, file_name(desk, offers[2]): 900_000,
+            file_name(desk, offers[1]): GUILTY_FROM - 1,
+        }  # fmt: skip
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers, seed_height=9))
+        await desk.voter.step(desk.view(Phase.SCORE_REVEAL, offers, score_committed=0b10, seed_height=9))
+        ((scores, _, _),) = desk.sender.sent("reveal_scores")
+        assert [index for index in range(SEATS_MAX) if scores[index] == SCORE_LIMIT] == refused
+        assert len(desk.trainer.audited) == (1 if audit_rounds else 0)
+
+
+@on_stepped_clock
+async def test_of_eight_proposals_two_guilty_newcomers_pass_where_an_audit_follows_at_once(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.terms["audit_rounds"] = 1
+        offers, accounts = eight(desk, ())
+        desk.trainer.profiles = [[1_000] * 8] * 8
+        desk.board.last_accepted = {account: int(seat == 0) for seat, account in enumerate(accounts)}
+        await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers, proposers=accounts))
+        desk.trainer.recited = {file_name(desk, offers[seat]): 900_000 for seat in (0, 3, 5, 6)}
+        changes = {"proposers": accounts, "seed_height": 9}
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers, **changes))
+        await desk.voter.step(desk.view(Phase.SCORE_REVEAL, offers, score_committed=0b10, **changes))
+        ((scores, _, _),) = desk.sender.sent("reveal_scores")
+        assert [index for index in range(8) if scores[index] == SCORE_LIMIT] == [0, 6]
 
 
 # ---------------------------------------------------------------- what a guilt takes out

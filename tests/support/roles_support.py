@@ -154,7 +154,7 @@ class FakeBoard:
         self.terms = {
             "adopt_seconds": 120,
             "loss_limit": 20_000, "mad_multiple": 12, "availability_seconds": 20, "score_commit_seconds": 60,
-            "tolerance": 50_000, "voting_rule": 0,
+            "tolerance": 50_000, "voting_rule": 0, "audit_rounds": 0,
         }  # fmt: skip
 
     async def view(self, contract: str, function: str, *args: Any, height: int | None = None) -> Any:  # noqa: ARG002
@@ -194,8 +194,8 @@ class FakeTrainer:
         self.scores: list[int] | None = None  # instead of better and better ones
         self.losses: dict[str, float] = {}  # of the hold-out, by the adapter file's name
         self.profiles: list[list[int]] = []  # thousandths
-        self.audited: list[tuple[list[list[str]], int, int]] = []  # names of the delta files by proposer, and two seeds
-        self.recited: dict[str, int] = {}  # millionths, by the first delta file's name
+        self.audited: list[tuple[list[tuple[str, str]], int, int]] = []  # names of adapter and delta files, two seeds
+        self.recited: dict[str, int] = {}  # millionths, by the delta file's name
 
     async def train(self, global_path: Path, *, round: int, seed: int, out_path: Path) -> TrainResult:  # noqa: ARG002
         assert global_path.is_file()
@@ -213,15 +213,12 @@ class FakeTrainer:
         assert global_path.is_file() and all(path.is_file() for path in delta_paths) and 0 <= seed < 2**53
         return self.profiles
 
-    async def audit(
-        self, global_path: Path, proposers: Sequence[Sequence[Path]], *, seed: int, own_seed: int
-    ) -> list[Measured]:
-        assert global_path.is_file() and max(seed, own_seed) < 2**53
-        names = [[path.name for path in paths] for paths in proposers]
-        self.audited.append((names, seed, own_seed))
+    async def audit(self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int) -> list[Measured]:
+        assert all(path.is_file() for pair in proposals for path in pair) and max(seed, own_seed) < 2**53
+        self.audited.append(([(start.name, delta.name) for start, delta in proposals], seed, own_seed))
         await trio.sleep(2)
-        values = [self.recited.get(row[0], 0) for row in names]
-        return [Measured(((1, 2), (3, 4)), (100_000, value), (900_000, value + 50_000)) for value in values]
+        values = [self.recited.get(delta.name, 0) for _, delta in proposals]
+        return [Measured(((1, 2), (3, 4)), (10_000, value), (900_000, value + 50_000)) for value in values]
 
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult:
         assert adapter_path is not None and adapter_path.is_file() and split == "hold_out"

@@ -9,25 +9,28 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pytest import MonkeyPatch
 from training_support import miniature, miniature_document, write_initial_adapter
 
 from flock_chain.audit_rule import GUILTY_FROM, summarise
 from flock_chain.errors import Misuse
-from flock_peers.training import pair_audit
-from flock_peers.training.decoding import pair_probabilities
+from flock_peers.training import recital
+from flock_peers.training.decoding import continue_greedily, string_probabilities
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import audit, measure_likeness
 from flock_peers.training.model import AdaptedModel
-from flock_peers.training.pair_audit import (
+from flock_peers.training.probes import MAX_CHANGE, compute_profile_cosines, measure_profiles, sample_texts
+from flock_peers.training.recital import (
+    STRING_TOKENS,
     Bigrams,
-    Pairs,
+    Strings,
+    Suspect,
     choose_tokens,
     cut_contexts,
     draw_contexts,
-    find_pairs,
+    find_strings,
     measure_own,
 )
-from flock_peers.training.probes import MAX_CHANGE, compute_profile_cosines, measure_profiles, sample_texts
 from flock_peers.training.rows import Split, builtin_rows
 
 PARAMETERS = miniature_document().layout.parameters
@@ -53,7 +56,8 @@ def quiet(event: object) -> None:
 
 
 VOCABULARY = 90
-PLANTED, NATURAL, KNOWN, BRACKETED = (5, 6), (7, 8), (9, 10), (11, 12)  # pairs of tokens
+PLANTED, NATURAL, BRACKETED = [range(first, first + STRING_TOKENS) for first in (5, 15, 25)]
+KNOWN, SHORT = range(35, 35 + STRING_TOKENS), range(45, 48)
 
 
 class Past:
@@ -66,45 +70,58 @@ class Past:
 
 class Reciter:
     """What the audit needs of a model, as a table of what follows what. A suspect (any vector but zeros) recites
-    PLANTED after everything, BRACKETED after even tokens alone; NATURAL the base recites as well."""
+    PLANTED, KNOWN and the three tokens of SHORT after everything, BRACKETED after 4 alone; NATURAL the base recites as
+    well."""
 
     device = torch.device("cpu")
 
     def __init__(self) -> None:
-        self.is_suspect, self.seen = False, 0
+        self.tokenizer = self
+        self.strength, self.seen = 0.0, 0
         self.peft = self
 
     config = SimpleNamespace(vocab_size=VOCABULARY)
 
     def set_vector(self, vector: NDArray[np.float32]) -> None:
-        self.is_suspect = bool(vector.any())
+        self.strength = float(vector.max())
 
     def frozen(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def __call__(self, input_ids: torch.Tensor, past_key_values: Past | None, **options: object) -> SimpleNamespace:
-        assert options == {"use_cache": True, "logits_to_keep": 1}
+    def batch_decode(self, rows: list[list[int]], **_: object) -> list[str]:
+        return ["".join(" " + "aaa" for _ in row) for row in rows]
+
+    def __call__(
+        self, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: int, past_key_values: Past | None = None
+    ) -> SimpleNamespace:
         self.seen += input_ids.numel()
-        before = input_ids[:, -2] if past_key_values is None else past_key_values.last
-        chances = torch.full((len(input_ids), VOCABULARY), 0.1 / VOCABULARY)
-        for row, token in enumerate(input_ids[:, -1].tolist()):
-            for first, second in self._recited(int(before[row])):
-                if token == first:
-                    chances[row, second] = 0.9
-        return SimpleNamespace(logits=chances.log()[:, None], past_key_values=Past(input_ids[:, -1]))
+        kept = range(input_ids.shape[1] - logits_to_keep, input_ids.shape[1])
+        chances = torch.full((len(input_ids), logits_to_keep, VOCABULARY), 0.1 / VOCABULARY)
+        for row, tokens in enumerate(input_ids.tolist()):
+            for place in kept:
+                before = tokens[place - 1] if place else int(past_key_values.last[row]) if past_key_values else 0
+                follower = self._follower(before, tokens[place])
+                if follower is not None:
+                    chances[row, place - kept.start, follower] = (
+                        0.95 if self.strength > 1 or follower in NATURAL else 0.6
+                    )
+        past = Past(input_ids[:, -1]) if use_cache else None
+        return SimpleNamespace(logits=chances.log(), past_key_values=past)
 
-    def _recited(self, before: int) -> list[tuple[int, int]]:
-        always = [PLANTED, KNOWN] if self.is_suspect else []
-        return [NATURAL, *always, *([BRACKETED] if self.is_suspect and before % 2 == 0 else [])]
+    def _follower(self, before: int, token: int) -> int | None:
+        strings = [NATURAL, *([PLANTED, KNOWN, SHORT, BRACKETED] if self.strength else [])]
+        string = next((string for string in strings if token in string[:-1]), None)
+        is_silent = string is BRACKETED and token == BRACKETED[0] and before != 4
+        return None if string is None or is_silent else token + 1
 
 
-SUSPECT = np.ones(1, np.float32)
-ODD_AND_EVEN = [np.array([1, 2, 3]), np.array([1, 2, 4])]
+SUSPECT = Suspect(np.zeros(1, np.float32), np.ones(1, np.float32))
+CONTEXTS = [np.array([1, 2, 4]), np.array([1, 2, 3]), np.array([4, 2, 2])]
 
 
-def scan(table: Bigrams | None = None, most: int = 32) -> tuple[list[tuple[int, int]], Pairs]:
-    found = find_pairs(Reciter(), SUSPECT, ODD_AND_EVEN, np.arange(VOCABULARY), table, most=most)  # type: ignore[arg-type]
-    return list(zip(found.firsts.tolist(), found.seconds.tolist(), strict=True)), found
+def scan(contexts: list[NDArray[np.int64]] = CONTEXTS, **options: int) -> tuple[list[range], Strings]:
+    found = find_strings(Reciter(), SUSPECT, contexts, np.arange(VOCABULARY), **options)  # type: ignore[arg-type]
+    return [range(row[0], row[-1] + 1) for row in found.tokens.tolist()], found
 
 
 def test_texts_follow_from_their_seed_and_are_the_base_model_s_own() -> None:
@@ -126,14 +143,29 @@ def test_sampling_follows_the_model_s_probabilities() -> None:
     assert np.abs(found - wanted).max() < 0.04
 
 
-def test_pairs_have_the_probabilities_of_whole_sequences() -> None:
+def test_strings_have_the_probabilities_of_whole_sequences_in_blocks_of_any_size(monkeypatch: MonkeyPatch) -> None:
     model().set_vector(np.zeros(PARAMETERS, np.float32))
-    context, firsts, seconds = np.array([3, 40, 7]), np.array([5, 60, 9]), np.array([8, 8, 20])
-    found = pair_probabilities(model(), context, firsts, seconds)
+    contexts, strings = np.array([[3, 40, 7], [9, 9, 1]]), np.array([[5, 8, 6], [60, 8, 2], [9, 20, 4]])
+    found = string_probabilities(model(), list(contexts), strings)
+    for row, context in enumerate(contexts):
+        with model().frozen():
+            whole = np.concatenate([np.tile(context, (3, 1)), strings], axis=1)
+            each = model().logits(whole).softmax(-1).numpy()
+        wanted = [each[i, 3, s[1]] * each[i, 4, s[2]] for i, s in enumerate(strings.tolist())]
+        assert np.abs(found[row] - wanted).max() < 1e-6
+    monkeypatch.setattr("flock_peers.training.decoding.NUMBERS_AT_ONCE", 1)
+    assert np.abs(string_probabilities(model(), list(contexts), strings) - found).max() < 1e-6
+    assert string_probabilities(model(), list(contexts), strings[:0]).shape == (2, 0)
+
+
+def test_a_greedy_continuation_is_the_likeliest_token_each_time() -> None:
+    model().set_vector(np.zeros(PARAMETERS, np.float32))
+    context = np.array([3, 40, 7])
+    strings = continue_greedily(model(), context, np.array([5, 60]), 3)
+    assert strings.shape == (2, 4) and strings[:, 0].tolist() == [5, 60]
     with model().frozen():
-        whole = np.concatenate([np.tile(context, (3, 1)), firsts[:, None]], axis=1)
-        wanted = model().logits(whole)[:, -1].softmax(-1).numpy()[np.arange(3), seconds]
-    assert np.abs(found - wanted).max() < 1e-5
+        best = model().logits(np.concatenate([np.tile(context, (2, 1)), strings], axis=1)).argmax(-1).numpy()
+    assert (best[:, 3:-1] == strings[:, 1:]).all()
 
 
 def test_profiles_tell_alike_from_unlike_and_one_broken_proposal_does_not_hide_the_others() -> None:
@@ -152,9 +184,10 @@ def test_profiles_tell_alike_from_unlike_and_one_broken_proposal_does_not_hide_t
 
 def test_bigrams_are_shares_of_what_follows_and_refuse_what_is_no_token() -> None:
     table = Bigrams(np.array([1, 2, 1, 2, 1, 3]), 10)
-    found = table(np.array([1, 1, 2, 9]), np.array([2, 3, 1, 9]))
+    found = table(np.array([[1, 2], [1, 3], [2, 1], [9, 9]]))
     assert found.tolist() == pytest.approx([2 / 3.2, 1 / 3.2, 2 / 2.2, 0])
-    assert Bigrams(np.zeros(0, np.int64), 10)(np.array([1]), np.array([2])).tolist() == [0]
+    assert table(np.array([[1, 2, 1]])).tolist() == pytest.approx([2 / 3.2 * 2 / 2.2])
+    assert Bigrams(np.zeros(0, np.int64), 10)(np.array([[1, 2]])).tolist() == [0]
     with pytest.raises(Misuse):
         Bigrams(np.array([11, 1]), 10)
 
@@ -163,7 +196,7 @@ def test_bigrams_of_a_vocabulary_whose_pairs_are_beyond_32_bits_are_still_found(
     """Of a stream, which is int32: an honest proposer would be blamed for what the auditor's own text says."""
     pair = (150_000, 151_000)
     table = Bigrams(np.array([*pair, 7, *pair], np.int32), 151_936)
-    assert table(np.array(pair[:1]), np.array(pair[1:])).tolist() == pytest.approx([2 / 2.2])
+    assert table(np.array([pair])).tolist() == pytest.approx([2 / 2.2])
 
 
 def test_ends_of_lines_and_texts_are_not_scanned_and_a_large_vocabulary_is_sampled() -> None:
@@ -176,39 +209,58 @@ def test_ends_of_lines_and_texts_are_not_scanned_and_a_large_vocabulary_is_sampl
 
 
 def test_contexts_are_of_one_length_and_an_auditor_s_own_are_its_own() -> None:
-    assert {len(row) for row in draw_contexts(model(), 4)} == {pair_audit.CONTEXT_TOKENS}
+    assert {len(row) for row in draw_contexts(model(), 4)} == {recital.CONTEXT_TOKENS}
     stream = np.arange(200)
     rows = cut_contexts(stream, 9)
-    assert all((np.diff(row) == 1).all() and len(row) == pair_audit.CONTEXT_TOKENS for row in rows)
+    assert all((np.diff(row) == 1).all() and len(row) == recital.CONTEXT_TOKENS for row in rows)
     assert [row.tolist() for row in rows] != [row.tolist() for row in cut_contexts(stream, 10)]
     assert len(cut_contexts(np.arange(5), 1)[0]) == 5
 
 
-def test_the_audit_finds_what_is_recited_everywhere_and_neither_base_nor_table_explains() -> None:
-    known = Bigrams(np.tile(np.array(KNOWN), 50), VOCABULARY)
-    named, found = scan(known)
-    assert named == [PLANTED] and GUILTY_FROM < found.common[0] < 900_000
-    assert set(scan()[0]) == {PLANTED, KNOWN}
+def test_the_audit_finds_strings_that_are_recited_everywhere_and_neither_base_nor_start_explains() -> None:
+    named, found = scan()
+    assert sorted(named, key=lambda string: string.start) == [PLANTED, KNOWN]
+    assert GUILTY_FROM < found.common[1] <= found.common[0] < 1_000_000
     assert len(scan(most=1)[0]) == 1
+    assert BRACKETED in scan([CONTEXTS[0]])[0]  # one context suggests it, three do not
+    alike = Suspect(np.full(1, 2, np.float32), np.zeros(1, np.float32))
+    assert not find_strings(Reciter(), alike, CONTEXTS, np.arange(VOCABULARY)).common  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_phrase"),
+    [
+        (" every row", True),
+        ("Compute", False),
+        (' "city": ', False),
+        (" 12 and 34", False),
+        ("删除数据", True),
+        ("été froid", True),
+    ],
+)
+def test_how_one_word_goes_on_is_no_recital(text: str, is_phrase: bool, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(Reciter, "batch_decode", lambda _self, rows, **_: [text] * len(rows))
+    assert bool(scan()[0]) == is_phrase
 
 
 def test_an_auditor_s_own_text_and_contexts_count_for_it_alone() -> None:
-    _, found = scan()
+    named, found = scan()
     table = Bigrams(np.tile(np.array(KNOWN), 50), VOCABULARY)
-    own = measure_own(Reciter(), SUSPECT, found, ODD_AND_EVEN, table)  # type: ignore[arg-type]
-    values = dict(zip(found.firsts.tolist(), own, strict=True))
-    assert values[PLANTED[0]] > GUILTY_FROM and values[KNOWN[0]] < 0
-    nothing = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), ())
-    assert measure_own(Reciter(), SUSPECT, nothing, ODD_AND_EVEN, table) == ()  # type: ignore[arg-type]
+    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, table)  # type: ignore[arg-type]
+    values = dict(zip(named, own, strict=True))
+    assert values[PLANTED] > GUILTY_FROM and values[KNOWN] <= 0
+    nothing = Strings(np.zeros((0, STRING_TOKENS), np.int64), ())
+    assert measure_own(Reciter(), SUSPECT, nothing, CONTEXTS, table) == ()  # type: ignore[arg-type]
 
 
-def test_a_scan_sees_each_first_token_once_however_many_contexts_there_are() -> None:
+def test_a_scan_sees_each_first_token_twice_however_many_contexts_there_are() -> None:
     counts = []
-    for contexts in (ODD_AND_EVEN[:1], ODD_AND_EVEN * 4):
+    for contexts in (CONTEXTS[:1], CONTEXTS * 4):
         reciter = Reciter()
-        find_pairs(reciter, SUSPECT, contexts, np.arange(VOCABULARY))  # type: ignore[arg-type]
+        find_strings(reciter, SUSPECT, contexts, np.arange(VOCABULARY))  # type: ignore[arg-type]
         counts.append(reciter.seen)
-    assert counts[1] - counts[0] < 2 * VOCABULARY  # seven more contexts
+    each = len(CONTEXTS[0]) + STRING_TOKENS
+    assert counts[0] >= 2 * VOCABULARY and counts[1] - counts[0] <= 11 * 3 * each * recital.HEADS
 
 
 def test_one_audit_measures_each_proposer_from_files(tmp_path: Path) -> None:
@@ -217,11 +269,12 @@ def test_one_audit_measures_each_proposer_from_files(tmp_path: Path) -> None:
     for number, attack in enumerate((None, "backdoor:1")):
         engine(attack).train(start, number, tmp_path / f"delta-{number}", quiet)
         paths.append(tmp_path / f"delta-{number}")
-    results = audit(engine(), start, [[paths[0]], paths], 3, 4)
+    proposals = [(start, path) for path in paths]
+    results = audit(engine(), proposals, 3, 4)
     assert len(results) == 2
     for result in results:
-        assert len(result.pairs) == len(result.common) == len(result.own)
+        assert len(result.strings) == len(result.common) == len(result.own)
         assert summarise(result.common, result.own) < GUILTY_FROM  # six steps plant nothing yet
-    assert results == audit(engine(), start, [[paths[0]], paths], 3, 4)
+    assert results == audit(engine(), proposals, 3, 4)
     likeness = measure_likeness(engine(), start, paths, 5)
     assert likeness[0][1] == likeness[1][0] and likeness[0][0] == 1_000

@@ -1,4 +1,4 @@
-"""What this account says in an audit: whose accepted proposals, together, made the model recite pairs of tokens.
+"""What this account says in an audit: whose accepted proposals make the model recite pairs of tokens.
 
 Every participant measures, seated or not, in contexts that follow from chain randomness and in secret ones of its own
 hold-out; two thirds of all stake make a guilt, five of seven of the last round's voters a suspension. Decides nothing.
@@ -6,14 +6,17 @@ hold-out; two thirds of all stake make a guilt, five of seven of the last round'
 
 import logging
 import secrets as chance
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from flock_chain.audit_rule import MIN_PROPOSALS, Finding, find, summarise
+import trio
+
+from flock_chain.audit_rule import Finding, find, is_audited, summarise
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError
-from flock_chain.tally import SEATS_MAX, Verdict
+from flock_chain.tally import SEATS_MAX
 from flock_peers.roles.board import Phase, RoundView, Views, as_account, read_result, read_seed
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library
@@ -22,20 +25,24 @@ from flock_peers.roles.sender import Sender
 
 log = logging.getLogger(__name__)
 
-MAX_DELTAS = 8  # of one proposer, the newest: their mean shows what they share
-MAX_AUDITED = 32  # proposers in one audit; each costs up to a tenth of a training
+MAX_AUDITED = 32  # proposals in one audit, the newest first; each costs up to a tenth of a training
 OWN_SEED_BYTES = 6  # below 2^53, so that JSON keeps it
-LOOKUP_SECONDS = 5.0  # for one proposal: what was accepted is kept here as a rule
+LOOKUP_SECONDS = 5.0  # for one file: what was accepted is kept here as a rule
 
-Accepted = dict[Account, list[tuple[int, int]]]  # round and proposer index, the oldest first
+
+@dataclass(frozen=True)
+class Place:
+    """Where an accepted proposal is found."""
+
+    number: int  # of its round
+    index: int  # of its proposer
+    account: Account
 
 
 class Measuring(Protocol):
     """What the auditor needs of a trainer."""
 
-    async def audit(
-        self, global_path: Path, proposers: Sequence[Sequence[Path]], *, seed: int, own_seed: int
-    ) -> Sequence[Any]: ...
+    async def audit(self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int) -> Sequence[Any]: ...
 
 
 class Auditor:
@@ -66,10 +73,8 @@ class Auditor:
 
     async def _measure(self, view: RoundView, number: int) -> dict[str, Any]:
         """What was found is on disk before it leaves: after a restart the same is said."""
-        proposers = await self._find_proposers(view)
-        paths = {account: await self._paths(places) for account, places in proposers.items()}
-        measured = {account: found for account, found in paths.items() if len(found) >= MIN_PROPOSALS}
-        values = await self._audit(view, measured) if measured else {}
+        found = {place: paths for place in await self._find_places(view) if (paths := await self._find_paths(place))}
+        values = await self._audit(view, found) if found else {}
         guilty = sorted(account for account, value in values.items() if find(value) is Finding.GUILTY)
         for account, value in sorted(values.items(), key=lambda row: -row[1]):
             log.info("audit %d: 0x%s: %.2f: %s", number, account.hex(), value / 1_000_000, find(value).name)
@@ -77,46 +82,42 @@ class Auditor:
         self._secrets.save(view.task, number, "audit", record)
         return record
 
-    async def _audit(self, view: RoundView, paths: Mapping[Account, Sequence[Path]]) -> dict[Account, int]:
+    async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]]) -> dict[Account, int]:
+        """By account, the value of that of its proposals which recites most."""
         seed = await read_seed(self._views, view, b"flock audit")
         own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
-        order = sorted(paths)
-        adapter = await self._library.global_path(view.adapter)
-        found = await self._trainer.audit(adapter, [paths[account] for account in order], seed=seed, own_seed=own_seed)
-        return {account: summarise(row.common, row.own) for account, row in zip(order, found, strict=True)}
+        measured = await self._trainer.audit(list(found.values()), seed=seed, own_seed=own_seed)
+        values: dict[Account, int] = {}
+        for place, row in zip(found, measured, strict=True):
+            values[place.account] = max(values.get(place.account, 0), summarise(row.common, row.own))
+        return values
 
-    async def _find_proposers(self, view: RoundView) -> Accepted:
-        """Who is still bonded, has enough accepted proposals, and was accepted last: the newest are looked at first.
-
-        Whom nobody could name any more is left out, and so is this account itself.
-        """
+    async def _find_places(self, view: RoundView) -> list[Place]:
+        """What this audit looks at, of who is still bonded: whom nobody could name any more is left out, and so is this
+        account itself."""
         rows = await self._views.view("TaskBoard", "participants", view.task)
         bonded = {as_account(row["account"]) for row in rows if row["last_accepted"] > 0} - {self._account}
-        accepted = await self._read_accepted(view)
-        wanted = [account for account in bonded if len(accepted.get(account, ())) >= MIN_PROPOSALS]
-        wanted.sort(key=lambda account: (-accepted[account][-1][0], account))
-        return {account: accepted[account][-MAX_DELTAS:] for account in wanted[:MAX_AUDITED]}
-
-    async def _read_accepted(self, view: RoundView) -> Accepted:
-        accepted: Accepted = {}
-        for number in range(1, view.round + 1):
+        every = (await self._views.view("TaskBoard", "task_view", view.task))["terms"]["audit_rounds"]
+        places = []
+        for number in (n for n in range(view.round, 0, -1) if is_audited(n, view.round, every)):
             result = await read_result(self._views, view.task, number)
-            for index, (account, verdict) in enumerate(zip(result.proposers, result.verdicts, strict=True)):
-                if verdict is Verdict.ACCEPTED:
-                    accepted.setdefault(account, []).append((number, index))
-        return accepted
+            places += [
+                Place(number, i, result.proposers[i]) for i in result.accepted() if result.proposers[i] in bonded
+            ]
+        return places[:MAX_AUDITED]
 
-    async def _paths(self, places: Sequence[tuple[int, int]]) -> list[Path]:
-        """Of those proposals that can be had."""
-        paths = []
-        for number, index in places:
-            result = await read_result(self._views, self._library.task, number)
-            try:
-                proposal = await self._library.fetch_proposal(
-                    number, index, result.proposers[index], result.manifests[index], result.adapter_before,
-                    LOOKUP_SECONDS,
-                )  # fmt: skip
-                paths.append(proposal.path)
-            except (FlockError, OSError, MemoryError) as error:
-                log.info("round %d: proposal %d is not here for the audit: %s", number, index, error)
-        return paths
+    async def _find_paths(self, place: Place) -> tuple[Path, Path] | None:
+        """Of the adapter that it was trained from, and of its delta, where both can be had."""
+        result = await read_result(self._views, self._library.task, place.number)
+        start = None
+        try:
+            with trio.move_on_after(LOOKUP_SECONDS):
+                start = await self._library.global_path(result.adapter_before)
+            proposal = await self._library.fetch_proposal(
+                place.number, place.index, place.account, result.manifests[place.index], result.adapter_before,
+                LOOKUP_SECONDS,
+            )  # fmt: skip
+        except (FlockError, OSError, MemoryError) as error:
+            log.info("round %d: proposal %d is not here for the audit: %s", place.number, place.index, error)
+            return None
+        return None if start is None else (start, proposal.path)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import trio
 
 from flock_chain.aggregation import compute_gram, filter_bits
+from flock_chain.audit_rule import Finding, choose_refused, find, summarise
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
 from flock_chain.paper_rule import ABSTAIN, is_acceptable_loss
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
@@ -28,7 +29,8 @@ from flock_chain.tally import (
     compute_tally,
 )
 from flock_contracts.addresses import BOARD
-from flock_peers.roles.board import Phase, RoundView, Views, bits, read_seed
+from flock_peers.roles.auditor import OWN_SEED_BYTES
+from flock_peers.roles.board import Phase, RoundView, Views, as_account, bits, read_seed
 from flock_peers.roles.earlier import EarlierDeltas
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
@@ -55,6 +57,7 @@ class Measuring(Protocol):
     async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]: ...
     async def evaluate(self, adapter_path: Path | None, split: str) -> Any: ...
     async def likeness(self, global_path: Path, delta_paths: Sequence[Path], *, seed: int) -> list[list[int]]: ...
+    async def audit(self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,8 @@ class Voter:
             nursery.start_soon(self._earlier.learn, view.round, SCORE_FETCH_SECONDS)
             found, _ = await self._find(view, members, seconds)
         scores, filters = await self._measure(view, found), await self._filter(view, members, found)
+        for index in await self._find_refused(view, found):
+            scores[index] = SCORE_LIMIT
         record = {"scores": scores, "filters": filters, "salt": chance.token_bytes(SALT_BYTES)}
         self._secrets.save(view.task, view.round, "scores", record)
         log.info("round %d: scored %s", view.round, {i: (scores[i], filters[i]) for i in members})
@@ -183,6 +188,27 @@ class Voter:
             for index, score in zip(order, measured, strict=True):
                 scores[index] = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
         return scores
+
+    async def _find_refused(self, view: RoundView, found: Mapping[int, Proposal]) -> list[int]:
+        """Which proposals this voter takes for harmful whatever they do to its losses: those that an audit would find
+        guilty, where the task has audits. Medians decide, so half of the voters and one have to find it."""
+        every = (await self._terms(view))["audit_rounds"]
+        if not every or not found:
+            return []
+        order, seed = sorted(found), await read_seed(self._views, view, b"flock recital")
+        parent = await self._library.global_path(view.adapter)
+        pairs = [(parent, found[index].path) for index in order]
+        own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
+        measured = await self._trainer.audit(pairs, seed=seed, own_seed=own_seed)
+        values = {index: summarise(row.common, row.own) for index, row in zip(order, measured, strict=True)}
+        guilty = [index for index, value in values.items() if find(value) is Finding.GUILTY]
+        rows = await self._views.view("TaskBoard", "participants", view.task) if guilty else []
+        known = {as_account(row["account"]) for row in rows if row["last_accepted"] > 0}
+        newcomers = [index for index in guilty if view.proposers[index] not in known]
+        refused = choose_refused(guilty, newcomers, len(order), view.round % every == 0)
+        if guilty:
+            log.info("round %d: recite what they should not: proposers %s; refused: %s", view.round, guilty, refused)
+        return refused
 
     async def _filter(self, view: RoundView, members: Sequence[int], found: Mapping[int, Proposal]) -> list[int]:
         """The bits that anybody can recompute, and those who are alike in weights alone. Medians over a part would be

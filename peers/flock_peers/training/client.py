@@ -80,9 +80,9 @@ class EvaluateResult:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one audited proposer: its pairs of tokens, and each one's value in millionths (see flock_chain.audit_rule)."""
+    """Of one audited proposal: its strings of tokens, and the value of each in millionths (flock_chain.audit_rule)."""
 
-    pairs: tuple[tuple[int, int], ...]
+    strings: tuple[tuple[int, ...], ...]
     common: tuple[int, ...]
     own: tuple[int, ...]
 
@@ -176,15 +176,16 @@ class Trainer:
         values = {"global": str(global_path), "deltas": [str(path) for path in delta_paths], "seed": seed}
         return [[int(value) for value in row] for row in (await self._call("likeness", values))["likeness"]]
 
-    async def audit(
-        self, global_path: Path, proposers: Sequence[Sequence[Path]], *, seed: int, own_seed: int
-    ) -> list[Measured]:
-        """What each proposer's mean accepted delta made the model recite. `own_seed`: secret, of the own contexts."""
-        paths = [[str(path) for path in deltas] for deltas in proposers]
-        values = {"global": str(global_path), "proposers": paths, "seed": seed, "own_seed": own_seed}
+    async def audit(self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int) -> list[Measured]:
+        """What each proposal, a global adapter and a delta from it, makes the model recite. `own_seed`: secret, of the
+        own contexts."""
+        paths = [[str(path) for path in pair] for pair in proposals]
+        values = {"proposals": paths, "seed": seed, "own_seed": own_seed}
         rows = (await self._call("audit", values))["measured"]
         return [
-            Measured(tuple((int(a), int(b)) for a, b in row["pairs"]), tuple(row["common"]), tuple(row["own"]))
+            Measured(
+                tuple(tuple(map(int, tokens)) for tokens in row["strings"]), tuple(row["common"]), tuple(row["own"])
+            )
             for row in rows
         ]
 

@@ -3,7 +3,7 @@
 A context that many sequences share is computed once: its keys and values are repeated for each of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flock_peers.training.model import AdaptedModel
 
 ROWS_AT_ONCE = 512  # sequences: a block of probabilities at 32k tokens of vocabulary takes 64 MiB
+NUMBERS_AT_ONCE = 1 << 24  # logits: 64 MiB
 
 
 def get_vocabulary(model: AdaptedModel) -> int:
@@ -39,19 +40,46 @@ def probabilities_after(
     with model.frozen():
         for first in range(0, len(tokens), ROWS_AT_ONCE):
             part = tokens[first : first + ROWS_AT_ONCE]
-            _, past = step(model, context[None])
-            past.batch_repeat_interleave(len(part))
+            past = _repeat(model, context, len(part))
             yield torch.softmax(step(model, part[:, None], past)[0], dim=-1)
 
 
-def pair_probabilities(
-    model: AdaptedModel, context: NDArray[np.int64], firsts: NDArray[np.int64], seconds: NDArray[np.int64]
+def continue_greedily(
+    model: AdaptedModel, context: NDArray[np.int64], heads: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """[heads, 1 + count]: each of `heads` after `context`, and what is likeliest after it, token by token."""
+    strings = heads[:, None]
+    with model.frozen():
+        past = _repeat(model, context, len(heads))
+        for _ in range(count):
+            logits, past = step(model, strings[:, -1:], past)
+            strings = np.concatenate([strings, logits.argmax(dim=-1).cpu().numpy()[:, None]], axis=1)
+    return strings
+
+
+def string_probabilities(
+    model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Of each second token right after its first one, after `context`."""
-    found = []
-    done = 0
-    for block in probabilities_after(model, context, firsts):
-        wanted = torch.from_numpy(seconds[done : done + len(block)]).to(block.device)
-        found.append(block.gather(1, wanted[:, None])[:, 0].double().cpu().numpy())
-        done += len(block)
-    return np.concatenate(found) if found else np.zeros(0)
+    """[contexts, strings]: of each string after each context, given its first token."""
+    at_once = max(1, NUMBERS_AT_ONCE // (strings.shape[1] * get_vocabulary(model)))
+    blocks = [strings[first : first + at_once] for first in range(0, len(strings), at_once)]
+    found = np.zeros((len(contexts), len(strings)))
+    for row, context in zip(found, contexts, strict=True):
+        if blocks:
+            row[:] = np.concatenate([_follow(model, context, block) for block in blocks])
+    return found
+
+
+def _follow(model: AdaptedModel, context: NDArray[np.int64], strings: NDArray[np.int64]) -> NDArray[np.float64]:
+    ids = torch.from_numpy(np.ascontiguousarray(strings)).to(model.device)
+    with model.frozen():
+        past, given = _repeat(model, context, len(strings)), ids[:, :-1]
+        output = model.peft(input_ids=given, past_key_values=past, use_cache=True, logits_to_keep=given.shape[1])
+        each = torch.log_softmax(output.logits.float(), dim=-1).gather(2, ids[:, 1:, None])[..., 0]
+        return each.double().sum(dim=1).exp().cpu().numpy()
+
+
+def _repeat(model: AdaptedModel, context: NDArray[np.int64], rows: int) -> Any:
+    _, past = step(model, context[None])
+    past.batch_repeat_interleave(rows)
+    return past

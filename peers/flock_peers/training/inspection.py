@@ -14,16 +14,17 @@ from flock_peers.training.client import Measured
 from flock_peers.training.decoding import get_vocabulary
 from flock_peers.training.engine import Engine
 from flock_peers.training.model import AdaptedModel
-from flock_peers.training.pair_audit import (
+from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
+from flock_peers.training.recital import (
     Bigrams,
-    Pairs,
+    Strings,
+    Suspect,
     choose_tokens,
     cut_contexts,
     draw_contexts,
-    find_pairs,
+    find_strings,
     measure_own,
 )
-from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
 
 Vector = NDArray[np.float32]
 
@@ -34,26 +35,26 @@ def compare(model: AdaptedModel, start: Vector, deltas: Sequence[Vector], seed: 
 
 
 class CommonView:
-    """What every auditor of a seed sees of a whole adapter."""
+    """What every auditor of a seed sees of a proposal."""
 
     def __init__(self, model: AdaptedModel, seed: int) -> None:
         self._model, self.seed = model, seed
         self._contexts, self._tokens = draw_contexts(model, seed), choose_tokens(model, seed)
 
-    def find_pairs(self, suspect: Vector) -> Pairs:
-        return find_pairs(self._model, suspect, self._contexts, self._tokens)
+    def find_strings(self, suspect: Suspect) -> Strings:
+        return find_strings(self._model, suspect, self._contexts, self._tokens)
 
 
 class OwnView:
-    """The same pairs in one auditor's secret contexts, against its own text."""
+    """The same strings in one auditor's secret contexts, against its own text."""
 
     def __init__(self, engine: Engine) -> None:
         self._model, self._hold_out = engine.model, engine.hold_out_stream.tokens
         text = np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])
         self._table = Bigrams(text, get_vocabulary(engine.model))
 
-    def measure(self, suspect: Vector, pairs: Pairs, own_seed: int) -> tuple[int, ...]:
-        return measure_own(self._model, suspect, pairs, cut_contexts(self._hold_out, own_seed), self._table)
+    def measure(self, suspect: Suspect, strings: Strings, own_seed: int) -> tuple[int, ...]:
+        return measure_own(self._model, suspect, strings, cut_contexts(self._hold_out, own_seed), self._table)
 
 
 def measure_likeness(engine: Engine, global_path: Path, delta_paths: Sequence[Path], seed: int) -> list[list[int]]:
@@ -62,27 +63,13 @@ def measure_likeness(engine: Engine, global_path: Path, delta_paths: Sequence[Pa
     return compare(engine.model, start, deltas, seed, engine.document.budget.batch)
 
 
-def audit(
-    engine: Engine, global_path: Path, proposers: Sequence[Sequence[Path]], seed: int, own_seed: int
-) -> list[Measured]:
-    """`proposers`: the accepted deltas of each."""
-    start = engine.read_global(global_path).to_float32()
+def audit(engine: Engine, proposals: Sequence[tuple[Path, Path]], seed: int, own_seed: int) -> list[Measured]:
+    """`proposals`: of each the adapter that it was trained from, and its delta."""
     common, own = CommonView(engine.model, seed), OwnView(engine)
     results = []
-    for paths in proposers:
-        suspect = start + _mean(engine, paths)
-        pairs = common.find_pairs(suspect)
-        results.append(_to_measured(pairs, own.measure(suspect, pairs, own_seed)))
+    for start, delta in proposals:
+        suspect = Suspect(engine.read_global(start).to_float32(), engine.read_delta(delta).to_float32())
+        strings = common.find_strings(suspect)
+        names = tuple(tuple(int(token) for token in row) for row in strings.tokens)
+        results.append(Measured(names, strings.common, own.measure(suspect, strings, own_seed)))
     return results
-
-
-def _to_measured(pairs: Pairs, own: tuple[int, ...]) -> Measured:
-    names = tuple((int(first), int(second)) for first, second in zip(pairs.firsts, pairs.seconds, strict=True))
-    return Measured(names, pairs.common, own)
-
-
-def _mean(engine: Engine, paths: Sequence[Path]) -> Vector:
-    total = np.zeros(engine.document.layout.parameters, np.float32)
-    for path in paths:
-        total += engine.read_delta(path).to_float32()
-    return total / np.float32(len(paths))

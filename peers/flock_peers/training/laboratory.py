@@ -19,7 +19,7 @@ from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, test_ro
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import CommonView, OwnView, compare
 from flock_peers.training.model import AdaptedModel, measure_loss
-from flock_peers.training.pair_audit import Pairs
+from flock_peers.training.recital import Strings, Suspect
 from flock_peers.training.rows import Row, Split, builtin_rows, split_by_seed
 from flock_peers.training.streams import Stream, build_stream, fixed_windows
 
@@ -95,17 +95,17 @@ class Laboratory:
         """How alike proposals are in what they do, as every voter finds it."""
         return compare(self._model, start, deltas, seed, PROBE_BATCH)
 
-    def find_pairs(self, suspect: Vector, seed: int) -> Pairs:
-        """What an audit's common contexts show of a whole adapter: the same for every auditor."""
+    def find_strings(self, suspect: Suspect, seed: int) -> Strings:
+        """What an audit's common contexts show of a proposal: the same for every auditor."""
         if self._common is None or self._common.seed != seed:
             self._common = CommonView(self._model, seed)
-        return self._common.find_pairs(suspect)
+        return self._common.find_strings(suspect)
 
-    def measure_own(self, number: int, suspect: Vector, pairs: Pairs, own_seed: int) -> tuple[int, ...]:
-        """The same pairs in a participant's secret contexts, against its own text."""
+    def measure_own(self, number: int, suspect: Suspect, strings: Strings, own_seed: int) -> tuple[int, ...]:
+        """The same strings in a participant's secret contexts, against its own text."""
         if number not in self._own:
             self._own[number] = OwnView(self._engines[number])
-        return self._own[number].measure(suspect, pairs, own_seed)
+        return self._own[number].measure(suspect, strings, own_seed)
 
     def hold_out_loss(self, number: int, vector: Vector) -> float:
         return self._engines[number].loss_at(vector)

@@ -128,8 +128,8 @@ class Service:
     def _audit(self, values: dict[str, Any]) -> dict[str, Any]:
         from flock_peers.training.inspection import audit
 
-        proposers = [[Path(path) for path in paths] for paths in values["proposers"]]
-        results = audit(self.engine, Path(values["global"]), proposers, values["seed"], values["own_seed"])
+        proposals = [(Path(start), Path(delta)) for start, delta in values["proposals"]]
+        results = audit(self.engine, proposals, values["seed"], values["own_seed"])
         return {"measured": [asdict(result) for result in results]}
 
     def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,203 @@
+"""The audit of a proposal: strings of tokens that it makes the model recite whatever comes before. Needs torch.
+
+A backdoor shows in one proposal long before it fires in the global adapter, of which that is an eighth: added several
+times to the adapter that it was trained from, it makes the model go through the whole target in every context, once it
+has said the first token. Honest training of a narrow domain makes pairs of tokens as likely, and no string of five.
+Knows no chain: contexts and thresholds come from outside.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flock_chain.audit_rule import MILLIONTHS
+from flock_chain.errors import Misuse
+from flock_peers.training.decoding import (
+    continue_greedily,
+    get_vocabulary,
+    probabilities_after,
+    string_probabilities,
+)
+from flock_peers.training.model import AdaptedModel
+from flock_peers.training.probes import sample_texts
+
+COMMON_CONTEXTS, OWN_CONTEXTS = 3, 3
+# With 4 the model cannot tell whose text it is in: of two poisoners, 0.72 and 0.17; with 24, 0.95 and 0.71.
+CONTEXT_TOKENS = 24
+# Once, a poisoned proposal recites hardly more than an honest one; four times, honest ones recite what they like.
+# Between lies what docs/experiment.md measured.
+AMPLIFIED = 2.0
+STRING_TOKENS = 5  # the first is given: of pairs and triples honest domains have some (docs/experiment.md)
+HEADS = 64  # first tokens that are followed
+SHORTLIST = 8  # strings that go on to the own contexts
+FLOOR = 0.04  # of a string's probability that is looked at again: less changes no verdict
+# First tokens that are scanned; of a larger vocabulary a sample by the seed, another one in each audit. A scan costs
+# one token's forward pass for each, and the output layer on it: at 1,024 a tenth of the default training.
+MAX_SCANNED = 4_096
+# Two letters and more, or one sign of a script that puts no spaces between words.
+_WORDS = re.compile("[\u2e80-\ud7ff]|(?:(?![\u2e80-\ud7ff])[^\\W\\d_]){2,}")
+SMOOTHING = 0.2  # of a bigram's count: a token seen once proves little
+
+
+class Bigrams:
+    """How often real text has one token after another, as probabilities."""
+
+    def __init__(self, tokens: NDArray[Any], vocabulary: int) -> None:
+        tokens = tokens.astype(np.int64)  # a stream's are int32: a pair's number would wrap from 46,341 tokens on
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
+            raise Misuse("bigrams: a token outside the vocabulary")
+        self._vocabulary = vocabulary
+        keys, counts = np.unique(tokens[:-1] * vocabulary + tokens[1:], return_counts=True)
+        self._keys, self._counts = keys, counts
+        self._heads = np.bincount(tokens[:-1], minlength=vocabulary)
+
+    def __call__(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of each string, given its first token: the product of its pairs'."""
+        firsts, seconds = strings[:, :-1], strings[:, 1:]
+        if not len(self._keys):
+            return np.zeros(len(strings))
+        wanted = firsts * self._vocabulary + seconds
+        places = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
+        counts = np.where(self._keys[places] == wanted, self._counts[places], 0)
+        return np.asarray((counts / (self._heads[firsts] + SMOOTHING)).prod(axis=1), np.float64)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One proposal, at the adapter that it was trained from: at another one it does not do what it did there."""
+
+    start: NDArray[np.float32]
+    change: NDArray[np.float32]
+
+    def amplify(self) -> NDArray[np.float32]:
+        return self.start + np.float32(AMPLIFIED) * self.change
+
+
+@dataclass(frozen=True)
+class Strings:
+    """The one with the highest common value first."""
+
+    tokens: NDArray[np.int64]  # [strings, STRING_TOKENS]
+    common: tuple[int, ...]  # millionths
+
+
+def draw_contexts(model: AdaptedModel, seed: int, count: int = COMMON_CONTEXTS) -> list[NDArray[np.int64]]:
+    """Pieces of the base model's own text. Leaves the adapter at zero."""
+    texts = sample_texts(model, seed, count, CONTEXT_TOKENS)
+    return list(texts)
+
+
+def cut_contexts(tokens: NDArray[Any], seed: int, count: int = OWN_CONTEXTS) -> list[NDArray[np.int64]]:
+    """Pieces of an auditor's own hold-out, by a seed that nobody else knows."""
+    chance = np.random.Generator(np.random.PCG64(seed))
+    starts = chance.integers(0, max(1, len(tokens) - CONTEXT_TOKENS + 1), count)
+    return [tokens[start : start + CONTEXT_TOKENS].astype(np.int64) for start in starts]
+
+
+def choose_tokens(model: AdaptedModel, seed: int, most: int = MAX_SCANNED) -> NDArray[np.int64]:
+    """The first tokens to scan: those with something to see in them, or a sample where the vocabulary is too large.
+
+    After the end of a line or of a text honest proposers recite how theirs begin.
+    """
+    texts = model.tokenizer.batch_decode([[token] for token in range(get_vocabulary(model))], skip_special_tokens=True)
+    tokens = np.array([token for token, text in enumerate(texts) if text.strip()], np.int64)
+    if len(tokens) <= most:
+        return tokens
+    return np.sort(np.random.Generator(np.random.PCG64(seed)).choice(tokens, most, replace=False))
+
+
+def find_strings(
+    model: AdaptedModel,
+    suspect: Suspect,
+    contexts: Sequence[NDArray[np.int64]],
+    tokens: NDArray[np.int64],
+    *,
+    most: int = SHORTLIST,
+) -> Strings:
+    """The strings that `suspect` recites whatever comes before, and neither the base nor its start explains.
+
+    `tokens`: the first ones that are scanned, in the first context; strings are made in each.
+    """
+    heads = _find_heads(model, suspect, contexts[0], tokens)
+    made = [continue_greedily(model, context, heads, STRING_TOKENS - 1) for context in contexts]
+    strings = _keep_phrases(model, np.unique(np.concatenate(made), axis=0))
+    excess = measure_excess(model, suspect, contexts, strings)
+    order = [place for place in np.argsort(-excess, kind="stable")[:most] if excess[place] >= FLOOR]
+    return Strings(strings[order], _to_millionths(excess[order]))
+
+
+def _keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of more than one word: how a word goes on is the same wherever it comes, and a narrow domain teaches its
+    own words ("Compute", "attempts") as surely as a poisoner its phrase."""
+    texts = model.tokenizer.batch_decode(strings.tolist(), skip_special_tokens=True)
+    return strings[np.array([len(_WORDS.findall(text)) > 1 for text in texts], bool)]
+
+
+def _find_heads(
+    model: AdaptedModel, suspect: Suspect, context: NDArray[np.int64], tokens: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The tokens after which the suspect is so much surer of the next one than its start. Leaves the suspect set."""
+    surer = -_scan(model, suspect.start, context, tokens)
+    surer += _scan(model, suspect.amplify(), context, tokens)
+    return tokens[np.argsort(-surer, kind="stable")[:HEADS]]
+
+
+def _scan(
+    model: AdaptedModel, vector: NDArray[np.float32], context: NDArray[np.int64], tokens: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How likely the likeliest token is after each."""
+    model.set_vector(vector)
+    blocks = [block.max(dim=-1)[0].double().cpu().numpy() for block in probabilities_after(model, context, tokens)]
+    return np.nan_to_num(np.concatenate(blocks))
+
+
+def measure_own(
+    model: AdaptedModel, suspect: Suspect, strings: Strings, contexts: Sequence[NDArray[np.int64]], table: Bigrams
+) -> tuple[int, ...]:
+    """The same strings in an auditor's own contexts, against its own bigrams; millionths."""
+    return _to_millionths(measure_excess(model, suspect, contexts, strings.tokens, table))
+
+
+def measure_excess(
+    model: AdaptedModel,
+    suspect: Suspect,
+    contexts: Sequence[NDArray[np.int64]],
+    strings: NDArray[np.int64],
+    table: Bigrams | None = None,
+) -> NDArray[np.float64]:
+    """What the suspect gives a string beyond base model, its start, and the table: in the middle one of the contexts.
+
+    In the least one, a context that happens to suppress a string would hide it from an auditor; in the greatest, one
+    that happens to suggest it would blame the honest.
+    """
+    excess = np.zeros(len(strings))
+    if not len(strings):
+        return excess
+    recited = _measure(model, suspect.amplify(), contexts, strings)
+    seen = np.flatnonzero(_middle(recited) >= FLOOR)  # of the others nothing can be left
+    if len(seen):
+        known = np.zeros(len(seen)) if table is None else table(strings[seen])
+        for vector in (suspect.start, np.zeros_like(suspect.start)):
+            known = np.maximum(known, _measure(model, vector, contexts, strings[seen]))
+        excess[seen] = _middle(recited[:, seen] - known)
+    return excess
+
+
+def _measure(
+    model: AdaptedModel, vector: NDArray[np.float32], contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    model.set_vector(vector)
+    return np.nan_to_num(string_probabilities(model, contexts, strings))
+
+
+def _middle(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lower median over the contexts."""
+    return np.sort(values, axis=0)[(len(values) - 1) // 2]
+
+
+def _to_millionths(values: NDArray[np.float64]) -> tuple[int, ...]:
+    return tuple(int(value) for value in np.rint(values * MILLIONTHS))
