@@ -355,7 +355,7 @@ ATTACKS = table(
     Attack("bombs", bombs, "account", 64 * MIB),
     Attack("votes", votes, ""),
     Attack("boasts", boasts, ""),
-    Attack("proposals", proposals, ""),
+    Attack("proposals", proposals, "", memory=64 * MIB),  # a peer's burst is 16 MiB; it is read, queued and dropped
     Attack("forged_votes", forged_votes, ""),
     Attack("votes_of_another_network", votes_of_another_network, ""),
     Attack("transactions", transactions, ""),
