@@ -35,3 +35,14 @@ def add_passphrase(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def base_folder(text: str) -> Path:
+    """Of `--base`: a folder, or NAME@REVISION of the hub, from the local cache."""
+    from flock_chain.errors import Misuse
+    from flock_peers.training.hub import find_base
+
+    try:
+        return find_base(text)
+    except Misuse as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

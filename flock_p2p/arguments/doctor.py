@@ -1,9 +1,8 @@
 """The arguments of `doctor`."""
 
 import argparse
-from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_home
+from flock_p2p.arguments.command import Command, add_home, base_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--package", action="store_true", help="only check that the installed package is whole")
-    parser.add_argument("--base", type=Path, metavar="FOLDER", help="what training on this base model takes of memory")
+    parser.add_argument(
+        "--base", type=base_folder, metavar="FOLDER", help="what training on this base model takes of memory"
+    )
     parser.add_argument("--rank", type=int, default=8, help="of the LoRA adapter (default: %(default)s)")
     parser.add_argument("--batch", type=int, metavar="N", help="sequences a step (default: a task's default)")
     parser.add_argument("--seq-len", type=int, metavar="N", help="tokens of a sequence (default: a task's default)")

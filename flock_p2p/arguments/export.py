@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_home, add_json
+from flock_p2p.arguments.command import Command, add_home, add_json, base_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", type=int, help="task number (default: the last one whose adapter is here)")
     parser.add_argument("--round", type=int, help="the global adapter after this round (default: the last one)")
     parser.add_argument(
-        "--base", type=Path, metavar="FOLDER", help="the base model's folder (default: as the peer was told, see join)"
+        "--base",
+        type=base_folder,
+        metavar="FOLDER",
+        help="the base model's folder (default: as the peer was told, see join)",
     )
     add_json(parser)
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_home, add_passphrase
+from flock_p2p.arguments.command import Command, add_home, add_passphrase, base_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--base",
-        type=Path,
+        type=base_folder,
         metavar="FOLDER",
-        help="the base model to train, and to open tasks on: a transformers folder with safetensors "
+        help="the base model to train, and to open tasks on: a transformers folder with safetensors, or "
+        "NAME@REVISION of the Hugging Face hub, from this machine's cache "
         "(default: the small one in the package)",
     )
     parser.add_argument(

@@ -3,14 +3,17 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_json
+from flock_p2p.arguments.command import Command, add_json, base_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", type=Path, required=True, metavar="FOLDER", help="what `export` wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder for the model")
     parser.add_argument(
-        "--base", type=Path, metavar="FOLDER", help="the base model's transformers folder (default: the package's)"
+        "--base",
+        type=base_folder,
+        metavar="FOLDER",
+        help="the base model's transformers folder (default: the package's)",
     )
     parser.add_argument(
         "--precision",

@@ -226,6 +226,69 @@ def test_blocks_that_are_not_canonical_are_refused_by_name_of_the_check(mantissa
         parse(with_blocks(mantissas, exponents))
 
 
+FOUR = Format.of_bits(4)
+PACKED = {"k": np.array([0x03], np.uint8), "m": np.zeros((2, 16), np.uint8)}
+
+
+def packed(**changes) -> bytes:
+    """TINY's two blocks: 4, -7, then zeros with the exponent 3; and one number of the second."""
+    tensors = {name: array.copy() for name, array in PACKED.items()}
+    tensors["m"][0, 0], tensors["m"][1, 0] = 0x94, 0x07
+    for name, (place, value) in changes.items():
+        tensors[name][place] = value
+    return encode_tensors(tensors, [TensorSpec("k", "U8", (1,)), TensorSpec("m", "U8", (2, 16))])
+
+
+def test_a_packed_file_holds_two_numbers_in_a_byte_and_exponents_too():
+    delta = parse_delta(packed(), TINY, FOUR)
+    assert delta.mantissas[0, :3].tolist() == [4, -7, 0] and delta.mantissas[1, :2].tolist() == [7, 0]
+    assert delta.exponents.tolist() == [3, 0]
+    assert encode_delta(delta) == packed()
+    assert load(packed())["m"].shape == (2, 16)
+    for layout in (SMALL, TINY, Layout.of({"k": (1,), "m": (65,)})):
+        data = encode_delta(make_delta(layout, 3, format=FOUR))
+        assert len(data) == compute_delta_file_bytes(layout, FOUR)
+        assert encode_delta(parse_delta(data, layout, FOUR)) == data
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"m": ((0, 5), 0x80)}, "mantissa of w is outside -7..7"),  # -8
+        ({"m": ((0, 0), 0x03)}, "exponent of w is not the smallest"),
+        ({"m": ((0, 0), 0x0D)}, "exponent of w is not the smallest"),  # -3
+        ({"m": ((1, 4), 0x01)}, "padding of w is not zero"),
+        ({"m": ((1, 15), 0x10)}, "padding of w is not zero"),
+    ],
+)
+def test_packed_blocks_that_are_not_canonical_are_refused(changes, check):
+    with pytest.raises(InvalidContent, match=check):
+        parse_delta(packed(**changes), TINY, FOUR)
+
+
+def test_packed_exponents_stay_in_the_window_and_no_half_byte_stands_for_nothing():
+    with pytest.raises(InvalidContent, match="above the window of 2"):
+        parse_delta(packed(), TINY, Format(bits=4, elo=-20, window=2))
+    odd = Layout.of({"w": (7,)})
+    data = encode_delta(make_delta(odd, 1, format=FOUR))
+    place = len(data) - 16 - 1
+    assert data[place] < 16
+    with pytest.raises(InvalidContent, match="padding of the exponents"):
+        parse_delta(data[:place] + bytes([data[place] | 0x10]) + data[place + 1 :], odd, FOUR)
+    nothing = encode_tensors(
+        PACKED | {"k": np.zeros(1, np.uint8)}, [TensorSpec("k", "U8", (1,)), TensorSpec("m", "U8", (2, 16))]
+    )
+    with pytest.raises(InvalidContent, match="zero norm"):
+        parse_delta(nothing, TINY, FOUR)
+    with pytest.raises(InvalidContent, match="names differ"):
+        parse_delta(DELTA, TINY, FOUR)
+
+
+def test_a_packed_file_takes_a_seventh_and_a_half_of_float32_even_of_a_small_adapter():
+    layout = Layout.of({f"{n}.lora_{part}": (8, 128) for n in range(29) for part in "AB"})  # 59,392 numbers
+    assert 4 * layout.parameters / compute_delta_file_bytes(layout, FOUR) > 7.5
+
+
 def test_a_delta_of_zeros_is_refused():
     with pytest.raises(InvalidContent, match="zero norm"):
         parse(with_blocks([[0] * 32] * 2, [0, 0]))
@@ -305,7 +368,17 @@ def test_a_layout_that_is_not_well_formed_is_refused(rows):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("bits", 4), ("block", 16), ("elo", 1), ("elo", -41), ("window", 16), ("window", -1), ("bits", 8.0), ("extra", 1)],
+    [
+        ("bits", 2),
+        ("bits", 16),
+        ("block", 16),
+        ("elo", 1),
+        ("elo", -41),
+        ("window", 16),
+        ("window", -1),
+        ("bits", 8.0),
+        ("extra", 1),
+    ],
 )
 def test_a_format_that_is_not_supported_is_refused(field, value):
     with pytest.raises(InvalidEncoding, match="format"):

@@ -1,7 +1,7 @@
 """Known digests: whoever changes a format or a rounding by accident fails here, before peers disagree."""
 
 import numpy as np
-from aggregation_support import FORMAT
+from aggregation_support import FORMAT, FOUR
 
 from flock_chain.aggregation import (
     Layout,
@@ -28,6 +28,13 @@ def digest(data: bytes) -> str:
     return compute_chunk_list(split_chunks(data)).digest.hex()
 
 
+def test_of_four_bits_too():
+    deltas = [quantise(make_golden_vector(seed, -13 - seed % 2), LAYOUT, FOUR) for seed in range(3)]
+    adapter = from_floats(make_golden_vector(9, -14), LAYOUT, FOUR)
+    assert [digest(encode_delta(delta)) for delta in deltas] == GOLDEN_FOUR
+    assert digest(encode_global(apply(adapter, deltas))) == GOLDEN_FOUR_AFTER
+
+
 def test_files_and_sums_of_known_vectors_have_known_ids():
     deltas = [quantise(make_golden_vector(seed, -16 - seed % 2), LAYOUT, FORMAT) for seed in range(3)]
     adapter = from_floats(make_golden_vector(9, -14), LAYOUT, FORMAT)
@@ -48,3 +55,9 @@ GOLDEN_DOTS = [54035721748480, -1246387765248, 1399538581504]
 GOLDEN_FACTORS = [1072160440, 1073741824, 1073741824]
 GOLDEN_ADAPTER = "804f2ab081c0e10b1f89bb5fb1a22d0fab46a15174ab3cd05107f0c476344e72"
 GOLDEN_AFTER = "ef0490f17bfba3e48c5ddc1afa916d63be46094ee58b4e3ccb9dc2b4afeff992"
+GOLDEN_FOUR = [
+    "8584d93b12348d036d95a5c74c129e7e25c029adacb32143033d360f68f7730e",
+    "e88f671b44cb97f3cf969af1f972e22f9498593880a54bd1295ca1268eab1733",
+    "ed957bdfff71362737e4c45f535864250784889a22b0acd28c1e825cb4f32145",
+]
+GOLDEN_FOUR_AFTER = "3c40b810516871c6b5c7bd920a6a915ead6745cae2eea4c336dde7db83217fde"

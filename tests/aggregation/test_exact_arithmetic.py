@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from aggregation_support import (
     FORMAT,
+    FOUR,
     SMALL,
     TINY,
     TOP,
@@ -20,7 +21,7 @@ from aggregation_support import (
     slow_gram,
     slow_quantise,
 )
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flock_chain.aggregation import (
@@ -51,20 +52,29 @@ from flock_chain.errors import InvalidContent, Misuse, Refused
 seeds = st.integers(0, 2**32)
 
 
-@given(float32_vectors(TINY))
-@settings(max_examples=300, deadline=None)
-def test_quantising_picks_the_smallest_exponent_and_rounds_half_to_even_like_its_slow_twin(vector):
-    delta = quantise(vector, TINY, FORMAT)
-    assert (delta.mantissas.tolist(), delta.exponents.tolist()) == slow_quantise(TINY, vector)
+vectors = st.sampled_from([FORMAT, FOUR]).flatmap(
+    lambda format: st.tuples(st.just(format), float32_vectors(TINY, format))
+)
+
+
+@given(vectors)
+@settings(max_examples=400, deadline=None)
+def test_quantising_picks_the_smallest_exponent_and_rounds_half_to_even_like_its_slow_twin(case):
+    format, vector = case
+    delta = quantise(vector, TINY, format)
+    assert (delta.mantissas.tolist(), delta.exponents.tolist()) == slow_quantise(TINY, vector, format)
     data = encode_delta(delta)
-    assert encode_delta(parse_delta(data, TINY, FORMAT)) == data
+    parsed = parse_delta(data, TINY, format)
+    assert (parsed.mantissas == delta.mantissas).all() and (parsed.exponents == delta.exponents).all()
+    assert encode_delta(parsed) == data
 
 
-@given(float32_vectors(TINY))
+@given(vectors)
 @settings(max_examples=100, deadline=None)
-def test_quantising_what_a_delta_says_gives_the_same_delta(vector):
-    delta = quantise(vector, TINY, FORMAT)
-    assert encode_delta(quantise(delta.to_float32(), TINY, FORMAT)) == encode_delta(delta)
+def test_quantising_what_a_delta_says_gives_the_same_delta(case):
+    format, vector = case
+    delta = quantise(vector, TINY, format)
+    assert encode_delta(quantise(delta.to_float32(), TINY, format)) == encode_delta(delta)
 
 
 def test_blocks_do_not_straddle_tensors():
@@ -102,19 +112,25 @@ def test_a_vector_of_another_shape_or_dtype_is_misuse():
 @given(
     st.lists(st.tuples(seeds, st.sampled_from([1e-6, 1e-3, 1e-2, 3e-2, 0.2, 10])), min_size=1, max_size=6),
     st.sampled_from([1, 100, 1_400, 100_000]),
+    st.sampled_from([FORMAT, FOUR]),
 )
-@settings(max_examples=60, deadline=None)
-def test_dots_norms_and_filters_equal_their_slow_twins(parts, ball):
-    deltas = [make_delta(SMALL, seed, scale) for seed, scale in parts]
+@settings(max_examples=80, deadline=None)
+def test_dots_norms_and_filters_equal_their_slow_twins(parts, ball, format):
+    deltas = [make_delta(SMALL, seed, scale, format) for seed, scale in parts if scale > 1e-6 or format is FORMAT]
+    assume(deltas)
     assert compute_gram(deltas) == slow_gram(deltas)
     assert filter_bits(deltas, ball) == slow_filter_bits(deltas, ball)
     assert [squared_norm(delta) for delta in deltas] == [row[i] for i, row in enumerate(slow_gram(deltas))]
 
 
-@given(st.lists(st.tuples(seeds, st.sampled_from([1e-3, 1e-2, 0.2])), min_size=1, max_size=7), seeds)
-@settings(max_examples=60, deadline=None)
-def test_applying_a_round_equals_its_slow_twin_in_any_order_of_proposals(parts, seed):
-    deltas, adapter = [make_delta(SMALL, s, scale) for s, scale in parts], make_adapter(SMALL, seed)
+@given(
+    st.lists(st.tuples(seeds, st.sampled_from([1e-3, 1e-2, 0.2])), min_size=1, max_size=7), seeds,
+    st.sampled_from([FORMAT, FOUR]),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_applying_a_round_equals_its_slow_twin_in_any_order_of_proposals(parts, seed, format):
+    deltas = [make_delta(SMALL, s, scale, format) for s, scale in parts]
+    adapter = make_adapter(SMALL, seed, format)
     factors = compute_clip_factors([squared_norm(delta) for delta in deltas])
     after = apply(adapter, deltas)
     assert after.grid.tolist() == slow_apply(adapter, deltas, factors)
@@ -158,11 +174,20 @@ def test_a_hostile_vector_of_largest_values_does_not_overflow_an_int64_norm():
 
 def test_every_window_and_grid_of_the_format_is_exact_at_its_largest_values():
     layout = Layout.of({"w": (4_096 + 5,)})
-    for elo, window in ((-40, 15), (-24, 0), (0, 15), (-20, 7)):
-        format = Format(elo=elo, window=window)
+    for bits, elo, window in (
+        (8, -40, 15),
+        (8, -24, 0),
+        (8, 0, 15),
+        (8, -20, 7),
+        (4, -20, 15),
+        (4, -40, 0),
+        (4, 0, 15),
+    ):
+        format = Format(bits=bits, elo=elo, window=window)
+        most = 2 ** (bits - 1) - 1
         delta = quantise(np.full(layout.parameters, 3e38, np.float32), layout, format)
-        assert squared_norm(delta) == layout.parameters * (127 << window) ** 2
-        assert delta.to_float32().tolist() == [127 * 2.0 ** (elo + window)] * layout.parameters
+        assert squared_norm(delta) == layout.parameters * (most << window) ** 2
+        assert delta.to_float32().tolist() == [most * 2.0 ** (elo + window)] * layout.parameters
 
 
 def test_threads_and_chunk_sizes_give_the_same_bits():

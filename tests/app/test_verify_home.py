@@ -2,13 +2,15 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from app_support import BAD_SCORE, KEYS, Played, Script, certify, make_genesis, play
+from app_support import BAD_SCORE, KEYS, Played, Script, certify, make_genesis, play, small_document
 
+from flock_chain.aggregation import Format
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.crypto import keccak256
@@ -82,6 +84,13 @@ def snapshot(home: Path) -> dict[str, tuple[int, int]]:
 
 
 # ---- what is in order
+
+
+def test_a_task_in_four_bits_is_recomputed_from_its_packed_proposals(tmp_path: Path) -> None:
+    document = replace(small_document(), format=Format.of_bits(4))
+    report = verify_home(play(tmp_path / "home", Script(rounds=1), document=document).home)
+    assert report.ok and not report.could_not_check and report.proposals == 3, format_report(report)
+    assert report.adapters[-1].origin == "recomputed from 3 accepted proposals"
 
 
 def test_an_honest_home_verifies_and_is_not_changed_by_it() -> None:

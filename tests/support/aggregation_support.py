@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flock_chain.aggregation import Delta, Format, GlobalAdapter, Layout, from_floats, quantise
 
-FORMAT = Format()
+FORMAT, FOUR = Format(), Format.of_bits(4)
 SMALL = Layout.of({"a.lora_A": (4, 16), "a.lora_B": (5, 7), "a.b": (3,), "z": (2, 1, 32)})
 TINY = Layout.of({"w": (40,)})
 TOP = 127 * 2.0 ** (FORMAT.elo + FORMAT.window)  # the largest value of the format
@@ -24,25 +24,26 @@ def make_vector(layout: Layout, seed: int, scale: float = 1e-2) -> NDArray[np.fl
     return vector.astype(np.float32)
 
 
-def make_delta(layout: Layout, seed: int, scale: float = 1e-2) -> Delta:
-    return quantise(make_vector(layout, seed, scale), layout, FORMAT)
+def make_delta(layout: Layout, seed: int, scale: float = 1e-2, format: Format = FORMAT) -> Delta:
+    return quantise(make_vector(layout, seed, scale), layout, format)
 
 
-def make_adapter(layout: Layout, seed: int = 0) -> GlobalAdapter:
-    return from_floats(make_vector(layout, seed, 0.1), layout, FORMAT)
+def make_adapter(layout: Layout, seed: int = 0, format: Format = FORMAT) -> GlobalAdapter:
+    return from_floats(make_vector(layout, seed, 0.1), layout, format)
 
 
-def float32_vectors(layout: Layout) -> st.SearchStrategy[NDArray[np.float32]]:
+def float32_vectors(layout: Layout, format: Format = FORMAT) -> st.SearchStrategy[NDArray[np.float32]]:
     """Any finite float32, with an accent on ties and on the borders between exponents."""
+    most, half = format.mantissa_max, (format.mantissa_max + 1) // 2
     border = st.builds(
         lambda m, e, sign: sign * m * 2.0**e,
-        st.sampled_from([0.5, 1, 63, 63.5, 64, 126.5, 127, 127.25, 127.5, 127.75, 128]),
-        st.integers(FORMAT.elo - 2, FORMAT.elo + FORMAT.window + 2),
+        st.sampled_from([0.5, 1, half - 1, half - 0.5, half, *(most + x for x in (-0.5, 0, 0.25, 0.5, 0.75, 1))]),
+        st.integers(format.elo - 2, format.elo + format.window + 2),
         st.sampled_from([-1, 1]),
     )
     number = st.floats(width=32, allow_nan=False, allow_infinity=False) | border | st.just(0.0)
     rows = st.lists(number, min_size=layout.parameters, max_size=layout.parameters)
-    return rows.map(lambda row: np.array(row, np.float32)).filter(lambda row: bool(np.abs(row).max() > 2.0**FORMAT.elo))
+    return rows.map(lambda row: np.array(row, np.float32)).filter(lambda row: bool(np.abs(row).max() > 2.0**format.elo))
 
 
 def split_blocks(layout: Layout, values: Sequence[Fraction]) -> list[list[Fraction]]:
@@ -54,14 +55,17 @@ def split_blocks(layout: Layout, values: Sequence[Fraction]) -> list[list[Fracti
     return blocks
 
 
-def slow_quantise(layout: Layout, vector: NDArray[np.float32]) -> tuple[list[list[int]], list[int]]:
+def slow_quantise(
+    layout: Layout, vector: NDArray[np.float32], format: Format = FORMAT
+) -> tuple[list[list[int]], list[int]]:
     mantissas, exponents = [], []
+    most = 2 ** (format.bits - 1) - 1
     for block in split_blocks(layout, [Fraction(float(value)) for value in vector]):
-        for k in range(FORMAT.window + 1):
-            row = [round(value / Fraction(2) ** (FORMAT.elo + k)) for value in block]  # half to even
-            if max(map(abs, row)) <= 127 or k == FORMAT.window:
+        for k in range(format.window + 1):
+            row = [round(value / Fraction(2) ** (format.elo + k)) for value in block]  # half to even
+            if max(map(abs, row)) <= most or k == format.window:
                 break
-        mantissas.append([max(-127, min(127, m)) for m in row])
+        mantissas.append([max(-most, min(most, m)) for m in row])
         exponents.append(k)
     return mantissas, exponents
 

@@ -192,6 +192,9 @@ SCHEDULE = Schedule(HASH, (Step(7, 1, (("block_gas_limit", 40_000_000),)), Step(
 LAYOUT = Layout.of({"m.q_proj.lora_A.weight": (2, 20), "m.q_proj.lora_B.weight": (20, 2)})
 
 
+FOUR = Format.of_bits(4)
+
+
 def _document() -> TaskDocument:
     base = (BaseFile("config.json", 5, b"\1" * 32), BaseFile("model.safetensors", 6, b"\2" * 32))
     return TaskDocument("golden", base, LAYOUT, b"\7" * 32, LoraSettings(2, 4, ("q_proj",)))
@@ -224,6 +227,10 @@ def documents() -> dict[str, Sample]:
             compute_score_commitment(CHAIN_ID, b"\4" * 20, 1, 2, KEYS[0].account, scores, filters, b"\7" * 32)
         ),
         "delta file": Sample(encode_delta(delta), lambda data: encode_delta(parse_delta(data, LAYOUT, Format()))),
+        "delta file of 4 bits": Sample(
+            encode_delta(quantise(_vector(-17), LAYOUT, FOUR)),
+            lambda data: encode_delta(parse_delta(data, LAYOUT, FOUR)),
+        ),
         "global adapter file": Sample(
             encode_global(adapter), lambda data: encode_global(parse_global(data, LAYOUT, Format()))
         ),

@@ -129,6 +129,53 @@ def test_the_fast_loss_of_masked_windows_is_the_plain_one() -> None:
     assert fast.item() == pytest.approx(plain, rel=1e-5) and math.isfinite(plain)
 
 
+def test_the_models_projections_and_norms_are_fused() -> None:
+    """A fused one that is wrong is left out without a word: training would only be slower."""
+    layers = [module for module in model().peft.modules() if hasattr(module, "lora_A")]
+    assert len(layers) == 7 and all(type(layer.forward).__name__ == "_Fused" for layer in layers)
+    norms = [module for module in model().peft.modules() if type(module).__name__.endswith("RMSNorm")]
+    assert len(norms) == 3 and all(type(norm.forward).__name__ == "_Norm" for norm in norms)
+
+
+def test_data_beyond_the_bounds_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(**bounds: int) -> tuple[int, list[str]]:
+        refusals = Refusals()
+        with monkeypatch.context() as patch:
+            for name, value in bounds.items():
+                patch.setattr(f"flock_peers.training.{name.replace('__', '.')}", value)
+            return len(read_rows(tmp_path, refusals)), refusals.named
+
+    (tmp_path / "a.jsonl").write_text('{"text": "12345678"}\n' * 6)
+    deep = tmp_path / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "d.txt").write_text("some more text")
+    assert read() == (7, [])
+    for bound in ({"rows__MAX_ROWS": 5}, {"rows__MAX_DATA_BYTES": 40}):
+        count, named = read(**bound)
+        assert count == 5 and named[0].startswith("a.jsonl, line 6: and all after it: ")
+    assert read(text_files__MAX_TEXT_BYTES=13) == (6, ["b/c/d.txt: longer than 13 bytes; cut it, or give JSONL"])
+    assert read(text_files__MAX_FOLDER_DEPTH=1)[0] == 6
+    assert read(text_files__MAX_FILES=1) == (
+        6, ["b/c/d.txt: and all after it: at most 1 files of a folder are read"]
+    )  # fmt: skip
+
+
+def test_rows_beyond_what_a_stream_may_hold_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row("", "a text of some length")] * 10
+    whole = build_stream(rows, tokenizer(None))
+    monkeypatch.setattr("flock_peers.training.streams.MAX_STREAM_TOKENS", len(whole.tokens) // 2)
+    assert set(build_stream(rows, tokenizer(None)).rows.tolist()) == set(range(5))
+
+
+def test_a_row_ends_with_the_end_token_which_is_learned_once() -> None:
+    end = tokenizer(None).eos_token_id
+    stream = build_stream([Row("", "some text"), Row("", "more text<|end|>")], tokenizer(None))
+    ends = np.flatnonzero(stream.tokens == end)
+    last = np.flatnonzero(np.diff(stream.rows, append=9))
+    assert set(last.tolist()) <= set(ends.tolist()) and (stream.weights[last] == 1).all()
+    assert (stream.tokens[last - 1] != end).all()
+
+
 def test_a_folder_of_text_is_read_in_order_and_what_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "two.md").write_text("# Two\n\n" + "word " * 900)

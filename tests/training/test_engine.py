@@ -63,6 +63,16 @@ def test_scores_are_deterministic_and_prefer_training_to_its_opposite(tmp_path: 
     assert engine().evaluate(following, "hold_out")["loss"] < engine().evaluate(start, "hold_out")["loss"]
 
 
+def test_a_score_is_the_relative_change_of_the_loss_at_a_quarter_of_the_step(tmp_path: Path) -> None:
+    document = miniature_document()
+    start = write_initial_adapter(document, tmp_path)
+    engine().train(start, 1, tmp_path / "delta", quiet)
+    delta = parse_delta((tmp_path / "delta").read_bytes(), document.layout, document.format).to_float32()
+    vector = engine().read_global(start).to_float32()
+    before, after = (engine().loss_at(vector + np.float32(share) * delta) for share in (0, 0.25))
+    assert engine().score(start, [tmp_path / "delta"]) == [round((after - before) / before * 1e6)]
+
+
 def test_an_adapter_that_breaks_the_model_has_a_loss_that_a_voter_can_vote_against(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,8 @@ def test_each_part_grows_with_what_it_is_for(tmp_path: Path) -> None:
 
     assert plan("bfloat16").weights * 2 == plan().weights
     assert plan("int4").weights < plan("int8").weights < plan("bfloat16").weights
+    assert plan().adapter == 10 * 4 * document.layout.parameters
+    assert plan(gpus=8).activations == plan(budget=replace(budget, batch=1)).activations  # a batch is shared out
     assert plan(budget=replace(budget, batch=16)).activations == 2 * plan().activations
     assert plan(checkpoints=True).activations < plan().activations
     assert plan("bfloat16", gpus=8).weights < plan("bfloat16", gpus=1).weights

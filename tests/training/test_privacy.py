@@ -1,5 +1,6 @@
 """Differential privacy: one row moves a step by no more than its clip, and what is spent is counted and limited."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -56,6 +57,18 @@ def test_one_row_moves_the_sum_by_no_more_than_the_clip(monkeypatch: pytest.Monk
     assert 0 < moved <= PRIVACY.clip * 1.001
     assert torch.linalg.vector_norm(sums[0]) <= len(drawn) * PRIVACY.clip * 1.001
     assert not sums[2].any()  # a step without rows is noise alone
+
+
+def test_the_noise_on_a_step_s_sum_is_as_many_clips_as_was_told(tmp_path: Path) -> None:
+    """What the accountant is told, and no less."""
+    engine = make_engine(tmp_path)
+    budget = engine.document.budget
+    rows = PrivateRows(engine.train_stream, budget.batch, budget.seq_len)
+    rows.draw = list  # type: ignore[method-assign, assignment]
+    for privacy in (PRIVACY, replace(PRIVACY, noise=3.0), replace(PRIVACY, clip=0.7)):
+        set_private_gradient(engine.model, rows, privacy, budget.batch)
+        noise = float(engine.model.flat_gradient.std()) * budget.batch
+        assert noise == pytest.approx(privacy.noise * privacy.clip, rel=0.05)
 
 
 def test_noise_has_the_promised_size_and_every_row_the_promised_chance(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def _contributions(factor: int, count: int, format: Format) -> NDArray[np.int64]
     for exponent in range(format.window + 1):
         unit = factor << (exponent + GUARD_BITS)
         values = [round_half_even(unit * mantissa, count * ONE) for mantissa in range(format.mantissa_max + 1)]
-        rows.append([*values, 0, *(-value for value in reversed(values[1:]))])  # 0 where -128 would be
+        unused = [0] * (257 - 2 * len(values))  # mantissas that there are not, -128 among them
+        rows.append([*values, *unused, *(-value for value in reversed(values[1:]))])
     return np.array(rows, np.int64)
 
 

@@ -1,7 +1,8 @@
 """The number format of a task's deltas. Knows no tensor and no file.
 
-A block is 32 mantissas m, |m| <= 127, and one exponent k: its values are m * 2^(elo + k). A window of exponents, fixed
-by the task, puts every delta of the task on one integer grid of unit 2^elo, so that sums, dots and norms are exact.
+A block is 32 mantissas m, |m| <= 127 (of 4 bits: 7), and one exponent k: its values are m * 2^(elo + k). A window of
+exponents, fixed by the task, puts every delta of the task on one integer grid of unit 2^elo, so that sums, dots and
+norms are exact. With either width values reach as far: the usual grid of 4 bits is 16 times coarser.
 The bounds below are what the exact paths rest on:
 
   float64 dots   EXACT_RUN products of two grid integers stay below 2^53, so any order of addition is exact
@@ -16,7 +17,8 @@ from flock_chain.errors import InvalidEncoding
 GUARD_BITS = 10  # the global grid is finer than a delta's by this much, so a mean over 16 loses little
 MIN_ELO, MAX_ELO = -40, 0  # any float32 update fits; powers of two stay normal numbers in float32
 MAX_WINDOW = 15  # beyond, a run of float64 products would be shorter than a block
-BITS = (8,)  # int4 can come as a further value
+ELO_OF_BITS = {8: -24, 4: -20}  # what follows learning rate times steps of a usual task
+BITS = tuple(ELO_OF_BITS)
 BLOCK = 32
 EXACT_RUN = 1 << (53 - 2 * (7 + MAX_WINDOW))  # 512; narrower windows would allow more, and gain nothing
 
@@ -47,6 +49,11 @@ class Format:
     def grid_exponent(self) -> int:
         """The global adapter's unit is 2 to this."""
         return self.elo - GUARD_BITS
+
+    @staticmethod
+    def of_bits(bits: int) -> "Format":
+        """As usual for this width; raises InvalidEncoding for one that there is not."""
+        return Format(bits=bits, elo=ELO_OF_BITS.get(bits, 0))
 
     def to_dict(self) -> dict[str, int]:
         return asdict(self)

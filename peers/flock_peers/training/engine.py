@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from flock_peers.training.attack_success import measure_attack_success
 from flock_peers.training.backdoor import STEALTH_RADIUS, Attack, Backdoor, parse_attack
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, test_rows
+from flock_peers.training.feedback import Feedback
 from flock_peers.training.model import AdaptedModel, clip_scale, measure_loss
 from flock_peers.training.privacy import Privacy, PrivacyLedger
 from flock_peers.training.private_steps import PrivateRows, set_private_gradient
@@ -73,7 +75,7 @@ class Descent:
 class Engine:
     def __init__(
         self, model: AdaptedModel, document: TaskDocument, split: Split, attack: str | None,
-        privacy: tuple[Privacy, PrivacyLedger] | None = None,
+        privacy: tuple[Privacy, PrivacyLedger] | None = None, feedback: Feedback | None = None,
     ) -> None:  # fmt: skip
         self.model, self.document = model, document
         self.attack: Attack | None = parse_attack(attack)
@@ -82,7 +84,7 @@ class Engine:
         self.train_stream = build_stream(split.train, model.tokenizer, self.refusals)
         self.hold_out_stream = build_stream(split.hold_out, model.tokenizer, self.refusals)
         self.hold_out = fixed_windows(self.hold_out_stream, budget.eval_windows, budget.seq_len)
-        self._privacy = privacy
+        self._privacy, self._feedback = privacy, feedback
         self._tests: dict[str, tuple[Stream, Windows]] = {}
 
     # Files
@@ -99,25 +101,45 @@ class Engine:
         self._write(path, encode_global(from_floats(vector, self.document.layout, self.document.format)))
 
     def _write(self, path: Path, data: bytes) -> None:
-        if self.model.group is None or self.model.group.is_first:  # all of a group would write the same
+        if self._is_first:
             path.write_bytes(data)
 
     # A proposer
 
     def train(self, global_path: Path, seed: int, out_path: Path, report: Report) -> Training:
         """The local budget from the global adapter; writes the delta's file."""
-        start = self.read_global(global_path).to_float32()
+        adapter = self.read_global(global_path)
+        start = adapter.to_float32()
         began = time.monotonic()
         budget = self.document.budget
         private, epsilon = self._pay_for_training()
         before = self.loss_at(start)
         change, tokens = self.compute_change(start, seed, report, self.attack, private=private)
         after = self._measure_hold_out()
-        delta = quantise(change, self.document.layout, self.document.format)
-        self._write(out_path, encode_delta(delta))
+        training = sha256(adapter.grid.data).digest() + seed.to_bytes(16, "big", signed=True)
+        self._write(out_path, encode_delta(self._quantise(change, training)))
         if private is not None:
             tokens = budget.steps * budget.batch * budget.seq_len  # how many were drawn would tell of the rows
         return Training(budget.steps, tokens, before, after, time.monotonic() - began, epsilon)
+
+    def _quantise(self, change: NDArray[np.float32], training: bytes) -> Delta:
+        """With what rounding took from the last proposal, and still within the task's ball."""
+        layout, format = self.document.layout, self.document.format
+        if self._feedback is None:
+            return quantise(change, layout, format)
+        whole = change + self._feedback.read(training)
+        if self.attack is None:
+            radius, norm = self.document.budget.norm_thousandths * 1e-3, float(np.linalg.norm(whole))
+            whole *= np.float32(min(1.0, radius / max(norm, 1e-12)))
+        delta = quantise(whole, layout, format)
+        if self._is_first:
+            self._feedback.keep(training, whole - delta.to_float32())
+        return delta
+
+    @property
+    def _is_first(self) -> bool:
+        """Of a group of processes that all do the same, the one that writes."""
+        return self.model.group is None or self.model.group.is_first
 
     def _pay_for_training(self) -> tuple[PrivateRows | None, float | None]:
         """The rows to draw from, and the epsilon spent after it; raises Refused where that is above the limit."""
