@@ -25,6 +25,7 @@ class JoinConfig:
     mdns: bool = True  # find peers of the local network, and be found; not on loopback
     data: str = ""  # a path; empty: the domain
     base: str = ""  # folder of a base model; empty: the one that comes with the package
+    max_base_bytes: int = -1  # of a base model that is fetched for a task; -1: what the quota has room for
     precision: str = "auto"
     gpus: int = 1
     privacy: str = ""  # NOISE:EPSILON

@@ -75,6 +75,11 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
     lines += [text for text in (_describe_training(status["training"]), _describe_left(status, pace, now)) if text]
     if status["sync"]:
         lines.append(f"catching up: height {status['sync']['height']} of {status['sync']['target']}")
+    if (base := status.get("base_model")) is not None:
+        sizes = f"{format_bytes(base['done'])} of {format_bytes(base['bytes'])}"
+        lines.append(
+            f"fetching the base model of task {base['task']}: {sizes}, {base['files_done']} of {base['files']} files"
+        )
     lines += [_describe_transfer(row) for row in status["transfers"]]
     if status["not_signing"]:
         lines.append(f"warning: this validator does not sign: {status['not_signing']}")

@@ -62,9 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base",
         type=base_folder,
         metavar="FOLDER",
-        help="the base model to train, and to open tasks on: a transformers folder with safetensors, or "
+        help="a base model to train, and to open tasks on: a transformers folder with safetensors, or "
         "NAME@REVISION of the Hugging Face hub, from this machine's cache "
-        "(default: the small one in the package)",
+        "(default: the small one in the package); what another task is on is fetched from its peers",
+    )
+    parser.add_argument(
+        "--max-base-bytes",
+        type=int,
+        metavar="BYTES",
+        help="of a base model that is fetched for a task, 0 for none at all (default: what --disk-quota has room for)",
     )
     parser.add_argument(
         "--precision",
@@ -102,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--disk-quota",
         metavar="GB",
-        help="room for adapters, proposals and snapshots (default: 8.6); kept for the next start",
+        help="room for adapters, proposals, fetched base models and snapshots (default: 8.6); kept for the next start",
     )
     parser.add_argument(
         "--http",

@@ -13,8 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", default="status", choices=own + others, help=what)
     add_home(parser)
     parser.add_argument("--pot", metavar="COINS", help="create: what its rounds pay, from this peer's account")
-    what = "create: JSON with some of name, terms, budget, lora, targets (README.md); what it leaves out has a default"
+    keys = "name, terms, budget, lora, targets, data"
+    what = f"create: JSON with some of {keys} (README.md); what it leaves out has a default"
     parser.add_argument("--document", type=Path, metavar="FILE", help=what)
+    what = "create: publish the base model in this transformers folder, and train it (default: join's --base)"
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help=what)
+    what = "create: the rows that a participant brings (default: any, or the document's)"
+    parser.add_argument("--data-format", choices=("any", "text", "completions", "chat"), help=what)
     parser.add_argument("--rounds", type=int, metavar="N", help="create: of training (default: 3, or the document's)")
     parser.add_argument("--name", help="create: of the task, for people (default: the document's)")
     amount = "how much; terms: the most that others may bond with this account; undelegate: without it all"

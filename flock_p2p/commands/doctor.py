@@ -10,8 +10,8 @@ from flock_p2p.checkup import Finding, check_up, format_findings, make_asked, to
 from flock_p2p.cli import EXIT_CHECK_FAILED
 from flock_p2p.config import choose_base
 from flock_peers.home import Home
+from flock_peers.training.base_manifest import compute_base_file, list_base_files
 from flock_peers.training.client import BASE_FOLDER
-from flock_peers.training.document import compute_base_file, list_base_files
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(f"adapter  {arguments.out}  (task {result.task}, after round {result.round})")
     print(f'load     PeftModel.from_pretrained(base_model, "{arguments.out}")')
-    named = "" if base == BASE_FOLDER else f" --base {base}"
+    named = "" if result.base == BASE_FOLDER else f" --base {result.base}"
     print(f"merge    python -m flock_p2p merge --adapter {arguments.out} --out MERGED{named}")
     if result.unproven:
         print(f"proof    none: {result.unproven}")

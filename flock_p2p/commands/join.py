@@ -160,6 +160,7 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
     quota = {"quota_bytes": parse_quota(config.disk_quota)} if config.disk_quota else {}
     return PeerSettings(
         **quota,
+        max_base_bytes=config.max_base_bytes if config.max_base_bytes >= 0 else None,
         home=home.path,
         key=key,
         listen_host=config.listen,

@@ -35,7 +35,10 @@ def format_status(status: dict[str, Any]) -> str:
     if status["sync"]:
         rows.append(("sync", _format_sync(status["sync"])))
     rows.append(("disk", _format_disk(status["disk"])))
+    if status["base_model"] is not None:
+        rows.append(("base", _format_base(status["base_model"])))
     rows += [("transfer", _format_transfer(row)) for row in status["transfers"]]
+    rows += [("not in", f"task {task} {text}") for task, text in status["not_joined"].items()]
     task = status["task"]
     if task is not None:
         rows.append(("task", f"{task['task']}, round {task['round']} of {task['rounds']}, {task['phase']}"))
@@ -66,6 +69,13 @@ def _format_disk(disk: dict[str, Any]) -> str:
     kept = ", ".join(f"{size / 1e9:.2f} by {owner or 'an older release'}" for owner, size in disk["kept"].items())
     text = f"{disk['used'] / 1e9:.2f} of {disk['quota'] / 1e9:.2f} GB for contents"
     return f"{text}; needed: {kept}" if kept else text
+
+
+def _format_base(row: dict[str, Any]) -> str:
+    return (
+        f"fetching that of task {row['task']}: {row['done'] / 1e6:.0f} of {row['bytes'] / 1e6:.0f} MB, "
+        f"{row['files_done']} of {row['files']} files ({row['base']})"
+    )
 
 
 def _format_transfer(row: dict[str, Any]) -> str:

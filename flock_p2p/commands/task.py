@@ -6,18 +6,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse, Unavailable
 from flock_p2p.cli import format_coins, parse_account, parse_coins
+from flock_p2p.live_view import clean
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
-DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets")
+DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data")
 ALIASES = {"create": "open", "show": "status"}
 POLL_SECONDS = 0.5
+MAX_NAME = 24  # characters of a task's name in the list
 DELEGATIONS = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation")  # with --account; so may status be
 
 
@@ -26,9 +28,11 @@ def run(arguments: argparse.Namespace) -> int:
     params, path = _params(arguments), Home(arguments.home).control_path
     if action == "open":
         return _open(path, arguments)
-    new = (arguments.pot, arguments.document, arguments.rounds, arguments.name)
+    new = (arguments.pot, arguments.document, arguments.rounds, arguments.name, arguments.model, arguments.data_format)
     if any(value is not None for value in new):
-        raise Misuse(f"task {action} takes none of --pot, --document, --rounds, --name; only create")
+        raise Misuse(
+            f"task {action} takes none of --pot, --document, --rounds, --name, --model, --data-format; only create"
+        )
     if action == "list":
         found = request_control(path, "tasks")
         print(json.dumps(found, indent=2) if arguments.json else format_list(found))
@@ -56,8 +60,12 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
         if not isinstance(terms, dict):
             raise Misuse(f"{arguments.document}: terms is no object with names and numbers")
         wanted["terms"] = terms | {"rounds": arguments.rounds}
-    document = request_control(path, "open_task", pot=str(parse_coins(arguments.pot)), **wanted)["document"]
-    print(f"document   {document}; sent with pot and fee", file=sys.stderr if arguments.json else sys.stdout)
+    if arguments.data_format is not None:
+        wanted["data"] = arguments.data_format
+    pot, out = parse_coins(arguments.pot), sys.stderr if arguments.json else sys.stdout
+    base = _publish(path, arguments.model, out)
+    document = request_control(path, "open_task", pot=str(pot), base=base, **wanted)["document"]
+    print(f"document   {document}; sent with pot and fee", file=out)
     deadline = time.monotonic() + max(arguments.wait, 15.0)
     while (row := _newest(path)) is None or row["document"] != document:
         if time.monotonic() > deadline:
@@ -66,6 +74,23 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
         time.sleep(POLL_SECONDS)
     print(json.dumps(row, indent=2) if arguments.json else format_task(row))
     return 0
+
+
+def _publish(path: Path, model: Path | None, out: TextIO) -> str | None:
+    """The content id of the base model, when the running peer serves all of it; None for the shipped one."""
+    folder = None if model is None else str(model.expanduser().resolve())
+    row = request_control(path, "give_base", folder=folder)
+    while row and row["base"] is None and not row["error"]:
+        if out.isatty() and row["bytes"]:
+            print(f"\rbase       {row['done'] / 1e6:.0f} of {row['bytes'] / 1e6:.0f} MB", end="", file=out, flush=True)
+        time.sleep(POLL_SECONDS)
+        row = request_control(path, "giving")
+    if not row:
+        return None
+    if row["error"]:
+        raise Misuse(row["error"])
+    print(f"base       {row['base']}; {row['files']} files, {row['bytes'] / 1e6:.1f} MB, served by this peer", file=out)
+    return str(row["base"])
 
 
 def _newest(path: Path) -> dict[str, Any] | None:
@@ -119,23 +144,28 @@ def _check(action: str, option: str, needed: Sequence[str], value: object, allow
 def format_list(found: dict[str, Any]) -> str:
     if not found["tasks"]:
         return "no task was opened on this network yet; `task create --pot COINS` opens one"
-    rows = [("task", "round", "phase", "pot left", "bond from", "participants", "creator")]
-    for row in found["tasks"]:
-        rows.append(
-            (
-                str(row["task"]),
-                f"{row['round']} of {row['rounds']}",
-                row["phase"],
-                format_coins(int(row["pot"])),
-                format_coins(int(row["min_bond"])),
-                str(row["participants"]),
-                row["creator"],
-            )
-        )
+    title = ("task", "round", "phase", "pot left", "bond from", "participants", "name", "base model", "data", "creator")
+    rows = [title, *map(_format_row, found["tasks"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     hidden = found["count"] - len(found["tasks"])
     return "\n".join(lines + ([f"and {hidden} older ones"] if hidden else []))
+
+
+def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
+    about = row.get("about")
+    return (
+        str(row["task"]),
+        f"{row['round']} of {row['rounds']}",
+        row["phase"],
+        format_coins(int(row["pot"])),
+        format_coins(int(row["min_bond"])),
+        str(row["participants"]),
+        clean(about["name"])[:MAX_NAME] if about else "?",
+        format_base(about) if about else "?",
+        f"{about['data']}, {about['seq_len']} tokens" if about else "?",
+        row["creator"],
+    )
 
 
 def format_task(row: dict[str, Any]) -> str:
@@ -143,6 +173,7 @@ def format_task(row: dict[str, Any]) -> str:
     state = "leaving" if row["is_leaving"] else "drawn no more, absent for too long" if row["is_unseated"] else ""
     lines = [
         f"task       {row['task']}, round {row['round']}, {row['phase']}",
+        *format_about(row.get("about")),
         f"bond       {coins['bond']} coins" + (f" ({state})" if state else ""),
         f"claimable  {coins['claimable']} coins",
         f"unbonding  {coins['unbonding']} coins",
@@ -161,6 +192,30 @@ def format_task(row: dict[str, Any]) -> str:
     if "delegation" in row:
         lines += format_delegation(row["delegation"], row["chain_time"])
     return "\n".join(lines)
+
+
+def format_about(about: dict[str, Any] | None) -> list[str]:
+    """What the task's document says."""
+    if about is None:
+        return ["document   at no connected peer now"]
+    here = "here" if about["is_here"] else "not here"
+    files = f"{about['base_files']} files, {about['base_bytes'] / 1e6:.1f} MB"
+    train = f"{about['steps']} steps of {about['batch']} sequences a round"
+    return [
+        f"name       {clean(about['name'])}",
+        f"base       {about['base']}, {files}, {here}; {_count_providers(about)} of the connected peers serve it",
+        f"data       {about['data']} rows, sequences of {about['seq_len']} tokens; {train}",
+    ]
+
+
+def format_base(about: dict[str, Any]) -> str:
+    """In one cell: its content id's end, for the beginning is the same in all, its size, and who has it."""
+    here = "here, " if about["is_here"] else ""
+    return f"..{about['base'][-8:]} {about['base_bytes'] / 1e6:.1f} MB, {here}{_count_providers(about)} serve it"
+
+
+def _count_providers(about: dict[str, Any]) -> str:
+    return "?" if about["providers"] is None else str(len(about["providers"]))
 
 
 def format_delegation(row: dict[str, Any], now: int) -> list[str]:

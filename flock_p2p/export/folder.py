@@ -19,6 +19,7 @@ from flock_p2p.export.origin import Origin, choose_task, read_origin
 from flock_p2p.export.place import check_destination, new_folder
 from flock_p2p.provenance import FILE_NAME, GLOBAL_NAME, Provenance, check_provenance, collect_provenance
 from flock_p2p.provenance.document import describe_file
+from flock_peers.bases import base_folder, choose_folder
 from flock_peers.home import Home
 from flock_peers.restarts import load_restarts
 from flock_peers.roles.library import compute_file_digest
@@ -39,6 +40,7 @@ class ExportResult:
     proposers: tuple[bytes, ...]  # accounts whose proposals are in it, sorted
     genesis: bytes  # hash
     unproven: str  # why there is no provenance file; empty where there is one
+    base: Path  # folder of the base model that it is for
     restarts: tuple[bytes, ...] = ()  # hashes of the restart documents that the proof takes for granted
 
 
@@ -59,6 +61,7 @@ def export_adapter(
         document = _read_document(blobs, origin)
         data = _read_adapter(blobs, origin, document)
         proof, unproven = _prove(place, genesis, stored, origin, document)
+    base = _choose_base(place, base, document)
     with new_folder(destination) as folder:
         trio.run(_write, document, data, folder, base)
         (folder / "README.md").write_text(describe(origin, document, base, is_proven=proof is not None))
@@ -69,8 +72,17 @@ def export_adapter(
     proposers = {proposer for row in origin.rounds for proposer, _, _ in row.accepted}
     return ExportResult(
         destination, origin.task, origin.round, origin.adapter, tuple(sorted(proposers)), origin.genesis, unproven,
-        tuple(bytes(row.hash) for row in proof.restarts) if proof else (),
+        base, tuple(bytes(row.hash) for row in proof.restarts) if proof else (),
     )  # fmt: skip
+
+
+def _choose_base(place: Home, base: Path, document: TaskDocument) -> Path:
+    """What was named, if it is the task's; else the shipped one, or what this peer has fetched."""
+    folders = [base, BASE_FOLDER, base_folder(place.path / "bases", document.base)]
+    try:
+        return choose_folder(folders, document)
+    except InvalidContent:
+        return base  # the trainer says what is wrong with it
 
 
 # ---- what the store holds

@@ -51,8 +51,25 @@ class Contents:
     def file_path(self, digest: bytes) -> Path | None:
         return self._store.file_path(digest)
 
+    def put_file(self, path: Path) -> bytes:
+        """Copy a file in; the digest of its chunk list."""
+        return self._store.put_file(path, owner=self._owner)
+
+    def drop(self, digest: bytes) -> None:
+        """What turned out to be damaged."""
+        self._store.drop(digest)
+
+    def check_room(self, size: int) -> None:
+        """Raises as a fetch of so many bytes would, before it begins."""
+        self._store.check_room(size)
+
     def keep(self, digest: bytes) -> None:
         self._store.keep(digest, self._owner)
+
+    def release(self, digests: Collection[bytes]) -> None:
+        """Some of this owner's."""
+        for digest in digests:
+            self._store.release(digest, self._owner)
 
     def release_all(self, but: Collection[bytes] = ()) -> None:
         """Of this owner; what others need stays kept."""

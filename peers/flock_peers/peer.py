@@ -18,7 +18,9 @@ from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_chain.genesis import Genesis
 from flock_chain.upgrades import Schedule
 from flock_peers.arrival import Arrival
+from flock_peers.base_giver import BaseGiver
 from flock_peers.baseline import Baseline
+from flock_peers.bases import Bases, BaseTerms, FoundBase
 from flock_peers.checkpoint import CheckpointStart
 from flock_peers.clock_offset import ClockOffset
 from flock_peers.contents import Contents
@@ -57,8 +59,10 @@ from flock_peers.staging import is_started
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.evidence_file import EvidenceFile
 from flock_peers.store.kept_marks import task_owner
+from flock_peers.task_facts import TaskFacts
 from flock_peers.telemetry import RoundBytes, TrainingProgress
-from flock_peers.training.client import BASE_FOLDER, Trainer, TrainerConfig, check_data
+from flock_peers.training.client import BASE_FOLDER, Trainer, TrainerConfig, check_data, check_format
+from flock_peers.training.document import TaskDocument
 from flock_peers.training.supervised import supervise
 
 log = logging.getLogger(__name__)
@@ -92,6 +96,8 @@ class Peer:
         )  # fmt: skip
         self.sender = Sender(key, genesis.chain_id, genesis.parameters.base_fee, ledger, sign_call, self._courier.send)
         self._baseline = Baseline(home, settings.seed)
+        self._bases = Bases(home.folder("bases"), contents, make_base_terms(settings))
+        self._giver = BaseGiver(contents)
         self._arrival = Arrival(ledger, sync, self._ask_faucet)
         self._tasks = self._make_task_loop()
         self._retention = Retention(blobs.store, ledger, lambda: self.participant.task if self.participant else None)
@@ -135,7 +141,11 @@ class Peer:
             task_orders=TaskOrders(self.account, self.ledger, self.sender, self._tasks.give_up),
             rule_orders=RuleOrders(self.account, self.ledger, self.sender),
             baseline=self._baseline,
-            base=self.settings.data.base or BASE_FOLDER,
+            base=self.settings.data.base,
+            bases=self._bases,
+            giver=self._giver,
+            facts=TaskFacts(self.contents, self._blobs, self._bases),
+            explain_tasks=self._tasks.explain,
             progress=self.progress,
             round_bytes=self.round_bytes,
             clock=self._clock,
@@ -154,6 +164,7 @@ class Peer:
     async def run_roles(self) -> None:
         async with trio.open_nursery() as nursery:
             self._baseline.run_in(nursery)
+            self._giver.run_in(nursery)
             await nursery.start(serve_control, self.home.control_path, self.control.methods())
             nursery.start_soon(self.sender.run)
             nursery.start_soon(self.snapshots.run)
@@ -228,9 +239,16 @@ class Peer:
                 spoil=split_attack(self.settings.data.attack)[1],
                 on_round=self.round_bytes.on_round,
                 bonds_early=bonds_early,
-                base=self.settings.data.base or BASE_FOLDER,
+                find_base=self._find_base,
+                check_format=lambda wanted: check_format(self.settings.data.domain, self.settings.data.rows, wanted),
             ),
         )
+
+    async def _find_base(self, task: int, document: TaskDocument) -> FoundBase:
+        found = await self._bases.find(task, document)
+        if found.folder == self.settings.data.base:
+            self._giver.share(task, found.folder)
+        return found
 
     def _open_trainer(self, library: Library) -> AbstractAsyncContextManager[Any]:
         data = self.settings.data
@@ -240,7 +258,7 @@ class Peer:
             domain=None if data.rows else data.domain,
             index=data.index,
             rows=data.rows,
-            base=data.base or BASE_FOLDER,
+            base=library.base.folder,
             precision=data.precision,
             checkpointing=data.checkpointing,
             processes=data.gpus,
@@ -249,6 +267,12 @@ class Peer:
             attack=split_attack(data.attack)[0],
         )
         return supervise(lambda: Trainer.open(config, self.progress.on_progress))
+
+
+def make_base_terms(settings: PeerSettings) -> BaseTerms:
+    data = settings.data
+    folders = (BASE_FOLDER,) if data.base is None else (data.base, BASE_FOLDER)
+    return BaseTerms(folders, settings.max_base_bytes, data.precision, data.checkpointing)
 
 
 def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key, *, knows_others: bool) -> None:

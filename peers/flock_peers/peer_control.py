@@ -9,10 +9,12 @@ from typing import Any
 import trio
 
 from flock_chain.crypto import Account, Digest
-from flock_chain.errors import Misuse
+from flock_chain.errors import Misuse, Unavailable
 from flock_chain.genesis import Genesis
 from flock_contracts.addresses import BY_NAME, SYSTEM
+from flock_peers.base_giver import BaseGiver
 from flock_peers.baseline import Baseline
+from flock_peers.bases import Bases
 from flock_peers.clock_offset import ClockOffset
 from flock_peers.contents import Contents
 from flock_peers.control import Method
@@ -29,8 +31,9 @@ from flock_peers.roles.sender import Sender
 from flock_peers.roles.staking import Staking, parse_account, parse_wei
 from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.snapshots import Snapshots
+from flock_peers.task_facts import TaskFacts
 from flock_peers.task_list import list_tasks
-from flock_peers.tasks import open_task, parse_wanted
+from flock_peers.tasks import PreparedTask, open_task, parse_wanted
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
 
 SILENT_SECONDS = 30.0  # without a block beyond the heartbeat: some views of waiting are no standstill
@@ -55,7 +58,11 @@ class PeerControl:
     task_orders: TaskOrders
     rule_orders: RuleOrders
     baseline: Baseline
-    base: Path  # folder of the base model on which tasks are opened
+    base: Path | None  # the owner's folder of a base model, on which tasks are opened; None: the shipped one
+    bases: Bases
+    giver: BaseGiver
+    facts: TaskFacts
+    explain_tasks: Callable[[], Mapping[int, str]]
     progress: TrainingProgress
     round_bytes: RoundBytes
     clock: ClockOffset
@@ -68,9 +75,11 @@ class PeerControl:
             "status": self.status,
             "peers": self.peers,
             "stake": lambda params: self.staking.order(str(params["action"]), params),
-            "task": lambda params: self.task_orders.order(str(params["action"]), params),
+            "task": self._order_task,
             "tasks": self._list_tasks,
             "open_task": self._open_task,
+            "give_base": self._give_base,
+            "giving": self._giving,
             "stop_task": self._stop_task,
             "rules": lambda params: self.rule_orders.order(str(params["action"]), params),
             "send": self._send,
@@ -119,6 +128,8 @@ class PeerControl:
             "loop_lag": self.loop_lag.read(),
             "disk": asdict(self.blobs.store.usage()),
             "transfers": [row.as_row() for row in self.blobs.progress()],
+            "base_model": self._base_status(),
+            "not_joined": {str(task): text for task, text in self.explain_tasks().items()},
             "training": self.progress.latest,
             "task": await self._task_status(),
             "baseline": self.baseline.result,
@@ -164,12 +175,48 @@ class PeerControl:
             "judged_until": participant.jury.judged_until if participant.jury else 0,
         }
 
+    def _base_status(self) -> dict[str, Any] | None:
+        fetching = self.bases.fetching
+        return None if fetching is None else fetching.as_row([(row.digest, row.done) for row in self.blobs.progress()])
+
     async def _list_tasks(self, _params: Mapping[str, Any]) -> dict[str, Any]:
-        return await list_tasks(self.ledger)
+        found = await list_tasks(self.ledger)
+        about = await self.facts.describe([bytes.fromhex(row["document"]) for row in found["tasks"]])
+        return found | {"tasks": [row | {"about": about.get(bytes.fromhex(row["document"]))} for row in found["tasks"]]}
+
+    async def _order_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await self.task_orders.order(str(params["action"]), params)
+        if "document" in answer:
+            document = bytes.fromhex(answer["document"])
+            answer["about"] = (await self.facts.describe([document])).get(document)
+        return answer
+
+    async def _give_base(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Publish the base model in a folder, or in the one that this peer was started with; `giving` says how far it
+        is. The shipped one is everywhere already."""
+        folder = Path(str(params["folder"])) if params.get("folder") is not None else self.base
+        return {} if folder is None else self.giver.start(folder).as_row()
+
+    async def _giving(self, _params: Mapping[str, Any]) -> dict[str, Any]:
+        return {} if self.giver.giving is None else self.giver.giving.as_row()
 
     async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        wanted = parse_wanted(params)
-        task = await open_task(wanted, int(params["pot"]), self.contents, self.ledger, self.sender, self.base)
+        """`base`: the content id of one that was given; without it the task is on the shipped one."""
+        wanted, pot = parse_wanted(params), int(params["pot"])
+        if params.get("base") is None:
+            task = await open_task(wanted, pot, self.contents, self.ledger, self.sender)
+            return {"document": task.document.hex(), "adapter": task.adapter.hex()}
+        base = self.giver.find(str(params["base"]))
+        folder = self.bases.show(base)
+        if folder is None:
+            raise Unavailable("base model: it was removed again for the room of others; publish it again")
+
+        def keep(task: PreparedTask) -> None:
+            self.giver.keep_for(task.document, base)
+
+        task = await open_task(
+            wanted, pot, self.contents, self.ledger, self.sender, folder, manifest=base, on_prepared=keep
+        )
         return {"document": task.document.hex(), "adapter": task.adapter.hex()}
 
     async def _send(self, params: Mapping[str, Any]) -> dict[str, Any]:

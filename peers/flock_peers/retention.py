@@ -5,7 +5,7 @@ that a restart cut off. Drops nothing: the store does, when it needs the room.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
@@ -13,10 +13,17 @@ import trio
 from flock_chain.errors import FlockError
 from flock_peers.roles.board import Phase
 from flock_peers.store.blob_store import BlobStore
-from flock_peers.store.kept_marks import find_task, task_owner
+from flock_peers.store.kept_marks import (
+    find_task,
+    is_any_new_task,
+    new_task_owner,
+    opened_task_owner,
+    task_owner,
+)
 
 log = logging.getLogger(__name__)
 
+MAX_LOOKED_AT = 100  # newest tasks: one that was opened by an order of this minute is among them
 LOOK_SECONDS = 60.0  # nobody waits for the room of an ended task
 
 
@@ -40,14 +47,28 @@ class Retention:
 
     async def step(self) -> None:
         """An ended task stays ended: the audits are over then, and nobody may ask for its proposals any more."""
-        tasks = [task for task in map(find_task, self._store.owners()) if task is not None]
-        count = await self._views.view("TaskBoard", "task_count") if tasks else 0
-        for task in tasks:
-            if task == self._current() or not 1 <= task <= count:
+        owners = self._store.owners()
+        tasks = [(owner, task) for owner in owners if (task := find_task(owner)) is not None]
+        new = [owner for owner in owners if is_any_new_task(owner)]
+        count = await self._views.view("TaskBoard", "task_count") if tasks or new else 0
+        if new:
+            await self._number(new, count)
+        for owner, task in tasks:
+            if owner == task_owner(self._current() or 0) or not 1 <= task <= count:
                 continue
             row: Mapping[str, Any] = await self._views.view("TaskBoard", "task_view", task)
             if not row["ended"] and row["phase"] != Phase.ENDED:
                 continue
-            released = self._store.release_all(task_owner(task), {bytes(row["adapter"]), bytes(row["document"])})
+            released = self._store.release_all(owner, {bytes(row["adapter"]), bytes(row["document"])})
             if released:
                 log.info("task %d has ended: %d contents may be removed for the room of others", task, released)
+
+    async def _number(self, new: Sequence[str], count: int) -> None:
+        """What its creator serves was kept for a task that was only being opened; its number is final now."""
+        for task in range(count, max(0, count - MAX_LOOKED_AT), -1):
+            row: Mapping[str, Any] = await self._views.view("TaskBoard", "task_view", task)
+            owner = new_task_owner(bytes(row["document"]))
+            if owner in new:
+                for digest in sorted(self._store.kept_by(owner)):
+                    self._store.keep(digest, opened_task_owner(task))
+                self._store.release_all(owner)

@@ -41,3 +41,4 @@ class PeerSettings:
     data: DataSettings = field(default_factory=DataSettings)
     key: Key | None = field(default=None, repr=False)  # of a home whose key is locked; None: read from the home
     quota_bytes: int = 8 << 30  # of the blob store
+    max_base_bytes: int | None = None  # of a base model that is fetched for a task; None: what the quota has room for

@@ -1,6 +1,6 @@
 """Opening a task: the document and its round-0 adapter into the store, the terms and the pot on chain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from secrets import token_bytes
@@ -14,7 +14,9 @@ from flock_chain.paper_rule import RULE_PROPOSALS
 from flock_peers.contents import Contents
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.staking import State
+from flock_peers.training.base_manifest import BaseManifest
 from flock_peers.training.client import BASE_FOLDER
+from flock_peers.training.data_format import ANY, DATA_FORMATS
 from flock_peers.training.document import (
     Budget,
     LoraSettings,
@@ -64,6 +66,7 @@ class Wanted:
     terms: Terms
     lora: LoraSettings
     budget: Budget
+    data: str = ANY  # which rows a participant brings
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,10 @@ def parse_wanted(params: Mapping[str, Any]) -> Wanted:
     if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
         raise Misuse("task: targets is a list of names of modules")
     lora = LoraSettings(targets=tuple(sorted(targets)), **parts["lora"])
-    return Wanted(str(params.get("name", "task")), Terms(**parts["terms"]), lora, Budget(**parts["budget"]))
+    data = params.get("data", ANY)
+    if not isinstance(data, str) or data not in DATA_FORMATS:
+        raise Misuse(f"task: data is one of {', '.join(DATA_FORMATS)}")
+    return Wanted(str(params.get("name", "task")), Terms(**parts["terms"]), lora, Budget(**parts["budget"]), data)
 
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -104,21 +110,26 @@ def _number(value: object, what: str) -> int:
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def prepare(wanted: Wanted, contents: Contents, base: Path = BASE_FOLDER) -> PreparedTask:
+def prepare(
+    wanted: Wanted, contents: Contents, base: Path = BASE_FOLDER, manifest: BaseManifest | None = None
+) -> PreparedTask:
     document: TaskDocument = create_document(
         wanted.name, base, seed=token_bytes(32), budget=wanted.budget, rank=wanted.lora.rank, alpha=wanted.lora.alpha,
-        targets=wanted.lora.targets,
+        targets=wanted.lora.targets, data=wanted.data, base=manifest,
     )  # fmt: skip
     adapter = contents.put_bytes(encode_global(compute_initial_adapter(document)))
     return PreparedTask(contents.put_object(document.encode()), adapter)
 
 
 async def open_task(
-    wanted: Wanted, pot: int, contents: Contents, state: State, sender: Sender, base: Path = BASE_FOLDER
-) -> PreparedTask:
+    wanted: Wanted, pot: int, contents: Contents, state: State, sender: Sender, base: Path = BASE_FOLDER,
+    manifest: BaseManifest | None = None, on_prepared: Callable[[PreparedTask], None] = lambda _task: None,
+) -> PreparedTask:  # fmt: skip
     """Publishes and sends the transaction, with what opening costs now beside the pot; that it is final is seen in the
-    board's `task_count`. What the board would refuse is said in its words, and costs nothing."""
-    task = await trio.to_thread.run_sync(prepare, wanted, contents, base)
+    board's `task_count`. What the board would refuse is said in its words, and costs nothing. `manifest`: of the base,
+    where it is known; `on_prepared` is called before anything is sent."""
+    task = await trio.to_thread.run_sync(prepare, wanted, contents, base, manifest)
+    on_prepared(task)
     value: int = pot + await state.view("TaskBoard", "opening_fee")
     call = ("TaskBoard", "open_task", task.document, task.adapter, asdict(wanted.terms))
     await state.simulate(*call, sender=sender.account, value=value)

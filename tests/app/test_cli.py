@@ -144,6 +144,15 @@ def test_the_disk_quota_is_told_in_gigabytes_and_kept(tmp_path: Path) -> None:
     assert build_settings(home, home.load_key(), JoinConfig()).quota_bytes == PeerSettings(home.path).quota_bytes
 
 
+def test_how_large_a_base_may_be_that_is_fetched_is_told_and_kept_and_0_is_none(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create_key()
+    for said, most in (("0", 0), ("5000000000", 5_000_000_000), ("-1", None)):
+        arguments = build_parser().parse_args(["join", "--home", str(tmp_path), "--max-base-bytes", said])
+        save_config(home, merge_arguments(JoinConfig(), arguments))
+        assert build_settings(home, home.load_key(), load_config(home)).max_base_bytes == most
+
+
 @pytest.mark.parametrize("text", ["0", "-3", "0.05", "many", "nan", "inf", "1e30"])
 def test_a_disk_quota_that_is_no_size_or_too_small_is_refused(text: str) -> None:
     with pytest.raises(Misuse, match=r"--disk-quota .*gigabytes"):

@@ -36,7 +36,8 @@ from flock_p2p.provenance import (
 )
 from flock_p2p.provenance.document import decode_provenance, describe_file
 from flock_peers.store.chain_store import ChainStore
-from flock_peers.training.document import BaseFile, decode_document
+from flock_peers.training.base_manifest import BaseFile
+from flock_peers.training.document import decode_document
 
 _KEPT: list[TemporaryDirectory[str]] = []
 _FLIPS = 61  # bytes of the proof that are flipped, from its first to its last

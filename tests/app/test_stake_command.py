@@ -118,7 +118,7 @@ STATUS: dict[str, Any] = {
     "account": "0x11", "address": "/ip4/...", "network": "n", "genesis": "ab", "height": 7, "state_root": "cd" * 32,
     "block": "ef" * 32, "peers": [], "balance": "0", "is_validator": True, "finality_seconds": {"p50": None},
     "sync": None, "task": None, "training": {}, "not_signing": "", "stops_before": None, "validators": 12,
-    "away": [], "has_quorum": True, "is_silent": False, "transfers": [],
+    "away": [], "has_quorum": True, "is_silent": False, "transfers": [], "base_model": None, "not_joined": {},
     "disk": {"quota": 8 << 30, "used": 10**9, "kept": {"task-1": 10**9}},
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from flock_chain.parameters import DEMO
 from flock_chain.proposal import decode_manifest
 from flock_chain.upgrades import decode_schedule
 from flock_peers.network.hello import check_hello, decode_hello
+from flock_peers.training.base_manifest import parse_base
 from flock_peers.training.document import decode_document
 
 
@@ -61,7 +62,13 @@ CASES: list[tuple[str, Callable[[], bytes], Callable[[bytes], object], str]] = [
         lambda data: decode_schedule(data, genesis_hash=HASH, genesis=DEMO),
         "format 2, this release reads 1",
     ),
-    ("task", lambda: _next_msgpack("documents", "task document", "format"), decode_document, "format 2"),
+    ("task", lambda: _next_msgpack("documents", "task document", "format"), decode_document, "format 3"),
+    (
+        "base",
+        lambda: _next_msgpack("documents", "base manifest", "format"),
+        lambda data: parse_base(codec.decode(data)),
+        "base manifest: format 2, this release reads format 1",
+    ),
     ("manifest", lambda: _next_msgpack("documents", "manifest", "format"), decode_manifest, "format 2"),
     ("hello", lambda: _next_msgpack("network", "hello", "version"), _hello, "speaks version 3 .* this peer speaks 2"),
     (

@@ -15,10 +15,11 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
     wanted = parse_wanted(
         {
             "name": "mine", "terms": {"rounds": 9, "min_bond": "70000000000000000000"}, "budget": {"steps": 3},
-            "lora": {"rank": 4}, "targets": ["q_proj", "k_proj"],
+            "lora": {"rank": 4}, "targets": ["q_proj", "k_proj"], "data": "chat",
         }
     )  # fmt: skip
     assert (wanted.name, wanted.terms.rounds, wanted.terms.min_bond) == ("mine", 9, 70 * 10**18)
+    assert (plain.data, wanted.data) == ("any", "chat")
     assert wanted.budget.steps == 3 and wanted.lora == LoraSettings(4, 64, ("k_proj", "q_proj"))
 
 
@@ -33,6 +34,8 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
         ({"budget": {"epochs": 3}}, "budget has no epochs"),
         ({"lora": {"targets": 3}}, "lora has no targets"),
         ({"targets": "q_proj"}, "targets is a list"),
+        ({"data": "images"}, "data is one of any, text, completions, chat"),
+        ({"data": ["chat"]}, "data is one of"),
     ],
 )
 def test_a_slip_is_refused_by_name(params: dict[str, Any], word: str) -> None:

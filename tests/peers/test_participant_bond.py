@@ -1,15 +1,19 @@
 """The bond of one part in one task: when it is paid, filled up and taken back."""
 
+import math
 from pathlib import Path
 
 import pytest
 import trio
 from participant_support import TASK, Stage, contents, make_row, play
 
-from flock_chain.errors import FlockError, InvalidContent, Unavailable
+from flock_chain.errors import FlockError, InvalidContent, Misuse, Unavailable
+from flock_peers.bases import FoundBase
 from flock_peers.roles.board import Phase
 from flock_peers.roles.membership import MAX_BONDINGS
 from flock_peers.roles.task_loop import find_flock_error
+from flock_peers.training.client import BASE_FOLDER
+from flock_peers.training.document import TaskDocument
 
 
 def test_the_bond_is_paid_while_the_trainer_is_still_opening(tmp_path: Path) -> None:
@@ -41,6 +45,51 @@ def test_after_a_trainer_that_failed_the_next_one_is_open_before_the_bond_is_pai
         assert isinstance(find_flock_error(failing.error or KeyError()), InvalidContent) and not failing.sender.sent
 
     play(failing, never_bonded)
+
+
+def test_a_strangers_base_is_open_in_the_trainer_before_the_bond_is_paid_and_is_not_waited_for_for_ever(
+    tmp_path: Path,
+) -> None:
+    released: list[str] = []
+
+    async def find(_task: int, _document: TaskDocument) -> FoundBase:
+        return FoundBase(BASE_FOLDER, is_fetched=True, release=lambda: released.append("room"))
+
+    stage = Stage(tmp_path, find_base=find)
+
+    async def test() -> None:
+        await stage.until(lambda: "join_task" in stage.sender.sent)
+        assert stage.opened_at is not None and not stage.bonded_before
+        await stage.until(lambda: stage.part.membership.was_joined)
+
+    play(stage, test)
+    assert not released
+    hanging = Stage(tmp_path, find_base=find)
+    hanging.trainer_seconds = math.inf
+
+    async def never_bonded() -> None:
+        await hanging.until(lambda: hanging.is_over)
+        assert isinstance(find_flock_error(hanging.error or KeyError()), Unavailable) and not hanging.sender.sent
+        assert released == ["room"]
+
+    play(hanging, never_bonded)
+
+
+def test_rows_that_a_task_does_not_take_are_told_before_its_base_is_looked_for(tmp_path: Path) -> None:
+    def refuse(wanted: str) -> None:
+        assert wanted == "any"
+        raise Misuse("rows: others")
+
+    async def find(_task: int, _document: TaskDocument) -> FoundBase:
+        raise AssertionError("the base was looked for")
+
+    stage = Stage(tmp_path, find_base=find, check_format=refuse)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.is_over)
+        assert str(stage.error) == "rows: others" and not stage.sender.sent
+
+    play(stage, test)
 
 
 def test_a_document_that_is_no_task_on_this_base_is_refused_before_the_bond_is_paid(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from flock_chain.errors import Unavailable
 from flock_peers.retention import LOOK_SECONDS, Retention
 from flock_peers.roles.board import Phase
 from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.kept_marks import new_task_owner, opened_task_owner
 
 
 class Chain:
@@ -87,3 +88,18 @@ async def test_a_chain_that_cannot_be_asked_is_asked_again(tmp_path: Path, caplo
         await trio.sleep(LOOK_SECONDS)
         assert desk.proposals[0] not in desk.kept(1) and "task 1 has ended: 1 contents" in caplog.text
         nursery.cancel_scope.cancel()
+
+
+@on_stepped_clock
+async def test_what_was_kept_for_a_task_that_was_being_opened_goes_over_to_its_number(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    base = desk.store.put_object(b"base", owner=new_task_owner(desk.document))
+    never = desk.store.put_object(b"of a task that never came", owner=new_task_owner(b"n" * 32))
+    desk.retention = Retention(BlobStore(tmp_path), desk.chain, lambda: desk.current)
+    await desk.retention.step()
+    assert desk.retention._store.kept_by(opened_task_owner(3)) == {base}
+    assert not desk.retention._store.kept_by(new_task_owner(desk.document))
+    assert desk.retention._store.is_kept(never)
+    desk.chain.ended, desk.current = {1, 2, 3}, 3  # whether the creator has a part in it or not
+    await desk.retention.step()
+    assert not desk.retention._store.is_kept(base)

@@ -53,7 +53,8 @@ from flock_peers.roles.board import Phase, bits
 from flock_peers.roles.library import compute_file_digest
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.chain_store import ChainStore
-from flock_peers.training.document import BaseFile, Budget, LoraSettings, TaskDocument, compute_initial_adapter
+from flock_peers.training.base_manifest import BaseFile
+from flock_peers.training.document import Budget, LoraSettings, TaskDocument, compute_initial_adapter
 
 CHAIN_ID = 424242
 GENESIS_TIME = 1_700_000_000

@@ -59,7 +59,8 @@ from flock_peers.snapshots import SNAPSHOT_PROTOCOL
 from flock_peers.store.evidence_file import decode_pairs, encode_pairs
 from flock_peers.store.protection import export_protection, import_protection
 from flock_peers.store.record_log import encode_record, scan
-from flock_peers.training.document import BaseFile, LoraSettings, TaskDocument, decode_document
+from flock_peers.training.base_manifest import BaseFile, parse_base
+from flock_peers.training.document import LoraSettings, TaskDocument, decode_document
 from flock_peers.training.wire import encode_frame
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -218,6 +219,7 @@ def documents() -> dict[str, Sample]:
             SCHEDULE.encode(), lambda data: decode_schedule(data, genesis_hash=HASH, genesis=DEMO).encode()
         ),
         "restart document": Sample(RESTART.encode(), lambda data: decode_restart(data).encode()),
+        "base manifest": Sample(_document().base.encode(), lambda data: parse_base(codec.decode(data)).encode()),
         "task document": Sample(_document().encode(), lambda data: decode_document(data).encode()),
         "manifest": Sample(manifest.encode(), lambda data: decode_manifest(data).encode()),
         "proposal commitment": Sample(

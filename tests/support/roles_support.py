@@ -30,8 +30,9 @@ from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.voter import Voter
 from flock_peers.store.blob_store import BlobStore
+from flock_peers.training.base_manifest import BaseFile
 from flock_peers.training.client import EvaluateResult, Measured, TrainResult
-from flock_peers.training.document import BaseFile, LoraSettings, TaskDocument
+from flock_peers.training.document import LoraSettings, TaskDocument
 
 CHAIN_ID = 4242
 CHAIN = keccak256(b"roles test network")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from training_support import miniature
 
+from flock_peers.training.base_manifest import list_base_files
 from flock_peers.training.client import BASE_FOLDER
-from flock_peers.training.document import list_base_files
 
 MAX_SHIPPED_BYTES = 4 << 20
 

@@ -9,6 +9,7 @@ from training_support import miniature, miniature_document
 from flock_chain.aggregation import Layout, encode_global
 from flock_chain.codec import decode, encode
 from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
+from flock_peers.training.base_manifest import list_base_files
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import (
     Budget,
@@ -17,7 +18,6 @@ from flock_peers.training.document import (
     compute_initial_adapter,
     create_document,
     decode_document,
-    list_base_files,
 )
 
 
@@ -56,15 +56,17 @@ def changed(**values: Any) -> bytes:
     ("values", "message"),
     [
         ({"seed": b"short"}, "seed is 32 bytes"),
-        ({"format": 2}, "format 2, this release reads format 1"),
+        ({"format": 1}, "format 1, this release reads format 2"),
+        ({"data": "images"}, "data is one of any, text, completions, chat"),
+        ({"data": ["text"]}, "data is one of"),
         ({"budget__steps": 0}, "steps"),
         ({"budget__steps": True}, "steps"),
         ({"budget__lr_millionths": 10**7}, "lr_millionths"),
         ({"lora__rank": 5}, "no LoRA tensor of this rank"),
         ({"lora__targets": ["q_proj"]}, "no target or no counterpart"),
-        ({"base": [["../config.json", 1, b"\0" * 32]]}, "no allowed name"),
-        ({"base": [["model.bin", 1, b"\0" * 32]]}, "no allowed name"),
-        ({"base": []}, "base files"),
+        ({"base__files": [["../config.json", 1, b"\0" * 32]]}, "no allowed name"),
+        ({"base__files": []}, "base files"),
+        ({"base": []}, "base manifest: format None"),
         ({"numbers": {"bits": 8, "block": 32, "elo": -99, "window": 15}}, "elo"),
     ],
 )

@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import trio
 
 from flock_chain.content import MAX_FILE_BYTES, decode_chunk_list
 from flock_chain.crypto import Account
-from flock_chain.errors import InvalidContent, Unavailable
+from flock_chain.errors import InvalidContent, InvalidRemote, Unavailable
 from flock_peers.network.blob_fetch import Download, Ways
 from flock_peers.network.blob_hedge import first_object
 from flock_peers.network.blob_progress import Snapshot
@@ -112,28 +113,45 @@ class BlobService:
             part.close()
 
     async def _ask_for_object(self, digest: bytes, candidates: list[Account]) -> tuple[Account, bytes]:
-        async def ask(account: Account) -> bytes | None:
-            async with self._object_turns.of(account):
-                stream = await self._open_stream(account)
-                try:
-                    with trio.fail_after(self._limits.object_seconds):
-                        data = await ask_object(stream, digest)
-                except trio.TooSlowError as error:
-                    raise Unavailable(f"no answer within {self._limits.object_seconds} s") from error
-                finally:
-                    await stream.close()
-            if data is None:
-                return None
-            self._count(account, len(data))
-            if sha256(data).digest() != digest:
-                self._ban(account, f"object {digest.hex()}: other bytes")
-                raise InvalidContent("bytes that do not match the content id")
-            return data
-
         try:
-            return await first_object(candidates, ask, self._limits.hedge_seconds)
+            return await first_object(
+                candidates, lambda account: self._ask_one(account, digest), self._limits.hedge_seconds
+            )
         except Unavailable as error:
             raise Unavailable(f"object {digest.hex()}: {error}") from error
+
+    async def _ask_one(self, account: Account, digest: bytes) -> bytes | None:
+        async with self._object_turns.of(account):
+            stream = await self._open_stream(account)
+            try:
+                with trio.fail_after(self._limits.object_seconds):
+                    data = await ask_object(stream, digest)
+            except trio.TooSlowError as error:
+                raise Unavailable(f"no answer within {self._limits.object_seconds} s") from error
+            finally:
+                await stream.close()
+        if data is None:
+            return None
+        self._count(account, len(data))
+        if sha256(data).digest() != digest:
+            self._ban(account, f"object {digest.hex()}: other bytes")
+            raise InvalidContent("bytes that do not match the content id")
+        return data
+
+    async def find_holders(self, digest: bytes, seconds: float) -> list[Account]:
+        """Which connected peers serve this object now, as far as they answer in that time."""
+        found: list[Account] = []
+
+        async def ask(account: Account) -> None:
+            with suppress(InvalidRemote, Unavailable):
+                if await self._ask_one(account, digest) is not None:
+                    found.append(account)
+
+        with trio.move_on_after(seconds):
+            async with trio.open_nursery() as nursery:
+                for account in self._candidates(None):
+                    nursery.start_soon(ask, account)
+        return sorted(found)
 
     def _candidates(self, providers: Sequence[Account] | None) -> list[Account]:
         """Connected, not known to lie: the named ones first, then the others of the mesh in random order."""

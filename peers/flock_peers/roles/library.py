@@ -5,7 +5,7 @@ store and the task's format; knows no votes and no torch.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,8 +27,9 @@ from flock_chain.content import MAX_OBJECT_BYTES, ChunkList, compute_chunk_list,
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidContent, InvalidEncoding, Unavailable
 from flock_chain.proposal import Manifest, decode_manifest
+from flock_peers.bases import BaseFinder, FoundBase, find_shipped
 from flock_peers.training.client import BASE_FOLDER
-from flock_peers.training.document import TaskDocument, check_fit, compute_initial_adapter, decode_document
+from flock_peers.training.document import TaskDocument, check_layout, compute_initial_adapter, decode_document
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +96,13 @@ def check_manifest(
 class Library:
     """One task's contents. `chain` is the genesis hash."""
 
-    def __init__(self, task: int, document: TaskDocument, chain: bytes, store: Objects, fetcher: Fetcher) -> None:
+    def __init__(
+        self, task: int, document: TaskDocument, chain: bytes, store: Objects, fetcher: Fetcher,
+        base: FoundBase | None = None,
+    ) -> None:  # fmt: skip
         self.task, self.document, self._chain = task, document, chain
         self._store, self._fetcher = store, fetcher
+        self.base = base or FoundBase(BASE_FOLDER)
         self.initial_digest = b""  # of the round-0 adapter, once it was computed
         self.document_digest = b""
 
@@ -196,10 +201,11 @@ class Library:
 
 async def open_library(
     task: int, document_digest: bytes, adapter: bytes, chain: bytes, store: Objects, fetcher: Fetcher,
-    base: Path = BASE_FOLDER,
+    find_base: BaseFinder = find_shipped, check_format: Callable[[str], None] = lambda _format: None,
 ) -> Library:  # fmt: skip
-    """Fetch and check a task's document; raises InvalidContent where it does not fit the base model that is here, or
-    where its round-0 adapter is not the one on chain, and Unavailable where nobody has it."""
+    """Fetch and check a task's document, and find its base model; the rows that it takes are looked at first, for the
+    base may be large. Raises InvalidContent where the document does not fit its base, or where its round-0 adapter is
+    not the one on chain, Misuse where this peer's rows or limits do not fit, and Unavailable where nobody has it."""
     data = store.get_object(document_digest)
     if data is None:
         with trio.move_on_after(DOCUMENT_SECONDS):
@@ -207,10 +213,16 @@ async def open_library(
     if data is None or len(data) > MAX_OBJECT_BYTES:
         raise Unavailable(f"task {task}: its document {document_digest.hex()[:12]} is at no connected peer")
     document = decode_document(data)
-    await trio.to_thread.run_sync(check_fit, base, document)  # before a stranger's layout is given any memory
-    library = Library(task, document, chain, store, fetcher)
-    if await trio.to_thread.run_sync(library.put_initial) != adapter:
-        raise InvalidContent(f"task {task}: its round-0 adapter is not the one that its document describes")
+    await trio.to_thread.run_sync(check_format, document.data)
+    base = await find_base(task, document)
+    try:
+        await trio.to_thread.run_sync(check_layout, base.folder, document)  # before a stranger's gets any memory
+        library = Library(task, document, chain, store, fetcher, base)
+        if await trio.to_thread.run_sync(library.put_initial) != adapter:
+            raise InvalidContent(f"task {task}: its round-0 adapter is not the one that its document describes")
+    except InvalidContent:
+        base.release()
+        raise
     store.keep(document_digest)
     library.document_digest = document_digest
     return library

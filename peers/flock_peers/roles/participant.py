@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import trio
 
-from flock_chain.errors import FlockError
+from flock_chain.errors import FlockError, Unavailable
+from flock_peers.bases import BaseFinder, find_shipped
 from flock_peers.roles.auditor import Auditor
 from flock_peers.roles.board import Phase, RoundView, Views, read_round
 from flock_peers.roles.jobs import JobKey, Jobs
@@ -28,10 +29,10 @@ from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import Spoil
 from flock_peers.roles.voter import Voter
-from flock_peers.training.client import BASE_FOLDER
 
 log = logging.getLogger(__name__)
 
+OPEN_SECONDS = 1_800.0  # for a trainer, before a bond is paid: a model of 70B is read from a slow disk in that
 STEP_SECONDS = 1.0  # a step without a new head: finished jobs are picked up
 
 
@@ -61,7 +62,8 @@ class Surroundings:
     bond: int  # wei
     domain: bytes  # 32 bytes, padded text
     on_round: Callable[[int], None]  # a round has begun
-    base: Path = BASE_FOLDER  # the base model's folder
+    find_base: BaseFinder = find_shipped
+    check_format: Callable[[str], None] = lambda _format: None  # raises where a task's data format is not the rows' own
     spoil: Spoil | None = None  # trials of a network only: what to publish instead of the own delta
     bonds_early: bool = True  # before the trainer is open; not where the last trainer could not be opened
 
@@ -119,15 +121,32 @@ class Participant:
             return
         self.library = await self._open_library()
         around.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        async with around.open_trainer(self.library) as trainer:
+        try:
+            await self._run_in(self.library)
+        finally:
+            if not self.membership.was_joined:
+                self.library.base.release()  # a base that was fetched for nothing holds no room
+
+    async def _run_in(self, library: Library) -> None:
+        around = self._around
+        async with around.open_trainer(library) as trainer:
             self.trainer = trainer
-            if not around.bonds_early and not await self.is_joined():
-                await trainer.wait_open()
+            is_tried = around.bonds_early and not library.base.is_fetched
+            if not is_tried and not await self.is_joined():
+                await self._wait_open(trainer)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.membership.bond_until_joined, lambda: not self.is_ended)
                 nursery.start_soon(self._watch_trainer, trainer)
-                await self._take_part(self.library, trainer, Jobs(nursery))
+                await self._take_part(library, trainer, Jobs(nursery))
                 nursery.cancel_scope.cancel()
+
+    async def _wait_open(self, trainer: Any) -> None:
+        """A stranger's model may be one that never opens; nothing is paid for it."""
+        try:
+            with trio.fail_after(OPEN_SECONDS):
+                await trainer.wait_open()
+        except trio.TooSlowError as error:
+            raise Unavailable(f"task {self.task}: its trainer is not open after {OPEN_SECONDS:.0f} s") from error
 
     async def _take_part(self, library: Library, trainer: Any, jobs: Jobs) -> None:
         around = self._around
@@ -156,7 +175,8 @@ class Participant:
             around.identity.genesis_hash,
             around.store,
             around.fetcher,
-            around.base,
+            around.find_base,
+            around.check_format,
         )
 
     async def _watch_trainer(self, trainer: Any) -> None:

@@ -76,6 +76,7 @@ class TaskLoop:
         self._errands: dict[int, Errand] = {}  # in ended tasks, until nothing of this account is left there
         self._collector = Collector(ways.account, ways.ledger, ways.sender)
         self._said: dict[str, str] = {}
+        self._reasons: dict[int, str] = {}  # why tasks were put aside
         self._bonds_early = True
 
     async def run(self) -> None:
@@ -132,7 +133,8 @@ class TaskLoop:
             self._failures[task] += 1
             self._put_aside(task, UNUSABLE_SECONDS if is_unusable else RETRY_SECONDS)
             what = "is not for this peer" if is_unusable else "cannot be joined now"
-            log.warning("task %d %s: %s", task, what, known or repr(error), exc_info=None if known else error)
+            self._reasons[task] = f"{what}: {known or repr(error)}"
+            log.warning("task %d %s", task, self._reasons[task], exc_info=None if known else error)
         finally:
             if participant.is_leaving:
                 self._bonds_early = False
@@ -155,6 +157,11 @@ class TaskLoop:
         self._scope.cancel()
         await self._over.wait()
         self.participant.release()
+
+    def explain(self) -> dict[int, str]:
+        """Why this peer takes no part in tasks that run, as far as they were tried."""
+        now = trio.current_time()
+        return {task: text for task, text in self._reasons.items() if self._aside.get(task, -math.inf) > now}
 
     def give_up(self, task: int) -> None:
         """Its owner wants out: the part goes on until the board lets it go, and none begins again before a restart."""
@@ -235,6 +242,7 @@ class TaskLoop:
         self._ended.add(task)
         self._errands[task] = Errand(task, rounds)  # also for what is unbonding already
         self._aside.pop(task, None)
+        self._reasons.pop(task, None)
         self._said.pop(f"task {task}", None)
         if is_bonded:
             log.info("task %d has ended with a bond of this account in it", task)

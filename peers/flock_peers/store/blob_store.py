@@ -95,14 +95,25 @@ class BlobStore:
                     for owner in self._kept.owners()}  # fmt: skip
             return Usage(self.quota, self.used, kept)
 
-    def _make_room(self, size: int) -> None:
-        """Raises Refused when even without every blob that may go there is no room; nothing is removed then."""
+    def check_room(self, size: int) -> None:
+        """Raises as a fetch of so many bytes would, Refused or DiskTrouble, before it begins. Removes nothing."""
+        self._check_disk(size)
+        with self._lock:
+            self._find_room(size)
+
+    def _find_room(self, size: int) -> tuple[int, list[bytes], list[bytes]]:
+        """How much must go for it, and what may: fetches that were given up, and blobs that nobody needs."""
         excess = self.used + size - self.quota
         given_up = [digest for digest in self._reserved if digest not in self._open_parts]
         removable = [digest for digest in self._sizes if digest not in self._kept]
         able = sum(self._reserved[digest] for digest in given_up) + sum(self._sizes[digest] for digest in removable)
         if excess > able:
             raise Refused(self._explain(size))
+        return excess, given_up, removable
+
+    def _make_room(self, size: int) -> None:
+        """Raises Refused when even without every blob that may go there is no room; nothing is removed then."""
+        excess, given_up, removable = self._find_room(size)
         for digest in given_up:
             if excess > 0:
                 excess -= self._reserved[digest]

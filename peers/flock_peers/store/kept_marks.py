@@ -13,8 +13,13 @@ from flock_chain.errors import Misuse
 
 OWN = "own"
 SNAPSHOTS = "snapshots"
+BASE_COMING = "base-coming"  # files of the one base model that is being fetched
+BASE_GIVEN = "base-given"  # of the last one that the owner gave, until a task is opened on it
 NOBODY = ""  # of an older release
 _TASK = "task-"
+_OPENED = "opened-task-"
+_NEW_TASK = "new-task-"
+_NEW_TASK_DIGITS = 24  # of its document's content id: with the word before them as long as an owner may be
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -23,10 +28,24 @@ def task_owner(task: int) -> str:
     return f"{_TASK}{task}"
 
 
+def opened_task_owner(task: int) -> str:
+    """Of what its creator serves, whether it takes part or not."""
+    return f"{_OPENED}{task}"
+
+
 def find_task(owner: str) -> int | None:
     """None where the owner is no task."""
-    number = owner.removeprefix(_TASK)
-    return int(number) if owner.startswith(_TASK) and number.isdigit() else None
+    number = owner.removeprefix(_OPENED).removeprefix(_TASK)
+    return int(number) if owner.startswith((_TASK, _OPENED)) and number.isdigit() else None
+
+
+def new_task_owner(document: bytes) -> str:
+    """Of a task that is being opened: its number is not known before its transaction is final."""
+    return f"{_NEW_TASK}{document.hex()[:_NEW_TASK_DIGITS]}"
+
+
+def is_any_new_task(owner: str) -> bool:
+    return owner.startswith(_NEW_TASK)
 
 
 class KeptMarks:

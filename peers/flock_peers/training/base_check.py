@@ -8,6 +8,7 @@ from typing import Any
 
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse
+from flock_peers.training.base_manifest import INDEX, TOKENIZERS, list_weights
 
 MAX_CONFIG_BYTES = 4 << 20  # the largest published config.json has a few hundred kB
 MAX_CONFIG_DEPTH = 16
@@ -17,9 +18,22 @@ _HEADS = ("ForCausalLM", "LMHeadModel")  # ends of names of architectures that c
 
 def check_base_folder(folder: Path) -> dict[str, Any]:
     """The configuration. Raises Misuse naming the check, and what to do."""
+    config = check_beside(folder)
+    _check_weights(folder)
+    return config
+
+
+def check_beside(folder: Path) -> dict[str, Any]:
+    """The same for all but the weights, which are fetched last. The configuration."""
     config = read_json(folder / "config.json", MAX_CONFIG_BYTES)
-    if config.get("auto_map"):
-        raise _refusal(folder, "it needs code of its own (auto_map), which is never run", "take a model without it")
+    for name in ("config.json", "tokenizer_config.json"):
+        said = read_json(folder / name, MAX_CONFIG_BYTES) if (folder / name).exists() else {}
+        if said.get("auto_map"):
+            raise _refusal(
+                folder, f"it needs code of its own (auto_map in {name}), which is never run", "take a model without it"
+            )
+    if config.get("transformers_weights"):  # would be read in place of what was checked
+        raise _refusal(folder, "it names another file of weights (transformers_weights)", "take that key out")
     architectures = config.get("architectures") or []
     if not any(isinstance(name, str) and name.endswith(_HEADS) for name in architectures):
         raise _refusal(
@@ -32,19 +46,18 @@ def check_base_folder(folder: Path) -> dict[str, Any]:
         )  # fmt: skip
     if (folder / "adapter_config.json").exists():
         raise _refusal(folder, "it is an adapter (adapter_config.json), no base model", "merge it into its base first")
-    _check_weights(folder)
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any((folder / name).is_file() for name in TOKENIZERS):
         raise _refusal(folder, "it has no tokenizer", "save the tokenizer beside it")
     return config
 
 
 def _check_weights(folder: Path) -> None:
-    names = {path.name for path in folder.glob("*.safetensors")}
+    names = {path.name for path in list_weights(folder)}
     if not names:
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         what = "its weights are pickled, which is never loaded" if pickled else "it has no weights"
         raise _refusal(folder, what, "save it as safetensors")
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.exists():
         wanted = read_json(index, MAX_INDEX_BYTES).get("weight_map")
         if not isinstance(wanted, dict) or not all(isinstance(name, str) for name in wanted.values()):

@@ -19,6 +19,7 @@ import trio
 from flock_chain import errors
 from flock_chain.errors import FlockError, Misuse, Unavailable
 from flock_peers.training.backdoor import parse_attack
+from flock_peers.training.data_format import ANY, DATA_FORMATS, TEXT, check_rows
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, SLICES
 from flock_peers.training.precision import check_precision
@@ -299,6 +300,18 @@ def check_data(domain: str | None, index: int, rows: Path | None, attack: str | 
     _check_choice(domain, index, rows, attack)
     if rows is not None:
         read_rows(rows)
+
+
+def check_format(domain: str, rows: Path | None, wanted: str) -> None:
+    """What `open` would say of rows that a task does not take; raises Misuse. Reads the file."""
+    if wanted == ANY:
+        return
+    if rows is not None:
+        check_rows(read_rows(rows), wanted, f"data {rows}")
+    elif wanted != TEXT:
+        raise Misuse(
+            f"domain {domain} is text; the task takes {wanted} rows ({DATA_FORMATS[wanted]}): give --data with those"
+        )
 
 
 def _check(config: TrainerConfig) -> None:

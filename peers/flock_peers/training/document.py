@@ -1,12 +1,11 @@
 """The task document: what everybody trains, and how. Bytes in, bytes out; needs no torch and knows no chain.
 
-It names every file of the base model by content id, the LoRA configuration, the local budget, the number format, the
-layout of the adapter and the seed of the round-0 adapter, so that each peer computes the round-0 bytes itself and
-compares them with the id on chain.
+It holds the manifest of the base model, which names every file by content id, what rows a participant brings, the LoRA
+configuration, the local budget, the number format, the layout of the adapter and the seed of the round-0 adapter, so
+that each peer computes the round-0 bytes itself and compares them with the id on chain.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -18,32 +17,31 @@ from numpy.typing import NDArray
 from flock_chain.aggregation import Format, GlobalAdapter, Layout, from_floats
 from flock_chain.bounded_json import loads
 from flock_chain.codec import decode, encode
-from flock_chain.content import CHUNK_BYTES, MAX_OBJECT_BYTES, compute_chunk_list
+from flock_chain.content import MAX_OBJECT_BYTES
 from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
 from flock_peers.training.base_check import check_base_folder
+from flock_peers.training.base_manifest import (
+    MAX_NAME_CHARACTERS,
+    BaseFile,
+    BaseManifest,
+    check_files,
+    describe_base,
+    list_weights,
+    parse_base,
+)
+from flock_peers.training.data_format import ANY, DATA_FORMATS
 
-DOCUMENT_FORMAT = 1
-MAX_BASE_FILES = 256  # a 700B model has about 160 weight files
-MAX_NAME_CHARACTERS = 128
+DOCUMENT_FORMAT = 2
 MAX_TARGETS = 32  # kinds of linear layer in a model; Llama has 7
 MAX_RANK, MAX_ALPHA = 512, 4_096
 MAX_BATCH_TOKENS = 1 << 17  # batch x seq_len: one sequence of the longest context, or 32 of 4,096; bounds activations
 MAX_EVAL_TOKENS = 1 << 22  # eval_windows x seq_len: a hold-out in memory takes 64 MiB
-MAX_HEADER_BYTES = 64 << 20  # safetensors' own limit is 100 MB; the largest published headers have about 10
+MAX_HEADER_BYTES = 16 << 20  # safetensors' own limit is 100 MB; the largest published headers have about 10
 MAX_HEADER_DEPTH = 4  # names, their fields, and the numbers of a shape
 MAX_DIMENSIONS, MAX_SIDE = 8, 1 << 40  # of a weight: products of these stay small numbers
-_BASE_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja")  # never pickle, never code
-_IGNORED_NAMES = ("README.md", "LICENSE.txt")
 _NOT_ADAPTED = ("embed", "lm_head", "wte", "wpe", "norm")  # parts of names of 2-D weights that are no projections
 _ROUTED = ("experts", "gate", "router", "shared_expert_gate")  # parts of a mixture that transformers holds otherwise
 _TRANSPOSED_MODELS = ("gpt2", "openai-gpt")  # keep their weights as [inputs, outputs]
-
-
-@dataclass(frozen=True)
-class BaseFile:
-    name: str
-    size: int  # bytes
-    digest: bytes  # of its chunk list
 
 
 @dataclass(frozen=True)
@@ -74,13 +72,19 @@ class TaskDocument:
     lora: LoraSettings
     budget: Budget = field(default_factory=Budget)
     format: Format = field(default_factory=Format)
+    data: str = ANY  # which rows a participant brings (data_format)
+
+    @property
+    def base(self) -> BaseManifest:
+        return BaseManifest(self.base_files)
 
     def encode(self) -> bytes:
         data = encode(
             {
                 "format": DOCUMENT_FORMAT,
                 "name": self.name,
-                "base": [[file.name, file.size, file.digest] for file in self.base_files],
+                "base": self.base.to_value(),
+                "data": self.data,
                 "lora": {"rank": self.lora.rank, "alpha": self.lora.alpha, "targets": list(self.lora.targets)},
                 "budget": asdict(self.budget),
                 "numbers": self.format.to_dict(),
@@ -106,7 +110,7 @@ _BOUNDS = {  # of a budget: least and greatest value
 def decode_document(data: bytes) -> TaskDocument:
     """Parse a stranger's document; raises InvalidEncoding naming the check."""
     value = decode(data)
-    keys = {"format", "name", "base", "lora", "budget", "numbers", "layout", "seed"}
+    keys = {"format", "name", "base", "data", "lora", "budget", "numbers", "layout", "seed"}
     number = value.get("format") if isinstance(value, dict) else None
     if type(number) is not int or number != DOCUMENT_FORMAT:
         raise InvalidEncoding(f"task document: format {number!r:.20}, this release reads format {DOCUMENT_FORMAT}")
@@ -121,41 +125,20 @@ def decode_document(data: bytes) -> TaskDocument:
         raise InvalidEncoding(f"task document: a name has 1 to {MAX_NAME_CHARACTERS} characters")
     if not isinstance(value["seed"], bytes) or len(value["seed"]) != 32:
         raise InvalidEncoding("task document: a seed is 32 bytes")
+    if not isinstance(value["data"], str) or value["data"] not in DATA_FORMATS:
+        raise InvalidEncoding(f"task document: data is one of {', '.join(DATA_FORMATS)}")
     document = TaskDocument(
         name=value["name"],
-        base_files=_parse_base_files(value["base"]),
+        base_files=parse_base(value["base"]).files,
         layout=Layout.from_dict(value["layout"]),
         seed=value["seed"],
         lora=_parse_lora(value["lora"]),
         budget=_parse_budget(value["budget"]),
         format=Format.from_dict(value["numbers"]),
+        data=value["data"],
     )
     _check_layout(document)
     return document
-
-
-def _parse_base_files(rows: Any) -> tuple[BaseFile, ...]:
-    if not isinstance(rows, list) or not 0 < len(rows) <= MAX_BASE_FILES:
-        raise InvalidEncoding(f"task document: 1 to {MAX_BASE_FILES} base files")
-    if not all(isinstance(row, list) and len(row) == 3 for row in rows):
-        raise InvalidEncoding("task document: a base file is a name, a size and a content id")
-    files = tuple(BaseFile(*row) for row in rows)
-    for file in files:
-        if not isinstance(file.name, str) or not _is_base_name(file.name):
-            raise InvalidEncoding(f"task document: {str(file.name)[:60]!r} is no allowed name of a base file")
-        if not isinstance(file.size, int) or isinstance(file.size, bool) or not 0 < file.size < 1 << 53:
-            raise InvalidEncoding(f"task document: size of {file.name} out of range")
-        if not isinstance(file.digest, bytes) or len(file.digest) != 32:
-            raise InvalidEncoding(f"task document: content id of {file.name} is not 32 bytes")
-    names = [file.name for file in files]
-    if names != sorted(set(names)):
-        raise InvalidEncoding("task document: base files must be sorted and unique")
-    return files
-
-
-def _is_base_name(name: str) -> bool:
-    plain = 0 < len(name) <= MAX_NAME_CHARACTERS and name.isascii() and name.isprintable()
-    return plain and "/" not in name and "\\" not in name and name[0] != "." and name.endswith(_BASE_SUFFIXES)
 
 
 def _is_count(value: Any, low: int, high: int) -> bool:
@@ -201,30 +184,9 @@ def _check_layout(document: TaskDocument) -> None:
             raise InvalidEncoding(f"task document: {name} has no target or no counterpart")
 
 
-def list_base_files(folder: Path) -> Iterator[Path]:
-    """The files that a base model consists of: configuration, tokenizer and safetensors, nothing executable."""
-    if not (folder / "config.json").is_file():
-        raise Misuse(f"base model {folder}: no config.json; name a transformers folder")
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name not in _IGNORED_NAMES and _is_base_name(path.name):
-            yield path
-
-
-def compute_base_file(path: Path) -> BaseFile:
-    """Reads the file once, chunk by chunk."""
-    with path.open("rb") as file:
-        chunks = compute_chunk_list(iter(lambda: file.read(CHUNK_BYTES), b""))
-    return BaseFile(path.name, chunks.size, chunks.digest)
-
-
 def check_base(folder: Path, document: TaskDocument) -> None:
     """Raises InvalidContent naming the first file that is missing or differs from the task's."""
-    for wanted in document.base_files:
-        path = folder / wanted.name
-        if not path.is_file():
-            raise InvalidContent(f"base model {folder}: {wanted.name} is missing; fetch the task's base model")
-        if compute_base_file(path) != wanted:
-            raise InvalidContent(f"base model {folder}: {wanted.name} is not the task's file (wrong model hash)")
+    check_files(folder, document.base)
 
 
 def check_fit(folder: Path, document: TaskDocument) -> None:
@@ -233,6 +195,11 @@ def check_fit(folder: Path, document: TaskDocument) -> None:
     Before anything is allocated by a stranger's layout: afterwards it is bounded by the model that is here.
     """
     check_base(folder, document)
+    check_layout(folder, document)
+
+
+def check_layout(folder: Path, document: TaskDocument) -> None:
+    """The same for a folder whose files are the task's already."""
     try:
         layout, _ = compute_layout(folder, document.lora.rank, document.lora.targets)
     except Misuse as error:
@@ -244,7 +211,7 @@ def check_fit(folder: Path, document: TaskDocument) -> None:
 def read_weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes by name from the headers of the safetensors files."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in list_weights(folder):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > MAX_HEADER_BYTES:
@@ -300,18 +267,20 @@ def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tu
 
 def create_document(
     name: str, folder: Path, *, seed: bytes, budget: Budget | None = None, rank: int = 8, alpha: int = 64,
-    targets: tuple[str, ...] = (), format: Format | None = None,
+    targets: tuple[str, ...] = (), format: Format | None = None, data: str = ANY, base: BaseManifest | None = None,
 ) -> TaskDocument:  # fmt: skip
-    """The document of a new task on a base model's folder; raises Misuse for what a joiner would refuse."""
+    """The document of a new task on a base model's folder; raises Misuse for what a joiner would refuse. `base`: the
+    folder's manifest, where it is known already: its files are large."""
     layout, found = compute_layout(folder, rank, targets)
     document = TaskDocument(
         name=name,
-        base_files=tuple(compute_base_file(path) for path in list_base_files(folder)),
+        base_files=(base or describe_base(folder)).files,
         layout=layout,
         seed=seed,
         lora=LoraSettings(rank, alpha, found),
         budget=budget or Budget(),
         format=format or Format(),
+        data=data,
     )
     try:
         decode_document(document.encode())

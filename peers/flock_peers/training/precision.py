@@ -5,6 +5,7 @@ LoRA tensors and their optimizer are float32 in every one of them; the precision
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from flock_chain.errors import Misuse, Unavailable
@@ -46,6 +47,17 @@ def choose_precision(name: str) -> Precision:
     if torch.cuda.is_available():
         return Precision("bfloat16")
     return Precision("bfloat16" if torch.cpu._is_amx_tile_supported() else "float32")
+
+
+def guess_precision(name: str) -> Precision:
+    """The same on a machine without CUDA, without torch: for a first look at the memory."""
+    if name != "auto":
+        return Precision(name)
+    try:
+        has_tiles = "amx_tile" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        has_tiles = False
+    return Precision("bfloat16" if has_tiles else "float32")
 
 
 def loading_options(precision: Precision) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Service:
 
     def _open(self, values: dict[str, Any]) -> dict[str, Any]:
         """The data is read and the base checked before torch is imported: their errors come within a second."""
+        from flock_peers.training.data_format import check_rows
         from flock_peers.training.document import check_base, decode_document
         from flock_peers.training.rows import Refusals, builtin_rows, read_rows, split_rows
 
@@ -67,6 +68,7 @@ class Service:
         check_base(self.base, self.document)
         path = _path(values["rows"])
         rows = read_rows(path, refusals) if path else builtin_rows(values["domain"], values["index"])
+        check_rows(rows, self.document.data, f"data {path or values['domain']}")
         group = self.group
         with first_alone(group) if group is not None else nullcontext():
             split = split_rows(rows, Path(values["home"]) / "split.json")

@@ -14,6 +14,7 @@ from typing import Any
 from flock_chain.bounded_json import loads
 from flock_chain.errors import InvalidContent, Misuse
 from flock_peers.home import write_private
+from flock_peers.training.data_format import CHAT, COMPLETIONS, TEXT
 from flock_peers.training.domains import private_rows
 from flock_peers.training.text_files import MAX_LINE_BYTES, list_files, read_lines, read_text
 
@@ -36,6 +37,7 @@ class Row:
     completion: str
     messages: tuple[tuple[str, str], ...] = ()  # (role, content)
     where: str = field(default="", compare=False)  # "line 3", or a file's name: for whoever refuses it later
+    kind: str = field(default=TEXT, compare=False)  # a data format
 
     @property
     def size(self) -> int:
@@ -115,9 +117,10 @@ def parse_row(line: bytes, where: str = "") -> Row:
     if not isinstance(value, dict):
         raise ValueError("not an object")
     if "messages" in value:
-        return Row("", "", _parse_messages(value["messages"]), where)
+        return Row("", "", _parse_messages(value["messages"]), where, CHAT)
     if "completion" in value:
-        return Row(_text(value.get("prompt", ""), "prompt"), _text(value["completion"], "completion"), where=where)
+        prompt, completion = _text(value.get("prompt", ""), "prompt"), _text(value["completion"], "completion")
+        return Row(prompt, completion, where=where, kind=COMPLETIONS)
     return Row("", _text(value.get("text"), "text"), where=where)
 
 

@@ -1,0 +1,134 @@
+"""Puts base models from the owner's folders into the store, from where others fetch them: for a task that is about to
+be opened, or beside the own part in one. Knows no task's document and no network."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from flock_chain.content import format_cid
+from flock_chain.errors import FlockError, InvalidContent, Misuse, Unavailable
+from flock_peers.contents import Contents
+from flock_peers.store.kept_marks import BASE_GIVEN, new_task_owner, task_owner
+from flock_peers.training.base_check import check_base_folder
+from flock_peers.training.base_manifest import BaseFile, BaseManifest, describe_base
+
+log = logging.getLogger(__name__)
+
+MAX_GIVEN = 16  # manifests in memory, of at most 20 kB each
+
+
+@dataclass
+class Giving:
+    """How far it is; asked for by whoever waits for it."""
+
+    folder: Path
+    bytes: int = 0
+    done: int = 0
+    base: BaseManifest | None = None  # when it is whole in the store
+    error: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder),
+            "bytes": self.bytes,
+            "done": self.done,
+            "base": None if self.base is None else format_cid(self.base.digest),
+            "files": 0 if self.base is None else len(self.base.files),
+            "error": self.error,
+        }
+
+
+class BaseGiver:
+    """`contents`: of any owner. One folder at a time; `giving` is the last one."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._nursery: trio.Nursery | None = None
+        self._turn = trio.Lock()
+        self._given: dict[str, BaseManifest] = {}  # by content id as text
+        self.giving: Giving | None = None
+
+    def run_in(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    # --- for a new task
+
+    def start(self, folder: Path) -> Giving:
+        """Returns at once: files of many gigabytes are read."""
+        if self._nursery is None:
+            raise Unavailable("base model: this peer is only starting")
+        if self._turn.locked():
+            raise Unavailable("base model: another one is being published; try again in a moment")
+        check_base_folder(folder)
+        self.giving = Giving(folder)
+        self._nursery.start_soon(self._give, self.giving)
+        return self.giving
+
+    async def _give(self, giving: Giving) -> None:
+        marks = self._contents.of(BASE_GIVEN)
+        try:
+            async with self._turn:
+                marks.release_all()
+                base = await self._put(giving, marks)
+            self._given[format_cid(base.digest)] = giving.base = base
+            while len(self._given) > MAX_GIVEN:
+                del self._given[next(iter(self._given))]
+        except Exception as error:  # noqa: BLE001 - a request's edge: it answered long ago
+            giving.error = str(error) if isinstance(error, FlockError) else repr(error)
+            log.warning("base model %s is not published: %s", giving.folder, giving.error)
+
+    def find(self, base: str) -> BaseManifest:
+        """By the content id that `giving` told. Raises Misuse where it was given by an earlier process."""
+        if base not in self._given:
+            raise Misuse(f"base model {base[:80]}: was not published by this peer since it was started")
+        return self._given[base]
+
+    def keep_for(self, document: bytes, base: BaseManifest) -> None:
+        """From now on for the task with this document."""
+        marks = self._contents.of(new_task_owner(document))
+        for digest in _digests(base):
+            marks.keep(digest)
+
+    # --- beside the own part
+
+    def share(self, task: int, folder: Path) -> None:
+        """What a participant has in a folder of its own, where the quota has the room: the creator may be gone soon."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._share, task, folder)
+
+    async def _share(self, task: int, folder: Path) -> None:
+        try:
+            async with self._turn:
+                await self._put(Giving(folder), self._contents.of(task_owner(task)))
+        except Exception as error:  # noqa: BLE001 - a task's edge: others serve it, or nobody does
+            known = error if isinstance(error, FlockError) else repr(error)
+            log.info("task %d: the base model in %s is not served to others: %s", task, folder, known)
+
+    async def _put(self, giving: Giving, marks: Contents) -> BaseManifest:
+        base = await trio.to_thread.run_sync(describe_base, giving.folder)
+        try:
+            base.check_complete()
+        except InvalidContent as error:
+            raise Misuse(f"base model {giving.folder}: {error}") from error
+        giving.bytes = base.size
+        self._contents.check_room(
+            sum(file.size for file in base.files if self._contents.file_path(file.digest) is None)
+        )
+        for file in base.files:
+            await trio.to_thread.run_sync(_put_file, giving.folder, file, marks)
+            giving.done += file.size
+        marks.put_object(base.encode())  # last: who has it has everything
+        return base
+
+
+def _put_file(folder: Path, file: BaseFile, marks: Contents) -> None:
+    if marks.put_file(folder / file.name) != file.digest:
+        raise Unavailable(f"base model {folder}: {file.name} changed while it was read; try again")
+
+
+def _digests(base: BaseManifest) -> Sequence[bytes]:
+    return [*(file.digest for file in base.files), base.digest]

@@ -1,0 +1,91 @@
+"""The owner's base models on their way into the store."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from base_support import make_base
+from clock_support import on_stepped_clock
+
+from flock_chain.content import format_cid
+from flock_chain.errors import Misuse, Unavailable
+from flock_peers.base_giver import BaseGiver, Giving
+from flock_peers.contents import Contents
+from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.kept_marks import BASE_GIVEN, new_task_owner, task_owner
+from flock_peers.training.base_manifest import describe_base
+
+
+class Desk:
+    def __init__(self, path: Path, quota: int = 1 << 30) -> None:
+        self.store = BlobStore(path, quota)
+        self.giver = BaseGiver(Contents(self.store, None))  # type: ignore[arg-type]
+
+
+async def given(desk: Desk, folder: Path) -> Giving:
+    error: Misuse | None = None
+    async with trio.open_nursery() as nursery:
+        desk.giver.run_in(nursery)
+        try:
+            return desk.giver.start(folder)
+        except Misuse as refusal:
+            error = refusal
+    raise error
+
+
+@on_stepped_clock
+async def test_a_folder_is_whole_in_the_store_before_its_manifest_is_and_then_kept_for_the_task(tmp_path: Path) -> None:
+    desk, folder = Desk(tmp_path / "blobs"), make_base(tmp_path / "base")
+    giving, base = await given(desk, folder), describe_base(folder)
+    digests = {base.digest, *(file.digest for file in base.files)}
+    assert giving.base == base and giving.done == giving.bytes == base.size and not giving.error
+    assert giving.as_row()["base"] == format_cid(base.digest)
+    assert desk.store.kept_by(BASE_GIVEN) == digests and desk.store.get_object(base.digest) == base.encode()
+    desk.giver.keep_for(b"d" * 32, desk.giver.find(format_cid(base.digest)))
+    await given(desk, make_base(tmp_path / "next", seed=2))
+    assert desk.store.kept_by(new_task_owner(b"d" * 32)) == digests
+    assert base.digest not in desk.store.kept_by(BASE_GIVEN)
+
+
+@on_stepped_clock
+async def test_what_no_joiner_could_train_is_not_published(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "blobs")
+    with pytest.raises(Misuse, match="auto_map"):
+        await given(desk, make_base(tmp_path / "code", config={"auto_map": {"AutoModel": "x.Y"}}))
+    with pytest.raises(Misuse, match=r"no config\.json"):
+        await given(desk, tmp_path)
+    folder = make_base(tmp_path / "parts")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    assert "1 of 2 parts of the weights" in (await given(desk, folder)).error
+    assert not desk.store.used
+
+
+@on_stepped_clock
+async def test_without_the_room_nothing_is_copied_and_the_reason_is_told(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "blobs", quota=50_000)
+    giving = await given(desk, make_base(tmp_path / "base", rows=4_096))
+    assert "disk quota" in giving.error and giving.base is None and not desk.store.used
+
+
+@on_stepped_clock
+async def test_what_was_not_given_by_this_process_is_named(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "blobs")
+    with pytest.raises(Misuse, match="was not published by this peer since it was started"):
+        desk.giver.find("bafkrei")
+    with pytest.raises(Unavailable, match="only starting"):
+        desk.giver.start(make_base(tmp_path / "base"))
+
+
+@on_stepped_clock
+async def test_a_participants_own_folder_is_served_to_others_for_as_long_as_the_task_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = make_base(tmp_path / "base", rows=4_096)
+    for quota, is_served in ((1 << 30, True), (50_000, False)):
+        desk = Desk(tmp_path / f"blobs{quota}", quota)
+        async with trio.open_nursery() as nursery:
+            desk.giver.run_in(nursery)
+            desk.giver.share(5, folder)
+        assert (describe_base(folder).digest in desk.store.kept_by(task_owner(5))) == is_served
+    assert "is not served to others: disk quota" in caplog.text

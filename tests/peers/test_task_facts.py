@@ -1,0 +1,80 @@
+"""What people are told of a task's document, and of who has its base model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+from base_support import make_base, make_document
+from clock_support import on_stepped_clock
+
+from flock_chain.content import format_cid, object_digest
+from flock_chain.crypto import Account
+from flock_chain.errors import Unavailable
+from flock_p2p.commands.task import format_about, format_list
+from flock_peers.bases import Bases, BaseTerms
+from flock_peers.contents import Contents
+from flock_peers.store.blob_store import BlobStore
+from flock_peers.task_facts import DOCUMENT_SECONDS, TaskFacts
+
+HOLDER = Account(b"h" * 20)
+
+
+class Network:
+    """Has what it was given; the rest it looks for in vain, and slowly."""
+
+    def __init__(self) -> None:
+        self.objects: dict[bytes, bytes] = {}
+        self.asked: list[bytes] = []
+
+    async def fetch_object(self, digest: bytes, _providers: Sequence[Account] | None = None) -> bytes:
+        self.asked.append(digest)
+        if digest not in self.objects:
+            await trio.sleep(60)
+            raise Unavailable("nobody has it")
+        return self.objects[digest]
+
+    async def fetch_file(self, *_: Any, **__: Any) -> Path:
+        raise AssertionError
+
+    async def find_holders(self, _digest: bytes, _seconds: float) -> list[Account]:
+        return [HOLDER]
+
+
+@on_stepped_clock
+async def test_of_documents_that_can_be_had_name_base_and_rows_are_told_and_nobody_waits_for_the_others(
+    tmp_path: Path,
+) -> None:
+    network, folder = Network(), make_base(tmp_path / "base")
+    document = make_document(folder, data="chat")
+    digest, junk, gone = bytes(object_digest(document.encode())), bytes(object_digest(b"junk")), b"g" * 32
+    network.objects = {digest: document.encode(), junk: b"junk"}
+    contents = Contents(BlobStore(tmp_path / "blobs"), network)
+    facts = TaskFacts(contents, network, Bases(tmp_path / "bases", contents, BaseTerms(folders=(folder,))))
+    began = trio.current_time()
+    found = await facts.describe([digest, junk, gone])
+    assert trio.current_time() - began < DOCUMENT_SECONDS + 1 and list(found) == [digest]
+    about = found[digest]
+    assert about["base"] == format_cid(document.base.digest) and about["base_bytes"] == document.base.size
+    assert about["is_here"] and about["data"] == "chat" and about["providers"] == ["0x" + HOLDER.hex()]
+    network.asked.clear()
+    await facts.describe([digest])
+    assert not network.asked
+    text = "\n".join(format_about(about))
+    assert f"{about['base']}, 4 files" in text and "here; 1 of the connected peers serve it" in text
+    assert "chat rows, sequences of 8 tokens; 2 steps of 1 sequences a round" in text
+    assert format_about(None) == ["document   at no connected peer now"]
+
+
+def test_a_strangers_name_commands_no_terminal() -> None:
+    about = {
+        "name": "a\x1b[2J\ntask", "base": "bafkrei12345678", "base_bytes": 5_000_000, "base_files": 2, "is_here": False,
+        "providers": None, "data": "any", "seq_len": 96, "batch": 8, "steps": 24,
+    }  # fmt: skip
+    row = {
+        "task": 1, "creator": "0x11", "round": 1, "rounds": 2, "phase": "COMMIT", "pot": "0", "min_bond": "0",
+        "participants": 4, "about": about,
+    }  # fmt: skip
+    text = format_list({"count": 1, "tasks": [row]})
+    assert "a?[2J?task" in text and "..12345678 5.0 MB, ? serve it" in text and "any, 96 tokens" in text
+    assert "\x1b" not in "\n".join(format_about(about))
