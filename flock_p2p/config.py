@@ -12,6 +12,7 @@ from flock_peers.home import Home, write_private
 from flock_peers.settings import DEFAULT_PORT
 
 MAX_CONFIG_BYTES = 64 << 10
+DEFAULT_HTTP_PORT = 4280  # beside the peer's own 4200
 LISTS = ("bootstrap", "via", "rpc_origin")
 _EXAMPLES = {str: "text in quotes", int: "a whole number", bool: "true or false", list: 'a list such as ["a", "b"]'}
 NEVER_KEPT = ("attack",)  # an attacker is one only for as long as it is told to be
@@ -39,7 +40,7 @@ class JoinConfig:
     bond: str = ""  # coins; empty: the task's minimum
     observe: bool = False
     seed: int = -1  # -1: from the key
-    http: int = -1  # port of the HTTP server on 127.0.0.1; 0: any, -1: none
+    http: int = DEFAULT_HTTP_PORT  # of page and metrics on 127.0.0.1, or any where that is taken; 0: any, -1: none
     rpc: bool = False  # Ethereum's JSON-RPC on it
     rpc_origin: tuple[str, ...] = ()  # pages that may ask it, such as http://localhost:5173
     disk_quota: str = ""  # gigabytes; empty: the default

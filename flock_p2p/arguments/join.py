@@ -114,12 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--http",
         type=int,
         metavar="PORT",
-        help="serve metrics (and --rpc) on 127.0.0.1 at this port, 0 for any, -1 for nothing (default: nothing); kept",
+        help="serve the web page and metrics on 127.0.0.1 at this port, 0 for any, -1 for nothing (default: 4280, or "
+        "any where that is taken); kept",
     )
     parser.add_argument(
         "--rpc",
         action=argparse.BooleanOptionalAction,
-        help="answer Ethereum tools (web3.py, ethers, viem, wallets) at /rpc, on port 4280 without --http; kept",
+        help="answer Ethereum tools (web3.py, ethers, viem, wallets) at /rpc of the port of --http; kept",
     )
     parser.add_argument(
         "--rpc-origin",

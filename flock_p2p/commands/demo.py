@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"seed {seed}, homes in {folder}: starting {len(plan.peers)} peers")
     with run_network(plan) as network:
         say("all peers are up and connected")
+        say(f"watch it in a browser: {network.ask(0, 'status')['page']}  (peer 0)")
         say(f"to join by hand: python -m flock_p2p join --home NEW --port 0 --bootstrap {network.addresses[0]}")
         watch = Watch(network, say)
         watched = watch.run()

@@ -23,6 +23,7 @@ def format_status(status: dict[str, Any]) -> str:
     rows = [
         ("account", status["account"]),
         ("address", status["address"]),
+        ("page", status.get("page") or "none; `join --http 0` serves one"),
         ("network", f"{status['network']}, genesis {status['genesis']}"),
         ("height", f"{status['height']}  state root {status['state_root'][:16]}"),
         ("block", f"{status['height']}:{status['block']}  (a checkpoint, for who trusts this peer)"),

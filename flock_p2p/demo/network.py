@@ -31,7 +31,7 @@ class Network:
     def start(self, peer: DemoPeer, bootstrap: list[str]) -> None:
         command = [
             sys.executable, "-m", "flock_p2p", "join", "--quiet", "--until-stdin-closes",
-            "--home", str(peer.home), "--listen", "127.0.0.1", "--port", "0",
+            "--home", str(peer.home), "--listen", "127.0.0.1", "--port", "0", "--http", "0",
             "--domain", peer.domain, "--domain-slice", str(peer.domain_slice), "--seed", str(peer.seed),
             "--bond", str(peer.bond // 10**18),
         ]  # fmt: skip

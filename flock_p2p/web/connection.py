@@ -30,14 +30,15 @@ REASONS = {
     405: b"Method Not Allowed", 413: b"Content Too Large", 421: b"Misdirected Request", 429: b"Too Many Requests",
     431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 503: b"Service Unavailable",
 }  # fmt: skip
-# A page of this server runs and loads nothing from elsewhere, and no other page may show or read it.
-COMMON_HEADERS = (
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
-)
+# What is no page runs and loads nothing, and no other page may show or read what is here; a route may say otherwise.
+COMMON_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+}
 
 
 class Site(Protocol):
@@ -129,14 +130,13 @@ class Connection:
                     return None
 
     async def _send(self, response: Response, *, is_head: bool = False, is_last: bool = False) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        named = {**COMMON_HEADERS, **response.headers}
+        headers = [(name.encode(), value.encode()) for name, value in named.items()]
         if response.status != NO_CONTENT:  # which has neither, by RFC 9110
             headers += [(b"content-type", response.kind.encode()), (b"content-length", b"%d" % len(response.body))]
         if is_last:
             headers.append((b"connection", b"close"))
-        start = h11.Response(
-            status_code=response.status, headers=[*COMMON_HEADERS, *headers], reason=REASONS.get(response.status, b"")
-        )
+        start = h11.Response(status_code=response.status, headers=headers, reason=REASONS.get(response.status, b""))
         parts = [self._h11.send(start) or b""]
         if not is_head and response.body:
             parts.append(self._h11.send(h11.Data(data=response.body)) or b"")

@@ -1,7 +1,8 @@
 """Who may speak to a server on loopback: any page of any browser on this machine can send requests to it.
 
 The Host must be this machine by name (else a name that resolves to 127.0.0.1 makes a stranger's page the same origin);
-an Origin must be this server, a wallet's extension, or one that the user named. Programs send no Origin.
+an Origin must be this server, or where a route is for wallets an extension or one that the user named. Programs send
+no Origin, and neither does a page that only embeds what it may not read: a browser then says from which site it asks.
 """
 
 from collections.abc import Collection, Mapping

@@ -85,8 +85,11 @@ class WebSocket:
     async def _read(self) -> bytes:
         waited = 0.0
         while waited < SILENT_SECONDS:
-            with trio.move_on_after(PING_SECONDS):
-                return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+            try:
+                with trio.move_on_after(PING_SECONDS):
+                    return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise BrokenSocket(f"websocket: {error!r}") from error
             waited += PING_SECONDS
             await self._send_event(Ping())
         raise BrokenSocket("websocket: silent")

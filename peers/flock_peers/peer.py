@@ -33,6 +33,7 @@ from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.ledger.ledger import decode_once
 from flock_peers.loop_lag import LoopLag
+from flock_peers.measurements import Measurements
 from flock_peers.network.bitswap import serve_bitswap
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.dht import announce_forever
@@ -106,6 +107,8 @@ class Peer:
             EvidenceFile(home.folder("consensus") / "evidence"),
         )  # fmt: skip
         self.progress = TrainingProgress()
+        self.measurements = Measurements(home.folder("rounds") / "measured.json")
+        self.page: str | None = None  # its address, once an application serves one
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
         self._clock = ClockOffset(ledger, lambda: driver.status.sync is not None)
@@ -152,6 +155,7 @@ class Peer:
             loop_lag=self._loop_lag,
             stop=self.stop,
             find_participant=lambda: self.participant,
+            find_page=lambda: self.page,
         )
 
     # Roles
@@ -238,6 +242,7 @@ class Peer:
                 domain=self.settings.data.domain.encode()[:32].ljust(32, b"\0"),
                 spoil=split_attack(self.settings.data.attack)[1],
                 on_round=self.round_bytes.on_round,
+                measurements=self.measurements,
                 bonds_early=bonds_early,
                 find_base=self._find_base,
                 check_format=lambda wanted: check_format(self.settings.data.domain, self.settings.data.rows, wanted),

@@ -69,6 +69,7 @@ class PeerControl:
     loop_lag: LoopLag
     stop: trio.Event
     find_participant: Callable[[], Participant | None]
+    find_page: Callable[[], str | None]
 
     def methods(self) -> Mapping[str, Method]:
         return {
@@ -99,6 +100,7 @@ class PeerControl:
         return {
             "account": "0x" + self.account.hex(),
             "address": self.host.address,
+            "page": self.find_page(),
             "network": self.genesis.network,
             "genesis": self.genesis.hash.hex(),
             "height": head.height,

@@ -17,6 +17,7 @@ from flock_chain.audit_rule import Finding, find, is_audited, summarise
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError
 from flock_chain.tally import SEATS_MAX
+from flock_peers.measurements import Measurements
 from flock_peers.roles.board import Phase, RoundView, Views, as_account, read_result, read_seed
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library
@@ -50,10 +51,11 @@ class Auditor:
 
     def __init__(
         self, account: Account, library: Library, views: Views, trainer: Measuring, sender: Sender,
-        secrets: RoundSecrets, jobs: Jobs,
+        secrets: RoundSecrets, jobs: Jobs, measurements: Measurements | None = None,
     ) -> None:  # fmt: skip
         self._account, self._library, self._views = account, library, views
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
+        self._measurements = measurements or Measurements()
         self._said = 0  # the last audit; said once more after a restart, it fails and costs its gas
 
     async def step(self, view: RoundView) -> None:
@@ -78,6 +80,7 @@ class Auditor:
         guilty = sorted(account for account, value in values.items() if find(value) is Finding.GUILTY)
         for account, value in sorted(values.items(), key=lambda row: -row[1]):
             log.info("audit %d: 0x%s: %.2f: %s", number, account.hex(), value / 1_000_000, find(value).name)
+        self._measurements.note_audit(view.task, number, view.round, values)
         record = {"accused": guilty[:SEATS_MAX]}
         self._secrets.save(view.task, number, "audit", record)
         return record

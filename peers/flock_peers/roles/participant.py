@@ -6,7 +6,7 @@ So a peer that was killed resumes by reading the board; nothing is remembered bu
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ import trio
 
 from flock_chain.errors import FlockError, Unavailable
 from flock_peers.bases import BaseFinder, find_shipped
+from flock_peers.measurements import Measurements
 from flock_peers.roles.auditor import Auditor
 from flock_peers.roles.board import Phase, RoundView, Views, read_round
 from flock_peers.roles.jobs import JobKey, Jobs
@@ -65,6 +66,7 @@ class Surroundings:
     find_base: BaseFinder = find_shipped
     check_format: Callable[[str], None] = lambda _format: None  # raises where a task's data format is not the rows' own
     spoil: Spoil | None = None  # trials of a network only: what to publish instead of the own delta
+    measurements: Measurements = field(default_factory=Measurements)  # for people
     bonds_early: bool = True  # before the trainer is open; not where the last trainer could not be opened
 
 
@@ -152,15 +154,19 @@ class Participant:
         around = self._around
         secrets = RoundSecrets(around.folder / "secrets")
         proposer = Proposer(
-            around.identity, library, around.store, trainer, around.sender, secrets, jobs, around.folder, around.spoil
-        )
+            around.identity, library, around.store, trainer, around.sender, secrets, jobs, around.folder, around.spoil,
+            around.measurements,
+        )  # fmt: skip
         removal = Removal(library, around.ledger)
-        voter = Voter(around.identity, library, around.ledger, trainer, around.sender, secrets, jobs, removal)
+        voter = Voter(
+            around.identity, library, around.ledger, trainer, around.sender, secrets, jobs, removal,
+            around.measurements,
+        )  # fmt: skip
         self.keeper = Keeper(around.identity.account, library, around.ledger, around.sender, jobs, removal)
         self.jury = Jury(around.identity.account, library, around.ledger, around.sender, jobs)
         self._parent_watch = ParentWatch(library, around.ledger, around.sender, jobs)
         self._auditor = Auditor(
-            around.identity.account, library, around.ledger, trainer, around.sender, secrets, jobs
+            around.identity.account, library, around.ledger, trainer, around.sender, secrets, jobs, around.measurements
         )  # fmt: skip
         await self._loop(jobs, proposer, voter, self.keeper)
 

@@ -13,6 +13,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, Refused
 from flock_chain.proposal import SALT_BYTES, Manifest, compute_proposal_commitment
 from flock_contracts.addresses import BOARD
+from flock_peers.measurements import Measurements
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Objects, compute_file_digest
@@ -46,10 +47,11 @@ class Proposer:
     def __init__(
         self, identity: Identity, library: Library, store: Objects, trainer: Training, sender: Sender,
         secrets: RoundSecrets, jobs: Jobs, folder: Path, spoil: Spoil | None = None,
+        measurements: Measurements | None = None,
     ) -> None:  # fmt: skip
         self._identity, self._library, self._store = identity, library, store
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
-        self._folder, self._spoil = folder, spoil
+        self._folder, self._spoil, self._measurements = folder, spoil, measurements or Measurements()
         self._failures = 0  # of training, in the round below
         self._failures_in: tuple[int, int] | None = None  # task and round
 
@@ -115,6 +117,7 @@ class Proposer:
             "round %d: trained %d steps, own loss %.4f -> %.4f",
             view.round, result.steps, result.loss_before, result.loss_after,
         )  # fmt: skip
+        self._measurements.note_loss(view.task, view.round, "proposer", result.loss_before, result.loss_after)
         if getattr(result, "epsilon", None) is not None:
             log.info("round %d: epsilon spent on this home's rows so far: %.2f", view.round, result.epsilon)
         return record

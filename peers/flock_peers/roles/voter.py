@@ -29,6 +29,7 @@ from flock_chain.tally import (
     compute_tally,
 )
 from flock_contracts.addresses import BOARD
+from flock_peers.measurements import Measurements
 from flock_peers.roles.auditor import OWN_SEED_BYTES
 from flock_peers.roles.board import Phase, RoundView, Views, as_account, bits, read_seed
 from flock_peers.roles.earlier import EarlierDeltas
@@ -73,11 +74,11 @@ class Voter:
 
     def __init__(
         self, identity: Identity, library: Library, views: Views, trainer: Measuring, sender: Sender,
-        secrets: RoundSecrets, jobs: Jobs, removal: Removal,
+        secrets: RoundSecrets, jobs: Jobs, removal: Removal, measurements: Measurements | None = None,
     ) -> None:  # fmt: skip
         self._identity, self._library, self._views, self._removal = identity, library, views, removal
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
-        self._earlier = EarlierDeltas(library, views)
+        self._earlier, self._measurements = EarlierDeltas(library, views), measurements or Measurements()
         self._paper = PaperVoter(identity, sender, secrets, jobs, self._judge_input_set)
 
     async def step(self, view: RoundView) -> None:
@@ -308,6 +309,7 @@ class Voter:
             "round %d: own hold-out loss %.4f -> %.4f with the candidate: %s",
             view.round, before.loss, after.loss, "keep the previous" if is_worse else "adopt",
         )  # fmt: skip
+        self._measurements.note_loss(view.task, view.round, "voter", before.loss, after.loss)
         return base if is_worse else candidate
 
 

@@ -1,0 +1,66 @@
+// Elements from values. Whatever another peer wrote becomes a text node: nothing here, or on this page, parses HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+const ATTRIBUTES = new Set([
+  "id", "title", "href", "for", "type", "role", "tabindex", "open", "scope", "colspan", "datetime", "value", "checked",
+  "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height", "viewBox", "text-anchor", "stroke-width",
+]);
+
+function fill(element, properties, children) {
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "class") element.setAttribute("class", value);
+    else if (name === "style") for (const [key, each] of Object.entries(value)) element.style.setProperty(key, each);
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "href" && !String(value).startsWith("#")) throw new Error("links stay on this page");
+    else if (ATTRIBUTES.has(name) || name.startsWith("aria-") || name.startsWith("data-")) {
+      element.setAttribute(name, value === true ? "" : String(value));
+    } else throw new Error(`no attribute ${name}`);
+  }
+  element.append(...children.flat(3).filter((each) => each !== null && each !== undefined && each !== false)
+    .map((each) => (each instanceof Node ? each : String(each))));
+  return element;
+}
+
+export const h = (tag, properties = {}, ...children) => fill(document.createElement(tag), properties, children);
+export const s = (tag, properties = {}, ...children) => fill(document.createElementNS(SVG, tag), properties, children);
+export const byId = (id) => document.getElementById(id);
+
+// Children by key: a row that says the same keeps its element, and with it focus, selection and what is unfolded.
+export function keep(parent, rows, keyOf, make) {
+  const known = parent.kept ?? new Map();
+  const next = new Map();
+  for (const row of rows) {
+    const key = String(keyOf(row));
+    const said = JSON.stringify(row);
+    const before = known.get(key);
+    if (before?.said === said) next.set(key, before);
+    else {
+      const element = make(row);
+      if (before?.element.open !== undefined) element.open = before.element.open;
+      next.set(key, { said, element, focused: before?.element.contains(document.activeElement) });
+    }
+  }
+  parent.kept = next;
+  parent.replaceChildren(...[...next.values()].map((each) => each.element));
+  for (const each of next.values()) {
+    if (each.focused) (each.element.querySelector("summary") ?? each.element).focus({ preventScroll: true });
+    each.focused = false;
+  }
+}
+
+export const empty = (title, text) => h("p", { class: "empty" }, h("strong", {}, title), text);
+export const badge = (text, tone = "") => h("span", { class: `badge ${tone}` }, text);
+
+export function table(caption, columns, rows) {
+  const head = h("tr", {}, columns.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)));
+  const body = rows.map((row) => h("tr", {}, row.map((cell, index) => h("td", { class: columns[index][1] }, cell))));
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {}, h("caption", { class: "hidden" }, caption), h("thead", {}, head), h("tbody", {}, body)));
+}
+
+export function bar(share, label) {
+  const percent = Math.round(100 * Math.max(0, Math.min(1, share)));
+  return h("div", { class: "bar", role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100",
+    "aria-valuenow": percent }, h("i", { style: { width: `${percent}%` } }));
+}

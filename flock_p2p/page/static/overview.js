@@ -1,0 +1,52 @@
+// The six numbers that a person looks for first.
+
+import { byId, h, keep } from "./dom.js";
+import { bytes, coins, count, PHASES, plural, seconds } from "./format.js";
+import { now, store } from "./store.js";
+import { age } from "./status.js";
+
+export function showOverview() {
+  const { peer, peers, chain, task, training } = store.sections;
+  if (!peer || !chain) return;
+  byId("network").textContent = `${peer.network} · up ${seconds(now() - peer.started_at)}`;
+  document.title = task && !task.is_ended ? `Round ${task.round} · ${peer.network}` : `${peer.network} · flock-p2p`;
+  keep(byId("cards"), [
+    height(chain), network(peer, peers), round(task), loss(training, task), balance(peer), disk(peer, training),
+  ], (row) => row.name, card);
+}
+
+const card = ({ name, value, unit, note }) => h("dl", { class: "card stat" },
+  h("dt", {}, name), h("dd", { class: "value" }, value, unit ? h("small", {}, ` ${unit}`) : null), h("dd", { class: "note" }, note));
+
+function height(chain) {
+  const { p50, p95 } = chain.finality;
+  const finality = p50 === null ? "no transaction seen yet" : `final in ${p50.toFixed(2)} s, 95 % within ${p95.toFixed(2)} s`;
+  return { name: "Height", value: count(chain.height), unit: "", note: `block ${age(chain.head_timestamp)} ago · ${finality}` };
+}
+
+function network(peer, peers) {
+  const here = peer.validators - peers.away_count;
+  const note = `${here} of ${plural(peer.validators, "validator")} reachable${peer.has_quorum ? "" : ": no quorum"}`;
+  return { name: "Peers", value: count(peers.count), unit: "connected", note };
+}
+
+function round(task) {
+  if (!task) return { name: "Round", value: "–", unit: "", note: "no task on this network yet" };
+  if (task.is_ended) return { name: "Round", value: task.round, unit: `of ${task.terms.rounds}`, note: "the task has ended" };
+  return { name: "Round", value: task.round || "–", unit: `of ${task.terms.rounds}`, note: `phase: ${PHASES[task.phase] ?? task.phase}` };
+}
+
+function loss(training, task) {
+  const { step, steps, loss: value } = training.latest;
+  if (typeof value !== "number") return { name: "Training", value: "–", unit: "", note: task && !task.is_ended ? "not this peer's turn yet" : "nothing to train" };
+  return { name: "Training loss", value: value.toFixed(3), unit: "nats/token", note: `step ${step ?? "?"} of ${steps ?? "?"} of the last training here` };
+}
+
+function balance(peer) {
+  const role = peer.is_validator ? (peer.not_signing ? "validator, not signing" : "validator") : "follows the chain";
+  return { name: "Balance", value: coins(peer.balance, 2), unit: "coins", note: `${role}${peer.is_bonded ? ", bonded to the task" : ""}` };
+}
+
+function disk(peer, training) {
+  return { name: "Contents", value: bytes(peer.disk.used), unit: "", note: `of ${bytes(peer.disk.quota)} · sent ${bytes(training.sent)}, received ${bytes(training.received)}` };
+}

@@ -1,0 +1,99 @@
+"""What this peer measured in its tasks, for people: losses on its own rows, and what its audits found. Decides nothing.
+
+Kept on disk, so that a restart loses no line of a plot; a file that cannot be read or written costs the plot alone.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flock_chain.bounded_json import loads
+from flock_chain.crypto import Account
+from flock_chain.errors import FlockError
+from flock_peers.home import write_private
+
+log = logging.getLogger(__name__)
+
+MAX_LOSSES = 512  # rounds: the width of a screen in points
+MAX_AUDITS = 128
+MAX_AUDITED = 64  # accounts of one audit: as many as a task has participants
+MAX_FILE_BYTES = 4 << 20  # all of the above takes a third of it
+MAX_DEPTH = 5
+
+Row = dict[str, Any]
+
+
+class Measurements:
+    def __init__(self, path: Path | None = None) -> None:
+        """`path`: None keeps them in memory alone."""
+        self._path = path
+        self._losses: list[Row] = []
+        self._audits: list[Row] = []
+        if path is not None:
+            self._load(path)
+
+    def note_loss(self, task: int, number: int, role: str, before: float, after: float) -> None:
+        """Nats per token on the own hold-out: of the adapter that the round begins with, and of what came of it here
+        (the own proposal's training as a proposer, the candidate as a voter)."""
+        row = {"task": task, "round": number, "role": role, "before": before, "after": after}
+        self._losses = _replace(self._losses, row, ("task", "round", "role"), MAX_LOSSES)
+        self._save()
+
+    def note_audit(self, task: int, number: int, last_round: int, values: Mapping[Account, int]) -> None:
+        """Millionths by account, as `flock_chain.audit_rule` has them; `last_round`: that the audit looked at."""
+        worst = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:MAX_AUDITED]
+        named = {"0x" + account.hex(): value for account, value in worst}
+        row = {"task": task, "audit": number, "round": last_round, "values": named}
+        self._audits = _replace(self._audits, row, ("task", "audit"), MAX_AUDITS)
+        self._save()
+
+    def of(self, task: int) -> Row:
+        """The oldest first."""
+        losses = [row for row in self._losses if row["task"] == task]
+        return {"losses": losses, "audits": [row for row in self._audits if row["task"] == task]}
+
+    def _load(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                found = loads(file.read(MAX_FILE_BYTES), depth=MAX_DEPTH)
+            losses = [_check_loss(row) for row in found["losses"][-MAX_LOSSES:]]
+            audits = [_check_audit(row) for row in found["audits"][-MAX_AUDITS:]]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s: what was measured before cannot be read, and begins anew: %r", path, error)
+            return
+        self._losses, self._audits = losses, audits
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        data = json.dumps({"losses": self._losses, "audits": self._audits}, allow_nan=False).encode()
+        try:
+            write_private(self._path, data)
+        except FlockError as error:
+            log.warning("what was measured is not kept: %s", error)
+
+
+def _replace(rows: list[Row], row: Row, names: tuple[str, ...], most: int) -> list[Row]:
+    """The new row instead of an older one of the same name. What is no number is no row: JSON has none for it."""
+    numbers = [value for value in row.values() if isinstance(value, float)]
+    if not all(map(math.isfinite, numbers)):
+        return rows
+    others = [each for each in rows if any(each[name] != row[name] for name in names)]
+    return [*others, row][-most:]
+
+
+def _check_loss(row: Row) -> Row:
+    task, number, before, after = int(row["task"]), int(row["round"]), float(row["before"]), float(row["after"])
+    if row["role"] not in ("proposer", "voter") or not (math.isfinite(before) and math.isfinite(after)):
+        raise ValueError("no role, or no number")
+    return {"task": task, "round": number, "role": row["role"], "before": before, "after": after}
+
+
+def _check_audit(row: Row) -> Row:
+    values = {str(account)[:42]: int(value) for account, value in list(row["values"].items())[:MAX_AUDITED]}
+    return {"task": int(row["task"]), "audit": int(row["audit"]), "round": int(row["round"]), "values": values}

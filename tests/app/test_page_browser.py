@@ -1,0 +1,162 @@
+"""The page in headless Chromium: live, on a phone, in the dark, by keyboard, with hostile words, without its peer."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from browser_support import Page, open_page, run_browser
+from network_support import in_trio
+from page_support import HOSTILE, FakeState, Size, make_round, serving_page
+
+from flock_p2p.page.log_tail import Tail
+
+LIVE = "document.querySelector('#link').textContent === 'Live'"
+WIDTH = "document.scrollingElement.scrollWidth"
+# The least contrast of text against what is behind it, and where: what the eye needs is 4.5.
+CONTRAST = """(() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+  const rgba = (text) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * x + 0.7152 * y + 0.0722 * z; };
+  const behind = (element) => { for (let e = element; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3] > 250) return c; } return rgba(getComputedStyle(document.body).backgroundColor); };
+  let least = [99, ''];
+  for (const element of document.querySelectorAll('body *')) {
+    if (![...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !element.checkVisibility() || element.closest('svg, .skip, .loading, noscript')) continue;
+    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(behind(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < least[0]) least = [ratio, `${element.tagName}.${element.className}: ${element.textContent.slice(0, 40)}`];
+  }
+  return least;
+})()"""  # noqa: E501 - a program of its own
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[str]:
+    with run_browser() as address:
+        yield address
+
+
+@asynccontextmanager
+async def showing(browser: str, fake: FakeState, width: int = 1280) -> AsyncIterator[tuple[Page, int]]:
+    async with open_page(browser) as page, serving_page(fake) as port:
+        await page.resize(width, 800)
+        await page.goto(f"http://127.0.0.1:{port}/")
+        await page.wait(LIVE)
+        await page.wait("document.querySelectorAll('.loading').length === 0")
+        yield page, port
+
+
+async def check_clean(page: Page, port: int) -> None:
+    """Nothing failed, nothing was refused, and nothing was asked of anybody else."""
+    assert page.errors == []
+    assert all(url.startswith((f"http://127.0.0.1:{port}/", f"ws://127.0.0.1:{port}/")) for url in page.requested)
+
+
+@in_trio(240)
+async def test_the_page_shows_the_peer_goes_on_by_itself_and_fits_a_phone_and_the_dark(browser: str) -> None:
+    fake = FakeState()
+    async with showing(browser, fake) as (page, port):
+        assert "Round 12 of 16" in await page.text("#task-body") and "480" in await page.text("#cards")
+        assert "4.5 coins slashed" in await page.text("#rounds-body")
+        assert await page.ask("document.querySelectorAll('#plots-body canvas').length") == 6
+        assert await page.ask("document.querySelectorAll('#peers-body svg .node').length") >= 6
+        fake.sections["round"] = make_round(12, fake.size)
+        fake.log = Tail(1, 10, ({"id": 500, "at": None, "level": None, "source": None, "text": "a line of now"},))
+        await page.wait("document.querySelector('#log-body').innerText.includes('a line of now')")
+        await page.wait("!document.querySelector('#rounds-body details').innerText.includes('running')")
+        for scheme, width in (("light", 1280), ("dark", 1280), ("dark", 360), ("light", 360)):
+            await page.prefer(prefers_color_scheme=scheme)
+            await page.resize(width, 760)
+            await page.wait(f"innerWidth === {width} && {WIDTH} <= {width}")
+            least, where = await page.ask(CONTRAST)
+            assert least >= 4.5, (scheme, width, where, least)
+        await check_clean(page, port)
+
+
+@in_trio(240)
+async def test_everything_works_by_keyboard_and_has_a_name(browser: str) -> None:
+    async with showing(browser, FakeState()) as (page, _):
+        await page.press("Tab")
+        assert await page.ask("document.activeElement.className") == "skip"
+        assert await page.ask("document.activeElement.getBoundingClientRect().top >= 0")
+        await page.press("Enter")
+        await page.wait("document.activeElement.id === 'main'")
+        await page.ask("document.querySelector('#theme').focus()")
+        assert "3px" in await page.ask("getComputedStyle(document.activeElement).outline")
+        await page.press("Enter")
+        assert await page.ask("[document.documentElement.dataset.theme, localStorage['flock-theme']]") == ["light"] * 2
+        opened = "document.querySelectorAll('#rounds-body details')[1].open"
+        await page.ask("document.querySelectorAll('#rounds-body summary')[1].focus()")
+        await page.press("Enter")
+        assert await page.ask(opened) is True
+        tables = "[...document.querySelectorAll('.scroll, .limited, .lines')]"
+        assert await page.ask(f"{tables}.every((e) => e.tabIndex === 0 && e.getAttribute('aria-label'))")
+        landmarks = "['header', 'nav', 'main', 'footer'].every((n) => document.querySelectorAll(n).length === 1)"
+        assert await page.ask(landmarks)
+        assert await page.ask(
+            "[...document.querySelectorAll('section')].every((e) => e.ariaLabelledByElements?.length !== 0)"
+        )
+        await page.prefer(prefers_reduced_motion="reduce")
+        assert (
+            await page.ask("getComputedStyle(document.querySelector('.steps li[aria-current]')).animationName")
+            == "none"
+        )
+
+
+@in_trio(240)
+async def test_words_of_strangers_stay_words_at_every_limit(browser: str) -> None:
+    async with showing(browser, FakeState(Size.largest()), 360) as (page, port):
+        for part in ("#task-body", "#stakes-body", "#log-body"):
+            assert HOSTILE[:30] in await page.ask(f"document.querySelector('{part}').textContent"), part
+        assert HOSTILE[:30] in await page.ask("document.title")  # as text, and nobody changed it
+        assert await page.ask("document.querySelectorAll('main img, main script, main [onerror]').length") == 0
+        assert await page.ask(WIDTH) == 360
+        assert await page.ask("document.querySelectorAll('#rounds-body details').length") <= 256
+        refused = (
+            "(() => { try { document.body.innerHTML = '<b>x</b>'; return 'taken' } catch { return 'refused' } })()"
+        )
+        assert await page.ask(refused) == "refused"  # by the page's policy, whatever its scripts do
+        page.errors.clear()
+        await check_clean(page, port)
+
+
+@in_trio(240)
+async def test_a_peer_that_is_gone_is_said_to_be_and_found_again_when_it_comes_back(browser: str) -> None:
+    async with open_page(browser) as page:
+        async with serving_page(FakeState()) as port:
+            await page.goto(f"http://127.0.0.1:{port}/")
+            await page.wait(LIVE)
+        await page.wait("document.querySelector('#gone').innerText.includes('does not answer')")
+        assert "trying again" in await page.text("#gone") and await page.text("#link") == "Peer gone"
+        assert "Round 12" in await page.text("#task-body")  # as it was then
+        async with serving_page(FakeState(Size(rounds=20)), port):
+            await page.ask("document.querySelector('#gone button').click()")
+            await page.wait("document.querySelector('#task-body').innerText.includes('Round 20')")
+            assert await page.text("#gone") == "" and await page.text("#link") == "Live"
+
+
+@in_trio(240)
+async def test_numbers_have_their_units_and_a_peer_with_nothing_to_show_says_what_will_come(browser: str) -> None:
+    fake = FakeState()
+    nothing = {"task": None, "last": 0, "rounds": [], "slashes_since": 1}
+    fake.sections |= {
+        "task": None, "round": None, "rounds": nothing, "measured": {"task": None, "losses": [], "audits": []},
+        "events": {"since": 1, "rows": []}, "transfers": {"count": 0, "rows": []},
+        "peers": {"count": 0, "rows": [], "away": [], "away_count": 0}, "tasks": {"count": 0, "tasks": []},
+    }  # fmt: skip
+    fake.log = Tail()
+    async with showing(browser, fake) as (page, port):
+        for part, words in (
+            ("#task-body", "No task yet"), ("#rounds-body", "No round yet"), ("#peers-body", "Nobody is connected"),
+            ("#transfers-body", "Nothing is being fetched"), ("#events-body", "No news yet"),
+            ("#log-body", "No line yet"), ("#plots-body", "No round was tallied yet"),
+        ):  # fmt: skip
+            assert words in await page.text(part), part
+        said = await page.ask(
+            "import('/page/format.js').then((f) => [f.coins('45' + '0'.repeat(17)), f.coins('1'), "
+            "f.coins('-15' + '0'.repeat(17)), f.coins('1234567' + '0'.repeat(18)), f.inCoins('1' + '0'.repeat(18)), "
+            "f.bytes(999), f.bytes(2160000), f.seconds(3725), f.ppm(-1397), f.ppm(20000)])"
+        )
+        thousands = "1\u2009234\u2009567"
+        assert said[:5] == ["4.5", "<0.0001", "−1.5", thousands, "1 coin"]
+        assert said[5:] == ["999 B", "2.16 MB", "1 h 2 min", "−0.14 %", "+2.00 %"]
+        await check_clean(page, port)

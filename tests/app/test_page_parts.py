@@ -1,0 +1,236 @@
+"""What a page is made of: rounds and news from the chain, the end of a log, and the files that are shipped."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from page_support import make_round
+
+from flock_chain.errors import Misuse, Unavailable
+from flock_contracts.addresses import BOARD
+from flock_contracts.loader import load
+from flock_p2p.page import history
+from flock_p2p.page.assets import load_assets, make_policy
+from flock_p2p.page.history import BLOCKS_AT_ONCE, MAX_BLOCKS, MAX_EVENTS, History
+from flock_p2p.page.log_tail import MAX_LINE_CHARS, MAX_LINES, TAIL_BYTES, Tail, read_tail
+from flock_p2p.page.rounds import Rounds, describe_round
+from flock_p2p.page.task_section import choose_task
+
+STATIC = Path(history.__file__).parent / "static"
+A, B = b"\x0a" * 20, b"\x0b" * 20
+
+
+# News
+
+
+class _Receipt:
+    def __init__(self, logs: list[Any]) -> None:
+        self.logs = logs
+
+
+class _Header:
+    timestamp = 1_795_000_000
+
+
+def slash_log(number: int, account: bytes, amount: int) -> tuple[bytes, list[int], bytes]:
+    topic = next(key for key, entry in load("TaskBoard")._events.items() if entry["name"] == "Slashed")
+    words = [topic, *(value.to_bytes(32, "big") for value in (1, number, int.from_bytes(account, "big")))]
+    return bytes(BOARD), [int.from_bytes(word, "big") for word in words], amount.to_bytes(32, "big")
+
+
+class FakeQueries:
+    """A slash of 5 wei in every hundredth block, for the round of its number; blocks below `base` are not here."""
+
+    def __init__(self, base: int = 1) -> None:
+        self.base, self.read = base, 0
+
+    async def run(self, question: Callable[[Any], Any]) -> Any:
+        await trio.lowlevel.checkpoint()
+        return question(self)
+
+    def header(self, height: int) -> _Header:
+        if height < self.base:
+            raise Unavailable("not here")
+        self.read += 1
+        return _Header()
+
+    def receipts(self, height: int) -> tuple[_Receipt, ...]:
+        other = (b"\x77" * 20, [1], b"")  # of a contract that is not looked at
+        return (_Receipt([other, slash_log(height // 100, A, 5)]),) if height % 100 == 0 else ()
+
+
+def test_news_are_read_a_little_at_a_time_the_newest_first_and_not_for_ever() -> None:
+    async def main() -> None:
+        queries = FakeQueries()
+        news = History(queries)  # type: ignore[arg-type]
+        head = MAX_BLOCKS + 5_000
+        await news.step(head, 1)
+        assert queries.read == BLOCKS_AT_ONCE and news.since == head - BLOCKS_AT_ONCE + 1
+        assert news.events()[0]["height"] == head - head % 100
+        steps = 1
+        while news.since > head - MAX_BLOCKS + 1:
+            await news.step(head, 1)
+            steps += 1
+        assert steps == MAX_BLOCKS // BLOCKS_AT_ONCE and queries.read == MAX_BLOCKS
+        await news.step(head, 1)
+        assert queries.read == MAX_BLOCKS  # nothing is left to read
+        assert len(news.events()) == MAX_EVENTS
+        await news.step(head + 100, 1)
+        assert news.events()[0]["height"] == head + 100 - head % 100 and queries.read == MAX_BLOCKS + 100
+        assert news.slashed(1, head // 100) == {"0x" + A.hex(): 5} and news.slashed(2, head // 100) == {}
+
+    trio.run(main)
+
+
+def test_a_home_that_began_with_a_snapshot_has_news_from_there_on() -> None:
+    async def main() -> None:
+        news = History(FakeQueries(base=950))  # type: ignore[arg-type]
+        for _ in range(3):
+            await news.step(1_000, 950)
+        assert news.since == 950 and [row["height"] for row in news.events()] == [1_000]
+
+    trio.run(main)
+
+
+# Rounds
+
+
+def board_rows(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    result = {
+        "proposers": [A, B], "voters": [B], "manifests": [b"\1" * 32, bytes(32)], "held_set": 0b01, "verdicts": [4, 8],
+        "medians": [-1_397, 0], "scores_revealed": 1, "adapter_before": b"\2" * 32, "adapter_after": b"\2" * 32,
+        "tallied": True, "settled": True, "share": 10, "per_proposer": 3, "per_voter": 1,
+    }  # fmt: skip
+    case = {
+        "named": 1,
+        "open": 1,
+        "convicted": 0,
+        "total": 9,
+        "guilty": [4] * 16,
+        "innocent": [2] * 16,
+        "held": [7] * 16,
+    }
+    return result | {k: v for k, v in changes.items() if k in result}, case | {
+        k: v for k, v in changes.items() if k in case
+    }
+
+
+def test_a_round_says_who_was_accused_and_what_was_not_measured() -> None:
+    row = describe_round(3, *board_rows())
+    first, second = row["proposers"]
+    assert (first["verdict"], first["median"]) == ("ACCUSED_NORM", -1_397)
+    assert first["accusation"] == {"state": "open", "held": "7", "guilty": 4, "innocent": 2, "total": 9}
+    assert (second["verdict"], second["median"], second["manifest"], second["accusation"]) == (
+        "UNOPENED",
+        None,
+        "",
+        None,
+    )
+    assert describe_round(3, *board_rows(convicted=1, open=0))["proposers"][0]["accusation"]["state"] == "convicted"
+    assert describe_round(3, *board_rows(open=0))["proposers"][0]["accusation"]["state"] == "cleared"
+    assert describe_round(3, *board_rows(tallied=False))["proposers"][0]["median"] is None
+    made_up = make_round(3, size=type("Two", (), {"seats": 2, "participants": 6})())
+    assert row.keys() == made_up.keys() and {*first, "slashed"} == made_up["proposers"][0].keys()
+
+
+class FakeBoard:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.rows = board_rows()
+
+    async def view(self, _contract: str, function: str, *args: Any, **_: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((function, *args))
+        return {"progress": (5, 2), "round_result": self.rows[0], "case_view": self.rows[1]}[function]
+
+
+def test_what_can_change_no_more_is_read_once_and_slashes_that_are_found_later_are_added() -> None:
+    async def main() -> None:
+        board, news = FakeBoard(), History(FakeQueries())  # type: ignore[arg-type]
+        rounds = Rounds(board, news)
+        page = await rounds.page(1)
+        assert [row["round"] for row in page["rounds"]] == [5, 4, 3, 2, 1]
+        board.rows = board_rows(convicted=1, open=0)  # the accusations are decided
+        await rounds.page(1)
+        board.asked.clear()
+        await rounds.page(1)
+        assert board.asked == [("progress", 1), ("round_result", 1, 5), ("case_view", 1, 5)]  # the running one alone
+        assert page["rounds"][3]["proposers"][0]["slashed"] == "0"
+        await news.step(250, 1)
+        again = (await rounds.page(1, before=3))["rounds"]
+        assert [(row["round"], row["proposers"][0]["slashed"]) for row in again] == [(2, "5"), (1, "5")]
+        for task, before in ((0, None), (1, 0), (1 << 53, None)):
+            with pytest.raises(Misuse):
+                await rounds.page(task, before=before)
+
+    trio.run(main)
+
+
+def test_the_task_that_is_shown_is_the_own_one_else_the_newest_that_runs() -> None:
+    rows = [{"task": 4, "phase": "ENDED"}, {"task": 3, "phase": "COMMIT"}, {"task": 2, "phase": "COMMIT"}]
+    assert choose_task(2, {"tasks": rows}) == 2
+    assert choose_task(None, {"tasks": rows}) == 3
+    assert choose_task(None, {"tasks": rows[:1]}) == 4
+    assert choose_task(None, {"tasks": []}) is None
+
+
+# The log
+
+
+def test_the_end_of_a_log_is_read_when_it_grew_and_its_lines_are_known_by_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "peer.log"
+    assert read_tail(path, Tail()) == Tail()
+    lines = [f"2026-11-21T15:00:00.{n % 1000:03} INFO    flock_peers.x: line {n}\n" for n in range(3_000)]
+    path.write_text("".join(lines) + "2026-11-21T15:00:01.000 INFO    half a l")
+    tail = read_tail(path, Tail())
+    assert len(tail.rows) == MAX_LINES and tail.rows[-1]["text"] == "line 2999"
+    assert read_tail(path, tail) is tail
+    with path.open("a") as file:
+        file.write("ine\nTraceback (most recent call last):\n" + "x" * 2_000 + "\n")
+    grown = read_tail(path, tail)
+    new = [row for row in grown.rows if row["id"] > tail.rows[-1]["id"]]
+    assert [row["text"][:20] for row in new] == ["2026-11-21T15:00:01.", "Traceback (most rece", "x" * 20]
+    assert new[-1]["level"] is None and len(new[-1]["text"]) == MAX_LINE_CHARS
+    assert grown.rows[-1]["id"] == path.stat().st_size
+    path.write_bytes(b"\xff" * TAIL_BYTES * 2)  # one endless line
+    assert read_tail(path, grown).rows == ()
+
+
+# The files
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_makes_no_element_of_text() -> None:
+    assets = load_assets()
+    assert {"/", "/page/main.js", "/page/base.css", "/page/vendor/uPlot.iife.min.js"} <= set(assets)
+    assert not any(path.endswith("LICENSE") for path in assets) and (STATIC / "vendor" / "uPlot.LICENSE").is_file()
+    for path, (data, _) in assets.items():
+        text = data.decode()
+        foreign = set(re.findall(r"https?://[^\s\"'`)]+", text)) - {"http://www.w3.org/2000/svg"}
+        assert not foreign or "vendor" in path, (path, foreign)
+        if path.endswith(".js") and "vendor" not in path:
+            for word in (
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacent",
+                "document.write",
+                "eval(",
+                "new Function",
+                "srcdoc",
+            ):
+                assert word not in text, (path, word)
+    index = assets["/"][0].decode()
+    assert set(re.findall(r'(?:src|href)="([^"#]+)"', index)) <= set(assets)
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|style=", index)
+    policy = make_policy(4280)
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "require-trusted-types-for" in policy
+
+
+def test_every_module_that_is_imported_is_shipped() -> None:
+    assets = load_assets()
+    for path, (data, _) in assets.items():
+        if path.endswith(".js"):
+            for name in re.findall(r'from "\./([\w.]+)"', data.decode()):
+                assert f"/page/{name}" in assets, (path, name)
