@@ -132,7 +132,7 @@ def _check_port(asked: Asked) -> Finding:
 
 
 def _check_http(asked: Asked) -> Finding:
-    """Of metrics and the RPC, where the home is configured to serve them."""
+    """Of the page, metrics and the RPC, where the home is configured to serve them."""
     from flock_p2p.web.server import open_listener
     from flock_p2p.web.site import make_site
 
@@ -150,6 +150,8 @@ def _check_http(asked: Asked) -> Finding:
     try:
         trio.run(try_it)
     except FlockError as error:
+        if site.may_move:
+            return Finding("http port", True, f"{site.wanted} is taken, so any other one")
         advice = "find out who it is (`ss -ltnp`), or start without the server: --http -1 --no-rpc"
         return Finding("http port", False, str(error), advice)
     return Finding("http port", True, f"{site.wanted} on 127.0.0.1 is free")

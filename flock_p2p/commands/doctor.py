@@ -9,6 +9,7 @@ from flock_chain.execution.genesis_state import compute_contract_hashes
 from flock_p2p.checkup import Finding, check_up, format_findings, make_asked, to_dict
 from flock_p2p.cli import EXIT_CHECK_FAILED
 from flock_p2p.config import choose_base
+from flock_p2p.page.assets import load_assets
 from flock_peers.home import Home
 from flock_peers.training.base_manifest import compute_base_file, list_base_files
 from flock_peers.training.client import BASE_FOLDER
@@ -30,9 +31,11 @@ def _check_package() -> Finding:
     files = [compute_base_file(path) for path in list_base_files(BASE_FOLDER)]
     if not any(file.name.endswith(".safetensors") for file in files):
         return Finding("package", False, f"no base model in {BASE_FOLDER}", "it is not whole: install it again")
+    if "/" not in load_assets():
+        return Finding("package", False, "the files of the web page are missing", "it is not whole: install it again")
     size = sum(file.size for file in files) / 1e6
     names = ", ".join(name for name, _ in hashes)
-    return Finding("package", True, f"contracts {names}; base model of {len(files)} files, {size:.1f} MB")
+    return Finding("package", True, f"contracts {names}; base model of {len(files)} files, {size:.1f} MB; the page")
 
 
 def _check_memory(arguments: argparse.Namespace) -> Finding:

@@ -1,4 +1,4 @@
-"""What one peer's HTTP server consists of: its routes, from what `join` was told. A page is one more row here."""
+"""What one peer's HTTP server consists of: its routes, from what `join` was told."""
 
 import logging
 import time
@@ -31,13 +31,13 @@ class Site:
 
     def __init__(self, port: int, *, rpc: bool, origins: tuple[str, ...], may_move: bool = False) -> None:
         """`may_move`: to any other port where this one is taken, for nobody but a reader of the address needs it."""
-        self.wanted, self._rpc, self._origins, self._may_move = port, rpc, origins, may_move
+        self.wanted, self.may_move, self._rpc, self._origins = port, may_move, rpc, origins
         self.port = 0  # known once it runs
 
     def describe(self) -> list[str]:
         """For people, once it runs."""
         base = f"{HOST}:{self.port}"
-        lines = [f"page     http://{base}  (metrics at {METRICS_PATH})"]
+        lines = [f"page     http://{base}", f"metrics  http://{base}{METRICS_PATH}"]
         if self._rpc:
             lines.append(f"rpc      http://{base}{RPC_PATH} and ws://{base}{RPC_PATH}  (Ethereum's JSON-RPC)")
         return lines
@@ -56,7 +56,7 @@ class Site:
         try:
             return await open_listener(self.wanted)
         except Unavailable:
-            if not self._may_move:
+            if not self.may_move:
                 raise
         log.info("http: port %d is taken, so the page is at another one", self.wanted)
         return await open_listener(0)
