@@ -19,7 +19,6 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
 START_SECONDS = 120.0
 WAIT_SECONDS = 120.0  # on a loaded machine a browser gets little of it
 POLL_SECONDS = 0.05
@@ -32,11 +31,10 @@ KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
 
 
 def find_browser() -> str:
-    """Skips the test, with the reason, where there is none."""
-    named = os.environ.get("FLOCK_BROWSER")
-    found = named or next((path for name in NAMES if (path := shutil.which(name))), None)
+    """Skips the test, with the reason, where none is named: on a machine that is busy a browser starves for minutes."""
+    found = shutil.which(os.environ.get("FLOCK_BROWSER", ""))
     if found is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium-headless-shell; or FLOCK_BROWSER=PATH)")
+        pytest.skip("no browser is named: FLOCK_BROWSER=chromium-headless-shell (a package of Debian) runs these")
     return found
 
 
