@@ -37,7 +37,7 @@ def answering(home: Home) -> Iterator[list[tuple[str, dict[str, Any]]]]:
     ready, tokens, scope = threading.Event(), list[trio.lowlevel.TrioToken](), trio.CancelScope()
     answers: dict[str, Any] = {
         "send": {"sent": True}, "sent": {"under_way": False, "balance": "1", "their_balance": str(3 * COIN)},
-        "open_task": {"document": ROW["document"]}, "task": ROW,
+        "give_base": None, "open_task": {"document": ROW["document"]}, "task": ROW,
     }  # fmt: skip
 
     def method(name: str) -> Any:
@@ -151,7 +151,8 @@ def test_coins_are_sent_and_a_task_is_opened(home: Home, tmp_path: Path, capsys:
         file.write_text('{"name": "mine", "terms": {"rounds": 5}}')
         asked.clear()
         assert main(["task", "open", "--home", str(home.path), "--pot", "9", "--document", str(file)]) == 0
-        assert asked[0] == ("open_task", {"pot": str(9 * COIN), "name": "mine", "terms": {"rounds": 5}})
+        assert asked[0] == ("give_base", {"folder": None})
+        assert asked[1] == ("open_task", {"pot": str(9 * COIN), "base": None, "name": "mine", "terms": {"rounds": 5}})
         assert "task       3, round 1" in capsys.readouterr().out
         for text, word in (("[]", "an object with some of"), ("{", "not JSON"), ('{"pot": 1}', "an object with some")):
             file.write_text(text)

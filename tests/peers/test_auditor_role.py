@@ -181,6 +181,23 @@ async def test_the_newest_proposals_are_enough_where_there_are_many(tmp_path: Pa
         assert newest <= {delta for _, delta in desk.trainer.audited[0][0]}
 
 
+@on_stepped_clock
+async def test_however_many_proposals_are_nowhere_the_audit_says_in_time_what_is_here(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        played = play(desk, 12)
+        desk.board.terms["audit_rounds"] = 6
+        here = played[2][0]  # of the oldest round that is looked at whole
+        (tmp_path / "delta").write_bytes(here.delta)
+        desk.store.put_file(tmp_path / "delta")
+        desk.store.put_object(here.manifest)
+        for offer in (offer for offers in played for offer in offers if offer is not here):
+            desk.service.trouble[offer.delta_digest] = "stall"
+        desk.trainer.recited = {file_name(desk, here): GUILTY_FROM}
+        await do(desk.auditor.step, audit(desk, 12), 60)
+        assert said(desk) == [(1, [ANN])]
+
+
 # ---------------------------------------------------------------- what a voter refuses
 
 

@@ -287,7 +287,9 @@ async def carry_out(victim: Victim, attack: Attack, scale: int) -> Outcome:
     assert outcome.memory <= attack.memory, (
         f"{outcome.memory >> 20} MiB above what it held, {attack.memory >> 20} allowed"
     )
-    assert outcome.lag <= attack.lag, f"the loop was {outcome.lag} s late by its own work, {attack.lag} allowed"
+    # A short attack has so few ticks that one in a hundred is the worst of all: the campaign judges it.
+    if scale >= attack.full:
+        assert outcome.lag <= attack.lag, f"the loop was {outcome.lag} s late by its own work, {attack.lag} allowed"
     log = victim.log[before_log:]
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3_000]
     assert "starting a new one" not in log, "the stack was restarted"

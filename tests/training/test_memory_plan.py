@@ -21,7 +21,7 @@ from flock_peers.training.document import Budget, create_document, read_weight_s
 from flock_peers.training.memory import MemoryPlan, check_memory, plan_memory, plan_shape
 from flock_peers.training.precision import Precision, check_precision
 
-TOLERANCE = 0.25  # of the measured peak
+TOLERANCE = 0.35  # of the measured peak, which differs by a quarter from run to run
 LARGE: dict[str, Any] = {  # large enough that weights and activations show beside the runtime
     "hidden_size": 512, "intermediate_size": 1_408, "num_hidden_layers": 6, "num_attention_heads": 8,
     "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 16_000,

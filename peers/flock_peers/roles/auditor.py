@@ -1,4 +1,4 @@
-"""What this account says in an audit: whose accepted proposals make the model recite pairs of tokens.
+"""What this account says in an audit: whose accepted proposals make the model recite a planted string.
 
 Every participant measures, seated or not, in contexts that follow from chain randomness and in secret ones of its own
 hold-out; two thirds of all stake make a guilt, five of seven of the last round's voters a suspension. Decides nothing.
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MAX_AUDITED = 32  # proposals in one audit, the newest first; each costs up to a tenth of a training
 OWN_SEED_BYTES = 6  # below 2^53, so that JSON keeps it
 LOOKUP_SECONDS = 5.0  # for one file: what was accepted is kept here as a rule
+ALL_LOOKUPS_SECONDS = 20.0  # after them only what is here counts: the phase's time is for measuring
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Auditor:
 
     async def _measure(self, view: RoundView, number: int) -> dict[str, Any]:
         """What was found is on disk before it leaves: after a restart the same is said."""
-        found = {place: paths for place in await self._find_places(view) if (paths := await self._find_paths(place))}
+        places, end = await self._find_places(view), trio.current_time() + ALL_LOOKUPS_SECONDS
+        found = {place: paths for place in places if (paths := await self._find_paths(place, end))}
         values = await self._audit(view, found) if found else {}
         guilty = sorted(account for account, value in values.items() if find(value) is Finding.GUILTY)
         for account, value in sorted(values.items(), key=lambda row: -row[1]):
@@ -109,16 +111,18 @@ class Auditor:
             ]
         return places[:MAX_AUDITED]
 
-    async def _find_paths(self, place: Place) -> tuple[Path, Path] | None:
-        """Of the adapter that it was trained from, and of its delta, where both can be had."""
+    async def _find_paths(self, place: Place, end: float) -> tuple[Path, Path] | None:
+        """Of the adapter that it was trained from, and of its delta, where both can be had. What is here takes no time,
+        so after `end` it is still found."""
+        seconds = min(LOOKUP_SECONDS, max(0.0, end - trio.current_time()))
         result = await read_result(self._views, self._library.task, place.number)
         start = None
         try:
-            with trio.move_on_after(LOOKUP_SECONDS):
+            with trio.move_on_after(seconds):
                 start = await self._library.global_path(result.adapter_before)
             proposal = await self._library.fetch_proposal(
                 place.number, place.index, place.account, result.manifests[place.index], result.adapter_before,
-                LOOKUP_SECONDS,
+                seconds,
             )  # fmt: skip
         except (FlockError, OSError, MemoryError) as error:
             log.info("round %d: proposal %d is not here for the audit: %s", place.number, place.index, error)
