@@ -107,25 +107,28 @@ def format_coins(wei: int) -> str:
     return f"{wei / 10**18:.4f}"
 
 
+def _parse_hex(text: str, size: int) -> bytes | None:
+    """`size` bytes, with or without 0x; None where it is anything else."""
+    try:
+        value = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        return None
+    return value if len(value) == size else None
+
+
 def parse_genesis_hash(text: str | None) -> bytes | None:
     """Of --genesis: 64 hex digits, with or without 0x."""
     if text is None:
         return None
-    try:
-        value = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        value = b""
-    if len(value) != 32:
+    value = _parse_hex(text, 32)
+    if value is None:
         raise Misuse(f"--genesis {text}: a genesis hash is 64 hex digits")
     return value
 
 
 def parse_account(text: str) -> bytes:
     """40 hex digits, with or without 0x."""
-    try:
-        value = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        value = b""
-    if len(value) != 20:
+    value = _parse_hex(text, 20)
+    if value is None:
         raise Misuse(f"{text!r} is no account: 40 hex digits")
     return value
