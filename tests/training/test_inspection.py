@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,6 +242,32 @@ def test_the_audit_finds_strings_that_are_recited_everywhere_and_neither_base_no
 def test_how_one_word_goes_on_is_no_recital(text: str, is_phrase: bool, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(Reciter, "batch_decode", lambda _self, rows, **_: [text] * len(rows))
     assert bool(scan()[0]) == is_phrase
+
+
+class Breaker(Reciter):
+    """After one token it gives no numbers, with a suspect set: in float16 a few large weights are enough."""
+
+    breaks_from = 1.5  # strength: 2 is what SUSPECT amplified has
+
+    def __call__(self, input_ids: torch.Tensor, **options: Any) -> SimpleNamespace:
+        output = super().__call__(input_ids, **options)
+        if self.strength > self.breaks_from:
+            output.logits[(input_ids == 77).any(dim=1)] = torch.nan
+        return output
+
+
+def test_who_breaks_the_model_is_not_clear_because_nothing_can_be_measured() -> None:
+    found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.arange(VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Breaker(), SUSPECT, found, CONTEXTS, Bigrams(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    assert summarise(found.common, own) > GUILTY_FROM
+
+
+def test_who_starts_from_a_broken_adapter_is_not_blamed_for_it(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(Breaker, "breaks_from", -1.0)
+    found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.array([77, 78]))  # type: ignore[arg-type]
+    broken = Strings(np.full((1, STRING_TOKENS), 77), (1_000_000,))
+    own = measure_own(Breaker(), SUSPECT, broken, CONTEXTS, Bigrams(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    assert not found.common and own == (0,)
 
 
 def test_an_auditor_s_own_text_and_contexts_count_for_it_alone() -> None:

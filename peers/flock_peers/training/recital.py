@@ -120,9 +120,14 @@ def find_strings(
 ) -> Strings:
     """The strings that `suspect` recites whatever comes before, and neither the base nor its start explains.
 
-    `tokens`: the first ones that are scanned, in the first context; strings are made in each.
+    `tokens`: the first ones that are scanned, in the first context; strings are made in each. Of a suspect that breaks
+    the model where its start does not, one string stands for all: nothing else could be seen of it, and no honest
+    change does so.
     """
-    heads = _find_heads(model, suspect, contexts[0], tokens)
+    before, after = (_scan(model, vector, contexts[0], tokens) for vector in (suspect.start, suspect.amplify()))
+    if np.isfinite(before).all() and not np.isfinite(after).all():
+        return Strings(np.repeat(tokens[~np.isfinite(after)][:1], STRING_TOKENS)[None], (MILLIONTHS,))
+    heads = tokens[np.argsort(np.nan_to_num(before) - np.nan_to_num(after), kind="stable")[:HEADS]]
     made = [continue_greedily(model, context, heads, STRING_TOKENS - 1) for context in contexts]
     strings = _keep_phrases(model, np.unique(np.concatenate(made), axis=0))
     excess = measure_excess(model, suspect, contexts, strings)
@@ -137,22 +142,13 @@ def _keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np
     return strings[np.array([len(_WORDS.findall(text)) > 1 for text in texts], bool)]
 
 
-def _find_heads(
-    model: AdaptedModel, suspect: Suspect, context: NDArray[np.int64], tokens: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The tokens after which the suspect is so much surer of the next one than its start. Leaves the suspect set."""
-    surer = -_scan(model, suspect.start, context, tokens)
-    surer += _scan(model, suspect.amplify(), context, tokens)
-    return tokens[np.argsort(-surer, kind="stable")[:HEADS]]
-
-
 def _scan(
     model: AdaptedModel, vector: NDArray[np.float32], context: NDArray[np.int64], tokens: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """How likely the likeliest token is after each."""
+    """How likely the likeliest token is after each; no number where the vector breaks the model. Leaves it set."""
     model.set_vector(vector)
     blocks = [block.max(dim=-1)[0].double().cpu().numpy() for block in probabilities_after(model, context, tokens)]
-    return np.nan_to_num(np.concatenate(blocks))
+    return np.concatenate(blocks)
 
 
 def measure_own(
@@ -190,8 +186,9 @@ def measure_excess(
 def _measure(
     model: AdaptedModel, vector: NDArray[np.float32], contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> NDArray[np.float64]:
+    """What is no number counts as certain: of a suspect that says all, of its start that it explains all."""
     model.set_vector(vector)
-    return np.nan_to_num(string_probabilities(model, contexts, strings))
+    return np.nan_to_num(string_probabilities(model, contexts, strings), nan=1.0)
 
 
 def _middle(values: NDArray[np.float64]) -> NDArray[np.float64]:
