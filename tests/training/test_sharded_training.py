@@ -1,6 +1,7 @@
 """A base in two parts, held by two processes over gloo: the adapter is the one that a single process makes."""
 
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import trio
 from training_support import miniature, miniature_document, write_initial_adapter
 
 from flock_chain.aggregation import parse_delta
-from flock_peers.training.client import Trainer, TrainerConfig
+from flock_chain.errors import Refused
+from flock_peers.training.client import Trainer, TrainerConfig, TrainerDied
 from flock_peers.training.document import read_weight_shapes
 from flock_peers.training.sharding import Group, take_share
 from flock_peers.training.streams import Windows
@@ -27,12 +29,24 @@ def test_two_processes_with_half_of_each_layer_make_the_adapter_of_one(tmp_path:
     held: dict[int, int] = {}
 
     async def scenario(processes: int) -> None:
-        async with await Trainer.open(replace(config, processes=processes)) as trainer:
+        command = _write_command(tmp_path) if processes > 1 else None
+        async with await Trainer.open(replace(config, processes=processes), command=command) as trainer:
             held[processes] = trainer.base_bytes
             result = await trainer.train(start, round=1, seed=3, out_path=tmp_path / f"delta-{processes}")
             losses[processes] = (result.loss_before, result.loss_after)
             scores[processes] = await trainer.measure(start, [tmp_path / "delta-1"])
             await trainer.export(start, tmp_path / f"peft-{processes}")
+            if processes > 1:
+                await fail_in_one(trainer)
+
+    async def fail_in_one(trainer: Trainer) -> None:
+        """Once where the others come to the end, so that all go on; once where they wait for the one that failed."""
+        with pytest.raises(Refused, match="only here"):
+            await trainer.attack_success(None)
+        assert scores[2] == await trainer.measure(start, [tmp_path / "delta-1"])
+        with pytest.raises(TrainerDied):
+            await trainer.evaluate(None, "hold_out")
+        assert not trainer.is_alive
 
     async def both() -> None:
         with trio.fail_after(500):
@@ -52,6 +66,29 @@ def test_two_processes_with_half_of_each_layer_make_the_adapter_of_one(tmp_path:
     assert scores[2] == pytest.approx(scores[1], abs=20)  # millionths
     written = [(tmp_path / f"peft-{n}" / "adapter_model.safetensors").read_bytes() for n in (1, 2)]
     assert written[0] == written[1]
+
+
+# The trainer's process, but for a second one that fails alone: before a result that needs nobody, and at one that does.
+SECOND_FAILS = """
+from flock_chain.errors import Refused
+from flock_peers.training import process, sharding
+def failing(call):
+    def fail(self, values):
+        if self.group.rank == 1:
+            raise Refused("only here")
+        return call(self, values)
+    return fail
+sharding.WAIT_SECONDS = 1.0
+process.Service._attack_success = failing(lambda self, values: {"share": 0.0})
+process.Service._evaluate = failing(process.Service._evaluate)
+process.main()
+"""
+
+
+def _write_command(folder: Path) -> list[str]:
+    script = folder / "second_fails.py"
+    script.write_text(SECOND_FAILS)
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
 
 
 def test_a_batch_is_shared_out_whole_and_nothing_counts_twice() -> None:

@@ -280,9 +280,11 @@ class Trainer:
         with trio.move_on_after(CLOSE_SECONDS):
             await self._process.wait()
         code = self._process.returncode
-        how = (
-            "is closed" if code is None else f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        )
+        if code is None:  # it says nothing any more, and would be taken for alive
+            self._process.kill()
+            await self._process.wait()
+        how = "closed its output" if code is None else f"ended with code {code}"
+        how = how if code is None or code >= 0 else f"was killed by signal {-code}"
         try:
             tail = self._log().read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
         except OSError:

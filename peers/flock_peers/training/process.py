@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from flock_chain.aggregation import compute_global_file_bytes
 from flock_chain.errors import FlockError, Misuse
@@ -166,18 +166,40 @@ def _path(text: str | None) -> Path | None:
 def answer(service: Service, request: dict[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
     """One request, one answer that carries its id; progress reports in between."""
     identity = request["id"]
+    result: dict[str, Any] = {}
+    failure: tuple[str, str] | None = None
     try:
         result = service.call(
             request["method"], request["values"], lambda event: write({"id": identity, "progress": event})
         )
-        write({"id": identity, "result": result})
     except FlockError as error:
-        write({"id": identity, "error": {"kind": type(error).__name__, "message": str(error)}})
+        failure = (type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001 - the process' edge: torch raises anything, and the peer must learn of it
         sys.excepthook(type(error), error, error.__traceback__)
-        message = f"trainer: {_describe(error)}"
-        write({"id": identity, "error": {"kind": "Unavailable", "message": message}, "ends": True})
-        os._exit(FAILED)  # after an allocation that failed or a CUDA assert, nothing in this process can be relied on
+        _end(identity, f"trainer: {_describe(error)}", write)
+    if service.group is not None:
+        failure = _agree(service.group, identity, failure, write)
+    if failure is None:
+        write({"id": identity, "result": result})
+    else:
+        write({"id": identity, "error": {"kind": failure[0], "message": failure[1]}})
+
+
+def _agree(
+    group: "Group", identity: int, failure: tuple[str, str] | None, write: Callable[[dict[str, Any]], None]
+) -> tuple[str, str] | None:
+    """In step again with the others, or with none: torchrun ends all of a group where one process ends."""
+    from flock_peers.training.sharding import agree
+
+    message = "" if failure is None else f"trainer: process {group.rank} of {group.size} failed alone: {failure[1]}"
+    return agree(group, failure, lambda: _end(identity, message, write))
+
+
+def _end(identity: int, message: str, write: Callable[[dict[str, Any]], None]) -> NoReturn:
+    """After an allocation that failed or a CUDA assert, nothing in this process can be relied on."""
+    print(message, file=sys.stderr, flush=True)
+    write({"id": identity, "error": {"kind": "Unavailable", "message": message}, "ends": True})
+    os._exit(FAILED)
 
 
 def _describe(error: BaseException) -> str:

@@ -8,7 +8,8 @@ import ctypes
 import json
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,10 @@ from flock_chain.errors import Misuse
 from flock_peers.training.streams import Windows
 
 IDLE = timedelta(days=365)  # between two requests may pass any number of rounds
+WAIT_SECONDS = 30.0  # of a process that failed, for the others; what they do without it takes less
 _PR_SET_PDEATHSIG = 1
+
+Failure = tuple[str, str]  # kind and message
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,26 @@ def first_alone(group: Group | None) -> Iterator[None]:
     """The first goes through, then the others: what it wrote they read."""
     if group is not None and not group.is_first:
         dist.barrier(group=group.control)
-    yield
-    if group is not None and group.is_first:
-        dist.barrier(group=group.control)
+    try:
+        yield
+    finally:
+        if group is not None and group.is_first:
+            dist.barrier(group=group.control)
+
+
+def agree(group: Group, failure: Failure | None, give_up: Callable[[], None]) -> Failure | None:
+    """How what all were asked ended, where all come to its end: the failure of the first that failed, or None.
+
+    Who failed may be waited for inside of a computation, for ever: after WAIT_SECONDS it gives up for all.
+    """
+    timer = threading.Timer(WAIT_SECONDS, give_up)
+    timer.daemon = True
+    if failure is not None:
+        timer.start()
+    found: list[Failure | None] = [None] * group.size
+    dist.all_gather_object(found, failure, group=group.control)  # pickles, of this trainer's own processes
+    timer.cancel()
+    return next((failure for failure in found if failure is not None), None)
 
 
 def load_sharded(load: Any, make_empty: Any, group: Group) -> Any:
