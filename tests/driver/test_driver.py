@@ -52,6 +52,17 @@ async def test_a_busy_network_decides_five_heights_a_second_and_relays_no_certif
 
 
 @on_mock_clock
+async def test_who_leads_a_height_and_nobody_else_may_hurry_and_sees_who_voted_on_the_last(tmp_path: Path) -> None:
+    async with cluster_of(tmp_path, 4, heartbeat=0.2) as cluster:
+        cluster.start()
+        await cluster.until(lambda: min(cluster.heights()) >= 12, 10)
+        for height in range(3, 12):
+            leader = cluster.validators.leader(height, 1)
+            seen = {peer.account: peer.ledger.shown[height] for peer in cluster.peers if height in peer.ledger.shown}
+            assert seen == {leader: set(cluster.validators.accounts)}
+
+
+@on_mock_clock
 async def test_an_idle_network_sends_only_statuses(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 4) as cluster:
         cluster.start()

@@ -1,24 +1,37 @@
 """When a block is wanted: the rule of each cause, with own time."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 
+import pytest
 import trio
-from execution_support import Chain
+import trio.testing
+from execution_support import ETHER, KEYS, Chain
 
 from flock_chain.execution.block_run import Candidate
+from flock_chain.execution.blocks import Header
 from flock_chain.execution.transactions import SystemTransaction
 from flock_chain.parameters import DEFAULT
 from flock_contracts.addresses import BOARD
+from flock_contracts.loader import load
 from flock_peers.ledger.demand import NOTHING_DUE, Moment, compute_delay, estimate_chain_time
 from flock_peers.ledger.pacing import Pacing
+from flock_peers.tasks import Terms
 
 QUIET = Moment(timestamp=1_000, chain_time=900, wakeup=NOTHING_DUE, failed_pokes=0)
 
 
 def delay(
-    moment: Moment = QUIET, *, now: float = 1_000.0, waited: float = 100.0, has_executable: bool = False
+    moment: Moment = QUIET,
+    *,
+    now: float = 1_000.0,
+    waited: float = 100.0,
+    has_executable: bool = False,
+    have_all_voted: bool = False,
 ) -> float:
-    return compute_delay(moment, DEFAULT, now=now, waited=waited, has_executable=has_executable)
+    return compute_delay(
+        moment, DEFAULT, now=now, waited=waited, has_executable=has_executable, have_all_voted=have_all_voted
+    )
 
 
 def test_an_idle_chain_wants_its_heartbeat() -> None:
@@ -36,6 +49,17 @@ def test_a_transaction_wants_a_block_now_but_not_before_the_interval() -> None:
 def test_something_due_wants_a_block_now() -> None:
     assert delay(replace(QUIET, wakeup=0)) == 0.0
     assert delay(replace(QUIET, wakeup=0), waited=0.4) == 0.6
+
+
+def test_a_block_that_ends_a_phase_in_which_everybody_has_acted_comes_early() -> None:
+    due = replace(QUIET, wakeup=0, is_due=True)
+    for has_executable in (False, True):
+        assert delay(due, waited=0.0, has_executable=has_executable, have_all_voted=True) == 0.25
+        assert delay(due, waited=0.0, has_executable=has_executable) == 1.0
+    assert delay(due, waited=0.25, have_all_voted=True) == 0.0
+    assert delay(QUIET, waited=0.0, has_executable=True, have_all_voted=True) == 1.0
+    failing = replace(due, failed_pokes=1)  # not again and again for one that cannot be ended
+    assert delay(failing, waited=0.0, has_executable=True, have_all_voted=True) == 1.0
 
 
 def test_a_deadline_in_chain_time_is_met_on_the_clock() -> None:
@@ -79,3 +103,113 @@ def test_heights_whose_pokes_all_fail_are_counted_until_one_works() -> None:
             assert pacing._failed_pokes == counted
 
     trio.run(main)
+
+
+class Halted(Pacing):
+    """With a moment of its own; nothing is read."""
+
+    def __init__(self, chain: Chain, moment: Moment) -> None:
+        super().__init__(chain.executor, None, chain.genesis.parameters)  # type: ignore[arg-type]
+        self._read_moment = moment
+
+    async def _get_moment(self) -> Moment:
+        return self._read_moment
+
+
+@pytest.mark.parametrize(
+    ("is_due", "votes_after", "expected"), [(True, 0.0, 0.25), (True, 0.6, 0.6), (True, 9.0, 1.0), (False, 0.0, 1.0)]
+)
+def test_a_block_that_may_come_early_waits_for_the_votes_of_the_slow(
+    is_due: bool, votes_after: float, expected: float
+) -> None:
+    async def main() -> None:
+        chain = Chain()
+        pacing = Halted(chain, replace(QUIET, wakeup=0, is_due=is_due))
+        pacing.parameters = replace(chain.genesis.parameters, block_interval=1_000)
+        began = pacing.on_commit(final(chain))
+        await pacing.wait_interval(lambda: trio.current_time() - began >= votes_after)
+        assert trio.current_time() - began == pytest.approx(expected, abs=0.051)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize(
+    ("leads", "votes_after", "expected"), [(True, 0.0, 0.25), (True, 0.6, 0.6), (True, 9.0, 1.0), (False, 0.0, 1.0)]
+)
+def test_only_the_leader_wants_a_block_early_so_that_nobodys_timer_runs_for_one_that_waits(
+    leads: bool, votes_after: float, expected: float
+) -> None:
+    async def main() -> None:
+        chain = Chain()
+        pacing = Halted(chain, replace(QUIET, wakeup=0, is_due=True))
+        pacing.parameters = replace(chain.genesis.parameters, block_interval=1_000)
+        began = pacing.on_commit(final(chain))
+
+        def have_all_voted() -> bool:
+            return trio.current_time() - began >= votes_after
+
+        while (wait := await pacing.work(1_000.0, lambda: False, have_all_voted if leads else None)) > 0:
+            await trio.sleep(wait)
+        assert trio.current_time() - began == pytest.approx(expected, abs=0.051)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_no_two_early_blocks_follow_each_other() -> None:
+    """Many tasks could have a phase end in each."""
+
+    async def main() -> None:
+        chain = Chain()
+        pacing = Pacing(chain.executor, Always(chain.executor.head), chain.genesis.parameters)  # type: ignore[arg-type]
+        assert (await pacing._get_moment()).is_due
+        pacing.on_commit(final(chain, True))
+        assert not (await pacing._get_moment()).is_due
+        pacing.on_commit(final(chain))
+        assert (await pacing._get_moment()).is_due
+
+    trio.run(main)
+
+
+class Always:
+    """An EVM in which something is always due."""
+
+    def __init__(self, head: Header) -> None:
+        self._head = head
+
+    async def run(self, _work: object) -> tuple[Header, int, int, bool]:
+        return self._head, 900, 0, True
+
+
+class Inline:
+    """The EVM's thread, without one."""
+
+    async def run(self, work: Callable[[], object]) -> object:
+        return work()
+
+
+def test_only_a_block_that_pokes_is_due_and_none_that_waits_for_a_seed() -> None:
+    """By the contract itself: all have joined, then the draw's seed is two heights away."""
+    chain = Chain()
+
+    def look() -> tuple[bool, bool]:
+        pacing = Pacing(chain.executor, Inline(), chain.genesis.parameters)  # type: ignore[arg-type]
+        moment = trio.run(pacing._get_moment)
+        return moment.wakeup == 0, moment.is_due
+
+    assert look() == (False, False)
+    open_task(chain)
+    assert look() == (True, True)
+    chain.add()  # ends the wait
+    assert look() == (True, False)
+    chain.add()
+    assert look() == (True, False)
+    chain.add()  # draws, for the seed is the mix of this very block
+    assert look() == (False, False)
+
+
+def open_task(chain: Chain) -> None:
+    board, terms = load("TaskBoard"), asdict(Terms(min_bond=ETHER))
+    opening = board.encode("open_task", b"d" * 32, b"a" * 32, terms)
+    chain.add(chain.call(KEYS[7], BOARD, opening, value=2 * ETHER, gas=2_000_000))
+    joining = board.encode("join_task", 1, b"domain".ljust(32))
+    chain.add(*(chain.call(key, BOARD, joining, value=ETHER) for key in KEYS[:4]))

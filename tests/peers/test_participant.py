@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from participant_support import ME, Stage, play
 
 from flock_chain.errors import Unavailable
 from flock_peers.roles.board import Phase
+from flock_peers.roles.jobs import Jobs
 
 
 @pytest.mark.parametrize("error", [Unavailable("256 views wait already"), OSError(28, "No space left on device")])
@@ -40,6 +42,34 @@ def test_a_training_that_comes_too_late_is_given_up(tmp_path: Path, round: int, 
         await stage.until(lambda: training.trainings == ["begun", "given up"])
 
     play(stage, test)
+
+
+def test_what_a_finished_piece_of_work_found_is_used_at_once(tmp_path: Path) -> None:
+    """Not at the next look at the board, up to a second later: a round has four of them."""
+    stage = Stage(tmp_path)
+    stage.board.wait_new_head = never  # type: ignore[method-assign] # nobody sends anything
+
+    async def look(height: int, jobs: Jobs) -> float:
+        began = trio.current_time()
+        assert await stage.part._wait_for_news(height, jobs) == height
+        return trio.current_time() - began
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            jobs = Jobs(nursery)
+            jobs.ensure(("good",), lambda: trio.sleep(0.3))
+            assert await look(5, jobs) == pytest.approx(0.3)
+            assert await look(5, jobs) == pytest.approx(1.0)
+            jobs.ensure(("ended before anybody looks",), lambda: trio.sleep(0))
+            await trio.sleep(3)
+            assert await look(5, jobs) == 0
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def never(_height: int) -> int:
+    await trio.sleep_forever()
+    raise AssertionError
 
 
 def test_a_task_that_ended_without_this_account_is_over_at_once(tmp_path: Path) -> None:

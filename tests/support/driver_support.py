@@ -1,7 +1,7 @@
 """A network in memory, a ledger without an EVM, and peers made of the real driver on them. Time is trio's MockClock."""
 
 import functools
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class FakeLedger:
         self.last = 0.0
         self.refuse: Callable[[bytes], bool] = lambda _block: False
         self.proposer = b""
+        self.shown: dict[int, set[Account]] = {}  # by height that this peer leads: who voted on the one before it
         self._arrived = trio.Event()
 
     def submit(self, transaction: bytes) -> None:
@@ -117,7 +118,9 @@ class FakeLedger:
         await trio.lowlevel.checkpoint()
         return self.chain[height - 1] if 0 < height <= len(self.chain) else None
 
-    async def work(self, _now: float) -> float | None:
+    async def work(self, _now: float, votes: Callable[[], Sequence[Vote]] | None = None) -> float | None:
+        if votes is not None:
+            self.shown[self.height() + 1] = {vote.signer for vote in votes()}
         await trio.lowlevel.checkpoint()
         self._arrived = trio.Event()
         waited = trio.current_time() - self.last

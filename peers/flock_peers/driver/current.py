@@ -24,6 +24,11 @@ class Current:
         return self.validators is not None and self.me in self.validators
 
     @property
+    def is_leader(self) -> bool:
+        """Of the running height's first view."""
+        return self.validators is not None and self.validators.leader(self.height, 1) == self.me
+
+    @property
     def others(self) -> list[Account]:
         """Who decides beside this peer."""
         return [account for account in self.validators.accounts if account != self.me] if self.validators else []

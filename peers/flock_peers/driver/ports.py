@@ -53,8 +53,9 @@ class LedgerPort(Protocol):
 
     async def block_and_certificate(self, height: int) -> tuple[bytes, bytes] | None: ...
 
-    async def work(self, now: float) -> float | None:
-        """Seconds until a block is wanted (0: now); None: not before `wait_work` returns. `now`: seconds since 1970."""
+    async def work(self, now: float, votes: Callable[[], Sequence[Vote]] | None = None) -> float | None:
+        """Seconds until a block is wanted (0: now), or until it should be asked again; None: not before `wait_work`
+        returns. `now`: seconds since 1970. `votes`: of the last height, where this peer leads the next."""
 
     async def wait_work(self) -> None:
         """Returns when something arrived (a transaction) that may change `work`."""

@@ -1,12 +1,14 @@
 """Where a driver's inputs come from by themselves: the network, the wish for a block, validators that connect."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
 from flock_chain.consensus.events import Work
 from flock_chain.consensus.wire import encode_message
 from flock_chain.crypto import Account
+from flock_peers.driver.attendance import VoteBook
 from flock_peers.driver.current import Current
 from flock_peers.driver.inbox import INFINITE, Inbox, Packet
 from flock_peers.driver.ports import ConsensusNetworkPort, SyncPort
@@ -20,12 +22,14 @@ async def read_network(network: ConsensusNetworkPort, inbox: Inbox) -> None:
         await inbox.put(Packet(account, payload))
 
 
-async def watch_work(current: Current, inbox: Inbox, clock: Callable[[], float]) -> None:
-    """Tells the core once a height that a block is wanted."""
+async def watch_work(current: Current, inbox: Inbox, clock: Callable[[], float], votes: VoteBook) -> None:
+    """Tells the core once a height that a block is wanted: whoever leads it, maybe early; others, who only start their
+    timers, when it must have been made."""
     told, ledger = 0, current.ledger
     while True:
         height, changed = current.height, current.changed
-        wait = await ledger.work(clock()) if told != height else None
+        shown = partial(votes.votes, height - 1) if current.is_leader else None
+        wait = await ledger.work(clock(), shown) if told != height else None
         if wait is not None and wait <= 0 and current.is_open(height):
             told = height
             await inbox.put(Work(height))

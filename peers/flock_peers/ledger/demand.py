@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flock_chain.parameters import Parameters
 
 NOTHING_DUE = (1 << 256) - 1  # the board's word for: no deadline at all
+DUE_SHARE = 1 / 4  # of the interval: so soon may a block follow that ends a phase in which everybody has acted
 MAX_BACKOFF = 8  # doublings of the interval while every due poke fails; the heartbeat caps it anyway
 
 
@@ -19,6 +20,7 @@ class Moment:
     chain_time: int  # as of the head
     wakeup: int  # 0: now; NOTHING_DUE; else a chain time
     failed_pokes: int  # blocks in a row in which every poke failed
+    is_due: bool = False  # the next block ends a phase or draws, and the last one did not
 
 
 def estimate_chain_time(moment: Moment, now: float, gap: int) -> float:
@@ -26,10 +28,32 @@ def estimate_chain_time(moment: Moment, now: float, gap: int) -> float:
     return moment.chain_time + min(max(now - moment.timestamp, 0.0), gap)
 
 
-def compute_delay(moment: Moment, parameters: Parameters, *, now: float, waited: float, has_executable: bool) -> float:
+def compute_interval(moment: Moment, parameters: Parameters, *, have_all_voted: bool) -> float:
+    """Seconds between the last block and the next one, at least: less where it ends what is over, of which nobody can
+    be in want of time. Every other block keeps its distance, so two of them take an interval and a part at least.
+
+    `have_all_voted`: on the last block, as far as this peer knows; who has not would look absent.
+    """
+    interval = parameters.block_interval / 1_000
+    return interval * DUE_SHARE if can_hurry(moment) and have_all_voted else interval
+
+
+def can_hurry(moment: Moment) -> bool:
+    return moment.is_due and moment.failed_pokes == 0
+
+
+def compute_delay(
+    moment: Moment,
+    parameters: Parameters,
+    *,
+    now: float,
+    waited: float,
+    has_executable: bool,
+    have_all_voted: bool = False,
+) -> float:
     """Seconds until a block is wanted. `waited`: since the last one was stored here."""
     interval = parameters.block_interval / 1_000
-    apart = max(0.0, interval - waited)
+    apart = max(0.0, compute_interval(moment, parameters, have_all_voted=have_all_voted) - waited)
     if has_executable:
         return apart
     delay = moment.timestamp + parameters.heartbeat - now

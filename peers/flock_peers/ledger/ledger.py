@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import trio
@@ -196,7 +196,7 @@ class Ledger(Reads):
         builder = self._builder
         if builder is None or builder.account not in await self.validators():
             raise Unavailable("ledger: this peer is no validator")
-        await self._pacing.wait_interval()
+        await self._pacing.wait_interval(partial(self._have_all_voted, votes))
         # Taken here, not in the EVM's thread: the mempool belongs to this one.
         taken = self.mempool.take(max_count=MAX_TAKEN, max_bytes=2 * self.genesis.parameters.max_block_bytes)
         shown = tuple(votes())
@@ -298,9 +298,17 @@ class Ledger(Reads):
         self._head = BlockInfo(header.height, header.id, header.timestamp, header.state_root)
 
     # ---- demand
-    async def work(self, now: float) -> float | None:
-        """Seconds until a block is wanted; 0 for now. The heartbeat makes it finite always."""
-        return await self._pacing.work(now, self.mempool.has_executable)
+    async def work(self, now: float, votes: Callable[[], Sequence[Vote]] | None = None) -> float | None:
+        """Seconds until a block is wanted, or until this should be asked again; 0 for now.
+
+        `votes`: of the head's height, where this peer is to make the block.
+        """
+        have_all_voted = partial(self._have_all_voted, votes) if votes is not None else None
+        return await self._pacing.work(now, self.mempool.has_executable, have_all_voted)
+
+    def _have_all_voted(self, votes: Callable[[], Sequence[Vote]]) -> bool:
+        """On the head; False for genesis, which had no votes."""
+        return self.head.height > 0 and {vote.signer for vote in votes()} >= self._sets.previous
 
     async def wait_work(self) -> None:
         """Returns once a transaction has arrived since `work` was last asked."""

@@ -13,8 +13,18 @@ from flock_chain.execution.executor import Executor
 from flock_chain.execution.transactions import SYSTEM_TYPE, decode_system_transaction
 from flock_chain.parameters import Parameters
 from flock_contracts.addresses import BOARD
-from flock_peers.ledger.demand import NOTHING_DUE, Moment, compute_delay, estimate_chain_time
+from flock_peers.ledger.demand import (
+    NOTHING_DUE,
+    Moment,
+    can_hurry,
+    compute_delay,
+    compute_interval,
+    estimate_chain_time,
+)
 from flock_peers.ledger.evm_thread import EvmThread
+
+LOOKS = 20  # in an interval, at whether everybody has voted
+ROUNDING_SECONDS = 1e-6  # of differences between two times: a sleep shorter than that moves no clock
 
 
 class Pacing:
@@ -23,6 +33,7 @@ class Pacing:
         self.parameters = parameters  # of the next height
         self._moment: Moment | None = None  # of the head
         self._failed_pokes = 0
+        self._has_poked = False  # the head
         self._committed_at = -float("inf")  # by trio's clock
         self._arrived = trio.Event()
 
@@ -31,6 +42,7 @@ class Pacing:
         """A block is final; returns when, by trio's clock."""
         pokes = [row for row, raw in zip(candidate.receipts, candidate.block.transactions) if _is_poke(raw)]
         self._failed_pokes = self._failed_pokes + 1 if pokes and not any(row.status for row in pokes) else 0
+        self._has_poked = bool(pokes)
         self._moment = None
         self._committed_at = trio.current_time()
         return self._committed_at
@@ -40,18 +52,36 @@ class Pacing:
         self._arrived.set()
 
     # ---- what follows
-    async def wait_interval(self) -> None:
-        """Until the next block may follow the last one."""
-        await trio.sleep(max(0.0, self._interval() - self._waited()))
+    async def wait_interval(self, have_all_voted: Callable[[], bool]) -> None:
+        """Until the next block may follow the last one. Where it may come early it waits for everybody's vote all the
+        same, as long as it would have otherwise: a slow validator must not look absent for it."""
+        moment = await self._get_moment()
+        while True:
+            left = self._left(moment, have_all_voted())
+            if left <= ROUNDING_SECONDS:
+                return
+            await trio.sleep(min(left, self._look()) if can_hurry(moment) else left)
 
     async def chain_time(self, now: float) -> float:
         return estimate_chain_time(await self._get_moment(), now, self.parameters.chain_time_gap)
 
-    async def work(self, now: float, has_executable: Callable[[], bool]) -> float:
-        """Seconds until a block is wanted; 0 for now. The heartbeat makes it finite always."""
+    async def work(
+        self, now: float, has_executable: Callable[[], bool], have_all_voted: Callable[[], bool] | None = None
+    ) -> float:
+        """Seconds until a block is wanted, or until this should be asked again; 0 for now. The heartbeat makes it
+        finite always. `have_all_voted`: asked where this peer makes the block; nobody else's timer starts early."""
         self._arrived = trio.Event()
         moment = await self._get_moment()
-        return compute_delay(moment, self.parameters, now=now, waited=self._waited(), has_executable=has_executable())
+        delay = compute_delay(
+            moment,
+            self.parameters,
+            now=now,
+            waited=self._waited(),
+            has_executable=has_executable(),
+            have_all_voted=have_all_voted is not None and have_all_voted(),
+        )
+        is_watching = have_all_voted is not None and can_hurry(moment) and delay > 0
+        return min(delay, self._look()) if is_watching else delay
 
     async def wait_work(self) -> None:
         """Returns once something has arrived since `work` was last asked."""
@@ -59,6 +89,12 @@ class Pacing:
 
     def _interval(self) -> float:
         return self.parameters.block_interval / 1_000
+
+    def _left(self, moment: Moment, have_all_voted: bool) -> float:
+        return compute_interval(moment, self.parameters, have_all_voted=have_all_voted) - self._waited()
+
+    def _look(self) -> float:
+        return self._interval() / LOOKS
 
     def _waited(self) -> float:
         """Since the last block was stored; many intervals after a start."""
@@ -68,21 +104,22 @@ class Pacing:
         """Read once a head."""
         if self._moment is not None:
             return self._moment
-        head, chain_time, wakeup = await self._evm.run(self._read)
-        moment = Moment(head.timestamp, chain_time, wakeup, self._failed_pokes)
+        head, chain_time, wakeup, is_due = await self._evm.run(self._read)
+        moment = Moment(head.timestamp, chain_time, wakeup, self._failed_pokes, is_due and not self._has_poked)
         if head == self._executor.head:
             self._moment = moment
         return moment
 
-    def _read(self) -> tuple[Header, int, int]:
-        """The head, chain time as of it, and when the board wants a block."""
+    def _read(self) -> tuple[Header, int, int, bool]:
+        """The head, chain time as of it, when the board wants a block, and whether the next one pokes a task."""
         head = self._executor.head
         chain_time = self._executor.view("Beacon", "chain_time")
         wakeup: object = NOTHING_DUE
         if "TaskBoard" in self._executor.contracts:
             wakeup = self._executor.view("TaskBoard", "wakeup")
+        is_due = wakeup == 0 and bool(self._executor.view("TaskBoard", "due_tasks"))
         assert isinstance(chain_time, int) and isinstance(wakeup, int)
-        return head, chain_time, wakeup
+        return head, chain_time, wakeup, is_due
 
 
 def _is_poke(raw: bytes) -> bool:

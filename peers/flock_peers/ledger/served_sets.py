@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
 from flock_chain.execution.validators import Served, Validator
 
@@ -33,6 +34,11 @@ class ServedSets:
         if self._current is None:
             raise Misuse("ledger: not started")
         return self._current
+
+    @property
+    def previous(self) -> frozenset[Account]:
+        """Who decided about the head."""
+        return frozenset(row.account for row in self._served.before) if self._served else frozenset()
 
     @property
     def following(self) -> ValidatorSet:

@@ -24,6 +24,12 @@ class Jobs:
         self._running: dict[JobKey, trio.CancelScope] = {}
         self._results: dict[JobKey, Any] = {}
         self._failed_at: dict[JobKey, float] = {}
+        self._news = trio.Event()
+
+    async def wait_news(self) -> None:
+        """Returns once a piece of work has ended since this last returned: its result is to be used at once."""
+        await self._news.wait()
+        self._news = trio.Event()
 
     def is_done(self, key: JobKey) -> bool:
         return key in self._results
@@ -62,6 +68,7 @@ class Jobs:
             )  # fmt: skip
         finally:
             self._running.pop(key, None)
+            self._news.set()
         for remembered in (self._results, self._failed_at):
             while len(remembered) > MAX_FINISHED:
                 remembered.pop(next(iter(remembered)))

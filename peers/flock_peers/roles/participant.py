@@ -34,7 +34,7 @@ from flock_peers.roles.voter import Voter
 log = logging.getLogger(__name__)
 
 OPEN_SECONDS = 1_800.0  # for a trainer, before a bond is paid: a model of 70B is read from a slow disk in that
-STEP_SECONDS = 1.0  # a step without a new head: finished jobs are picked up
+STEP_SECONDS = 1.0  # a step without a new head or a finished job: what failed may be tried again, trainers open
 
 
 class Heads(Views, Protocol):
@@ -196,8 +196,7 @@ class Participant:
         height = -1
         while True:
             try:
-                with trio.move_on_after(STEP_SECONDS):
-                    height = await self._around.ledger.wait_new_head(height)
+                height = await self._wait_for_news(height, jobs)
                 view = await read_round(self._around.ledger, self.task)
                 self._note(view)
                 self.view = view
@@ -210,6 +209,21 @@ class Participant:
                 is_known = isinstance(error, FlockError)
                 log.warning("task %d, %s: %r", self.task, where, error, exc_info=None if is_known else error)
                 await trio.sleep(STEP_SECONDS)
+
+    async def _wait_for_news(self, height: int, jobs: Jobs) -> int:
+        """A new head, a piece of work that has ended, or neither for a while; the height of the head."""
+        with trio.move_on_after(STEP_SECONDS):
+            async with trio.open_nursery() as nursery:
+
+                async def wait_for_head() -> None:
+                    nonlocal height
+                    height = await self._around.ledger.wait_new_head(height)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(wait_for_head)
+                await jobs.wait_news()
+                nursery.cancel_scope.cancel()
+        return height
 
     async def _step(self, view: RoundView, proposer: Proposer, voter: Voter, keeper: Keeper) -> None:
         self.is_ended = view.phase is Phase.ENDED
