@@ -186,8 +186,12 @@ MORE = (  # of the tables below it
           'may call"\n    self._burn(task, account, pools._cut(', "    self._burn(task, account, pools._cut("),
     Wrong("no participant can keep a delegator", "Delegation", "place.asked_round + board.unlock_rounds:",
           "place.asked_round + board.unlock_rounds + 1:"),
+    Wrong("no participant can keep a delegator", "pools", "        self.exits[task][account][owner].append(release_at",
+          "        for index: uint256 in range(len(self.exits[task][account][owner]), bound=EXITS):\n"
+          "            self.exits[task][account][owner][index] = release_at << 128 | (self.exits[task][account][owner][index] & MASK)\n"
+          "        self.exits[task][account][owner].append(release_at"),
     Wrong("the participant speaks with all", "audits", "    stake += book._delegated(task, msg.sender)\n", ""),
-    Wrong("a delegator that refuses coins", "Delegation", "    pools.places[task][account][msg.sender].free = 0\n", ""),
+    Wrong("a delegator that refuses coins", "pools", "    self.exits[task][account][owner] = waiting\n", ""),
     Wrong("no agreement can stop the board", "Limits",
           '    assert rules.bond_unlock_rounds <= types.MAX_WAIT, "board: rounds that nobody waits for"\n', ""),
     Wrong("Stake's balance is what it owes", "stakes", "    self.total_unbonding -= amount\n", ""),

@@ -230,7 +230,7 @@ def format_delegation(row: dict[str, Any], now: int) -> list[str]:
         lines.append(f"leaving    {word}")
     if int(row["unbonding"]):
         wait = max(0, row["release_at"] - now)
-        lines.append(f"unbonding  {_coins(row['unbonding'])} coins, free in {wait} s of chain time")
+        lines.append(f"unbonding  {_coins(row['unbonding'])} coins, the first free in {wait} s of chain time")
     if int(row["free"]):
         lines.append(f"free       {_coins(row['free'])} coins; `task withdraw-delegation` pays them out")
     return lines + format_offer(row["offer"], now, "its terms")

@@ -12,7 +12,7 @@ from contracts_support import (
     account,
     new_world,
 )
-from delegation_support import ONE, TWO, DelegatedGame
+from delegation_support import ONE, DelegatedGame
 
 P = account(1)
 DELAY = PARAMETERS["unbonding_delay"]
@@ -97,25 +97,26 @@ def test_of_two_accusations_each_takes_of_the_pool_the_part_that_it_holds_of_the
     game.check_solvent()
 
 
-def test_what_was_free_stays_free_when_the_participant_leaves_and_what_waits_waits_for_the_later():
+def test_what_unbonds_keeps_its_own_delay_when_its_owner_leaves_once_more_or_the_participant_does():
     game = DelegatedGame(2, min_participants=3, wait_seconds=10**6)
     game.bonded(ONE, P, 3 * BOND)
-    game.bonded(TWO, P, BOND)
-    game.says(ONE, "undelegate", P, BOND)
-    game.says(TWO, "undelegate", P, BOND // 2)
-    game.world.blocks(7, 90)
-    game.says(ONE, "undelegate", P, BOND // 4)
-    game.must(P, "leave_task")
-    row = game.row(ONE, P)
-    assert (row["free"], row["unbonding"]) == (BOND, 2 * BOND)
-    assert row["release_at"] == game.world.timestamp + DELAY
-    assert game.taken(ONE, "withdraw_delegation", P) == BOND
-    assert game.tries(ONE, "withdraw_delegation", P) == "delegation: still unbonding"
-    assert game.taken(TWO, "withdraw_delegation", P) == BOND // 2
-    game.world.blocks(7, 90)
-    assert game.row(ONE, P)["unbonding"] == 0
-    assert game.taken(ONE, "withdraw_delegation", P) == 2 * BOND
-    assert game.taken(TWO, "withdraw_delegation", P) == BOND // 2
+    parts, dates = (BOND, BOND // 4, 2 * BOND - BOND // 4), []
+    for leave in (
+        lambda: game.says(ONE, "undelegate", P, parts[0]),
+        lambda: game.says(ONE, "undelegate", P, parts[1]),
+        lambda: game.must(P, "leave_task"),
+    ):
+        leave()
+        dates.append(game.world.timestamp + DELAY)
+        game.world.next_block(90)
+    for index, date in enumerate(dates):
+        while (left := date - 1 - game.world.timestamp) > 0:
+            game.world.next_block(min(left, 90))
+        row = game.row(ONE, P)
+        assert (row["free"], row["unbonding"], row["release_at"]) == (0, sum(parts[index:]), date)
+        assert game.tries(ONE, "withdraw_delegation", P) == "delegation: still unbonding"
+        game.world.next_block(1)
+        assert game.row(ONE, P)["free"] == game.taken(ONE, "withdraw_delegation", P) == parts[index]
     assert game.total("liabilities") == 0
     game.check_solvent()
 

@@ -16,7 +16,7 @@ from contracts_support import (
 from event_replay_support import FaucetIndex, Replay
 from fast_world_support import FastWorld, Known
 
-from flock_contracts.addresses import BOARD, SYSTEM
+from flock_contracts.addresses import BEACON, BOARD, SYSTEM
 from flock_contracts.addresses import FAUCET as FAUCET_ADDRESS
 
 ME, OTHER, NEWCOMER = account(1), account(2), account(1_000)
@@ -55,6 +55,15 @@ def test_the_system_writes_one_mix_a_height_and_nobody_else_does() -> None:
     assert not world.view("Beacon", "has_mix", world.height + 1)
     assert world.act(ME, "Beacon", "mix", world.height + 1).reason == "beacon: no mix of this height"
     assert not world.view("Beacon", "has_mix", 0)
+
+
+def test_the_height_of_the_first_call_gets_no_mix_afterwards() -> None:
+    """At genesis that is 0, and block 0 has no other calls; what the contract says holds at any height."""
+    world = new_world()
+    world.state.delete_storage(BEACON)
+    world.must(SYSTEM, "Beacon", "initialize", CHAIN_TIME_GAP)
+    assert world.view("Beacon", "last_height") == world.height > 0
+    assert world.act(SYSTEM, "Beacon", "on_block", b"x" * 32, b"").reason == "beacon: this height has its mix"
 
 
 def test_a_mix_that_left_the_ring_is_unknown() -> None:

@@ -47,6 +47,30 @@ def test_what_unbonds_is_free_in_its_second_and_not_one_before():
     bench.withdraw(A)
 
 
+def test_eight_exits_wait_each_by_itself_and_the_participant_s_leaving_is_one_more():
+    bench = Bench()
+    bench.enter(A, 1_000)
+    for _ in range(8):
+        bench.ask(A, 10)
+        bench.block(10)
+    full = "delegation: withdraw what has unbonded before"
+    assert refused(bench, A, "undelegate", 1) == refused(bench, A, "delegate", value=1) == full
+    bench.close()
+    assert bench.row(A)["unbonding"] == 1_000 and refused(bench, A, "delegate", value=1) == full
+    for _ in range(5):
+        bench.block(90)
+    taken = []
+    while bench.row(A)["unbonding"]:
+        bench.block(10)
+        if free := bench.row(A)["free"]:
+            bench.withdraw(A)
+            taken.append(free)
+            assert len(taken) > 1 or refused(bench, A, "delegate", value=1) == full, "eight still wait"
+    assert len(taken) == 9 and sum(taken) == 1_000
+    bench.enter(A, 7)
+    bench.withdraw(A)
+
+
 def test_a_pool_whose_units_lost_nearly_all_their_worth_takes_no_more_than_it_can_count():
     bench = Bench()
     bench.enter(A, 10**25)

@@ -6,6 +6,7 @@ from stake_support import (
     FOUNDERS,
     NEWCOMER,
     REPORTER,
+    SHORT,
     make_statements,
     next_epoch,
     staking_key,
@@ -121,16 +122,18 @@ def test_a_second_account_as_reporter_does_not_make_self_reporting_pay():
     assert both == COINS - 2 * ETHER * 19 // 20  # the least that an offence costs, less a twentieth of it
 
 
-def test_an_old_approval_no_longer_admits():
+@pytest.mark.parametrize("late", [0, 1])
+def test_an_old_approval_no_longer_admits(late: int):
+    """It counts for one unbonding delay, and not a second longer."""
     world = staking_world(open_staking=False)
     bond(world, NEWCOMER, COINS)
     for voter in (A, B):
         world.must(voter, "Stake", "admit", NEW, COINS)
-    for _ in range(2):
-        world.next_block(46, pokes=False)
+    for seconds in (SHORT["unbonding_delay"] // 2, SHORT["unbonding_delay"] // 2 + late):
+        world.next_block(seconds, pokes=False)
     world.must(C, "Stake", "admit", NEW, COINS)
-    assert world.view("Stake", "allowance_of", NEW) == 0
-    for voter in (A, B):
+    assert world.view("Stake", "allowance_of", NEW) == (0 if late else COINS)
+    for voter in (A, B) if late else ():
         world.must(voter, "Stake", "admit", NEW, COINS)
     assert world.view("Stake", "allowance_of", NEW) == COINS
 

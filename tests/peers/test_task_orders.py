@@ -135,7 +135,7 @@ def test_what_a_delegation_is_printed_like() -> None:
     row = {"participant": "0xab", "bond": "1", "stake": "0", "leaving": str(ETHER), "unbonding": str(ETHER)}
     row |= {"earned": "0", "free": "0", "is_out": False, "release_at": 110, "offer": offer}  # type: ignore[dict-item]
     text = "\n".join(format_delegation(row, 100))
-    assert "what is leaving can still be slashed" in text and "1.0000 coins, free in 10 s" in text
+    assert "what is leaving can still be slashed" in text and "1.0000 coins, the first free in 10 s" in text
     assert "10.00 %" in text and "25.00 %, in 30 s" in text
     text = "\n".join(format_delegation(row | {"is_out": True, "unbonding": "0", "free": str(2 * ETHER)}, 200))
     assert "`task undelegate` lets it unbond now" in text and "unbonding" not in text

@@ -34,6 +34,9 @@ def finish(cast: Cast, luck: random.Random, turns: int) -> None:
         table.leave(me)
     for whom, pool in list(model.pools.open.items()):
         for owner in list(pool.units):
+            while model.pools.is_full(owner, whom):
+                table.block(GAP, False)
+                table.take(owner, whom)
             table.undelegate(owner, whom)
     for me in members[1::2]:
         table.leave(me)
@@ -45,7 +48,7 @@ def take_everything_out(table: Any, luck: random.Random) -> None:
     """In any order, each thing once, and nobody's share depends on who came before."""
     model, pools = table.model, table.model.pools
     releases = [release for exits in model.exits.values() for _, release in exits]
-    releases += [release for _, release in pools.unbonding.values()]
+    releases += [release for exits in pools.exits.values() for _, release in exits]
     releases += [pool.release for rows in pools.closed_pools.values() for pool in rows]
     while model.now < max(releases, default=0):
         table.block(GAP, False)
@@ -53,7 +56,7 @@ def take_everything_out(table: Any, luck: random.Random) -> None:
     owed += [partial(table.claim, me, round) for round, me in model.rewards]
     owed += [table.withdraw_pot]
     pairs = {(owner, whom) for whom, rows in pools.closed_pools.items() for pool in rows for owner in pool.units}
-    pairs |= {(owner, whom) for whom, owner in (*pools.earned, *pools.seats, *pools.unbonding, *pools.free)}
+    pairs |= {(owner, whom) for whom, owner in (*pools.earned, *pools.seats, *pools.exits)}
     owed += [partial(table.take, *pair) for pair in sorted(pairs)]
     luck.shuffle(owed)
     for take in owed:

@@ -10,7 +10,9 @@ from typing import Protocol
 from contracts_support import AUDIT, ENDED, WAITING
 
 BPS, SEAT, ONE = 10_000, 2**96, 2**128
+MOST_EXITS = 8  # of a place, that it asked for
 Pair = tuple[bytes, bytes]  # participant, delegator
+Exit = tuple[int, int]  # wei, chain time from which they are free
 
 
 class Member(Protocol):
@@ -86,8 +88,7 @@ class Pools:
         self.given: dict[tuple[int, bytes], tuple[int, int]] = {}  # pay, part of a seat
         self.earned: defaultdict[Pair, int] = defaultdict(int)  # parts of a wei
         self.seats: defaultdict[Pair, int] = defaultdict(int)
-        self.unbonding: dict[Pair, tuple[int, int]] = {}
-        self.free: dict[Pair, int] = {}  # has unbonded
+        self.exits: defaultdict[Pair, list[Exit]] = defaultdict(list)
         self.asked: dict[Pair, tuple[int, int]] = {}
         self.held: dict[tuple[int, bytes], int] = {}  # round, participant: for an accusation
         self.owed = 0  # wei, on the board
@@ -100,7 +101,7 @@ class Pools:
     @property
     def liabilities(self) -> int:
         closed = sum(pool.stake for pools in self.closed_pools.values() for pool in pools)
-        unbonding = sum(amount for amount, _ in self.unbonding.values()) + sum(self.free.values())
+        unbonding = sum(amount for exits in self.exits.values() for amount, _ in exits)
         return self.delegated + closed + unbonding + self.burned
 
     def closed(self, who: bytes) -> int:
@@ -126,7 +127,7 @@ class Pools:
         if board.phase == ENDED or member is None or member.leaving is not None or member.held or owner == who:
             return False
         room = min(self.terms[who].limit, 4 * member.bond) - self.open[who].stake
-        if not 0 < amount <= room:
+        if not 0 < amount <= room or self.is_full(owner, who):
             return False
         self.settle(owner, who)
         pool = self.open[who]
@@ -143,15 +144,23 @@ class Pools:
         board, pool = self.board, self.open[who]
         if owner not in pool.units or amount > pool.worth(pool.kept(owner)):
             return False
-        if amount == 0 and not (pool.leaving.get(owner) and self.is_out(owner, who)):
+        asked = (board.number - (board.phase == WAITING), board.counted_audits)
+        is_out = self.is_out(who, asked if amount else self.asked.get((who, owner), (0, 0)))
+        units = self.units(owner, pool, amount) if amount else 0
+        leaving = pool.leaving.get(owner, 0) + units
+        if amount == 0 and not (leaving and is_out):
+            return False
+        free = pool.worth(leaving)
+        if is_out and free and self.is_full(owner, who):
             return False
         self.settle(owner, who)
         if amount:
-            self.ask(owner, pool, amount)
-            self.asked[who, owner] = (board.number - (board.phase == WAITING), board.counted_audits)
-        if self.is_out(owner, who):
-            leaving = pool.leaving.pop(owner)
-            free = pool.worth(leaving)
+            round, fresh = pool.fresh.get(owner, (0, 0))
+            pool.fresh[owner] = (round, max(0, fresh - units))
+            pool.leaving[owner] = leaving
+            self.asked[who, owner] = asked
+        if is_out:
+            del pool.leaving[owner]
             pool.units[owner] -= leaving
             pool.stake -= free
             if pool.units[owner] == 0:
@@ -160,20 +169,17 @@ class Pools:
         self.note_change(who)
         return True
 
-    def ask(self, owner: bytes, pool: Pool, amount: int) -> None:
+    def units(self, owner: bytes, pool: Pool, amount: int) -> int:
         kept = pool.kept(owner)
-        units = kept if amount == pool.worth(kept) else -(-amount * pool.total // pool.stake)
-        round, fresh = pool.fresh.get(owner, (0, 0))
-        pool.fresh[owner] = (round, max(0, fresh - units))
-        pool.leaving[owner] = pool.leaving.get(owner, 0) + units
+        return kept if amount == pool.worth(kept) else -(-amount * pool.total // pool.stake)
 
-    def is_out(self, owner: bytes, who: bytes) -> bool:
+    def is_out(self, who: bytes, asked: tuple[int, int]) -> bool:
         board = self.board
         if board.is_free(who):
             return True
         if board.people[who].held:
             return False
-        round, audits = self.asked.get((who, owner), (0, 0))
+        round, audits = asked
         if board.number <= round + board.rules["bond_unlock_rounds"]:
             return False
         is_blamed = board.people[who].blamed is not None and board.people[who].blamed == board.counted_audits
@@ -183,7 +189,7 @@ class Pools:
         if self.coming(owner, who)[1] == 0:
             return False
         self.settle(owner, who)
-        del self.free[who, owner]
+        self.exits[who, owner] = [one for one in self.exits[who, owner] if one[1] > self.board.now]
         return True
 
     def claimable(self, owner: bytes, who: bytes) -> int:
@@ -201,34 +207,35 @@ class Pools:
         self.owed -= amount
         return True
 
+    def all_exits(self, owner: bytes, who: bytes) -> list[Exit]:
+        """With what it has in a closed pool."""
+        closed = [(pool.worth(pool.units.get(owner, 0)), pool.release) for pool in self.closed_pools[who]]
+        return self.exits[who, owner] + [one for one in closed if one[0]]
+
+    def is_full(self, owner: bytes, who: bytes) -> bool:
+        return len(self.all_exits(owner, who)) >= MOST_EXITS
+
     def coming(self, owner: bytes, who: bytes) -> tuple[int, int]:
-        """What is unbonding, with what it has in a closed pool, and what it can withdraw."""
-        free = self.free.get((who, owner), 0)
-        waiting, release = self.unbonding.get((who, owner), (0, 0))
-        if self.board.now >= release:
-            free, waiting = free + waiting, 0
-        for pool in self.closed_pools[who]:
-            if taken := pool.worth(pool.units.get(owner, 0)):
-                waiting, release = waiting + taken, max(release, pool.release)
-        return (0, free + waiting) if self.board.now >= release else (waiting, free)
+        """What is unbonding, and what it can withdraw."""
+        exits = self.all_exits(owner, who)
+        free = sum(amount for amount, release in exits if release <= self.board.now)
+        return sum(amount for amount, _ in exits) - free, free
+
+    def next_release(self, owner: bytes, who: bytes) -> int:
+        """When the first of what is unbonding is free; 0 where nothing is."""
+        return min((one[1] for one in self.all_exits(owner, who) if one[1] > self.board.now), default=0)
 
     def settle(self, owner: bytes, who: bytes) -> None:
-        """What has unbonded is free; what it had in a closed pool becomes its own."""
-        self.unbond(owner, who, 0, 0)
+        """What it had in a closed pool becomes its own."""
         for pool in self.closed_pools[who]:
-            if taken := pool.worth(pool.units.get(owner, 0)):
-                self.unbond(owner, who, taken, pool.release)
+            taken = pool.worth(pool.units.get(owner, 0))
+            self.unbond(owner, who, taken, pool.release)
             pool.stake -= taken
             pool.units.pop(owner, None)
-        self.unbond(owner, who, 0, 0)
 
     def unbond(self, owner: bytes, who: bytes, amount: int, release: int) -> None:
-        waiting, before = self.unbonding.pop((who, owner), (0, 0))
-        if waiting and self.board.now >= before:
-            self.free[who, owner] = self.free.get((who, owner), 0) + waiting
-            waiting = before = 0
-        if waiting + amount:
-            self.unbonding[who, owner] = (waiting + amount, max(before, release))
+        if amount:
+            self.exits[who, owner].append((amount, release))
 
     # ------------------------------------------------ what the board does
 

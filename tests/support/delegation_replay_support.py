@@ -21,6 +21,7 @@ class DelegationIndex:
         self.terms, self.stands = nested(), nested()
         self.pools: Any = defaultdict(nested)  # by era
         self.places: Any = defaultdict(nested)
+        self.exits: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
         self.parts: Any = defaultdict(nested)
         self.growths: Any = defaultdict(nested)
         self.held: Any = nested()
@@ -31,7 +32,7 @@ class DelegationIndex:
         handler(log["task"], log["account"], log)
 
     def variables(self) -> dict[str, Any]:
-        pools = ("terms", "stands", "pools", "places", "parts", "growths", "held")
+        pools = ("terms", "stands", "pools", "places", "exits", "parts", "growths", "held")
         own = ("total_delegated", "total_unbonding", "burned")
         return {f"pools.{name}": getattr(self, name) for name in pools} | {name: getattr(self, name) for name in own}
 
@@ -99,7 +100,6 @@ class DelegationIndex:
     def _settle(self, task: int, who: bytes, owner: bytes) -> Row:
         """As the owner's own call does: its part of all pay so far, and what a closed pool has left it."""
         place, era = self.places[task][who][owner], self.stands[task][who]["era"]
-        self._ripen(place)
         if place["units"]:
             pool = self.pools[task][who][place["era"]]
             self._earn(task, who, place, pool)
@@ -108,10 +108,7 @@ class DelegationIndex:
                 pool["units"] -= place["units"]
                 pool["stake"] -= taken
                 place["units"] = 0
-                if taken:
-                    place["unbonding"] += taken
-                    place["release_at"] = max(place["release_at"], pool["release_at"])
-                    self._ripen(place)
+                self._unbond(task, who, owner, taken, pool["release_at"])
         if place["units"] == 0:
             pool = self.pools[task][who][era]
             place.update(leaving=0, fresh=0, era=era, index=pool["index"], seat_index=pool["seat_index"])
@@ -129,10 +126,9 @@ class DelegationIndex:
         if missed["seat"]:
             place["fresh"] = 0
 
-    def _ripen(self, place: Row) -> None:
-        if self.now >= place["release_at"]:
-            place["free"] += place["unbonding"]
-            place["unbonding"] = 0
+    def _unbond(self, task: int, who: bytes, owner: bytes, amount: int, release_at: int) -> None:
+        if amount:
+            self.exits[task][who][owner].append(release_at << 128 | amount)
 
     def on_Delegated(self, task: int, who: bytes, log: Log) -> None:
         place, pool = self._settle(task, who, log["owner"]), self.pool(task, who)
@@ -165,16 +161,17 @@ class DelegationIndex:
         pool["leaving"] -= units
         place["units"] -= units
         place["leaving"] = 0
-        place["unbonding"] += log["amount"]
-        place["release_at"] = max(place["release_at"], log["release_at"])
+        self._unbond(task, who, log["owner"], log["amount"], log["release_at"])
         self._change(task, who)
         self.total_delegated -= log["amount"]
         self.total_unbonding += log["amount"]
 
     def on_Withdrawn(self, task: int, who: bytes, log: Log) -> None:
-        place = self._settle(task, who, log["owner"])
-        assert place["free"] == log["amount"]
-        place["free"] = 0
+        self._settle(task, who, log["owner"])
+        exits = self.exits[task][who][log["owner"]]
+        waiting = [one for one in exits if one >> 128 > self.now]
+        assert log["amount"] == sum(one & MASK for one in exits) - sum(one & MASK for one in waiting)
+        self.exits[task][who][log["owner"]] = waiting
         self.total_unbonding -= log["amount"]
 
     def on_Claimed(self, task: int, who: bytes, log: Log) -> None:

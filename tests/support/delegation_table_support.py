@@ -48,4 +48,5 @@ def check_row(row: dict[str, Any], pools: Any, me: bytes, whom: bytes) -> None:
     assert row["stake"] == pool.worth(pool.kept(me)), "stake"
     assert row["leaving"] == pool.worth(pool.leaving.get(me, 0)), "leaving"
     assert (row["unbonding"], row["free"]) == pools.coming(me, whom)
+    assert row["release_at"] == pools.next_release(me, whom)
     assert row["earned"] == pools.claimable(me, whom)

@@ -226,6 +226,15 @@ def play_exits() -> None:
     game.world.blocks(6, 90)
     game.must(account(1), "withdraw_bond")
     game.world.board("unbonding", game.task, account(1))
+    delegated = DelegatedGame(1, wait_seconds=10**6)
+    delegated.bonded(BACKER, account(1), BOND)
+    for number in range(EXITS):
+        delegated.says(BACKER, "undelegate", account(1), 1)
+        delegated.world.next_block(90 if number == EXITS - 1 else 1)
+    delegated.must(account(1), "leave_task")
+    delegated.world.blocks(6, 90)
+    delegated.world.view("Delegation", "delegation_of", delegated.task, account(1), BACKER)
+    delegated.says(BACKER, "withdraw_delegation", account(1))
 
 
 def play_accusations() -> None:

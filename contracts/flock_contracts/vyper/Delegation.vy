@@ -9,8 +9,9 @@
         with others' coins alone.
 
         Leaving is as the participant's own: asked for, it weighs and earns no more; it can be slashed until nothing of
-        the rounds in which it weighed can concern it; then it unbonds with the same delay. The participant cannot
-        prolong that by going on, nor can the others; the end of the task, and the participant's leaving, free all.
+        the rounds in which it weighed can concern it; then it unbonds with the same delay, each exit by itself. The
+        participant cannot prolong that by going on or leaving, nor can the others; the end of the task, and the
+        participant's leaving, free all.
 
         Money: balance == total_delegated + total_unbonding + burned, to the unit. Pay stays on the board, among its
         rewards, until it is claimed here. What a slash takes stays here for ever.
@@ -33,7 +34,7 @@ struct Row:
     leaving: uint256
     is_out: bool  # `undelegate` lets what is leaving unbond now
     unbonding: uint256
-    release_at: uint256  # chain time from which that is free
+    release_at: uint256  # chain time from which the first of that is free
     free: uint256  # wei that can be withdrawn
     earned: uint256  # wei that can be claimed
 
@@ -155,7 +156,7 @@ def delegate(task: uint256, account: address):
     fresh_round: uint256 = board.round
     if board.phase == types.WAITING or board.phase == types.AUDIT or block.number <= board.close_height:
         fresh_round = 0
-    pools._settle(task, account, msg.sender, self._now())
+    pools._settle(task, account, msg.sender)
     units: uint256 = pools._enter(task, account, msg.sender, msg.value, fresh_round, board.close_height)
     self.total_delegated += msg.value
     log Delegated(
@@ -167,11 +168,11 @@ def delegate(task: uint256, account: address):
 def undelegate(task: uint256, account: address, amount: uint256):
     """
     @notice Leave a participant with so much. Where that may still be slashed for a round in which it weighed, it is
-            only marked; call again, with nothing more, when that is over. Another amount starts the wait anew.
+            only marked; call again, with nothing more, when that is over. Another amount starts the wait anew for what
+            is only marked; what unbonds keeps its date.
     """
     board: IBoard.Standing = self._standing(task, account)
-    now: uint256 = self._now()
-    place: pools.Place = pools._settle(task, account, msg.sender, now)
+    place: pools.Place = pools._settle(task, account, msg.sender)
     assert place.units > 0, "delegation: nothing is bonded there"
     assert amount > 0 or place.leaving > 0, "delegation: leave with more than nothing"
     if amount > 0:
@@ -191,7 +192,7 @@ def undelegate(task: uint256, account: address, amount: uint256):
     if not self._is_out(board, pools.places[task][account][msg.sender]):
         assert amount > 0, "delegation: leaving, but not free yet"
         return
-    release_at: uint256 = now + board.unbonding_delay
+    release_at: uint256 = self._now() + board.unbonding_delay
     free: uint256 = pools._leave(task, account, msg.sender, release_at, board.close_height)
     self.total_delegated -= free
     self.total_unbonding += free
@@ -204,13 +205,13 @@ def withdraw_delegation(task: uint256, account: address):
     """
     @notice Pay out what has been unbonding for long enough.
     """
-    place: pools.Place = pools._settle(task, account, msg.sender, self._now())
-    assert place.free + place.unbonding > 0, "delegation: nothing is unbonding"
-    assert place.free > 0, "delegation: still unbonding"
-    pools.places[task][account][msg.sender].free = 0
-    self.total_unbonding -= place.free
-    log Withdrawn(task=task, account=account, owner=msg.sender, amount=place.free)
-    raw_call(msg.sender, b"", value=place.free)
+    pools._settle(task, account, msg.sender)
+    assert len(pools.exits[task][account][msg.sender]) > 0, "delegation: nothing is unbonding"
+    amount: uint256 = pools._take_free(task, account, msg.sender, self._now())
+    assert amount > 0, "delegation: still unbonding"
+    self.total_unbonding -= amount
+    log Withdrawn(task=task, account=account, owner=msg.sender, amount=amount)
+    raw_call(msg.sender, b"", value=amount)
 
 
 @external
@@ -220,7 +221,7 @@ def claim_delegation(task: uint256, account: address):
     @notice Take what the sender's delegation has earned: of pay at any time, of the pot's rest after the task's end.
     """
     board: IBoard.Standing = self._standing(task, account)
-    place: pools.Place = pools._settle(task, account, msg.sender, self._now())
+    place: pools.Place = pools._settle(task, account, msg.sender)
     amount: uint256 = place.earned + self._rest(board, place)
     assert amount > 0, "delegation: nothing to claim"
     pools.places[task][account][msg.sender].earned = 0
@@ -359,16 +360,29 @@ def delegation_of(task: uint256, account: address, owner: address) -> Row:
     @notice What somebody has bonded with a participant, what of it is on its way out, and what it can claim.
     """
     board: IBoard.Standing = self._standing(task, account)
-    place: pools.Place = pools._place(task, account, owner, self._now())[0]
-    return Row(
+    place: pools.Place = empty(pools.Place)
+    taken: uint256 = 0
+    place, taken = pools._place(task, account, owner)
+    row: Row = Row(
         stake=pools._worth(task, account, place.era, place.units - place.leaving),
         leaving=pools._worth(task, account, place.era, place.leaving),
         is_out=place.leaving > 0 and self._is_out(board, place),
-        unbonding=place.unbonding,
-        release_at=place.release_at,
-        free=place.free,
+        unbonding=0,
+        release_at=0,
+        free=0,
         earned=place.earned + self._rest(board, place),
     )
+    now: uint256 = self._now()
+    exits: DynArray[uint256, pools.EXITS] = pools._exits(task, account, owner, taken)
+    for exit: uint256 in exits:
+        amount: uint256 = exit & pools.MASK
+        release_at: uint256 = exit >> 128
+        if now >= release_at:
+            row.free += amount
+        else:
+            row.release_at = release_at if row.unbonding == 0 else min(row.release_at, release_at)
+            row.unbonding += amount
+    return row
 
 
 @view

@@ -7,7 +7,7 @@
         with each payment, and a place in the pool has its units times the growth. Nobody loops over delegators.
 
         A pool lasts for an era: until the participant leaves the task, or a slash takes everything. What is left of a
-        closed pool is unbonding.
+        closed pool is unbonding. Each exit of a place keeps its own delay, whoever else leaves later.
 
         units >= stake, always: a unit is never worth more than one wei, so nobody buys a dear unit too few. What
         rounding takes, stays in the pool; what it takes of pay, among the rewards, below one wei for each place.
@@ -20,6 +20,7 @@ ONE: constant(uint256) = 2**128  # of an index: parts of a wei, for one unit
 SEAT: constant(uint256) = 2**96  # of a seat: parts of it
 MASK: constant(uint256) = 2**128 - 1
 MAX_UNITS: constant(uint256) = 2**128  # a pool's units times its stake fit a word
+EXITS: constant(uint256) = 9  # of a place: eight of its own, and one of a pool that its participant closes
 
 struct Terms:
     is_set: bool
@@ -55,9 +56,6 @@ struct Place:
     fraction: uint256  # of a wei that it has earned besides
     earned: uint256  # wei, not claimed
     seats: uint256  # parts of seats, not claimed
-    unbonding: uint256  # wei
-    release_at: uint256
-    free: uint256  # wei that were unbonding for long enough: nothing locks them again
 
 struct Part:
     pay: uint256  # of a seat's pay, what the pool has; of a unit's growth, the same
@@ -86,6 +84,7 @@ terms: HashMap[uint256, HashMap[address, Terms]]
 stands: HashMap[uint256, HashMap[address, Stand]]
 pools: HashMap[uint256, HashMap[address, HashMap[uint256, Pool]]]  # by era
 places: HashMap[uint256, HashMap[address, HashMap[address, Place]]]  # task, participant, delegator
+exits: HashMap[uint256, HashMap[address, HashMap[address, DynArray[uint256, EXITS]]]]  # the same: of each, the chain time from which it is free << 128 | wei
 parts: HashMap[uint256, HashMap[uint256, HashMap[address, Part]]]  # task, round, participant
 held: HashMap[uint256, HashMap[uint256, HashMap[address, uint256]]]  # task, round, participant: wei, for an accusation
 growths: HashMap[uint256, HashMap[uint256, HashMap[address, Part]]]  # of a round with fresh units: what they missed
@@ -268,12 +267,12 @@ def _rest_of(task: uint256, round: uint256, account: address, rest: uint256) -> 
 
 @view
 @internal
-def _place(task: uint256, account: address, owner: address, now: uint256) -> (Place, uint256):
+def _place(task: uint256, account: address, owner: address) -> (Place, uint256):
     """
-    @return A place as it is now, with its part of all pay so far, and in the present era; and what of a closed pool
-            has become its own by that.
+    @return A place as it is now, with its part of all pay so far, and in the present era; and what it has in a closed
+            pool.
     """
-    place: Place = self._ripe(self.places[task][account][owner], now)
+    place: Place = self.places[task][account][owner]
     era: uint256 = self.stands[task][account].era
     taken: uint256 = 0
     if place.units > 0:
@@ -294,10 +293,6 @@ def _place(task: uint256, account: address, owner: address, now: uint256) -> (Pl
         if place.era < era:
             taken = pool.stake * place.units // pool.units
             place.units = 0
-            if taken > 0:
-                place.unbonding += taken
-                place.release_at = max(place.release_at, pool.release_at)
-                place = self._ripe(place, now)
     if place.units == 0:
         place.leaving = 0
         place.fresh = 0
@@ -307,30 +302,60 @@ def _place(task: uint256, account: address, owner: address, now: uint256) -> (Pl
     return place, taken
 
 
-@pure
 @internal
-def _ripe(before: Place, now: uint256) -> Place:
-    place: Place = before
-    if now >= place.release_at:
-        place.free += place.unbonding
-        place.unbonding = 0
-    return place
-
-
-@internal
-def _settle(task: uint256, account: address, owner: address, now: uint256) -> Place:
+def _settle(task: uint256, account: address, owner: address) -> Place:
     """
     @notice Write down what has become of a place; before each change of it.
     """
     place: Place = empty(Place)
     taken: uint256 = 0
-    place, taken = self._place(task, account, owner, now)
+    place, taken = self._place(task, account, owner)
     era: uint256 = self.places[task][account][owner].era
     if place.era > era:
         self.pools[task][account][era].units -= self.places[task][account][owner].units
         self.pools[task][account][era].stake -= taken
+        if taken > 0:
+            self.exits[task][account][owner].append(self.pools[task][account][era].release_at << 128 | taken)
     self.places[task][account][owner] = place
     return place
+
+
+@view
+@internal
+def _exits(task: uint256, account: address, owner: address, taken: uint256) -> DynArray[uint256, EXITS]:
+    """
+    @notice All exits of a place that is not settled yet, with what it has in a closed pool.
+    """
+    found: DynArray[uint256, EXITS] = self.exits[task][account][owner]
+    if taken > 0:
+        era: uint256 = self.places[task][account][owner].era
+        found.append(self.pools[task][account][era].release_at << 128 | taken)
+    return found
+
+
+@view
+@internal
+def _check_room(task: uint256, account: address, owner: address):
+    """
+    @notice Of a settled place: whoever has anything in a pool can have one more exit when its participant closes that.
+    """
+    assert len(self.exits[task][account][owner]) < EXITS - 1, "delegation: withdraw what has unbonded before"
+
+
+@internal
+def _take_free(task: uint256, account: address, owner: address, now: uint256) -> uint256:
+    """
+    @return The wei of a settled place that have unbonded; the other exits keep their own delays.
+    """
+    waiting: DynArray[uint256, EXITS] = []
+    amount: uint256 = 0
+    for exit: uint256 in self.exits[task][account][owner]:
+        if now >= exit >> 128:
+            amount += exit & MASK
+        else:
+            waiting.append(exit)
+    self.exits[task][account][owner] = waiting
+    return amount
 
 
 @internal
@@ -342,6 +367,7 @@ def _enter(
     @param fresh_round The running round, where its bonds are closed; 0 = none.
     @return Its new units.
     """
+    self._check_room(task, account, owner)
     place: Place = self.places[task][account][owner]
     pool: Pool = self.pools[task][account][place.era]
     units: uint256 = amount
@@ -414,7 +440,8 @@ def _leave(task: uint256, account: address, owner: address, release_at: uint256,
     pool.leaving -= place.leaving
     self.places[task][account][owner].units = place.units - place.leaving
     self.places[task][account][owner].leaving = 0
-    self.places[task][account][owner].unbonding = place.unbonding + amount
-    self.places[task][account][owner].release_at = max(place.release_at, release_at)
+    if amount > 0:
+        self._check_room(task, account, owner)
+        self.exits[task][account][owner].append(release_at << 128 | amount)
     self._change(task, account, close_height, pool)
     return amount
