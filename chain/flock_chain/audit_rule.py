@@ -30,49 +30,9 @@ class Finding(IntEnum):
     GUILTY = 2
 
 
-@dataclass(frozen=True)
-class Judged:
-    finding: Finding
-    value: int  # millionths: of the pair that convinced most
-    pair: int  # its index; -1 where there was none
-
-
 def find(value: int) -> Finding:
     """What one value means."""
     return Finding.GUILTY if value >= GUILTY_FROM else Finding.SUSPECT if value >= SUSPECT_FROM else Finding.CLEAR
-
-
-def compute_weighted_median(values: Sequence[tuple[int, int]]) -> int:
-    """The lower median of (stake, value): the least value up to which at least half of the stake lies."""
-    total = sum(stake for stake, _ in values)
-    if total <= 0 or any(stake < 0 for stake, _ in values):
-        raise Misuse("weighted median: of no stake, or of a negative one")
-    below = 0
-    for stake, value in sorted(values, key=lambda row: row[1]):
-        below += stake
-        if 2 * below >= total:
-            return value
-    raise Misuse("weighted median: unreachable")
-
-
-def judge(common: Sequence[int], by_auditor: Sequence[tuple[int, Sequence[int]]]) -> Judged:
-    """Of one proposer. `common`: each pair's value in the contexts that all auditors share; `by_auditor`: stake, and
-    the same pairs' values in that auditor's secret contexts.
-
-    Guilty takes five of seven auditors beside the median; a value that they do not confirm suspends.
-    """
-    if not by_auditor or any(len(row) != len(common) for _, row in by_auditor):
-        raise Misuse("audit: every auditor measures every pair")
-    best = Judged(Finding.CLEAR, 0, -1)
-    for pair, shared in enumerate(common):
-        median = compute_weighted_median([(stake, row[pair]) for stake, row in by_auditor])
-        value = min(shared, median)
-        if best.pair < 0 or value > best.value:
-            confirmed = sum(find(min(shared, row[pair])) is Finding.GUILTY for _, row in by_auditor)
-            is_confirmed = CONFIRM_DENOMINATOR * confirmed >= CONFIRM_NUMERATOR * len(by_auditor)
-            finding = find(value)
-            best = Judged(Finding.SUSPECT if finding is Finding.GUILTY and not is_confirmed else finding, value, pair)
-    return best
 
 
 def summarise(common: Sequence[int], own: Sequence[int]) -> int:

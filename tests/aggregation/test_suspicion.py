@@ -17,10 +17,8 @@ from flock_chain.audit_rule import (
     Finding,
     choose_refused,
     compute_removed,
-    compute_weighted_median,
     find,
     is_audited,
-    judge,
     plan_removal,
     read_closed_audit,
     summarise,
@@ -107,45 +105,9 @@ def test_values_mean_what_the_thresholds_say() -> None:
     assert find(SUSPECT_FROM - 1) is find(-1) is Finding.CLEAR
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(-5, 5)), min_size=1, max_size=12))
-def test_a_weighted_median_is_the_lower_median_of_its_stakes_written_out(rows: list[tuple[int, int]]) -> None:
-    unfolded = sorted(value for stake, value in rows for _ in range(stake))
-    assert compute_weighted_median(rows) == unfolded[(len(unfolded) - 1) // 2]
-
-
-def test_a_median_of_no_stake_is_refused() -> None:
-    for rows in ([], [(0, 1)], [(2, 1), (-1, 1)]):
-        with pytest.raises(Misuse):
-            compute_weighted_median(rows)
-
-
-@given(st.integers(0, 3), st.booleans())
-def test_liars_with_less_than_half_of_the_stake_neither_accuse_nor_whitelist(liars: int, accuse: bool) -> None:
-    """Honest auditors see 100,000 of the innocent, 900,000 of the guilty."""
-    honest, lie = (100_000, 1_000_000) if accuse else (900_000, -1_000_000)
-    rows = [(1, [lie])] * liars + [(1, [honest])] * (7 - liars)
-    found = judge([1_000_000], rows)
-    assert found.value == honest
-    if accuse:
-        assert found.finding is Finding.CLEAR
-    else:
-        assert found.finding is (Finding.GUILTY if liars <= 2 else Finding.SUSPECT)  # five of seven confirm, or not
-
-
-def test_what_the_common_contexts_do_not_show_convinces_nobody_and_the_best_pair_counts() -> None:
-    rows = [(1, [900_000, 900_000, 700_000])] * 7
-    assert judge([0, 600_000, 690_000], rows) == judge([0, 600_000, 690_000], list(reversed(rows)))
-    found = judge([0, 600_000, 690_000], rows)
-    assert (found.finding, found.value, found.pair) == (Finding.GUILTY, 690_000, 2)
-    assert judge([], [(1, [])]).finding is Finding.CLEAR
-    assert summarise([0, 600_000], [900_000, 580_000]) == 580_000 and summarise([], []) == 0
-
-
-def test_every_auditor_measures_every_pair() -> None:
-    with pytest.raises(Misuse):
-        judge([1, 2], [(1, [1])])
-    with pytest.raises(Misuse):
-        judge([], [])
+def test_an_auditor_s_value_is_that_of_the_string_that_both_kinds_of_contexts_show_most() -> None:
+    assert summarise([0, 600_000, 690_000], [900_000, 580_000, 400_000]) == 580_000
+    assert summarise([700_000], [-20_000]) == -20_000 and summarise([], []) == 0
     with pytest.raises(Misuse):
         summarise([1], [])
 
