@@ -65,8 +65,18 @@ class _TaskCheck:
             if result["proposers"]:  # else the round has not begun
                 self._check_round(number, result)
             progress(f"task {self._task} rounds", number, last)
+        self._tell_of_guilty(last)
         if self._row["adapter"] != self._digest:
             self._report.fail(f"{self._name}: its current adapter is not that of its last round")
+
+    def _tell_of_guilty(self, last: int) -> None:
+        """A round takes out what the audits before it found; what was found after the last one stays."""
+        plan = [] if is_paper(self._row["terms"]) else plan_removal(self._lineage, self._audits, last + 1)
+        if plan:
+            where = ", ".join(f"round {number} proposer {index}" for number, out in plan for index in out)
+            self._report.remarks.append(
+                f"{self._name}: its current adapter still contains what audits found guilty since: {where}"
+            )
 
     # ---- the document and the round-0 adapter
     def _read_document(self) -> TaskDocument | None:

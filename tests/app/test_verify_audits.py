@@ -65,10 +65,17 @@ def test_what_an_audit_found_guilty_is_out_from_the_next_round_on_and_verify_rec
     report = verify_home(played.home)
     assert report.ok and not report.could_not_check, format_report(report)
     origins = [row.origin for row in report.adapters]
-    assert "less" not in origins[1] + origins[3]
+    assert "less" not in origins[1] + origins[3] and not report.remarks
     assert origins[2].endswith(", less 1 contributions that audits found guilty")
     after = bases(played, [1, 2, 3])
     assert [base == before for base, before in zip(after, played.adapters, strict=False)] == [True, False, True]
+
+
+def test_what_was_found_guilty_after_the_last_round_is_said_to_be_still_in_the_adapter(tmp_path: Path) -> None:
+    played = game(tmp_path / "home", 1)
+    report = verify_home(played.home)
+    wanted = "task 1: its current adapter still contains what audits found guilty since: round 1 proposer 0"
+    assert report.ok and report.remarks == [wanted], format_report(report)
 
 
 def test_voters_that_do_not_want_the_round_s_proposals_still_take_the_guilty_s_out(tmp_path: Path) -> None:
