@@ -70,7 +70,7 @@ class Watch:
         task = statuses[0]["task"]
         if task is None:
             return False
-        key = (task["round"], task["phase"])
+        key = (task["round"], task["phase"], task["deadline"])  # a task's last audits follow each other
         if key == self._told:
             return False
         self._told = key
