@@ -111,6 +111,7 @@ def test_accounts_that_serve_each_other_get_a_sixteenth_of_the_faucet_in_a_locks
     world = new_world(accounts=1)
     funds = 1_000 * ETHER
     world.state.set_balance(FAUCET_ADDRESS, funds)
+    assert world.view("Faucet", "left") == funds // 16
     served, number = [account(0)], 1_000
     for window in range(1, 11):
         for helper in list(served):

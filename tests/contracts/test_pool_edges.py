@@ -85,6 +85,14 @@ def test_a_pool_whose_units_lost_nearly_all_their_worth_takes_no_more_than_it_ca
     assert bench.row(B)["unbonding"] in (most - 1, most)
 
 
+def test_who_asks_for_so_many_wei_gets_them_though_only_a_sliver_of_a_unit_is_wanting():
+    bench = Bench()
+    bench.enter(A, 10)
+    bench.slash(3_000)
+    bench.ask(A, 72)  # 5 of 7 wei: 50 / 7 units, 7 and a seventh
+    assert bench.row(A)["unbonding"] == 5
+
+
 def test_who_leaves_with_everything_leaves_no_units_behind():
     bench = Bench()
     bench.enter(A, 9)

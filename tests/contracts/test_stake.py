@@ -1,5 +1,6 @@
 """The staking contract: who is in which set, who is jailed, and when a stake can be had back."""
 
+import pytest
 from contracts_support import ETHER, RICH, account
 from stake_support import FOUNDERS, NEWCOMER, next_epoch, staking_world, vrf_key, weights
 
@@ -118,6 +119,20 @@ def test_a_set_changes_by_one_validator_or_by_a_tenth_and_is_never_empty():
     world.must(NEW, "Stake", "bond_validator", vrf_key(NEWCOMER), value=STAKE_OF_EACH)
     next_epoch(world, 3)
     assert weights(world) == {NEW: STAKE_OF_EACH}  # the last one is free now
+
+
+@pytest.mark.parametrize(("leaver", "jailed"), [(0, 1), (1, 0)])
+def test_where_not_all_can_go_at_once_the_jailed_go_before_those_who_want_to(leaver: int, jailed: int):
+    """Whoever the snapshot looks at first: of both orders one would let the other go."""
+    world = staking_world()
+    for _ in range(3):
+        absent(world, jailed)
+    world.must(FOUNDERS[leaver].account, "Stake", "unbond", STAKE_OF_EACH)
+    snapshot = world.view("Stake", "epoch") + 2
+    next_epoch(world)
+    gone = {A, B, C, D} - set(weights(world, snapshot))
+    assert gone == {FOUNDERS[jailed].account}
+    assert weights(world, snapshot)[FOUNDERS[leaver].account] == STAKE_OF_EACH
 
 
 def test_small_changes_share_a_tenth_and_a_large_stake_rises_step_by_step():

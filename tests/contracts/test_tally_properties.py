@@ -50,6 +50,12 @@ def test_the_contract_s_medians_are_the_reference_s_and_stay_in_the_range_of_the
         game.reveal_scores(who, row)
     game.until(TALLY)
     expected = game.expected_tally(1)
+    for index in range(3):
+        said, median = [row[index] for row in rows], expected.medians[index]
+        for wrong in (min(said) - 1, max(said) + 1, median - 1, median + 1):
+            medians = [*expected.medians[:index], wrong, *expected.medians[index + 1 :]]
+            refused = game.send(game.voters[0], "tally", 1, medians, expected.center, expected.mad)
+            assert refused.reason == "board: not the median of a proposal"
     game.tally()
     result = game.result(1)
     assert result["medians"] == list(expected.medians[:3]) and result["center"] == expected.center
