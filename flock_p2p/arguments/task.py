@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", default="status", choices=own + others, help=what)
     add_home(parser)
     parser.add_argument("--pot", metavar="COINS", help="create: what its rounds pay, from this peer's account")
-    keys = "name, terms, budget, lora, targets, data"
+    keys = "name, terms, budget, lora, targets, data, bits"
     what = f"create: JSON with some of {keys} (README.md); what it leaves out has a default"
     parser.add_argument("--document", type=Path, metavar="FILE", help=what)
     what = "create: publish the base model in this transformers folder, and train it (default: join's --base)"

@@ -16,7 +16,7 @@ from flock_peers.control import request_control
 from flock_peers.home import Home
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
-DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data")
+DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data", "bits")
 ALIASES = {"create": "open", "show": "status"}
 POLL_SECONDS = 0.5
 MAX_NAME = 24  # characters of a task's name in the list

@@ -1,14 +1,15 @@
 """Opening a task: the document and its round-0 adapter into the store, the terms and the pot on chain."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any
 
 import trio
 
-from flock_chain.aggregation import encode_global
+from flock_chain.aggregation import Format, encode_global
+from flock_chain.aggregation.format import BITS
 from flock_chain.errors import Misuse, Unavailable
 from flock_chain.paper_rule import RULE_PROPOSALS
 from flock_peers.contents import Contents
@@ -67,6 +68,7 @@ class Wanted:
     lora: LoraSettings
     budget: Budget
     data: str = ANY  # which rows a participant brings
+    format: Format = field(default_factory=Format)  # of the deltas that peers exchange
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,13 @@ def parse_wanted(params: Mapping[str, Any]) -> Wanted:
     data = params.get("data", ANY)
     if not isinstance(data, str) or data not in DATA_FORMATS:
         raise Misuse(f"task: data is one of {', '.join(DATA_FORMATS)}")
-    return Wanted(str(params.get("name", "task")), Terms(**parts["terms"]), lora, Budget(**parts["budget"]), data)
+    bits = _number(params.get("bits", Format().bits), "bits")
+    if bits not in BITS:
+        raise Misuse(f"task: {bits} bits for a delta's numbers; {' or '.join(map(str, BITS))} are known")
+    format = Format.of_bits(bits)
+    return Wanted(
+        str(params.get("name", "task")), Terms(**parts["terms"]), lora, Budget(**parts["budget"]), data, format
+    )
 
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -115,7 +123,7 @@ def prepare(
 ) -> PreparedTask:
     document: TaskDocument = create_document(
         wanted.name, base, seed=token_bytes(32), budget=wanted.budget, rank=wanted.lora.rank, alpha=wanted.lora.alpha,
-        targets=wanted.lora.targets, data=wanted.data, base=manifest,
+        targets=wanted.lora.targets, data=wanted.data, format=wanted.format, base=manifest,
     )  # fmt: skip
     adapter = contents.put_bytes(encode_global(compute_initial_adapter(document)))
     return PreparedTask(contents.put_object(document.encode()), adapter)

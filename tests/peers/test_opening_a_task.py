@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from flock_chain.aggregation import Format
 from flock_chain.errors import Misuse
 from flock_peers.tasks import Terms, parse_wanted
 from flock_peers.training.document import Budget, LoraSettings
@@ -20,6 +21,7 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
     )  # fmt: skip
     assert (wanted.name, wanted.terms.rounds, wanted.terms.min_bond) == ("mine", 9, 70 * 10**18)
     assert (plain.data, wanted.data) == ("any", "chat")
+    assert (plain.format, parse_wanted({"bits": 4}).format) == (Format(), Format(bits=4, elo=-20))
     assert wanted.budget.steps == 3 and wanted.lora == LoraSettings(4, 64, ("k_proj", "q_proj"))
 
 
@@ -36,6 +38,8 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
         ({"targets": "q_proj"}, "targets is a list"),
         ({"data": "images"}, "data is one of any, text, completions, chat"),
         ({"data": ["chat"]}, "data is one of"),
+        ({"bits": 5}, "5 bits for a delta's numbers; 8 or 4 are known"),
+        ({"bits": 4.0}, "bits is no whole number"),
     ],
 )
 def test_a_slip_is_refused_by_name(params: dict[str, Any], word: str) -> None:

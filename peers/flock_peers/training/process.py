@@ -79,6 +79,7 @@ class Service:
         torch.set_num_threads(1)
         torch.manual_seed(values["seed"])
         from flock_peers.training.engine import Engine
+        from flock_peers.training.feedback import Feedback
         from flock_peers.training.memory import RUNTIME_BYTES, check_memory, plan_document, read_free_memory
         from flock_peers.training.model import AdaptedModel
         from flock_peers.training.precision import choose_precision
@@ -98,7 +99,8 @@ class Service:
         privacy = _open_privacy(values["privacy"], Path(values["home"]), len(split.train))
         if privacy is not None and group is not None:
             raise Misuse("privacy: with one process only, for each of several would add noise of its own")
-        self.engine = Engine(model, self.document, split, values["attack"], privacy=privacy)
+        feedback = Feedback(Path(values["home"]), self.document.encode(), self.document.layout.parameters)
+        self.engine = Engine(model, self.document, split, values["attack"], privacy=privacy, feedback=feedback)
         return {
             "train_rows": len(split.train),
             "hold_out_rows": len(split.hold_out),
