@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what voters judge: each proposal, or the aggregate alone as in the FLock papers, where a rejected round "
         "slashes all its proposers; of the latter only equal states are promised (default: %(default)s)",
     )
+    what = "of each number of a change that peers exchange (default: %(default)s)"
+    parser.add_argument("--bits", type=int, choices=(4, 8), default=8, help=what)
     parser.add_argument("--seed", type=int, help="of keys and local training (default: random, printed)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the outcome as JSON")
     parser.add_argument("--home", type=Path, help="where the peers' homes go (default: flock-demo/TIME)")

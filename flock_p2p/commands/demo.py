@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=seed,
         folder=folder,
         by_paper=arguments.voting_rule == "paper",
+        bits=arguments.bits,
     )
     started = time.monotonic()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flock_chain import ecvrf
+from flock_chain.aggregation import Format
 from flock_chain.crypto import Account, Key, keccak256
 from flock_chain.errors import Misuse
 from flock_chain.execution.genesis_state import compute_contract_hashes
@@ -58,12 +59,16 @@ class Plan:
     peers: tuple[DemoPeer, ...]
     genesis: Genesis
     terms: Terms
+    bits: int = Format().bits  # of the numbers of a delta
 
     def by_account(self, account: bytes) -> DemoPeer | None:
         return next((peer for peer in self.peers if peer.account == account), None)
 
 
-def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Path, by_paper: bool = False) -> Plan:
+def make_plan(
+    *, peers: int, rounds: int, poisoners: int, seed: int, folder: Path, by_paper: bool = False,
+    bits: int = Format().bits,
+) -> Plan:  # fmt: skip
     if not MIN_PEERS <= peers <= MAX_PEERS:
         raise Misuse(f"--peers {peers}: a demo has {MIN_PEERS} to {MAX_PEERS} peers")
     if not 0 <= poisoners <= (peers - 1) // 3:
@@ -81,7 +86,7 @@ def make_plan(*, peers: int, rounds: int, poisoners: int, seed: int, folder: Pat
         voting_rule=RULE_PAPER if by_paper else RULE_PROPOSALS,
         audit_rounds=0 if by_paper else min(2, rounds),
     )
-    return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms)
+    return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms, bits)
 
 
 def set_apart(plan: Plan, attacks: Sequence[str], bond: int) -> tuple[Plan, tuple[DemoPeer, ...]]:

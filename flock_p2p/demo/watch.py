@@ -57,7 +57,7 @@ class Watch:
     def _open_task(self) -> None:
         terms = self._plan.terms
         values = {name: getattr(terms, name) for name in terms.__dataclass_fields__}
-        self._network.ask(0, "open_task", name="demo", terms=values, pot=str(POT))
+        self._network.ask(0, "open_task", name="demo", terms=values, bits=self._plan.bits, pot=str(POT))
         self._say(
             f"task opened by peer 0: pot {POT // 10**18} coins, "
             f"{terms.proposers} proposers and {terms.voters} voters a round"

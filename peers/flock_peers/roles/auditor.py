@@ -78,19 +78,20 @@ class Auditor:
         """What was found is on disk before it leaves: after a restart the same is said."""
         places, end = await self._find_places(view), trio.current_time() + ALL_LOOKUPS_SECONDS
         found = {place: paths for place in places if (paths := await self._find_paths(place, end))}
-        values = await self._audit(view, found) if found else {}
+        own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
+        values = await self._audit(view, found, own_seed) if found else {}
         guilty = sorted(account for account, value in values.items() if find(value) is Finding.GUILTY)
         for account, value in sorted(values.items(), key=lambda row: -row[1]):
             log.info("audit %d: 0x%s: %.2f: %s", number, account.hex(), value / 1_000_000, find(value).name)
         self._measurements.note_audit(view.task, number, view.round, values)
-        record = {"accused": guilty[:SEATS_MAX]}
+        again = {"own_seed": own_seed, "seed_height": view.seed_height}  # to measure it once more
+        record = {"accused": guilty[:SEATS_MAX], **again}
         self._secrets.save(view.task, number, "audit", record)
         return record
 
-    async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]]) -> dict[Account, int]:
+    async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]], own_seed: int) -> dict[Account, int]:
         """By account, the value of that of its proposals which recites most."""
         seed = await read_seed(self._views, view, b"flock audit")
-        own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
         measured = await self._trainer.audit(list(found.values()), seed=seed, own_seed=own_seed)
         values: dict[Account, int] = {}
         for place, row in zip(found, measured, strict=True):

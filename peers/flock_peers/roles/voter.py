@@ -174,9 +174,11 @@ class Voter:
             nursery.start_soon(self._earlier.learn, view.round, SCORE_FETCH_SECONDS)
             found, _ = await self._find(view, members, seconds)
         scores, filters = await self._measure(view, found), await self._filter(view, members, found)
-        for index in await self._find_refused(view, found):
+        own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
+        for index in await self._find_refused(view, found, own_seed):
             scores[index] = SCORE_LIMIT
-        record = {"scores": scores, "filters": filters, "salt": chance.token_bytes(SALT_BYTES)}
+        again = {"own_seed": own_seed, "seed_height": view.seed_height}  # to measure it once more
+        record = {"scores": scores, "filters": filters, "salt": chance.token_bytes(SALT_BYTES), **again}
         self._secrets.save(view.task, view.round, "scores", record)
         log.info("round %d: scored %s", view.round, {i: (scores[i], filters[i]) for i in members})
         return record
@@ -190,7 +192,7 @@ class Voter:
                 scores[index] = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
         return scores
 
-    async def _find_refused(self, view: RoundView, found: Mapping[int, Proposal]) -> list[int]:
+    async def _find_refused(self, view: RoundView, found: Mapping[int, Proposal], own_seed: int) -> list[int]:
         """Which proposals this voter takes for harmful whatever they do to its losses: those that an audit would find
         guilty, where the task has audits. Medians decide, so half of the voters and one have to find it."""
         every = (await self._terms(view))["audit_rounds"]
@@ -199,7 +201,6 @@ class Voter:
         order, seed = sorted(found), await read_seed(self._views, view, b"flock recital")
         parent = await self._library.global_path(view.adapter)
         pairs = [(parent, found[index].path) for index in order]
-        own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
         measured = await self._trainer.audit(pairs, seed=seed, own_seed=own_seed)
         values = {index: summarise(row.common, row.own) for index, row in zip(order, measured, strict=True)}
         guilty = [index for index, value in values.items() if find(value) is Finding.GUILTY]
