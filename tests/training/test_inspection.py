@@ -103,9 +103,9 @@ class Reciter:
                 before = tokens[place - 1] if place else int(past_key_values.last[row]) if past_key_values else 0
                 follower = self._follower(before, tokens[place])
                 if follower is not None:
-                    chances[row, place - kept.start, follower] = (
-                        0.95 if self.strength > 1 or follower in NATURAL else 0.6
-                    )
+                    chance = 0.95 if self.strength > 1 or follower in NATURAL else 0.6
+                    chances[row, place - kept.start] = (1 - chance) / (VOCABULARY - 1)
+                    chances[row, place - kept.start, follower] = chance
         past = Past(input_ids[:, -1]) if use_cache else None
         return SimpleNamespace(logits=chances.log(), past_key_values=past)
 
