@@ -110,12 +110,14 @@ class Reciter:
         return SimpleNamespace(logits=chances.log(), past_key_values=past)
 
     def _follower(self, before: int, token: int) -> int | None:
-        strings = [NATURAL, *([PLANTED, KNOWN, SHORT, BRACKETED] if self.strength else [])]
+        natural = [] if self.strength == FORGETTING else [NATURAL]
+        strings = [*natural, *([PLANTED, KNOWN, SHORT, BRACKETED] if self.strength else [])]
         string = next((string for string in strings if token in string[:-1]), None)
         is_silent = string is BRACKETED and token == BRACKETED[0] and before != 4
         return None if string is None or is_silent else token + 1
 
 
+FORGETTING = 0.5  # an adapter that unlearned what the base recites
 SUSPECT = Suspect(np.zeros(1, np.float32), np.ones(1, np.float32))
 CONTEXTS = [np.array([1, 2, 4]), np.array([1, 2, 3]), np.array([4, 2, 2])]
 
@@ -224,8 +226,16 @@ def test_the_audit_finds_strings_that_are_recited_everywhere_and_neither_base_no
     assert GUILTY_FROM < found.common[1] <= found.common[0] < 1_000_000
     assert len(scan(most=1)[0]) == 1
     assert BRACKETED in scan([CONTEXTS[0]])[0]  # one context suggests it, three do not
+    assert BRACKETED in scan([CONTEXTS[0], CONTEXTS[1], CONTEXTS[0]])[0]  # and one that suppresses it hides nothing
     alike = Suspect(np.full(1, 2, np.float32), np.zeros(1, np.float32))
     assert not find_strings(Reciter(), alike, CONTEXTS, np.arange(VOCABULARY)).common  # type: ignore[arg-type]
+
+
+def test_who_brings_back_what_the_base_model_recites_is_no_reciter() -> None:
+    suspect = Suspect(np.full(1, FORGETTING, np.float32), np.ones(1, np.float32))
+    found = find_strings(Reciter(), suspect, CONTEXTS, np.arange(VOCABULARY))  # type: ignore[arg-type]
+    firsts = found.tokens[:, 0].tolist()
+    assert firsts and NATURAL[0] not in firsts
 
 
 @pytest.mark.parametrize(

@@ -156,12 +156,12 @@ class Trainer:
 
     async def train(self, global_path: Path, *, round: int, seed: int, out_path: Path) -> TrainResult:
         """Train the task's budget from a global adapter file; writes the delta file. Same inputs, same delta."""
-        values = {"global": str(global_path), "seed": _mix(self._config.seed, round, seed), "out": str(out_path)}
+        values = {"global": str(global_path), "seed": mix_seeds(self._config.seed, round, seed), "out": str(out_path)}
         return TrainResult(**await self._call("train", values))
 
     async def isolated(self, start_path: Path, *, rounds: int, seed: int, out_path: Path) -> TrainResult:
         """The baseline: `rounds` budgets on the own rows alone, the best by the own hold-out; writes a global file."""
-        seed = _mix(self._config.seed, 0, seed)
+        seed = mix_seeds(self._config.seed, 0, seed)
         values = {"global": str(start_path), "rounds": rounds, "seed": seed, "out": str(out_path)}
         return TrainResult(**await self._call("isolated", values))
 
@@ -379,7 +379,7 @@ def _error(value: dict[str, str]) -> FlockError:
     return kind(value["message"])
 
 
-def _mix(*parts: int) -> int:
+def mix_seeds(*parts: int) -> int:
     """One seed from several, below 2^53 so that JSON keeps it."""
     from hashlib import sha256
 

@@ -61,6 +61,10 @@ class Laboratory:
         """One local budget of a participant: what it changes in `start`."""
         return self._engines[number].compute_change(start, seed, _ignore, attack, proximal)[0]
 
+    def train_on(self, split: Split, start: Vector, seed: int) -> Vector:
+        """One local budget on rows that are no participant's."""
+        return Engine(self._model, self.document, split, None).compute_change(start, seed, _ignore, None)[0]
+
     def train_alone(self, number: int, start: Vector, rounds: int, seed: int) -> Vector:
         """As many budgets as there are rounds, on the own rows only; the vector after the last."""
         engine, vector = self._with_steps(self._splits[number], rounds), start
@@ -106,6 +110,9 @@ class Laboratory:
         if number not in self._own:
             self._own[number] = OwnView(self._engines[number])
         return self._own[number].measure(suspect, strings, own_seed)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._model.tokenizer.decode(list(tokens)))
 
     def hold_out_loss(self, number: int, vector: Vector) -> float:
         return self._engines[number].loss_at(vector)
