@@ -19,11 +19,13 @@ slashes = st.sampled_from([1, 10, 100, 3_333, 5_000, 9_999, 9_999])
 
 
 class Arithmetic(RuleBasedStateMachine):
-    @initialize(first=st.lists(coins, min_size=len(OWNERS), max_size=len(OWNERS)))
-    def open(self, first: list[int]) -> None:
+    @initialize(first=st.lists(coins, min_size=len(OWNERS), max_size=len(OWNERS)), lost=st.sampled_from([3_333, 1, 0]))
+    def open(self, first: list[int], lost: int) -> None:
+        """Most begin where a unit is worth less than a wei: what is asked for then takes a rounding."""
         self.bench = Bench()
         for owner, amount in zip(OWNERS, first):
             self.bench.enter(owner, amount)
+        self.bench.slash(lost)
 
     @rule(owner=owners, amount=coins)
     def enters(self, owner: bytes, amount: int) -> None:
@@ -34,6 +36,14 @@ class Arithmetic(RuleBasedStateMachine):
         self.bench.turn(is_out=is_out)
         self.bench.ask(owner, parts)
         self.bench.turn()
+
+    @rule(owner=owners, parts=st.sampled_from([50, 33, 1]), bps=slashes, other=owners, amount=coins)
+    def some_leave_and_some_come_after_a_slash(
+        self, owner: bytes, parts: int, bps: int, other: bytes, amount: int
+    ) -> None:
+        self.bench.slash(bps)
+        self.bench.ask(owner, parts)
+        self.bench.enter(other, amount)
 
     @rule(owner=owners)
     def goes(self, owner: bytes) -> None:

@@ -47,6 +47,7 @@ def check_row(row: dict[str, Any], pools: Any, me: bytes, whom: bytes) -> None:
     pool = pools.open[whom]
     assert row["stake"] == pool.worth(pool.kept(me)), "stake"
     assert row["leaving"] == pool.worth(pool.leaving.get(me, 0)), "leaving"
+    assert pool.leaving.get(me) or not row["is_out"], "what does not leave is not out"
     assert (row["unbonding"], row["free"]) == pools.coming(me, whom)
     assert row["release_at"] == pools.next_release(me, whom)
     assert row["earned"] == pools.claimable(me, whom)
