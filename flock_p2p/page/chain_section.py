@@ -1,5 +1,6 @@
 """The chain and the stakes as a page shows them: the last blocks, the serving set, what this account has in it."""
 
+from functools import partial
 from typing import Any
 
 from flock_chain.crypto import Account
@@ -28,9 +29,9 @@ class ChainSection:
         self._blocks = {height: known[height] for height in wanted if height in known}
         return list(self._blocks.values())
 
-    async def stakes(self, account: Account) -> Row:
-        """Of consensus. Amounts in wei as text, times in chain time."""
-        view = self._views.view
+    async def stakes(self, account: Account, height: int) -> Row:
+        """Of consensus, in one block. Amounts in wei as text, times in chain time."""
+        view = partial(self._views.view, height=height)
         rows = await view("Stake", "validators")
         names = ("stake_of", "staked_with", "unbonding_of", "reward_of", "jailed_until", "missed")
         own = {name: await view("Stake", name, account) for name in names}

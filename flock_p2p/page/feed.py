@@ -80,7 +80,7 @@ class Told:
         if not sections and not rows:
             return None
         self.number, self.log_file = look.number, look.log.file
-        self.log_id = rows[-1]["id"] if rows else self.log_id
+        self.log_id = rows[-1]["id"] if rows else 0 if is_new_file else self.log_id
         return join(sections, {"at": now, "log": {"reset": is_new_file, "rows": rows}})
 
 

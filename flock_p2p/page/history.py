@@ -55,6 +55,11 @@ class History:
         """The lowest height that was read."""
         return self._first
 
+    @property
+    def until(self) -> int:
+        """The highest height that was read: below the head for a while where many blocks came at once."""
+        return self._last
+
     def events(self) -> list[Row]:
         """The newest first."""
         return self._events[::-1]

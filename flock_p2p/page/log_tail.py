@@ -1,5 +1,6 @@
 """The end of a peer's log as rows, each with where it ends in the file: a page is told only what it does not have."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ def read_tail(path: Path, last: Tail) -> Tail:
     """`last` itself where nothing was written since. Blocks for the disk."""
     try:
         with path.open("rb") as file:
-            inode, size = path.stat().st_ino, file.seek(0, 2)
+            inode, size = os.fstat(file.fileno()).st_ino, file.seek(0, 2)  # of what is read: the name may move on
             if (inode, size) == (last.file, last.size):
                 return last
             start = max(0, size - TAIL_BYTES)

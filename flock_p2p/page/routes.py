@@ -11,7 +11,7 @@ import trio
 from flock_chain.errors import FlockError, Misuse
 from flock_chain.execution.caller import Reverted
 from flock_p2p.page.assets import make_assets
-from flock_p2p.page.feed import LOOK_SECONDS, Feed, Told, join
+from flock_p2p.page.feed import LOOK_SECONDS, Feed, Told, encode, join
 from flock_p2p.page.state import PeerState
 from flock_p2p.web.messages import BrokenSocket, Request, Response, Route, Socket, refuse
 
@@ -62,9 +62,11 @@ class PageRoutes:
             asked = parse_numbers(request.query, {"task"})
             if "task" not in asked:
                 raise Misuse("task: which one? ?task=1")
-            return Response(200, _encode(await self._state.tasks.read(asked["task"])), JSON)
+            sections = await self._state.read_task(asked["task"])
         except FlockError as error:
             return _explain(error)
+        parts = {name: encode(name, value) for name, value in sections.items()}
+        return Response(200, join(parts, {"at": int(time.time())}), JSON)
 
     # Live
 

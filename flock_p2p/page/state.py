@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from flock_p2p import __version__
+from flock_p2p.live_view import clean
 from flock_p2p.page.chain_section import ChainSection
 from flock_p2p.page.history import History
 from flock_p2p.page.log_tail import Tail, read_tail
@@ -41,29 +42,29 @@ class PeerState:
         self._slow: Sections = {}
         self._slow_at = -SLOW_SECONDS
         self._of_head: Sections = {}
-        self._head_seen: tuple[int, int, int | None] | None = None
+        self._head_seen: tuple[int | None, ...] | None = None
         self.log = Tail()
 
     async def read(self) -> Sections:
         """Raises FlockError where the chain cannot be asked just now."""
         status = await self._peer.control.status({})
         await self.history.step(status["height"], status["base"])
-        await self._read_slow()
+        await self._read_slow(status["height"])
         await self._read_head(status)
         self.log = await trio.to_thread.run_sync(read_tail, self._peer.home.log_path, self.log)
         return {
-            "peer": describe_peer(status),
+            "peer": describe_peer(status, self._peer.control.started_at),
             "peers": await self._read_peers(status),
             "training": self._describe_training(status),
-            "measured": self._describe_measured(),
+            "measured": self._describe_measured(self._shown_task()),
             "transfers": self._describe_transfers(status),
             **self._slow,
             **self._of_head,
         }
 
-    async def _read_slow(self) -> None:
+    async def _read_slow(self, height: int) -> None:
         if trio.current_time() - self._slow_at >= SLOW_SECONDS:
-            stakes = await self._chain.stakes(self._peer.account)
+            stakes = await self._chain.stakes(self._peer.account, height)
             self._slow = {"stakes": stakes, "tasks": await self.tasks.list()}
             self._slow_at = trio.current_time()
 
@@ -74,23 +75,34 @@ class PeerState:
 
     async def _read_head(self, status: Sections) -> None:
         """What a block may change; events and slashes also while older blocks are read."""
-        seen = (status["height"], self.history.since, self._shown_task())
+        height, since, task = status["height"], self.history.since, self._shown_task()
+        seen = (height, since, self.history.until, task)
         if seen == self._head_seen:
             return
-        height, since, task = seen
         blocks = await self._chain.blocks(height, status["base"])
-        rounds: Sections = {"task": None, "last": 0, "rounds": [], "slashes_since": since}
-        if task is not None:
-            rounds = await self.rounds.page(task, count=LIVE_ROUNDS + 1)
-        running, finished = rounds["rounds"][:1], rounds["rounds"][1:]
+        nothing: Sections = {"task": None, "last": 0, "rounds": [], "slashes_since": since}
         self._of_head = {
             "chain": describe_chain(status, blocks),
-            "task": None if task is None else await self.tasks.read(task),
-            "round": running[0] if running else None,
-            "rounds": rounds | {"rounds": finished},
             "events": {"since": since, "rows": self.history.events()},
+            **({"task": None, "round": None, "rounds": nothing} if task is None else await self._read_board(task)),
         }
         self._head_seen = seen
+
+    async def read_task(self, task: int) -> Sections:
+        """The sections that are of one task, for a page that shows another one than `read` does.
+
+        Raises Misuse or Reverted where there is none with this number.
+        """
+        return {**await self._read_board(task), "measured": self._describe_measured(task)}
+
+    async def _read_board(self, task: int) -> Sections:
+        rounds = await self.rounds.page(task, count=LIVE_ROUNDS + 1)
+        running, finished = rounds["rounds"][:1], rounds["rounds"][1:]
+        return {
+            "task": await self.tasks.read(task),
+            "round": running[0] if running else None,
+            "rounds": rounds | {"rounds": finished},
+        }
 
     async def _read_peers(self, status: Sections) -> Sections:
         rows = (await self._peer.control.peers({}))["peers"]
@@ -114,25 +126,25 @@ class PeerState:
             "received": received,
         }
 
-    def _describe_measured(self) -> Sections:
-        task = self._shown_task()
+    def _describe_measured(self, task: int | None) -> Sections:
         return {"task": task, **self._peer.measurements.of(task or 0)}
 
     def _describe_transfers(self, status: Sections) -> Sections:
         return {"count": len(status["transfers"]), "rows": status["transfers"][:MAX_TRANSFERS]}
 
 
-def describe_peer(status: Sections) -> Sections:
+def describe_peer(status: Sections, started_at: float) -> Sections:
     names = (
         "account", "address", "network", "genesis", "balance", "is_validator", "validators", "has_quorum", "is_silent",
         "sync", "stops_before", "disk", "clock_offset", "baseline",
     )  # fmt: skip
     return {
         "version": __version__,
-        "started_at": int(time.time()) - status["up_seconds"],
+        "started_at": int(started_at),
         "not_signing": str(status["not_signing"] or "")[:MAX_TEXT],
         "is_bonded": bool(status["task"] and status["task"]["joined"]),
         **{name: status[name] for name in names},
+        "network": clean(status["network"]),
     }
 
 

@@ -6,6 +6,7 @@ import trio
 
 from flock_chain.errors import FlockError
 from flock_chain.tally import Verdict
+from flock_p2p.live_view import clean
 from flock_peers.contents import Contents
 from flock_peers.roles.board import Phase, RoundView, Views, as_account, read_round
 from flock_peers.task_list import list_tasks
@@ -75,7 +76,7 @@ def _read_document(data: bytes) -> Row:
     except FlockError:
         return {"name": None, "lora": None, "parameters": None}
     lora = {"rank": document.lora.rank, "alpha": document.lora.alpha}
-    return {"name": document.name, "lora": lora, "parameters": document.layout.parameters}
+    return {"name": clean(document.name), "lora": lora, "parameters": document.layout.parameters}
 
 
 def describe_proposers(view: RoundView) -> list[Row]:
@@ -109,7 +110,7 @@ def describe_participant(row: Any) -> Row:
         "account": _hex(row["account"]),
         "bond": str(row["bond"]),
         "held": str(row["held"]),
-        "domain": bytes(row["domain"]).rstrip(b"\0").decode(errors="replace")[:MAX_DOMAIN_CHARS],
+        "domain": clean(bytes(row["domain"]).rstrip(b"\0").decode(errors="replace"))[:MAX_DOMAIN_CHARS],
         "joined_round": row["joined_round"],
         "last_accepted": row["last_accepted"],
         "missed": row["missed"],

@@ -160,3 +160,41 @@ async def test_numbers_have_their_units_and_a_peer_with_nothing_to_show_says_wha
         assert said[:5] == ["4.5", "<0.0001", "−1.5", thousands, "1 coin"]
         assert said[5:] == ["999 B", "2.16 MB", "1 h 2 min", "−0.14 %", "+2.00 %"]
         await check_clean(page, port)
+
+
+@in_trio(240)
+async def test_another_task_is_shown_when_it_is_chosen_and_by_the_pages_address(browser: str) -> None:
+    fake = FakeState()
+    fake.sections["tasks"]["tasks"] = [
+        row | {"task": number} for number, row in enumerate(fake.sections["tasks"]["tasks"][:3], 1)
+    ]
+    async with showing(browser, fake) as (page, port):
+        assert await page.ask("document.querySelectorAll('#task-number option').length") == 4
+        pick = """(n) => {
+          const e = document.querySelector('#task-number');
+          e.focus(); e.value = n; e.dispatchEvent(new Event('change'));
+        }"""
+        await page.ask(f"({pick})('2')")
+        await page.wait("document.querySelector('#task-body').innerText.includes('of task 2')")
+        assert await page.ask("[location.search, document.activeElement.id]") == ["?task=2", "task-number"]
+        assert "All 3 rounds" in await page.text("#rounds-body") and "Round 12" not in await page.text("#rounds-body")
+        fake.sections["chain"] = fake.sections["chain"] | {"height": 481}
+        await page.wait("document.querySelector('#cards').innerText.includes('481')")  # a new block changes no choice
+        assert "of task 2" in await page.text("#task-body")
+        await page.ask(f"({pick})('')")
+        await page.wait("document.querySelector('#task-body').innerText.includes('Round 12 of 16')")
+        assert await page.ask("location.search") == "" and "Round 11" in await page.text("#rounds-body")
+        for number, words in (("3", "of task 3"), ("9", "there is no task 9"), ("x", "Round 12 of 16")):
+            await page.goto(f"http://127.0.0.1:{port}/?task={number}")
+            await page.wait(f"document.querySelector('#task-body').innerText.includes('{words}')")
+        assert [each for each in page.errors if "400" not in each] == []
+
+
+@in_trio(240)
+async def test_another_peer_at_the_same_address_is_not_mixed_with_the_one_before(browser: str) -> None:
+    fake = FakeState()
+    async with showing(browser, fake) as (page, _):
+        assert await page.ask("(window.before = 1)") == 1
+        fake.sections["peer"] = fake.sections["peer"] | {"genesis": "bb" * 32}
+        await page.wait("window.before === undefined")  # begun anew
+        await page.wait(LIVE)

@@ -14,10 +14,11 @@ from flock_contracts.addresses import BOARD
 from flock_contracts.loader import load
 from flock_p2p.page import history
 from flock_p2p.page.assets import load_assets, make_policy
+from flock_p2p.page.feed import Look, Told
 from flock_p2p.page.history import BLOCKS_AT_ONCE, MAX_BLOCKS, MAX_EVENTS, History
 from flock_p2p.page.log_tail import MAX_LINE_CHARS, MAX_LINES, TAIL_BYTES, Tail, read_tail
 from flock_p2p.page.rounds import Rounds, describe_round
-from flock_p2p.page.task_section import choose_task
+from flock_p2p.page.task_section import choose_task, describe_participant
 
 STATIC = Path(history.__file__).parent / "static"
 A, B = b"\x0a" * 20, b"\x0b" * 20
@@ -91,6 +92,20 @@ def test_a_home_that_began_with_a_snapshot_has_news_from_there_on() -> None:
         for _ in range(3):
             await news.step(1_000, 950)
         assert news.since == 950 and [row["height"] for row in news.events()] == [1_000]
+
+    trio.run(main)
+
+
+def test_while_many_blocks_are_caught_up_with_it_is_said_how_far_the_news_are() -> None:
+    """Or a page that was open while nothing was looked at would wait with old news for the next block."""
+
+    async def main() -> None:
+        news = History(FakeQueries())  # type: ignore[arg-type]
+        for head in (100, 100 + BLOCKS_AT_ONCE + 50):
+            await news.step(head, 1)
+        assert news.until == 100 + BLOCKS_AT_ONCE
+        await news.step(head, 1)
+        assert news.until == head and news.events()[0]["height"] == 400
 
     trio.run(main)
 
@@ -197,6 +212,22 @@ def test_the_end_of_a_log_is_read_when_it_grew_and_its_lines_are_known_by_their_
     assert grown.rows[-1]["id"] == path.stat().st_size
     path.write_bytes(b"\xff" * TAIL_BYTES * 2)  # one endless line
     assert read_tail(path, grown).rows == ()
+
+
+def test_a_log_that_begins_anew_is_told_from_its_first_line_on() -> None:
+    told = Told()
+    assert told.tell(Look(1, log=Tail(1, 900, ({"id": 900, "text": "old"},))), 0) is not None
+    assert told.tell(Look(2, {"peer": b"1"}, {"peer": 2}, Tail(2, 5, ())), 0) is not None  # half a line so far
+    said = told.tell(Look(3, log=Tail(2, 30, ({"id": 30, "text": "new"},))), 0)
+    assert b'"new"' in (said or b"")
+
+
+def test_strangers_words_command_nothing_and_turn_nothing_around() -> None:
+    row = {
+        "account": A, "bond": 1, "held": 0, "domain": "a\u202eb\x1b[2J".encode().ljust(32, b"\0"), "joined_round": 1,
+        "last_accepted": 0, "missed": 0, "leaving_at": 0, "unseated": False, "suspended": False,
+    }  # fmt: skip
+    assert describe_participant(row)["domain"] == "a?b?[2J"
 
 
 # The files

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from flock_chain.errors import Misuse
 from flock_chain.tally import SEATS_MAX, Verdict
 from flock_p2p.page import chain_section, history, state
 from flock_p2p.page.log_tail import Tail
@@ -168,7 +169,7 @@ def make_sections(size: Size) -> dict[str, Any]:
     people = [
         {
             "account": name(2 + index), "address": f"192.0.2.{index}:4200", "is_outgoing": index % 2 == 0,
-            "bytes_in": 10_000 * 3**(index % 9), "bytes_out": 50_000, "connections": 1, "misdeeds": index == 3,
+            "bytes_in": 10_000 * 3**(index % 9), "bytes_out": 50_000, "connections": 1, "misdeeds": int(index == 3),
             "is_validator": index % 3 > 0, "since": int(time.time()) - 700,
         }
         for index in range(size.peers)
@@ -217,15 +218,6 @@ class _Rounds:
         return {"task": task, "last": self._size.rounds, "rounds": rows, "slashes_since": 1}
 
 
-class _Tasks:
-    def __init__(self, size: Size) -> None:
-        self._size = size
-
-    async def read(self, task: int) -> dict[str, Any]:
-        await trio.lowlevel.checkpoint()
-        return make_task(self._size) | {"task": task}
-
-
 @dataclass
 class FakeState:
     """What `PeerState` is for the routes. `trouble` is raised instead of an answer."""
@@ -236,7 +228,7 @@ class FakeState:
     looks: int = 0
 
     def __post_init__(self) -> None:
-        self.rounds, self.tasks = _Rounds(self.size), _Tasks(self.size)
+        self.rounds = _Rounds(self.size)
         self.sections = self.sections or make_sections(self.size)
         self.log = Tail(1, 9, tuple(make_line(number, self.size.text) for number in range(1, LINES + 1)))
 
@@ -246,6 +238,19 @@ class FakeState:
         if self.trouble is not None:
             raise self.trouble
         return dict(self.sections)
+
+    async def read_task(self, task: int) -> dict[str, Any]:
+        """There are three; the second is another one than `read` tells of."""
+        await trio.lowlevel.checkpoint()
+        if task > 3:
+            raise Misuse(f"rounds: there is no task {task}")
+        rounds = [make_round(n, self.size) for n in (2, 1)]
+        return {
+            "task": make_task(self.size) | {"task": task, "round": 3, "name": f"{self.size.text} of task {task}"},
+            "round": make_round(3, self.size, running=True),
+            "rounds": {"task": task, "last": 3, "rounds": rounds, "slashes_since": 1},
+            "measured": {"task": task, "losses": [], "audits": []},
+        }
 
 
 @asynccontextmanager

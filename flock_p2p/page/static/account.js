@@ -10,5 +10,5 @@ export function account(address, { domain = false } = {}) {
     h("i", { style: { background: hue(address) }, "aria-hidden": "true" }),
     h("code", { title: address }, short(address)),
     address === own() ? badge("this peer", "you") : null,
-    text ? h("span", { class: "muted small clip" }, text) : null);
+    text ? h("bdi", { class: "muted small clip" }, text) : null);
 }

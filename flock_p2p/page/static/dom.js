@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const ATTRIBUTES = new Set([
-  "id", "title", "href", "for", "type", "role", "tabindex", "open", "scope", "colspan", "datetime", "value", "checked",
+  "id", "title", "href", "for", "type", "role", "tabindex", "open", "scope", "selected", "colspan", "datetime", "value", "checked",
   "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height", "viewBox", "text-anchor", "stroke-width",
 ]);
 

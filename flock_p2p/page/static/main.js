@@ -1,5 +1,6 @@
 // Starts the page: one connection, and a look at what each message changed.
 
+import { refresh, showChoice, startChoice } from "./choice.js";
 import { byId, h } from "./dom.js";
 import { showEvents, showTransfers } from "./flow.js";
 import { Live } from "./live.js";
@@ -10,7 +11,7 @@ import { recolour, showPlots } from "./plots.js";
 import { loadOlder, showRounds } from "./rounds.js";
 import { showStakes } from "./stakes.js";
 import { showLink, showWarnings, tick } from "./status.js";
-import { rounds, store, take } from "./store.js";
+import { isAnother, rounds, store, take } from "./store.js";
 import { showTask, tickTask } from "./task.js";
 import { startTheme } from "./theme.js";
 
@@ -18,7 +19,7 @@ const FIRST_ROUNDS = 64; // in the plots, without being asked for
 
 // Which sections each part shows: it is drawn anew when one of them has changed.
 const PARTS = [
-  [showTask, ["task", "tasks", "training", "peer"]], [() => showRounds(showPlots), ["rounds", "round", "task"]], [showPlots, ["rounds", "round", "chain", "training", "measured"]],
+  [showChoice, ["tasks", "task"]], [showTask, ["task", "training", "peer"]], [() => showRounds(showPlots), ["rounds", "round", "task"]], [showPlots, ["rounds", "round", "chain", "training", "measured"]],
   [showNetwork, ["peers", "peer"]], [showStakes, ["stakes", "task", "peer", "peers"]], [showTransfers, ["transfers", "training"]], [showEvents, ["events"]],
   [showWarnings, ["peer", "peers", "chain"]],
 ];
@@ -26,12 +27,27 @@ const PARTS = [
 const live = new Live(onMessage, (link) => showLink(link, () => live.start()));
 
 async function onMessage(message) {
+  if (isAnother(message)) {
+    location.reload(); // its rounds are others, and so may be this page's files
+    return;
+  }
   take(message);
   const changed = new Set(Object.keys(message.sections));
   for (const [show, names] of PARTS) if (names.some((name) => changed.has(name))) attempt(show);
   attempt(showOverview);
   attempt(showLog);
-  if (changed.has("rounds") && store.rounds.size && store.rounds.size < FIRST_ROUNDS && rounds()[0].round > 1) await loadOlder();
+  await fillPlots(changed.has("rounds"));
+  if (changed.has("chain")) await refresh();
+}
+
+async function fillPlots(isNew) {
+  if (isNew && store.rounds.size && store.rounds.size < FIRST_ROUNDS && rounds()[0].round > 1) await loadOlder();
+}
+
+// Another task was chosen, or has changed.
+async function onChoice() {
+  for (const show of [showChoice, showTask, () => showRounds(showPlots), showPlots, showStakes, showOverview]) attempt(show);
+  await fillPlots(true);
 }
 
 // A part that fails says so, and takes no other part with it.
@@ -61,6 +77,7 @@ for (const id of ["cards", "task-body", "plots-body", "rounds-body", "peers-body
   byId(id).append(h("div", { class: "loading", "data-loading": true }, h("span", {}, "Asking the peer…")));
 }
 startTheme(recolour);
+startChoice(onChoice);
 markPlace();
 live.start();
 setInterval(() => {

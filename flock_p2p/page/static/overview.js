@@ -2,13 +2,14 @@
 
 import { byId, h, keep } from "./dom.js";
 import { bytes, coins, count, PHASES, plural, seconds } from "./format.js";
-import { now, store } from "./store.js";
+import { isElsewhere, now, store } from "./store.js";
 import { age } from "./status.js";
 
 export function showOverview() {
   const { peer, peers, chain, task, training } = store.sections;
   if (!peer || !chain) return;
-  byId("network").textContent = `${peer.network} · up ${seconds(now() - peer.started_at)}`;
+  const up = ` · up ${seconds(now() - peer.started_at)}`;
+  if (byId("network").textContent !== peer.network + up) byId("network").replaceChildren(h("bdi", {}, peer.network), up);
   document.title = task && !task.is_ended ? `Round ${task.round} · ${peer.network}` : `${peer.network} · flock-p2p`;
   keep(byId("cards"), [
     height(chain), network(peer, peers), round(task), loss(training, task), balance(peer), disk(peer, training),
@@ -31,7 +32,7 @@ function network(peer, peers) {
 }
 
 function round(task) {
-  if (!task) return { name: "Round", value: "–", unit: "", note: "no task on this network yet" };
+  if (!task) return { name: "Round", value: "–", unit: "", note: isElsewhere() ? `task ${store.chosen} is not here` : "no task on this network yet" };
   if (task.is_ended) return { name: "Round", value: task.round, unit: `of ${task.terms.rounds}`, note: "the task has ended" };
   return { name: "Round", value: task.round || "–", unit: `of ${task.terms.rounds}`, note: `phase: ${PHASES[task.phase] ?? task.phase}` };
 }

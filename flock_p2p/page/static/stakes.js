@@ -46,7 +46,7 @@ function validators(stakes, peers) {
 function participants(task) {
   if (!task) return empty("No task", "Bonds are paid into tasks.");
   if (!task.participants.length) return empty("Nobody has bonded yet", "Peers bond by themselves when they join.");
-  const rows = task.participants.map((row) => [account(row.account), h("span", { class: "clip" }, row.domain || "–"), inCoins(row.bond), row.last_accepted ? `round ${row.last_accepted}` : "–", state(row)]);
+  const rows = task.participants.map((row) => [account(row.account), h("bdi", { class: "clip" }, row.domain || "–"), inCoins(row.bond), row.last_accepted ? `round ${row.last_accepted}` : "–", state(row)]);
   return table("Participants of the task", [["Participant", ""], ["Domain", ""], ["Bond", "num"], ["Last accepted", "num"], ["State", ""]], rows);
 }
 

@@ -3,26 +3,32 @@
 import { account } from "./account.js";
 import { badge, bar, byId, empty, h } from "./dom.js";
 import { count, id, inCoins, PHASES, plural, seconds, VERDICTS } from "./format.js";
-import { now, store } from "./store.js";
+import { isElsewhere, now, store } from "./store.js";
 
 const PAPER = "1"; // the paper's voting rule: one sealed vote on the aggregate, no tally, no adoption
 let deadline = null;
 
 export function showTask() {
-  const { task, tasks, training } = store.sections;
+  const { task, training } = store.sections;
   const body = byId("task-body");
+  if (!task && isElsewhere()) {
+    body.replaceChildren(empty(`Task ${store.chosen}`, store.failure || "This peer is asked for it."));
+    return;
+  }
   if (!task) {
     body.replaceChildren(empty("No task yet", "When somebody opens one on this network, it appears here by itself."));
     return;
   }
-  body.replaceChildren(h("div", { class: "card" }, head(task), progress(task), steps(task), clock(task),
-    task.is_ended ? null : h("div", { class: "seats" }, proposers(task), voters(task)), running(training, task), facts(task)), ...others(tasks, task));
+  body.replaceChildren(h("div", { class: "card" }, stale(), head(task), progress(task), steps(task), clock(task),
+    task.is_ended ? null : h("div", { class: "seats" }, proposers(task), voters(task)), running(training, task), facts(task)));
   tickTask();
 }
 
+const stale = () => (isElsewhere() && store.failure ? h("p", { class: "small" }, badge("out of date", "warn"), ` ${store.failure}`) : null);
+
 function head(task) {
   const state = task.is_ended ? badge("ended") : task.phase === "WAITING" ? badge("waiting for participants", "warn") : badge("running", "good");
-  return h("div", { class: "task-head" }, h("h3", {}, task.name ?? "Task"), h("span", { class: "muted" }, `task ${task.task}`), state,
+  return h("div", { class: "task-head" }, h("h3", {}, h("bdi", {}, task.name ?? "Task")), h("span", { class: "muted" }, `task ${task.task}`), state,
     task.is_stopped && !task.is_ended ? badge("stopped by its creator", "warn") : null);
 }
 
@@ -96,12 +102,4 @@ function facts(task) {
     ["Adapter", h("code", { title: task.adapter }, id(task.adapter))], ["Creator", account(task.creator)],
   ];
   return h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-}
-
-function others(tasks, task) {
-  const rows = (tasks?.tasks ?? []).filter((row) => row.task !== task.task);
-  if (!rows.length) return [];
-  return [h("details", { class: "card round", style: { "margin-top": ".5rem" } }, h("summary", {}, `Other tasks on this network (${rows.length})`),
-    h("ul", { class: "inside" }, rows.map((row) => h("li", {}, `Task ${row.task}: `, row.is_ended ? "ended" : `round ${row.round} of ${row.rounds}, ${PHASES[row.phase] ?? row.phase}`,
-      `, pot ${inCoins(row.pot)}, ${plural(row.participants, "participant")}`))))];
 }
