@@ -2,9 +2,8 @@
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
@@ -16,6 +15,7 @@ from flock_chain.upgrades import MAX_SCHEDULE_BYTES, Schedule, decode_schedule
 from flock_peers.home_format import HOME_FORMAT, MIGRATIONS, VERSION_FILE, bring_up_to_date, encode_version, read_format
 from flock_peers.keystore import MAX_KEYSTORE_BYTES, decode_keystore, is_keystore, read_address
 from flock_peers.store.disk import DiskTrouble, disk_trouble
+from flock_peers.user_folder import user_folder
 
 MAX_LOCK_TEXT = 4_096  # a path, for people
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
@@ -54,7 +54,7 @@ class Home:
         path = self.path / "control.sock"
         if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
             return path
-        return Path(tempfile.gettempdir()) / f"flock-{sha256(os.fsencode(self.path)).hexdigest()[:16]}.sock"
+        return user_folder() / f"{sha256(os.fsencode(self.path)).hexdigest()[:16]}.sock"
 
     # Format
 
@@ -190,24 +190,36 @@ class Home:
     @contextmanager
     def lock_key(self, account: bytes, genesis_hash: bytes) -> Iterator[None]:
         """Only one process of this user and machine with this key in this network: a copied home has its own lock."""
-        name = sha256(b"flock signer" + genesis_hash + account).hexdigest()[:16]
-        path = Path(tempfile.gettempdir()) / f"flock-{os.getuid()}-{name}.lock"
+        path = user_folder() / f"{sha256(b'flock signer' + genesis_hash + account).hexdigest()[:16]}.lock"
         with disk_trouble(path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            handle = self._take_key_lock(path)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                other = os.pread(handle, MAX_LOCK_TEXT, 0).decode(errors="replace")
-                raise Refused(
-                    f"{self.path}: a peer with the same key runs on this machine already ({other or 'another home'}); "
-                    "two signers of one key lose its stake: stop that one, or give this home a key of its own"
-                ) from error
             os.ftruncate(handle, 0)
             os.pwrite(handle, os.fsencode(self.path)[:MAX_LOCK_TEXT], 0)
             yield
         finally:
+            with suppress(OSError):  # while it is held: who has opened it sees that, and makes a new one
+                path.unlink()
             os.close(handle)
+
+    def _take_key_lock(self, path: Path) -> int:
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _has_name(handle, path):
+                    return handle
+            except BlockingIOError as error:
+                other = os.pread(handle, MAX_LOCK_TEXT, 0).decode(errors="replace")
+                os.close(handle)
+                raise Refused(
+                    f"{self.path}: a peer with the same key runs on this machine already ({other or 'another home'}); "
+                    "two signers of one key lose its stake: stop that one, or give this home a key of its own"
+                ) from error
+            except OSError:
+                os.close(handle)
+                raise
+            os.close(handle)  # removed by the one that held it, between our opening and locking
 
     def is_running(self) -> bool:
         """Whether a process holds this home's lock."""
@@ -251,6 +263,13 @@ def write_new(path: Path, data: bytes) -> None:
         write_private(path, data, exclusive=True)
     except FileExistsError as error:
         raise Misuse(f"{path}: exists already and is left as it is; name a new file") from error
+
+
+def _has_name(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _write_synced(path: Path, data: bytes) -> None:
