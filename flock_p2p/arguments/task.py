@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_home
+from flock_p2p.arguments.command import Command, add_home, base_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     keys = "name, terms, budget, lora, targets, data, bits"
     what = f"create: JSON with some of {keys} (README.md); what it leaves out has a default"
     parser.add_argument("--document", type=Path, metavar="FILE", help=what)
-    what = "create: publish the base model in this transformers folder, and train it (default: join's --base)"
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help=what)
+    what = "create: publish the base model in this transformers folder, or NAME@REVISION of the Hugging Face hub from "
+    what += "this machine's cache, and train it (default: join's --base)"
+    parser.add_argument("--model", type=base_folder, metavar="FOLDER", help=what)
     what = "create: the rows that a participant brings (default: any, or the document's)"
     parser.add_argument("--data-format", choices=("any", "text", "completions", "chat"), help=what)
     parser.add_argument("--rounds", type=int, metavar="N", help="create: of training (default: 3, or the document's)")

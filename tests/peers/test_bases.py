@@ -1,5 +1,6 @@
 """A task's base model on a joiner that has none of it: real hosts and stores, in one process."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,15 +12,18 @@ import trio
 from base_support import encode_weights, make_base, make_document, with_file
 from network_support import in_trio, open_hosts
 
+from flock_chain.codec import decode, encode
 from flock_chain.content import CHUNK_BYTES, compute_chunk_list, split_chunks
-from flock_chain.errors import FlockError, InvalidContent, InvalidRemote, Misuse, Unavailable
+from flock_chain.errors import FlockError, InvalidContent, InvalidEncoding, InvalidRemote, Misuse, Unavailable
 from flock_peers import bases as bases_module
 from flock_peers.bases import Bases, BaseTerms, FoundBase, choose_folder
 from flock_peers.contents import Contents
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host
+from flock_peers.roles.library import open_library
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import BASE_COMING, task_owner
+from flock_peers.training.base_check import check_base_folder
 from flock_peers.training.base_manifest import BaseFile, BaseManifest, check_files
 from flock_peers.training.document import TaskDocument
 
@@ -205,16 +209,65 @@ async def test_a_configuration_that_is_not_for_strangers_is_refused_before_the_w
         assert BASE_COMING not in joiner.store.owners() and task_owner(TASK) not in joiner.store.owners()
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b'{"auto_map": {"AutoTokenizer": "x.Y"}}', r"auto_map in tokenizer_config\.json"),
+        (b'{"vocab_file": "/home/somebody/.ssh/id_ed25519"}', r"vocab_file in tokenizer_config\.json leads out"),
+        (b'{"fast_tokenizer_files": ["a.json", "../tokenizer.9.json"]}', "fast_tokenizer_files in .* leads out"),
+    ],
+)
 @in_trio(90)
-async def test_a_tokenizer_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
-    folder = make_base(tmp_path / "base")
+async def test_a_tokenizer_with_code_or_files_of_elsewhere_is_refused_before_the_weights_come(
+    tmp_path: Path, said: bytes, words: str
+) -> None:
+    folder = make_base(tmp_path / "base", rows=MIB_ROWS)
     async with people(tmp_path) as (givers, joiner):
         give(givers, folder)
-        hostile = swap(
-            make_document(folder), givers, "tokenizer_config.json", b'{"auto_map": {"AutoTokenizer": "x.Y"}}'
+        with pytest.raises(InvalidContent, match=words):
+            await joiner.find(swap(make_document(folder), givers, "tokenizer_config.json", said))
+        assert joiner.service.bytes_received < CHUNK_BYTES // 8
+
+
+def test_what_old_releases_left_in_a_tokenizers_configuration_is_no_reason_to_refuse_it(tmp_path: Path) -> None:
+    folder = make_base(tmp_path / "base")
+    left = {"tokenizer_file": "/root/.cache/huggingface/x", "special_tokens_map_file": "/root/x", "vocab_file": "v.txt"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(left))
+    check_base_folder(folder)
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    with pytest.raises(Misuse, match=r"tokenizer_file in tokenizer_config\.json leads out of the folder"):
+        check_base_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "modeling_evil.py", "../../key", "/etc/passwd", "adapter_model.bin"]
+)
+@in_trio(30)
+async def test_a_document_that_names_a_pickle_a_program_or_a_path_is_refused_before_anything_is_looked_for(
+    tmp_path: Path, name: str
+) -> None:
+    """As a stranger writes it by hand: `task create` makes none."""
+    value = decode(make_document(make_base(tmp_path / "base")).encode())
+    value["base"]["files"] = sorted([*value["base"]["files"], [name, 100, b"\1" * 32]])
+    store = BlobStore(tmp_path / "blobs")
+    asked: list[object] = []
+
+    async def find_base(task: int, document: TaskDocument) -> FoundBase:
+        asked.append((task, document))
+        raise AssertionError
+
+    with pytest.raises(InvalidEncoding, match="no allowed name of a base file"):
+        await open_library(
+            TASK,
+            store.put_object(encode(value)),
+            bytes(32),
+            bytes(32),
+            store,
+            None,
+            find_base,
+            asked.append,  # type: ignore[arg-type]
         )
-        with pytest.raises(InvalidContent, match=r"auto_map in tokenizer_config\.json"):
-            await joiner.find(hostile)
+    assert not asked and not (tmp_path / "bases").exists()
 
 
 @in_trio(90)

@@ -112,6 +112,10 @@ def test_commands_take_the_name(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert main(["doctor", "--base", f"{NAME}@{COMMIT}"]) == 0
     assert "k_proj" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="2"):
-        main(["doctor", "--base", f"{NAME}@main"])
-    assert f"main was {COMMIT}" in capsys.readouterr().err
+    create = ["task", "create", "--home", str(tmp_path / "home"), "--pot", "1", "--model"]
+    assert main([*create, f"{NAME}@{COMMIT}"]) == 3  # as far as asking the peer, and none runs
+    assert "no peer answers" in capsys.readouterr().err
+    for command in (["doctor", "--base"], create):
+        with pytest.raises(SystemExit, match="2"):
+            main([*command, f"{NAME}@main"])
+        assert f"main was {COMMIT}" in capsys.readouterr().err

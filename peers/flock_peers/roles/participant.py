@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from flock_chain.errors import FlockError, Unavailable
+from flock_chain.errors import FlockError, Misuse
 from flock_peers.bases import BaseFinder, find_shipped
 from flock_peers.measurements import Measurements
 from flock_peers.roles.auditor import Auditor
@@ -33,7 +33,8 @@ from flock_peers.roles.voter import Voter
 
 log = logging.getLogger(__name__)
 
-OPEN_SECONDS = 1_800.0  # for a trainer, before a bond is paid: a model of 70B is read from a slow disk in that
+OPEN_SECONDS = 600.0  # for a trainer, before a bond is paid: rows are made tokens; a tokenizer may be made never to end
+OPEN_BYTES_PER_SECOND = 80_000_000  # beside that, of the base model: 70B are read from a slow disk in half an hour
 STEP_SECONDS = 1.0  # a step without a new head or a finished job: what failed may be tried again, trainers open
 
 
@@ -135,20 +136,20 @@ class Participant:
             self.trainer = trainer
             is_tried = around.bonds_early and not library.base.is_fetched
             if not is_tried and not await self.is_joined():
-                await self._wait_open(trainer)
+                await self._wait_open(trainer, OPEN_SECONDS + library.document.base.size / OPEN_BYTES_PER_SECOND)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.membership.bond_until_joined, lambda: not self.is_ended)
                 nursery.start_soon(self._watch_trainer, trainer)
                 await self._take_part(library, trainer, Jobs(nursery))
                 nursery.cancel_scope.cancel()
 
-    async def _wait_open(self, trainer: Any) -> None:
-        """A stranger's model may be one that never opens; nothing is paid for it."""
+    async def _wait_open(self, trainer: Any, seconds: float) -> None:
+        """A stranger's model may be one that never opens; nothing is paid for it, and it is not tried again soon."""
         try:
-            with trio.fail_after(OPEN_SECONDS):
+            with trio.fail_after(seconds):
                 await trainer.wait_open()
         except trio.TooSlowError as error:
-            raise Unavailable(f"task {self.task}: its trainer is not open after {OPEN_SECONDS:.0f} s") from error
+            raise Misuse(f"its trainer is not open after {seconds:.0f} s: too much for this machine") from error
 
     async def _take_part(self, library: Library, trainer: Any, jobs: Jobs) -> None:
         around = self._around

@@ -32,6 +32,7 @@ def check_beside(folder: Path) -> dict[str, Any]:
             raise _refusal(
                 folder, f"it needs code of its own (auto_map in {name}), which is never run", "take a model without it"
             )
+        _check_names(folder, name, said)
     if config.get("transformers_weights"):  # would be read in place of what was checked
         raise _refusal(folder, "it names another file of weights (transformers_weights)", "take that key out")
     architectures = config.get("architectures") or []
@@ -49,6 +50,20 @@ def check_beside(folder: Path) -> dict[str, Any]:
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise _refusal(folder, "it has no tokenizer", "save the tokenizer beside it")
     return config
+
+
+def _check_names(folder: Path, name: str, said: dict[str, Any]) -> None:
+    """Libraries take names of files from a configuration where the folder has none: none of them may lead out of it.
+
+    What old releases left there of their own cache is read by nothing, or in place of the folder's own file only.
+    """
+    unread = {"special_tokens_map_file"} | ({"tokenizer_file"} if (folder / "tokenizer.json").is_file() else set())
+    for key, value in said.items():
+        if not key.endswith(("_file", "_files")) or key in unread:
+            continue
+        names = value if isinstance(value, list) else [value]
+        if any(isinstance(each, str) and {"/", "\\"} & set(each) for each in names):
+            raise _refusal(folder, f"{key} in {name} leads out of the folder", "take that key out")
 
 
 def _check_weights(folder: Path) -> None:
@@ -84,7 +99,8 @@ def read_json(path: Path, most: int) -> dict[str, Any]:
             data = file.read(most + 1)
         value = loads(data, depth=MAX_CONFIG_DEPTH) if len(data) <= most else None
     except OSError as error:
-        raise Misuse(f"base model {path.parent}: no {path.name}; name a transformers folder") from error
+        what = f"no {path.name}" if path.parent.is_dir() else "there is no such folder"
+        raise Misuse(f"base model {path.parent}: {what}; name a transformers folder") from error
     except ValueError as error:
         raise Misuse(f"base model {path.parent}: {path.name} is no JSON") from error
     if not isinstance(value, dict):
