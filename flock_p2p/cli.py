@@ -12,6 +12,7 @@ from importlib import import_module
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Refused, Unavailable
 from flock_p2p import __version__
 from flock_p2p.arguments import load_commands
+from flock_peers.declined import Declined
 from flock_peers.store.disk import find_trouble
 
 EXIT_CHECK_FAILED, EXIT_MISUSE, EXIT_UNAVAILABLE, EXIT_REFUSED, EXIT_REMOTE = 1, 2, 3, 4, 5
@@ -52,8 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _exit_code(error: FlockError) -> int:
+    found = error.kind if isinstance(error, Declined) else type(error)
     for kind, code in ((InvalidRemote, EXIT_REMOTE), (Refused, EXIT_REFUSED), (Unavailable, EXIT_UNAVAILABLE)):
-        if isinstance(error, kind):
+        if issubclass(found, kind):
             return code
     return EXIT_MISUSE
 
@@ -91,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         cause = find_cause(error)
         if cause is None:
             raise
-        print(f"flock_p2p {arguments.command}: {cause}", file=sys.stderr)
+        said = str(cause).removeprefix(f"{arguments.command}: ")  # a peer's answer names the command, too
+        print(f"flock_p2p {arguments.command}: {said}", file=sys.stderr)
         return _exit_code(cause)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import trio
 
 from flock_chain.bounded_json import loads
-from flock_chain.errors import FlockError, Unavailable
+from flock_chain.errors import FlockError, Misuse, Unavailable
+from flock_peers.declined import Declined, name_kind
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ CONTROL_VERSION = 1
 MAX_LINE_BYTES = 1 << 20  # a status with the longest log of a demo takes a few hundred KB
 MAX_DEPTH = 8  # of a request: parameters, terms, and room to grow
 REQUEST_SECONDS = 30.0  # a view on a busy machine; longer work answers at once and is watched by status
+
 
 Method = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
@@ -32,7 +34,7 @@ def encode_request(method: str, params: Mapping[str, Any]) -> bytes:
 
 
 def encode_answer(answer: Mapping[str, Any]) -> bytes:
-    """`answer`: a `result`, or an `error` in words."""
+    """`answer`: a `result`, or an `error` in words and its `kind`."""
     return json.dumps(answer).encode() + b"\n"
 
 
@@ -75,16 +77,16 @@ async def _answer(methods: Mapping[str, Method], request: Any) -> dict[str, Any]
         return {"error": f"control version {request.get('version')!r:.20}, the running peer speaks {CONTROL_VERSION}"}
     name = request.get("method")
     if not isinstance(name, str) or name not in methods:
-        return {"error": f"no method {name!r}"}
+        return {"error": f"no method {name!r}", "kind": Misuse.__name__}
     parameters = request.get("params") or {}
     if not isinstance(parameters, dict):
-        return {"error": f"{name}: bad parameters: not an object"}
+        return {"error": f"{name}: bad parameters: not an object", "kind": Misuse.__name__}
     try:
         return {"result": await methods[name](parameters)}
     except FlockError as error:
-        return {"error": str(error)}
+        return {"error": str(error), "kind": name_kind(error)}
     except (KeyError, TypeError, ValueError) as error:
-        return {"error": f"{name}: bad parameters: {error!r}"}
+        return {"error": f"{name}: bad parameters: {error!r}", "kind": Misuse.__name__}
     except Exception as error:
         log.exception("control: %s failed", name)
         return {"error": f"{name}: {error!r}; see the log"}
@@ -101,7 +103,8 @@ async def _read_line(stream: trio.SocketStream) -> bytes:
 
 
 def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, **params: Any) -> Any:
-    """Ask a running peer from another process (no trio needed); raises Unavailable where none runs or it says no."""
+    """Ask a running peer from another process (no trio needed); raises Unavailable where none runs, Declined where it
+    says no."""
     try:
         found = path.stat()
         if not stat.S_ISSOCK(found.st_mode):
@@ -121,5 +124,5 @@ def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, *
     except (OSError, ValueError) as error:
         raise Unavailable(f"no peer answers at {path.parent}: {error}") from error
     if "error" in answer:
-        raise Unavailable(answer["error"])
+        raise Declined(answer["error"], str(answer.get("kind")))
     return answer["result"]

@@ -1,6 +1,7 @@
 """A peer's home: its key, its network, its lock, and the local control socket."""
 
 import os
+import pwd
 import stat
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,13 @@ import pytest
 import trio
 
 import flock_chain.execution.executor  # noqa: F401 - raises the recursion limit, as in a running peer
-from flock_chain.errors import Misuse, Refused, Unavailable
+from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
+from flock_chain.execution.executor import CallReverted
+from flock_p2p.cli import _exit_code as exit_code
+from flock_peers import home as home_module
+from flock_peers import user_folder
 from flock_peers.control import MAX_LINE_BYTES, request_control, serve_control
+from flock_peers.declined import Declined
 from flock_peers.home import Home, write_private
 
 
@@ -53,7 +59,9 @@ def test_a_missing_home_says_which_command_makes_one(tmp_path: Path) -> None:
 
 
 def test_a_copied_home_cannot_run_beside_its_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    place = tmp_path / "user"
+    place.mkdir(mode=0o700)
+    monkeypatch.setattr(user_folder, "find_own_home", lambda: place)
     original, copy = Home(tmp_path / "original"), Home(tmp_path / "copy")
     with original.lock(), original.lock_key(b"a" * 20, b"g" * 32):
         with copy.lock(), pytest.raises(Refused, match=str(original.path)), copy.lock_key(b"a" * 20, b"g" * 32):
@@ -62,6 +70,58 @@ def test_a_copied_home_cannot_run_beside_its_original(tmp_path: Path, monkeypatc
             pass  # another key, another network
     with copy.lock_key(b"a" * 20, b"g" * 32):
         pass
+    assert list((place / user_folder.IN_HOME).iterdir()) == []  # no lock stays behind
+
+
+def test_a_lock_that_was_removed_between_opening_and_locking_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the peer that held it: two would hold two files of one name else."""
+    monkeypatch.setattr(user_folder, "find_own_home", lambda: tmp_path)
+    folder, real, removed = tmp_path / user_folder.IN_HOME, home_module.fcntl.flock, []
+
+    def flock(handle: int, how: int) -> None:
+        if not removed:
+            removed.append(next(folder.iterdir()))
+            removed[0].unlink()
+        real(handle, how)
+
+    monkeypatch.setattr(home_module.fcntl, "flock", flock)
+    with Home(tmp_path / "a").lock_key(b"a" * 20, b"g" * 32):
+        assert list(folder.iterdir()) == removed
+        with pytest.raises(Refused, match="runs on this machine already"):
+            Home(tmp_path / "b").lock_key(b"a" * 20, b"g" * 32).__enter__()
+
+
+def test_what_another_user_could_have_put_in_the_way_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /tmp anybody can; an account without a directory of its own has no other place."""
+    monkeypatch.setattr(user_folder, "find_own_home", lambda: None)
+    monkeypatch.setattr(user_folder, "COMMON", tmp_path)
+    path = tmp_path / f"flock-p2p-{os.getuid()}"
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    for put in (
+        lambda: path.write_text("a file"), lambda: path.symlink_to(tmp_path / "elsewhere"),
+        lambda: (path.mkdir(), path.chmod(0o777)),
+    ):  # fmt: skip
+        put()
+        with pytest.raises(Refused, match="another user may have put it there"):
+            user_folder.user_folder()
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    assert stat.S_IMODE(user_folder.user_folder().stat().st_mode) == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 12_345)  # who asks is not who owns it
+    (tmp_path / "flock-p2p-12345").mkdir(mode=0o700)
+    with pytest.raises(Refused, match="user 12345"):
+        user_folder.user_folder()
+
+
+def test_a_directory_that_others_can_write_is_nobodys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.struct_passwd(("a", "x", 1, 1, "", str(tmp_path), "/bin/sh")))
+    tmp_path.chmod(0o755)
+    assert user_folder.find_own_home() == tmp_path
+    tmp_path.chmod(0o777)
+    assert user_folder.find_own_home() is None
 
 
 def test_only_one_process_uses_a_home(tmp_path: Path) -> None:
@@ -85,16 +145,24 @@ def test_control_answers_its_owner_and_refuses_what_it_does_not_know(tmp_path: P
     async def echo(params: Any) -> Any:
         return params["value"]
 
+    async def refuse(params: Any) -> Any:
+        kinds = {kind.__name__: kind for kind in (Misuse, Refused, Unavailable, InvalidContent, CallReverted)}
+        raise kinds[params["kind"]]("echo: no")
+
     async def main() -> None:
         path = tmp_path / "c.sock"
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_control, path, {"echo": echo})
+            await nursery.start(serve_control, path, {"echo": echo, "refuse": refuse})
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             assert await _answers(path, "echo", value=[1, "a"]) == [1, "a"]
             with pytest.raises(Unavailable, match="no method"):
                 await _answers(path, "nothing")
             with pytest.raises(Unavailable, match="bad parameters"):
                 await _answers(path, "echo")
+            for kind, code in ((Misuse, 2), (Refused, 4), (Unavailable, 3), (InvalidContent, 5), (CallReverted, 2)):
+                with pytest.raises(Declined, match="echo: no") as declined:
+                    await _answers(path, "refuse", kind=kind.__name__)
+                assert exit_code(declined.value) == code, kind  # as if the command itself had met it
             nursery.cancel_scope.cancel()
         with pytest.raises(Unavailable, match="no peer answers"):
             await _answers(path, "echo", value=1)
