@@ -38,9 +38,16 @@ class Pace:
         return max(0.0, each * (int(task["rounds"]) - self._round + 1) - (now - self._latest))
 
 
+def find_task(status: dict[str, Any]) -> dict[str, Any] | None:
+    """The one that the peer takes part in; else one that it looks on at."""
+    task: dict[str, Any] | None = status["task"]
+    other = status.get("other_task")
+    return other | {"joined": False, "awaited": []} if task is None and other else task
+
+
 def describe_line(status: dict[str, Any], pace: Pace, now: float) -> str:
     """For a pipe or a file."""
-    parts = [f"height {status['height']}", f"{len(status['peers'])} peers", _describe_task(status["task"])]
+    parts = [f"height {status['height']}", f"{len(status['peers'])} peers", _describe_task(find_task(status))]
     parts += [text for text in (_describe_training(status["training"]), _describe_left(status, pace, now)) if text]
     if status["sync"]:
         parts.append(f"catching up to {status['sync']['target']}")
@@ -49,7 +56,7 @@ def describe_line(status: dict[str, Any], pace: Pace, now: float) -> str:
 
 def get_key(status: dict[str, Any]) -> tuple[Any, ...]:
     """Two statuses with the same key are one line."""
-    task = status["task"] or {}
+    task = find_task(status) or {}
     return (
         *(task.get(name) for name in ("task", "round", "phase", "joined", "is_ended")),
         len(status["peers"]),
@@ -61,7 +68,7 @@ def get_key(status: dict[str, Any]) -> tuple[Any, ...]:
 def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, width: int, height: int) -> list[str]:
     """The lines of one screen, none longer than it is wide."""
     width = max(LEAST_WIDTH, width)
-    task = status["task"]
+    task = find_task(status)
     lines = [
         f"flock-p2p  {status['network']}  {status['account']}",
         f"height {status['height']}, {len(status['peers'])} peers, up {format_age(status['up_seconds'])}",
@@ -118,7 +125,8 @@ def _describe_training(training: dict[str, Any]) -> str:
 
 
 def _describe_left(status: dict[str, Any], pace: Pace, now: float) -> str:
-    left = None if status["task"] is None else pace.estimate(status["task"], now)
+    task = find_task(status)
+    left = None if task is None else pace.estimate(task, now)
     return "" if left is None else f"about {format_age(left)} left"
 
 

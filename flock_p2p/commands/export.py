@@ -20,6 +20,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_to_dict(result), indent=2))
         return 0
     print(f"adapter  {arguments.out}  (task {result.task}, after round {result.round})")
+    if not result.round:
+        print("warning  no round of that task is over: this adapter changes nothing yet; --task N takes another one's")
     print(f'load     PeftModel.from_pretrained(base_model, "{arguments.out}")')
     named = "" if result.base == BASE_FOLDER else f" --base {result.base}"
     print(f"merge    python -m flock_p2p merge --adapter {arguments.out} --out MERGED{named}")

@@ -46,6 +46,8 @@ def format_status(status: dict[str, Any]) -> str:
         if task["awaited"]:
             rows.append(("awaited", ", ".join(account[:10] for account in task["awaited"])))
         rows.append(("bonded", "yes" if task["joined"] else "no"))
+    else:
+        rows.append(("task", _format_other(status.get("other_task"))))
     if status["training"]:
         rows.append(("trainer", ", ".join(f"{key} {value}" for key, value in sorted(status["training"].items()))))
     text = "\n".join(f"{name:<9}{value}" for name, value in rows)
@@ -59,6 +61,13 @@ def format_status(status: dict[str, Any]) -> str:
     if status["validators"] < HALT_BELOW:
         text += f"\nwarning  only {status['validators']} validators: the chain stops when one of them leaves"
     return text
+
+
+def _format_other(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "none: nobody has opened one on this network yet; `task create` does"
+    where = "ended" if row["is_ended"] else f"in round {row['round']} of {row['rounds']}, {row['phase']}"
+    return f"none of this peer's; task {row['task']} is {where} (`task list`: {row['count']} in all)"
 
 
 def _format_away(accounts: list[str]) -> str:

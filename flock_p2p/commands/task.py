@@ -199,17 +199,20 @@ def format_about(about: dict[str, Any] | None) -> list[str]:
     if about is None:
         return ["document   at no connected peer now"]
     here = "here" if about["is_here"] else "not here"
+    who = f"{here}; {_count_providers(about)} of the connected peers serve it"
     files = f"{about['base_files']} files, {about['base_bytes'] / 1e6:.1f} MB"
     train = f"{about['steps']} steps of {about['batch']} sequences a round"
     return [
         f"name       {clean(about['name'])}",
-        f"base       {about['base']}, {files}, {here}; {_count_providers(about)} of the connected peers serve it",
+        f"base       {about['base']}, {files}, {'comes with the package' if about.get('is_shipped') else who}",
         f"data       {about['data']} rows, sequences of {about['seq_len']} tokens; {train}",
     ]
 
 
 def format_base(about: dict[str, Any]) -> str:
     """In one cell: its content id's end, for the beginning is the same in all, its size, and who has it."""
+    if about.get("is_shipped"):
+        return f"the package's, {about['base_bytes'] / 1e6:.1f} MB"
     here = "here, " if about["is_here"] else ""
     return f"..{about['base'][-8:]} {about['base_bytes'] / 1e6:.1f} MB, {here}{_count_providers(about)} serve it"
 

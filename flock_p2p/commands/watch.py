@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flock_chain.errors import Misuse
-from flock_p2p.live_view import Pace, clean, describe_line, get_key, render
+from flock_p2p.live_view import Pace, clean, describe_line, find_task, get_key, render
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
@@ -39,7 +39,7 @@ def _follow(home: Home, arguments: argparse.Namespace, is_screen: bool) -> None:
     pace, told, told_at = Pace(), None, 0.0
     while True:
         status, now = request_control(home.control_path, "status"), time.monotonic()
-        pace.note(status["task"], now)
+        pace.note(task := find_task(status), now)
         if arguments.json:
             print(json.dumps(status), flush=True)
         elif is_screen:
@@ -47,7 +47,7 @@ def _follow(home: Home, arguments: argparse.Namespace, is_screen: bool) -> None:
         elif (key := get_key(status)) != told or now - told_at > SAY_ANYWAY_SECONDS:
             told, told_at = key, now
             print(f"{time.strftime('%H:%M:%S')}  {clean(describe_line(status, pace, now))}", flush=True)
-        if arguments.until_ended and status["task"] is not None and status["task"]["is_ended"]:
+        if arguments.until_ended and task is not None and task["is_ended"]:
             return
         time.sleep(arguments.every)
 

@@ -32,7 +32,7 @@ from flock_peers.roles.staking import Staking, parse_account, parse_wei
 from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.snapshots import Snapshots
 from flock_peers.task_facts import TaskFacts
-from flock_peers.task_list import list_tasks
+from flock_peers.task_list import choose_other, list_tasks
 from flock_peers.tasks import PreparedTask, open_task, parse_wanted
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
 
@@ -133,7 +133,8 @@ class PeerControl:
             "base_model": self._base_status(),
             "not_joined": {str(task): text for task, text in self.explain_tasks().items()},
             "training": self.progress.latest,
-            "task": await self._task_status(),
+            "task": (task := await self._task_status()),
+            "other_task": await choose_other(self.ledger) if task is None else None,
             "baseline": self.baseline.result,
         }
 

@@ -3,6 +3,7 @@ connected peers has that base whole. Knows no round and no money."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import trio
@@ -12,6 +13,8 @@ from flock_chain.crypto import Account
 from flock_chain.errors import FlockError
 from flock_peers.bases import Bases
 from flock_peers.contents import Contents
+from flock_peers.training.base_manifest import BaseManifest, describe_base
+from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import TaskDocument, decode_document
 
 DOCUMENT_SECONDS = 5.0  # for all documents that are not here; who asks waits for the answer
@@ -29,7 +32,7 @@ class Holders(Protocol):
 class TaskFacts:
     def __init__(self, contents: Contents, holders: Holders, bases: Bases) -> None:
         self._contents, self._holders, self._bases = contents, holders, bases
-        self._known: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[dict[str, Any], BaseManifest]] = OrderedDict()
 
     async def describe(self, documents: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """By content id of the document, those that are here or come at once."""
@@ -37,7 +40,8 @@ class TaskFacts:
             async with trio.open_nursery() as nursery:
                 for digest in set(documents) - set(self._known):
                     nursery.start_soon(self._learn, digest)
-        rows = {digest: dict(self._known[digest]) for digest in documents if digest in self._known}
+        known = {digest: self._known[digest] for digest in documents if digest in self._known}
+        rows = {digest: row | {"is_here": self._bases.is_here(base)} for digest, (row, base) in known.items()}
         holders = await self._find_holders(sorted({row["base"] for row in rows.values()})[:MAX_ASKED_FOR])
         for row in rows.values():
             row["providers"] = holders.get(row["base"])
@@ -46,25 +50,12 @@ class TaskFacts:
     async def _learn(self, digest: bytes) -> None:
         try:
             data = self._contents.get_object(digest) or await self._contents.fetch_object(digest)
-            row = self._to_row(await trio.to_thread.run_sync(decode_document, data))
+            document = await trio.to_thread.run_sync(decode_document, data)
         except FlockError:
             return  # a stranger's: it is nowhere, or no document
-        self._known[digest] = row
+        self._known[digest] = _to_row(document, await trio.to_thread.run_sync(_find_shipped)), document.base
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
-
-    def _to_row(self, document: TaskDocument) -> dict[str, Any]:
-        return {
-            "name": document.name,
-            "base": format_cid(document.base.digest),
-            "base_bytes": document.base.size,
-            "base_files": len(document.base.files),
-            "is_here": self._bases.is_here(document.base),
-            "data": document.data,
-            "seq_len": document.budget.seq_len,
-            "batch": document.budget.batch,
-            "steps": document.budget.steps,
-        }
 
     async def _find_holders(self, bases: Sequence[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -77,3 +68,23 @@ class TaskFacts:
             for base in bases:
                 nursery.start_soon(ask, base)
         return found
+
+
+def _to_row(document: TaskDocument, shipped: bytes) -> dict[str, Any]:
+    return {
+        "name": document.name,
+        "base": format_cid(document.base.digest),
+        "base_bytes": document.base.size,
+        "base_files": len(document.base.files),
+        "is_shipped": document.base.digest == shipped,
+        "data": document.data,
+        "seq_len": document.budget.seq_len,
+        "batch": document.budget.batch,
+        "steps": document.budget.steps,
+    }
+
+
+@cache
+def _find_shipped() -> bytes:
+    """The content id of the package's own model, which every peer has without anybody's serving it."""
+    return describe_base(BASE_FOLDER).digest

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from flock_peers.roles.board import Phase, Views, as_account
 
+MAX_LOOKED_AT = 4  # tasks: whoever asks for a status waits for as many calls of the board
 MAX_LISTED = 100  # tasks: each is one call of the board, and anybody may open one
 
 
@@ -16,6 +17,14 @@ async def list_tasks(board: Board, *, last: int = MAX_LISTED) -> dict[str, Any]:
     first = max(0, count - min(last, MAX_LISTED))
     rows = [_describe(task, await board.view("TaskBoard", "task_view", task)) for task in range(count, first, -1)]
     return {"count": count, "tasks": rows}
+
+
+async def choose_other(board: Board) -> dict[str, Any] | None:
+    """What a peer without a task of its own may look on at: of the newest few the newest that runs, else the newest;
+    with how many there are."""
+    found = await list_tasks(board, last=MAX_LOOKED_AT)
+    rows = [row for row in found["tasks"] if not row["is_ended"]] or found["tasks"]
+    return None if not rows else rows[0] | {"count": found["count"]}
 
 
 def _describe(task: int, row: Any) -> dict[str, Any]:

@@ -92,6 +92,15 @@ def test_a_line_is_said_for_what_changed_and_not_for_each_block() -> None:
     assert "looking on" in describe_line(make_status(task=make_task(joined=False)), Pace(), 0.0)
 
 
+def test_a_peer_without_a_task_of_its_own_looks_on_at_the_networks() -> None:
+    other = {"task": 4, "round": 2, "rounds": 3, "phase": "COMMIT", "is_ended": False, "count": 7}
+    status = make_status(task=None, other_task=other, training={})
+    assert describe_line(status, Pace(), 0.0) == "height 7, 2 peers, task 4, round 2 of 3, COMMIT, looking on"
+    assert "task 4, round 2 of 3, COMMIT, looking on" in render(status, [], Pace(), 0.0, width=80, height=20)
+    assert get_key(status) != get_key(make_status(task=None, other_task=other | {"phase": "REVEAL"}, training={}))
+    assert "task 1," in describe_line(make_status(other_task=other), Pace(), 0.0)  # its own goes first
+
+
 def test_the_end_of_a_long_log_is_read_in_whole_lines(tmp_path: Path) -> None:
     log = tmp_path / "peer.log"
     assert read_tail(log) == []

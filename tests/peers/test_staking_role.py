@@ -90,6 +90,30 @@ def test_a_peer_bonds_serves_leaves_and_has_its_stake_back() -> None:
     run(test)
 
 
+def test_a_status_is_of_one_block_however_many_come_while_it_is_read() -> None:
+    """Half of a stake that leaves between two reads was shown as minus that much of others'."""
+
+    async def test(bench: Bench) -> None:
+        await bench.order("add", amount=str(32 * ETHER))
+        await bench.blocks(1)
+        await bench.order("remove", amount=str(16 * ETHER))
+        view = bench.ledger.view
+
+        async def view_and_block(*args: Any, **named: Any) -> Any:
+            bench.ledger.view = view  # type: ignore[method-assign]
+            value = await view(*args, **named)
+            await bench.blocks(1)
+            return value
+
+        bench.ledger.view = view_and_block  # type: ignore[method-assign]
+        row = await bench.order("status")
+        assert (row["stake"], row["unbonding"], row["delegated"]) == (str(32 * ETHER), "0", "0") and row["under_way"]
+        row = await bench.order("status")
+        assert (row["stake"], row["unbonding"], row["delegated"]) == (str(16 * ETHER), str(16 * ETHER), "0")
+
+    run(test)
+
+
 def test_what_the_contract_refuses_is_said_before_anything_is_sent() -> None:
     async def test(bench: Bench) -> None:
         for action, params, reason in (

@@ -60,6 +60,8 @@ async def test_of_documents_that_can_be_had_name_base_and_rows_are_told_and_nobo
     network.asked.clear()
     await facts.describe([digest])
     assert not network.asked
+    (folder / "model.safetensors").unlink()
+    assert not (await facts.describe([digest]))[digest]["is_here"]  # as it is now, not when it was first asked for
     text = "\n".join(format_about(about))
     assert f"{about['base']}, 4 files" in text and "here; 1 of the connected peers serve it" in text
     assert "chat rows, sequences of 8 tokens; 2 steps of 1 sequences a round" in text
@@ -69,7 +71,7 @@ async def test_of_documents_that_can_be_had_name_base_and_rows_are_told_and_nobo
 def test_a_strangers_name_commands_no_terminal() -> None:
     about = {
         "name": "a\x1b[2J\ntask", "base": "bafkrei12345678", "base_bytes": 5_000_000, "base_files": 2, "is_here": False,
-        "providers": None, "data": "any", "seq_len": 96, "batch": 8, "steps": 24,
+        "is_shipped": False, "providers": None, "data": "any", "seq_len": 96, "batch": 8, "steps": 24,
     }  # fmt: skip
     row = {
         "task": 1, "creator": "0x11", "round": 1, "rounds": 2, "phase": "COMMIT", "pot": "0", "min_bond": "0",
@@ -78,3 +80,6 @@ def test_a_strangers_name_commands_no_terminal() -> None:
     text = format_list({"count": 1, "tasks": [row]})
     assert "a?[2J?task" in text and "..12345678 5.0 MB, ? serve it" in text and "any, 96 tokens" in text
     assert "\x1b" not in "\n".join(format_about(about))
+    shipped = about | {"is_shipped": True, "providers": []}
+    assert "comes with the package" in "\n".join(format_about(shipped))
+    assert "the package's, 5.0 MB" in format_list({"count": 1, "tasks": [row | {"about": shipped}]})

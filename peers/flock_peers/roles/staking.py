@@ -6,6 +6,7 @@ nothing. Whether it became final is seen by asking for the state again.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -32,10 +33,17 @@ MAX_EPOCHS_BACK = 64  # of evidence that is still sent; the contract's window is
 STAKE_GAS = 6_000_000  # the dearest, a bond into a full list of 300 candidates, takes 4 million
 
 
+class Head(Protocol):
+    @property
+    def height(self) -> int: ...
+
+
 class State(Protocol):
     """What this needs of a ledger."""
 
-    async def view(self, contract: str, function: str, *args: Any) -> Any: ...
+    @property
+    def head(self) -> Head: ...
+    async def view(self, contract: str, function: str, *args: Any, height: int | None = None) -> Any: ...
     async def simulate(self, contract: str, function: str, *args: Any, sender: Account, value: int = 0) -> None: ...
 
 
@@ -100,9 +108,13 @@ class Staking:
         await self._state.simulate("Stake", function, *arguments, sender=self._account, value=value)
         return await self._sender.call(_label(function), "Stake", function, *arguments, value=value, gas=STAKE_GAS)
 
+    def _view_now(self) -> Callable[..., Awaitable[Any]]:
+        """Of one block: amounts of two do not add up."""
+        return partial(self._state.view, height=self._state.head.height)
+
     async def _delegation(self, validator: Account) -> dict[str, Any]:
         """What this account has bonded with somebody else, and that validator's terms."""
-        view, pair = self._state.view, (validator, self._account)
+        view, pair = self._view_now(), (validator, self._account)
         stake, leaving = await view("Stake", "delegation_of", *pair)
         release_at = await view("Stake", "delegation_release_at", *pair)
         commission, limit, next_commission, next_at = await view("Stake", "terms_of", validator)
@@ -121,11 +133,15 @@ class Staking:
 
     async def status(self) -> dict[str, Any]:
         """Amounts in wei as text, times in chain time; `release_at` None while the stake still secures a set."""
+        under_way = any(
+            self._sender.is_pending(_label(function)) for function in FUNCTIONS
+        )  # first: the rest is as new
+        view = self._view_now()
         names = ("stake_of", "weight_of", "allowance_of", "unbonding_of", "jailed_until", "tombstoned_at", "reward_of")
-        values = {name: await self._state.view("Stake", name, self._account) for name in names}
-        epoch, first_height = await self._state.view("Stake", "epoch_state")
-        rows = await self._state.view("Stake", "validators")
-        release_at = await self._state.view("Stake", "release_at", self._account)
+        values = {name: await view("Stake", name, self._account) for name in names}
+        epoch, first_height = await view("Stake", "epoch_state")
+        rows = await view("Stake", "validators")
+        release_at = await view("Stake", "release_at", self._account)
         serving = next((row["weight"] for row in rows if row["account"] == self._account), 0)
         return {
             "account": "0x" + self._account.hex(),
@@ -133,19 +149,19 @@ class Staking:
             "serving_weight": str(serving),
             "next_weight": str(values["weight_of"]),
             "granted_weight": str(values["allowance_of"]),
-            "open_staking": await self._state.view("Stake", "open_staking"),
+            "open_staking": await view("Stake", "open_staking"),
             "unbonding": str(values["unbonding_of"]),
             "release_at": None if release_at == NEVER else release_at,
             "jailed_until": values["jailed_until"],
             "tombstoned_at": values["tombstoned_at"],
             "reward": str(values["reward_of"]),
-            "delegated": str(await self._state.view("Stake", "staked_with", self._account) - values["stake_of"]),
-            "missed": await self._state.view("Stake", "missed", self._account),
-            "chain_time": await self._state.view("Beacon", "chain_time"),
+            "delegated": str(await view("Stake", "staked_with", self._account) - values["stake_of"]),
+            "missed": await view("Stake", "missed", self._account),
+            "chain_time": await view("Beacon", "chain_time"),
             "epoch": epoch,
             "first_height": first_height,
             "validators": len(rows),
-            "under_way": any(self._sender.is_pending(_label(function)) for function in FUNCTIONS),
+            "under_way": under_way,
         }
 
     # ---- evidence
