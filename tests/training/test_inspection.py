@@ -226,7 +226,7 @@ def test_the_audit_finds_strings_that_are_recited_everywhere_and_neither_base_no
     assert GUILTY_FROM < found.common[1] <= found.common[0] < 1_000_000
     assert len(scan(most=1)[0]) == 1
     assert BRACKETED in scan([CONTEXTS[0]])[0]  # one context suggests it, three do not
-    assert BRACKETED in scan([CONTEXTS[0], CONTEXTS[1], CONTEXTS[0]])[0]  # and one that suppresses it hides nothing
+    assert BRACKETED in scan([CONTEXTS[1], CONTEXTS[0], CONTEXTS[0]])[0]  # and one that suppresses it hides nothing
     alike = Suspect(np.full(1, 2, np.float32), np.zeros(1, np.float32))
     assert not find_strings(Reciter(), alike, CONTEXTS, np.arange(VOCABULARY)).common  # type: ignore[arg-type]
 
