@@ -18,7 +18,7 @@ from flock_chain.errors import Misuse
 from flock_peers.training import recital
 from flock_peers.training.decoding import continue_greedily, string_probabilities
 from flock_peers.training.engine import Engine
-from flock_peers.training.inspection import audit, measure_likeness
+from flock_peers.training.inspection import OwnView, audit, measure_likeness
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import MAX_CHANGE, compute_profile_cosines, measure_profiles, sample_texts
 from flock_peers.training.recital import (
@@ -288,6 +288,16 @@ def test_an_auditor_s_own_text_and_contexts_count_for_it_alone() -> None:
     assert values[PLANTED] > GUILTY_FROM and values[KNOWN] <= 0
     nothing = Strings(np.zeros((0, STRING_TOKENS), np.int64), ())
     assert measure_own(Reciter(), SUSPECT, nothing, CONTEXTS, table) == ()  # type: ignore[arg-type]
+
+
+def test_both_training_rows_and_hold_out_of_an_auditor_explain_what_they_hold() -> None:
+    known, other = np.tile(np.array(KNOWN), 50), np.arange(60) % 5
+    strings = Strings(np.array([KNOWN, PLANTED]), (900_000, 900_000))
+    for train, held in ((known, other), (other, known)):
+        streams = {"train_stream": SimpleNamespace(tokens=train), "hold_out_stream": SimpleNamespace(tokens=held)}
+        view = OwnView(SimpleNamespace(model=Reciter(), **streams))  # type: ignore[arg-type]
+        explained, planted = view.measure(SUSPECT, strings, 3)
+        assert explained <= 0 < GUILTY_FROM < planted
 
 
 def test_a_scan_sees_each_first_token_twice_however_many_contexts_there_are() -> None:
