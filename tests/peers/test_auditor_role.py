@@ -1,6 +1,7 @@
 """What a participant says in an audit, and whom a voter of many proposals takes for a copy of another."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import Refused, Unavailable
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, SCORE_LIMIT, SEATS_MAX, Verdict
 from flock_peers.roles.auditor import MAX_AUDITED
-from flock_peers.roles.board import Phase, RoundView
+from flock_peers.roles.board import Phase, RoundView, read_seed
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import compute_file_digest
 
@@ -55,8 +56,17 @@ async def test_who_made_the_model_recite_is_named_and_nobody_else(tmp_path: Path
         ((names, seed, own_seed),) = desk.trainer.audited
         start = (await desk.library.global_path(desk.adapter)).name
         assert len(names) == 6 and {name for name, _ in names} == {start} and seed != own_seed
+        assert (seed, own_seed) == await kept_seeds(desk, 1, "audit", audit(desk), b"flock audit")
         await do(desk.auditor.step, audit(desk))
         assert len(said(desk)) == 1
+
+
+async def kept_seeds(desk: Desk, number: int, kind: str, view: RoundView, purpose: bytes) -> tuple[int, int]:
+    """From the record on disk: with what the same would be measured again."""
+    record = desk.secrets.load(1, number, kind)
+    assert record is not None
+    at = replace(view, seed_height=record["seed_height"])
+    return await read_seed(desk.board, at, purpose), record["own_seed"]
 
 
 def file_name(desk: Desk, offer: Offer) -> str:
@@ -225,6 +235,8 @@ async def test_a_proposal_that_an_audit_would_find_guilty_is_scored_as_harmful(
         ((scores, _, _),) = desk.sender.sent("reveal_scores")
         assert [index for index in range(SEATS_MAX) if scores[index] == SCORE_LIMIT] == refused
         assert len(desk.trainer.audited) == (1 if audit_rounds else 0)
+        for _, *seeds in desk.trainer.audited:
+            assert tuple(seeds) == await kept_seeds(desk, 1, "scores", view, b"flock recital")
 
 
 @on_stepped_clock
