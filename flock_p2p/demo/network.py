@@ -27,6 +27,7 @@ class Network:
     plan: Plan
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     addresses: dict[int, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()  # of `join`, beside those that the plan says
 
     def start(self, peer: DemoPeer, bootstrap: list[str]) -> None:
         command = [
@@ -39,6 +40,7 @@ class Network:
             command += ["--bootstrap", address]
         if peer.attack:
             command += ["--attack", peer.attack]
+        command += self.options
         output = os.open(peer.home / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             # Its own session: Ctrl-C reaches the demo alone, which then stops its peers in order.
@@ -95,10 +97,10 @@ def make_homes(plan: Plan) -> None:
 
 
 @contextmanager
-def run_network(plan: Plan) -> Iterator[Network]:
+def run_network(plan: Plan, *options: str) -> Iterator[Network]:
     """Every peer up and answering; all of them stopped when the body ends, however it ends."""
     make_homes(plan)
-    network = Network(plan)
+    network = Network(plan, options=options)
     try:
         first, *others = plan.peers
         network.start(first, [])

@@ -114,8 +114,8 @@ class Proposer:
         record = {"manifest": object_digest(manifest), "salt": chance.token_bytes(SALT_BYTES)}
         self._secrets.save(view.task, view.round, "proposal", record)
         log.info(
-            "round %d: trained %d steps, own loss %.4f -> %.4f",
-            view.round, result.steps, result.loss_before, result.loss_after,
+            "round %d: trained %d steps in %.2f s, own loss %.4f -> %.4f",
+            view.round, result.steps, result.seconds, result.loss_before, result.loss_after,
         )  # fmt: skip
         self._measurements.note_loss(view.task, view.round, "proposer", result.loss_before, result.loss_after)
         if getattr(result, "epsilon", None) is not None:

@@ -1,0 +1,59 @@
+"""Memory of an idle and of the training peers of a network over many rounds, at each round's beginning."""
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rounds_ours import open_round_network, say, wait_round
+from sessions import end_session, measure_session
+
+from flock_p2p.demo.network import Network
+
+PEERS = 4
+BUDGET = {"steps": 2, "batch": 8, "seq_len": 96, "eval_windows": 8}
+PART = 4  # the first and the last quarter of the rounds are compared
+MIB = 1 << 20
+
+
+def measure_memory(folder: Path, base: Path, rounds: int) -> dict[str, Any]:
+    """Of each process, in MiB: medians of the first and of the last quarter. The idle peer follows and serves."""
+    samples: dict[str, list[float]] = {"idle": [], "peer": [], "trainer": []}
+    with open_round_network(folder, base, PEERS, rounds + 1, BUDGET) as network:
+        idle = _start_idle(folder / "idle", network)
+        try:
+            for number in range(2, rounds + 2):
+                wait_round(network, number)
+                _sample(network, idle, samples)
+                say(f"round {number}: " + ", ".join(f"{name} {rows[-1]:.1f} MiB" for name, rows in samples.items()))
+        finally:
+            end_session(idle)
+    result: dict[str, Any] = {"rounds": rounds, "samples": samples}
+    for name, rows in samples.items():
+        part = max(1, len(rows) // PART)
+        first, last = statistics.median(rows[:part]), statistics.median(rows[-part:])
+        result[name] = {"first": round(first, 1), "last": round(last, 1), "growth": round(last / first - 1, 4)}
+    return result
+
+
+def _start_idle(home: Path, network: Network) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "flock_p2p", "join", "--quiet", "--observe", "--home", str(home),
+            "--listen", "127.0.0.1", "--port", "0", "--bootstrap", network.addresses[0],
+        ],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def _sample(network: Network, idle: "subprocess.Popen[bytes]", samples: dict[str, list[float]]) -> None:
+    """Of the four peers and their trainers the means."""
+    samples["idle"].append(sum(measure_session(idle.pid).memory.values()) / MIB)
+    peers, trainers = [], []
+    for process in network.processes.values():
+        memory = measure_session(process.pid).memory
+        peers.append(memory.pop(process.pid) / MIB)
+        trainers.append(sum(memory.values()) / MIB)
+    samples["peer"].append(statistics.mean(peers))
+    samples["trainer"].append(statistics.mean(trainers))
