@@ -80,7 +80,8 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(result))
     else:
-        for name, value in {**result, **result.pop("reached")}.items():
+        reached = result.pop("reached")
+        for name, value in {**result, **reached}.items():
             print(f"{name:32} {value if isinstance(value, str) else format(value, ',')}")
     return 0
 

@@ -210,6 +210,8 @@ def test_reporting_oneself_loses_and_the_convicted_cannot_come_back():
     world.must(D.account, "Stake", "report", *make_statements(D, 1), 0)
     outcome = world.act(D.account, "Stake", "bond_validator", b"k" * 32, value=ETHER)
     assert outcome.reason == "stake: tombstoned"
+    refused = world.act(D.account, "Stake", "settle", D.account, D.account)
+    assert refused.reason == "stake: it still secures a set"
     got = pay_out(world, D)
     world.must(D.account, "Stake", "claim_reward")
     assert world.balance(D.account) - RICH < got + STAKE_OF_EACH // 20 < STAKE_OF_EACH
