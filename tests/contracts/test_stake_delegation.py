@@ -150,7 +150,7 @@ def test_what_is_on_its_way_out_is_slashed_and_what_was_free_before_is_not():
     world.must(ONE, "Stake", "undelegate", D, 2 * ETHER)
     while world.view("Stake", "delegation_release_at", D, ONE) > world.view("Beacon", "chain_time"):
         world.next_block(10, pokes=False)
-    world.must(TWO, "Stake", "undelegate", D, 1 * ETHER)
+    world.must(TWO, "Stake", "undelegate", D, 2 * ETHER)
     next_epoch(world)
     height, epoch = world.height, world.view("Stake", "epoch") - 1
     world.must(REPORTS, "Stake", "report", *make_statements(FOUNDERS[3], height), epoch)
@@ -230,6 +230,8 @@ def test_a_receiver_that_refuses_coins_holds_up_nobody():
         world.must(ONE, "Stake", "withdraw_delegation", D)
     world.state.set_code(ONE, b"")
     assert get_out(world, ONE) == 5 * ETHER
+    for who in (ONE, TWO):
+        assert world.act(who, "Stake", "withdraw_delegation", D).reason == "stake: nothing is unbonding"
 
 
 def test_no_call_of_an_account_grows_dear_with_many_delegators_and_candidates():
