@@ -84,6 +84,8 @@ def test_only_who_is_eligible_says_so_once_and_while_the_round_trains() -> None:
     first = account(1)
     assert game.send(account(9), "attest_missing", 2).reason == "board: not eligible in this round"
     assert game.send(first, "attest_missing", 1).reason == "board: not the running round"
+    for task in (0, game.task + 1):
+        assert game.world.act(first, "TaskBoard", "attest_missing", task, 0).reason == "board: no such task"
     game.must(first, "attest_missing", 2)
     assert game.send(first, "attest_missing", 2).reason == "board: already said"
     for who in game.proposers:

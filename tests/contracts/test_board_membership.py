@@ -60,6 +60,16 @@ def test_who_joins_or_adds_after_the_close_counts_from_the_next_round_on() -> No
     assert account(9) not in game.voters and len(game.voters) == 3
 
 
+def test_what_is_added_in_the_block_of_the_close_weighs_though_more_is_added_after_it() -> None:
+    game = Game(4, proposers=16, voters=16)
+    game.until(DRAW_PROPOSERS)
+    game.join(account(1), 10**9)
+    game.world.next_block()
+    game.join(account(1), 7)
+    game.until(COMMIT)
+    assert game.world.board("missing_stake", game.task, 1)[1] == 4 * BOND + 10**9
+
+
 def test_nobody_leaves_while_it_is_seated_or_may_yet_be_drawn() -> None:
     game = Game(MANY)
     game.until(COMMIT)
