@@ -85,7 +85,7 @@ def reopened(world: World, root: bytes) -> World:
 
 def check_money(world: World) -> None:
     """What each contract holds is what it owes, by its own totals."""
-    for name in ("TaskBoard", "Stake"):
+    for name in ("TaskBoard", "Stake", "Delegation"):
         contract = world.contracts[name]
         names = {entry["name"] for entry in contract.abi if entry["type"] == "function" and not entry["inputs"]}
         if "liabilities" in names:
