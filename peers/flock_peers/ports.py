@@ -6,6 +6,7 @@ from pathlib import Path
 import trio
 
 from flock_chain.crypto import Account
+from flock_peers.driver.room import Room
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL
@@ -21,10 +22,18 @@ class HostConsensus:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._send, self._receive = trio.open_memory_channel[tuple[Account, bytes]](INBOX_MESSAGES)
+        self._room = Room()
         host.on_message(CONSENSUS_PROTOCOL, self._on_message)
 
     async def _on_message(self, account: Account, payload: bytes) -> None:
-        await self._send.send((account, payload))
+        """A small message waits for its turn; a large one for which there is no room is dropped. It is sent again."""
+        if Room.is_small(len(payload)):
+            await self._send.send((account, payload))
+        elif self._room.take(account, len(payload)):
+            try:
+                self._send.send_nowait((account, payload))
+            except trio.WouldBlock:
+                self._room.give_back(account, len(payload))
 
     def broadcast(self, payload: bytes, accounts: Collection[Account]) -> None:
         self._host.broadcast(CONSENSUS_PROTOCOL, payload, accounts)
@@ -33,8 +42,9 @@ class HostConsensus:
         self._host.send(account, CONSENSUS_PROTOCOL, payload)
 
     async def messages(self) -> AsyncIterator[tuple[Account, bytes]]:
-        async for message in self._receive:
-            yield message
+        async for account, payload in self._receive:
+            self._room.give_back(account, len(payload))
+            yield account, payload
 
     def peers(self) -> Collection[Account]:
         return self._host.connected()

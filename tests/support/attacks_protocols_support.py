@@ -107,6 +107,21 @@ async def proposals(victim: Victim, scale: int) -> None:
         await _send_messages(link, CONSENSUS, [row] * (30 * scale))
 
 
+async def proposals_of_many(victim: Victim, scale: int) -> None:
+    """The same, of many at once: what waits for the driver is bounded for all of them together."""
+    async with trio.open_nursery() as nursery:
+        for more in range(12):  # an address has 16 handshakes at once
+
+            async def flood(number: int) -> None:
+                domain = ChainDomain(victim.genesis.chain_id, victim.genesis.hash)
+                vote, _ = Signer(key(number), domain).sign(Kind.PROPOSE, 2, 1, os.urandom(32), 0)
+                row = encode_message(Proposal(vote, ()), os.urandom(MIB - 4_096))
+                async with attacker(victim, number - victim.number) as link:
+                    await _send_messages(link, CONSENSUS, [row] * (3 * scale))
+
+            nursery.start_soon(flood, victim.number + more)
+
+
 async def forged_votes(victim: Victim, scale: int) -> None:
     """The validator's own votes, replayed; and certificates of signatures that nobody made."""
     domain = ChainDomain(victim.genesis.chain_id, victim.genesis.hash)
@@ -356,6 +371,7 @@ ATTACKS = table(
     Attack("votes", votes, ""),
     Attack("boasts", boasts, ""),
     Attack("proposals", proposals, "", memory=64 * MIB),  # a peer's burst is 16 MiB; it is read, queued and dropped
+    Attack("proposals_of_many", proposals_of_many, "", memory=64 * MIB, in_tests=False),
     Attack("forged_votes", forged_votes, ""),
     Attack("votes_of_another_network", votes_of_another_network, ""),
     Attack("transactions", transactions, ""),

@@ -133,7 +133,7 @@ class Driver:
             task_status.started()  # who starts at the same time asks this one how far it is
             await self._signing.become_level()
             await self._execute(await self._start_height(self._journal))
-            nursery.start_soon(read_network, self._network, self._inbox)
+            nursery.start_soon(read_network, self._network, self._inbox, self._current)
             nursery.start_soon(watch_work, self._current, self._inbox, self._clock, self._votes)
             nursery.start_soon(greet, self._current, self._network, self._sync)
             while True:

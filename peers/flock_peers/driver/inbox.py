@@ -1,4 +1,7 @@
-"""What waits for the core: messages, timers that are due, answers of work beside the loop. Bounded; handles nothing."""
+"""What waits for the core: messages, timers that are due, answers of work beside the loop. Handles nothing.
+
+Bounded in number, and in bytes: of all peers together, however long the core waits for a slow disk.
+"""
 
 from dataclasses import dataclass
 
@@ -6,6 +9,7 @@ import trio
 
 from flock_chain.consensus.events import Input, SetTimer, Timer, TimerFired
 from flock_chain.crypto import Account
+from flock_peers.driver.room import Room
 
 INBOX_INPUTS = 1_024  # then the network's reader waits, and its queues drop
 BATCH_INPUTS = 64  # inputs that share one fsync
@@ -29,16 +33,26 @@ Item = Input | Packet | Advanced
 class Inbox:
     def __init__(self) -> None:
         self._sender, self._receiver = trio.open_memory_channel[Item](INBOX_INPUTS)
+        self._room = Room()
         self._timers: dict[Timer, tuple[float, TimerFired]] = {}
 
     async def put(self, item: Item) -> None:
         await self._sender.send(item)
 
-    def put_if_room(self, item: Item) -> None:
+    async def put_packet(self, packet: Packet) -> None:
+        """A large one is dropped where there is no room; none waits for it."""
+        size = len(packet.payload)
+        if Room.is_small(size):
+            await self.put(packet)
+        elif self._room.take(packet.account, size) and not self.put_if_room(packet):
+            self._room.give_back(packet.account, size)
+
+    def put_if_room(self, item: Item) -> bool:
         try:
             self._sender.send_nowait(item)
         except trio.WouldBlock:
-            pass
+            return False
+        return True
 
     def set_timer(self, effect: SetTimer) -> None:
         fired = TimerFired(effect.timer, effect.height, effect.view)
@@ -58,6 +72,9 @@ class Inbox:
                 found.append(self._receiver.receive_nowait())
             except trio.WouldBlock:
                 break
+        for item in found:
+            if isinstance(item, Packet):
+                self._room.give_back(item.account, len(item.payload))
         return found + self._due_timers()
 
     def _due_timers(self) -> list[Item]:

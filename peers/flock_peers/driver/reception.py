@@ -2,6 +2,7 @@
 
 from flock_chain.consensus.events import Effect, Received
 from flock_chain.consensus.types import Proposal, Vote
+from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_message
 from flock_chain.errors import InvalidRemote
 from flock_peers.driver.attendance import VoteBook
@@ -14,6 +15,11 @@ from flock_peers.driver.signing import Signing
 MAX_STRANGER_BYTES = 64  # who validates another height only is heard where it says how far it is, in some 20 bytes
 
 
+def is_worth_reading(packet: Packet, members: ValidatorSet | None) -> bool:
+    """A stranger's proposal of 1 MiB would cost milliseconds, for nothing. No offence: sets change on the way."""
+    return len(packet.payload) <= MAX_STRANGER_BYTES or members is None or packet.account in members
+
+
 class Reception:
     def __init__(self, current: Current, bodies: Bodies, votes: VoteBook, offences: Offences, signing: Signing) -> None:
         self._current, self._bodies, self._votes = current, bodies, votes
@@ -21,7 +27,7 @@ class Reception:
 
     def handle(self, packet: Packet) -> list[Effect]:
         """One peer's bad message is its own trouble: noted with its name, dropped."""
-        if not self._offences.may_speak(packet.account) or not self._is_worth_reading(packet):
+        if not self._offences.may_speak(packet.account) or not is_worth_reading(packet, self._current.validators):
             return []
         current = self._current
         try:
@@ -36,8 +42,3 @@ class Reception:
         except InvalidRemote as error:
             self._offences.note(packet.account, str(error))
             return []
-
-    def _is_worth_reading(self, packet: Packet) -> bool:
-        """A stranger's proposal of 1 MiB would cost milliseconds, for nothing. No offence: sets change on the way."""
-        members = self._current.validators
-        return len(packet.payload) <= MAX_STRANGER_BYTES or members is None or packet.account in members

@@ -12,14 +12,18 @@ from flock_peers.driver.attendance import VoteBook
 from flock_peers.driver.current import Current
 from flock_peers.driver.inbox import INFINITE, Inbox, Packet
 from flock_peers.driver.ports import ConsensusNetworkPort, SyncPort
+from flock_peers.driver.reception import is_worth_reading
 
 GREET_SECONDS = 0.5  # how soon a newly connected validator is told where we are
 SHORTEST_WAIT = 0.01  # before the ledger is asked again whether a block is wanted
 
 
-async def read_network(network: ConsensusNetworkPort, inbox: Inbox) -> None:
+async def read_network(network: ConsensusNetworkPort, inbox: Inbox, current: Current) -> None:
+    """What nobody would read takes no room from who is heard."""
     async for account, payload in network.messages():
-        await inbox.put(Packet(account, payload))
+        packet = Packet(account, payload)
+        if is_worth_reading(packet, current.validators):
+            await inbox.put_packet(packet)
 
 
 async def watch_work(current: Current, inbox: Inbox, clock: Callable[[], float], votes: VoteBook) -> None:

@@ -1,0 +1,115 @@
+"""What waits for a driver that cannot go on, on a slow disk for one: bounded in bytes, over all peers together."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from consensus_support import real_key
+from driver_support import Cluster, on_mock_clock
+
+from flock_chain.crypto import Account
+from flock_peers.driver.inbox import INBOX_INPUTS, Inbox, Packet
+from flock_peers.driver.room import ALL_BYTES, PEER_BYTES, SMALL_BYTES, Room
+from flock_peers.ports import INBOX_MESSAGES, HostConsensus
+
+MIB = 1 << 20
+PEERS = [Account(bytes([number]) * 20) for number in range(1, 61)]
+
+
+def test_large_messages_of_one_peer_and_of_all_have_so_much_room_and_leave_as_much_as_they_took() -> None:
+    room = Room()
+    taken = [account for account in PEERS for _ in range(5) if room.take(account, MIB)]
+    assert len(taken) * MIB == ALL_BYTES == room.total
+    assert {taken.count(account) * MIB for account in taken} == {PEER_BYTES}
+    assert room.take(PEERS[0], SMALL_BYTES) and room.total == ALL_BYTES
+    for account in taken:
+        room.give_back(account, MIB)
+    room.give_back(PEERS[0], SMALL_BYTES)
+    assert room.total == 0 and room.take(PEERS[-1], PEER_BYTES) and not room.take(PEERS[-1], SMALL_BYTES + 1)
+
+
+class Wire:
+    """A host on which messages only arrive."""
+
+    def on_message(self, _protocol: str, handler: Callable[[Account, bytes], Awaitable[None]]) -> None:
+        self.arrive = handler
+
+
+@on_mock_clock
+async def test_a_flood_of_many_peers_holds_little_keeps_out_no_vote_and_passes() -> None:
+    wire: Any = Wire()
+    port = HostConsensus(wire)
+    for _ in range(50):
+        for account in PEERS:
+            await wire.arrive(account, bytes(MIB))  # at once: no stream waits, and none holds its megabyte meanwhile
+    for account in PEERS:
+        await wire.arrive(account, b"vote")
+    waiting = port._send.statistics().current_buffer_used
+    assert waiting == ALL_BYTES // MIB + len(PEERS)
+    heard = []
+    async for account, payload in port.messages():
+        heard.append((account, len(payload)))
+        if len(heard) == waiting:
+            break
+    assert heard[-len(PEERS) :] == [(account, 4) for account in PEERS]
+    assert port._room.total == 0
+    await wire.arrive(PEERS[-1], bytes(MIB))
+    assert port._send.statistics().current_buffer_used == 1
+
+
+@on_mock_clock
+async def test_small_messages_are_bounded_by_their_number_and_their_streams_wait() -> None:
+    wire: Any = Wire()
+    port = HostConsensus(wire)
+    for _ in range(INBOX_MESSAGES):
+        await wire.arrive(PEERS[0], bytes(SMALL_BYTES))
+    await wire.arrive(PEERS[1], bytes(MIB))  # neither waits nor stays
+    assert port._room.total == 0
+    with trio.move_on_after(5) as scope:
+        await wire.arrive(PEERS[2], b"vote")
+    assert scope.cancelled_caught
+
+
+@on_mock_clock
+async def test_an_inbox_that_nobody_reads_holds_as_little() -> None:
+    inbox = Inbox()
+    for _ in range(20):
+        for account in PEERS:
+            await inbox.put_packet(Packet(account, bytes(MIB)))
+    await inbox.put_packet(Packet(PEERS[-1], b"vote"))
+    found = await inbox.next_batch()
+    assert [len(item.payload) for item in found if isinstance(item, Packet)] == [MIB] * (ALL_BYTES // MIB) + [4]
+    assert inbox._room.total == 0
+    for _ in range(INBOX_INPUTS):
+        assert inbox.put_if_room(Packet(PEERS[0], b"vote"))
+    await inbox.put_packet(Packet(PEERS[0], bytes(MIB)))
+    assert inbox._room.total == 0
+
+
+@pytest.mark.parametrize("is_member", [False, True])
+@on_mock_clock
+async def test_what_a_stranger_sends_takes_no_room_in_the_inbox(tmp_path: Path, is_member: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(tmp_path, nursery, 4, listeners=1)
+        cluster.start()
+        await trio.sleep(1)
+        victim = cluster.peers[0]
+        assert victim.driver is not None
+        kept: list[Packet] = []
+        victim.driver._inbox.put_packet = _append_to(kept)  # type: ignore[method-assign]
+        sender = 1 if is_member else 4
+        large = bytes(MIB)
+        cluster.wires.deliver(real_key(sender).account, victim.account, large)
+        await trio.sleep(1)
+        assert [packet.account for packet in kept if packet.payload == large] == [real_key(1).account] * is_member
+        nursery.cancel_scope.cancel()
+
+
+def _append_to(kept: list[Packet]) -> Callable[[Packet], Awaitable[None]]:
+    async def put(packet: Packet) -> None:
+        await trio.lowlevel.checkpoint()
+        kept.append(packet)
+
+    return put
