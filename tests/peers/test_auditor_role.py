@@ -261,14 +261,16 @@ async def test_of_eight_proposals_two_guilty_newcomers_pass_where_an_audit_follo
 
 
 async def adopt_first_round(desk: Desk) -> tuple[bytes, bytes]:
-    """Round 1 was adopted with three contributions, then the audit found Ann guilty: that adapter, and it less hers."""
+    """Round 1 was adopted with two of three contributions, then the audit found Eve guilty: that adapter, and it less
+    hers."""
     offers = [desk.offer(seat) for seat in range(3)]
-    deltas = [make_delta(100 + seat) for seat in range(3)]
+    deltas = [make_delta(100 + seat) for seat in (0, 2)]
     after = await desk.library.compute_candidate(desk.adapter, deltas)
-    desk.settle(1, offers, adapter_after=after)
+    verdicts = [Verdict.ACCEPTED, Verdict.REJECTED_LOSS, Verdict.ACCEPTED]
+    desk.settle(1, offers, verdicts=verdicts, adapter_after=after)
     desk.board.audit = 2
-    desk.board.blamed = {(1, bytes(20)): (9, 1), (1, ANN): (6, 0), (1, BOB): (5, 5)}
-    return after, await desk.library.compute_without(after, [(deltas, [0])])
+    desk.board.blamed = {(1, bytes(20)): (9, 1), (1, EVE): (6, 0), (1, ANN): (5, 5)}
+    return after, await desk.library.compute_without(after, [(deltas, [1])])
 
 
 @on_stepped_clock
