@@ -292,6 +292,18 @@ async def test_a_voter_builds_on_what_is_left_after_an_audit_and_never_on_what_i
 
 
 @on_stepped_clock
+async def test_what_a_round_did_not_add_is_not_taken_out_later(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        after, without = await adopt_first_round(desk)
+        offers = [desk.offer(seat, number=2) for seat in range(3)]
+        desk.settle(2, offers, adapter_before=after, adapter_after=without)  # accepted, and not adopted
+        desk.board.audit = 3
+        desk.board.blamed |= {(2, bytes(20)): (9, 2), (2, BOB): (9, 0)}
+        assert await desk.removal.compute_base(3, without) == without
+
+
+@on_stepped_clock
 async def test_without_a_proposal_of_the_guilty_s_round_the_previous_adapter_stays(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
