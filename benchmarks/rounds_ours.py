@@ -109,9 +109,16 @@ def open_round_network(folder: Path, base: Path, peers: int, rounds: int, budget
         terms = {name: getattr(plan.terms, name) for name in plan.terms.__dataclass_fields__}
         network.ask(
             0, "open_task", timeout=OPEN_SECONDS, name="rounds", terms=terms, pot=str(POT), budget=budget,
-            lora={"rank": RANK},
+            lora={"rank": RANK}, base=_give_base(network),
         )  # fmt: skip
         yield network
+
+
+def _give_base(network: Network) -> str:
+    """The content id of the base that the peers were started with, once the first of them serves it."""
+    network.ask(0, "give_base")
+    wait_until("the base", OPEN_SECONDS, lambda: network.ask(0, "giving")["base"] is not None)
+    return str(network.ask(0, "giving")["base"])
 
 
 def wait_round(network: Network, number: int) -> None:
