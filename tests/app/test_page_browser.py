@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from browser_support import Page, open_page, run_browser
+from browser_support import Page, open_page, run_browser, skip_where_it_starves
 from network_support import in_trio
 from page_support import HOSTILE, FakeState, Size, make_round, serving_page
 
@@ -32,6 +32,7 @@ CONTRAST = """(() => {
 @pytest.fixture(scope="module")
 def browser() -> Iterator[str]:
     with run_browser() as address:
+        skip_where_it_starves(address)
         yield address
 
 

@@ -212,6 +212,8 @@ def test_the_end_of_a_log_is_read_when_it_grew_and_its_lines_are_known_by_their_
     assert grown.rows[-1]["id"] == path.stat().st_size
     path.write_bytes(b"\xff" * TAIL_BYTES * 2)  # one endless line
     assert read_tail(path, grown).rows == ()
+    path.write_text("".join(line.rstrip() + "x" * 900 + "\n" for line in lines[:100]))
+    assert {row["level"] for row in read_tail(path, tail).rows} == {"INFO"}  # no half of a line where the end begins
 
 
 def test_a_log_that_begins_anew_is_told_from_its_first_line_on() -> None:

@@ -20,6 +20,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 START_SECONDS = 120.0
+FIRST_PAGE_SECONDS = 20.0  # for an empty one: half a second on an idle machine; where it takes longer, nothing is told
 WAIT_SECONDS = 120.0  # on a loaded machine a browser gets little of it
 POLL_SECONDS = 0.05
 FLAGS = (
@@ -173,6 +174,20 @@ def _wait_for_address(process: "subprocess.Popen[bytes]", said: Path) -> str:
             return found[1]
         time.sleep(POLL_SECONDS)
     raise AssertionError(f"the browser did not start: {said.read_text(errors='replace')[-500:]}")
+
+
+def skip_where_it_starves(address: str) -> None:
+    """A browser is six processes: on a machine with ten times the work that it has cores, it misses every deadline."""
+
+    async def look() -> None:
+        with trio.fail_after(FIRST_PAGE_SECONDS):
+            async with open_page(address) as page:
+                assert await page.ask("1 + 1") == 2
+
+    try:
+        trio.run(look)
+    except trio.TooSlowError:
+        pytest.skip(f"an empty page took this browser more than {FIRST_PAGE_SECONDS:.0f} s: the machine is too busy")
 
 
 @asynccontextmanager
