@@ -223,8 +223,7 @@ MORE = (  # of the tables below it
     Wrong("a newcomer is served once", "Faucet", '    assert not self.dripped[newcomer], "faucet: the newcomer was served '
           'before"\n', ""),
     Wrong("a sixteenth of the faucet", "Faucet", "PART: constant(uint256) = 16 ", "PART: constant(uint256) = 4 "),
-    Wrong("no call of any bytes by anybody", "rewards", "    self.reward_of[account] += amount - part\n"
-          "    stakes.total_rewards += amount\n", "    self.reward_of[account] += amount - part\n"),
+    Wrong("no call of any bytes by anybody", "book", "    self.total_bonds -= member.bond\n", ""),
     Wrong("nothing is sent before the state", "TaskBoard", "@external\n@nonreentrant\ndef withdraw_bond", "@external\ndef withdraw_bond"),
     Wrong("no call grows beyond its bound", "evidence", "    for _: uint256 in range(256):\n        if low == high:",
           "    for _: uint256 in range(60_000):\n        if low == high and _ > 50_000:"),

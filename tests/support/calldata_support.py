@@ -1,6 +1,6 @@
 """Calldata that no honest caller would send: from noise to right calls with one word wrong. For tests of decoders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts_support import account
@@ -10,6 +10,11 @@ from flock_contracts.addresses import BY_NAME
 from flock_contracts.loader import load
 
 WORD = 32
+NOT_FOR_ACCOUNTS = {  # refused to all but a contract or the system: one of an example's functions at most
+    "on_block", "on_attendance", "on_restart", "end_epoch", "close", "hold", "cut", "convict", "credit", "note_seats",
+    "pay_delegator",
+}  # fmt: skip
+FEW_FUNCTIONS, FEW_CALLERS = 8, 3  # of one example
 CALLERS = [account(index) for index in range(12)]  # the creator, participants and strangers; never the system
 ODD_WORDS = (
     0, 1, 2, 3, 4, 16, 31, 32, 33, 64, 96, 160, 192, 1_000, 2**31, 2**32 - 1, 2**64 - 1, 2**96, 2**128 - 1, 2**128,
@@ -93,11 +98,15 @@ def _spoilt(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> Call:
-    sender, value = draw(st.sampled_from(CALLERS)), draw(st.sampled_from(VALUES))
-    function = draw(st.sampled_from(FUNCTIONS))
+def calls(
+    draw: st.DrawFn,
+    functions: Sequence[tuple[str, str, Mapping[str, Any]]] = FUNCTIONS,
+    callers: Sequence[bytes] = CALLERS,
+) -> Call:
+    sender, value = draw(st.sampled_from(callers)), draw(st.sampled_from(VALUES))
+    function = draw(st.sampled_from(functions))
     name = function[0]
-    kind = draw(st.sampled_from(("noise", "words", "right", "spoilt", "spoilt", "spoilt")))
+    kind = draw(st.sampled_from(("right", "right", "right", "spoilt", "spoilt", "words", "noise")))
     if kind == "noise":
         return sender, name, draw(st.binary(max_size=300)), value
     data = draw(_encoded(function))
@@ -105,4 +114,21 @@ def calls(draw: st.DrawFn) -> Call:
         data = data[:4] + b"".join(draw(st.lists(words, max_size=12)))
     elif kind == "spoilt":
         data = draw(_spoilt(data))
+    elif function[2]["stateMutability"] != "payable":
+        value = 0  # a right call that is not refused for its coins
     return sender, name, data, value
+
+
+@st.composite
+def programs(draw: st.DrawFn, size: int, delays: Sequence[int]) -> list[Call | int]:
+    """Calls of a few callers and a few functions, so that one leads to the next (who leaves, and then withdraws), with
+    blocks between them; a number is a block so many seconds later."""
+    contract = draw(st.sampled_from([*["TaskBoard"] * 4, *["Stake"] * 3, *BY_NAME, None, None]))  # None: any, together
+    known = [row for row in FUNCTIONS if contract in (row[0], None)]
+    open_to_all = [row for row in known if row[2]["stateMutability"] != "view" and row[1] not in NOT_FOR_ACCOUNTS]
+    open_to_all = open_to_all or known
+    order = draw(st.permutations(range(len(open_to_all))))
+    chosen = [*(open_to_all[index] for index in order[:FEW_FUNCTIONS]), draw(st.sampled_from(known))]
+    callers = draw(st.lists(st.sampled_from(CALLERS), min_size=1, max_size=FEW_CALLERS, unique=True))
+    one = calls(chosen, callers)
+    return draw(st.lists(st.one_of(*[one] * 5, st.sampled_from(delays)), min_size=size, max_size=size))
