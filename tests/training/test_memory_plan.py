@@ -21,13 +21,13 @@ from flock_peers.training.document import Budget, create_document, read_weight_s
 from flock_peers.training.memory import MemoryPlan, check_memory, plan_memory, plan_shape
 from flock_peers.training.precision import Precision, check_precision
 
-TOLERANCE = 0.35  # of the measured peak, which differs by a quarter from run to run
+TOLERANCE = 0.25  # of the measured peak; the plan has been within a tenth of it
 LARGE: dict[str, Any] = {  # large enough that weights and activations show beside the runtime
     "hidden_size": 512, "intermediate_size": 1_408, "num_hidden_layers": 6, "num_attention_heads": 8,
     "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 16_000,
 }  # fmt: skip
 STEP = """
-import resource, sys
+import gc, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -39,29 +39,35 @@ from flock_peers.training.rows import Split, builtin_rows
 folder = Path(sys.argv[1])
 document = decode_document((folder / "document").read_bytes())
 rows = builtin_rows("arithmetic", 0)
-checkpoints = sys.argv[2] == "checkpoints"
-model = AdaptedModel(folder / "base", document, precision=Precision("float32"), checkpoints=checkpoints)
-engine = Engine(model, document, Split(rows[12:], rows[:12]), None)
-engine.train(folder / "global-0.safetensors", 1, folder / "out", print)
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+for checkpoints in (True, False):  # what takes less comes first
+    # Of this program alone, and forgotten between: the kernel's ru_maxrss begins with the peak of who started it.
+    Path("/proc/self/clear_refs").write_text("5")
+    model = AdaptedModel(folder / "base", document, precision=Precision("float32"), checkpoints=checkpoints)
+    engine = Engine(model, document, Split(rows[12:], rows[:12]), None)
+    engine.train(folder / "global-0.safetensors", 1, folder / f"out-{checkpoints}", print)
+    status = Path("/proc/self/status").read_text().split()
+    print("peak", int(status[status.index("VmHWM:") + 1]) * 1024)
+    del model, engine
+    gc.collect()
 """
 
 
-@pytest.mark.parametrize("checkpoints", [False, True])
-def test_a_step_takes_about_what_was_planned(checkpoints: bool, tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of one program is read from Linux's /proc")
+def test_a_step_takes_about_what_was_planned(tmp_path: Path) -> None:
     folder = make_family("llama", tmp_path / "base", **LARGE)
     budget = Budget(steps=1, batch=8, seq_len=96, eval_windows=1)
     document = create_document("memory", folder, seed=SEED, budget=budget)
     (tmp_path / "document").write_bytes(document.encode())
     write_initial_adapter(document, tmp_path)
-    plan = plan_memory(folder, document.layout, budget, Precision("float32"), checkpoints=checkpoints)
     done = subprocess.run(
-        [sys.executable, "-c", STEP, str(tmp_path), "checkpoints" if checkpoints else "keeps"],
+        [sys.executable, "-c", STEP, str(tmp_path)],
         capture_output=True, text=True, timeout=400, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    peak = int(done.stdout.split("peak")[1])
-    assert abs(plan.total - peak) < TOLERANCE * peak, f"planned {plan}, measured {peak / 1e9:.2f} GB"
+    peaks = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak")]
+    for checkpoints, peak in zip((True, False), peaks, strict=True):
+        plan = plan_memory(folder, document.layout, budget, Precision("float32"), checkpoints=checkpoints)
+        assert abs(plan.total - peak) < TOLERANCE * peak, f"planned {plan}, measured {peak / 1e9:.2f} GB"
 
 
 def test_each_part_grows_with_what_it_is_for(tmp_path: Path) -> None:
