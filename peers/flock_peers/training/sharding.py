@@ -55,13 +55,13 @@ def open_group() -> Group:
     return Group(dist.get_rank(), dist.get_world_size(), device, control)
 
 
-def tell(group: Group, request: dict[str, Any] | None) -> dict[str, Any]:
-    """What the first was asked, to all; the others give None and wait."""
+def tell(group: Group, request: dict[str, Any] | None, source: int = 0) -> dict[str, Any]:
+    """What the first (or the `source`) was asked, to all; the others give None and wait. JSON: a pickle would run."""
     data = json.dumps(request).encode() if request is not None else b""
     length = torch.tensor([len(data)])
-    dist.broadcast(length, 0, group=group.control)
+    dist.broadcast(length, source, group=group.control)
     buffer = torch.frombuffer(bytearray(data or bytes(int(length))), dtype=torch.uint8)
-    dist.broadcast(buffer, 0, group=group.control)
+    dist.broadcast(buffer, source, group=group.control)
     found: dict[str, Any] = json.loads(buffer.numpy().tobytes())
     return found
 
@@ -87,10 +87,15 @@ def agree(group: Group, failure: Failure | None, give_up: Callable[[], None]) ->
     timer.daemon = True
     if failure is not None:
         timer.start()
-    found: list[Failure | None] = [None] * group.size
-    dist.all_gather_object(found, failure, group=group.control)  # pickles, of this trainer's own processes
+    failed = [torch.zeros(1, dtype=torch.int64) for _ in range(group.size)]
+    dist.all_gather(failed, torch.tensor([int(failure is not None)]), group=group.control)
     timer.cancel()
-    return next((failure for failure in found if failure is not None), None)
+    source = next((rank for rank, flag in enumerate(failed) if flag.item()), None)
+    if source is None:
+        return None
+    own = {"failure": failure} if group.rank == source else None
+    kind, message = tell(group, own, source)["failure"]
+    return kind, message
 
 
 def load_sharded(load: Any, make_empty: Any, group: Group) -> Any:
