@@ -39,15 +39,20 @@ def encode_answer(answer: Mapping[str, Any]) -> bytes:
 
 
 async def serve_control(path: Path, methods: Mapping[str, Method], task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-    """Serve until cancelled. Whoever holds the home's lock owns the socket, so a leftover one is removed."""
+    """Serve until cancelled. Whoever holds the home's lock owns the socket, so a leftover one is removed.
+
+    A socket's file is there before anybody listens: it gets its name only then, so who sees the name can connect."""
     path.unlink(missing_ok=True)
+    unnamed = path.with_suffix(".new")  # no longer than the name: the system bounds a socket's path
+    unnamed.unlink(missing_ok=True)
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         mask = os.umask(0o177)
         try:
-            await listener.bind(str(path))
+            await listener.bind(str(unnamed))
         finally:
             os.umask(mask)
         listener.listen(8)
+        unnamed.rename(path)
         task_status.started()
         try:
             await trio.serve_listeners(_handler(methods), [trio.SocketListener(listener)])

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import socket
 import stat
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,29 @@ def test_a_long_path_still_gets_a_socket(tmp_path: Path) -> None:
 
 async def _answers(path: Path, method: str, **params: Any) -> Any:
     return await trio.to_thread.run_sync(lambda: request_control(path, method, 5.0, **params))
+
+
+def test_a_control_socket_has_its_name_only_once_somebody_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, named = tmp_path / "c.sock", []
+    rename = Path.rename
+
+    def watched(self: Path, target: Path) -> Path:
+        with socket.socket(socket.AF_UNIX) as early:
+            early.connect(str(self))  # refused, where nobody listens yet
+        named.append((target, target.exists()))
+        return rename(self, target)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_control, path, {})
+            assert path.is_socket()
+            nursery.cancel_scope.cancel()
+
+    monkeypatch.setattr(Path, "rename", watched)
+    trio.run(main)
+    assert named == [(path, False)] and list(tmp_path.iterdir()) == []
 
 
 def test_control_answers_its_owner_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A miniature base model and a task on it, for tests of the trainer."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,3 +37,10 @@ def write_initial_adapter(document: TaskDocument, folder: Path) -> Path:
     path = folder / "global-0.safetensors"
     path.write_bytes(encode_global(compute_initial_adapter(document)))
     return path
+
+
+def write_split(home: Path, seed: int = 2) -> Path:
+    """A trainer draws its hold-out once, by chance; a test that looks at losses owns that chance."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "split.json").write_text(json.dumps({"seed": seed}))
+    return home

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trio
-from training_support import miniature, miniature_document, write_initial_adapter
+from training_support import miniature, miniature_document, write_initial_adapter, write_split
 
 from flock_chain.aggregation import parse_delta
 from flock_chain.errors import Refused
@@ -23,7 +23,7 @@ TOLERANCE = 2e-3  # of the delta's norm: sums are made in another order, and Ada
 def test_two_processes_with_half_of_each_layer_make_the_adapter_of_one(tmp_path: Path) -> None:
     document = miniature_document()
     start = write_initial_adapter(document, tmp_path)
-    config = TrainerConfig(document, tmp_path / "home", base=miniature()[0], domain="arithmetic")
+    config = TrainerConfig(document, write_split(tmp_path / "home"), base=miniature()[0], domain="arithmetic")
     losses: dict[int, tuple[float, float]] = {}
     scores: dict[int, list[int]] = {}
     held: dict[int, int] = {}

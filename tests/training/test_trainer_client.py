@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from training_support import miniature, miniature_document, write_initial_adapter
+from training_support import miniature, miniature_document, write_initial_adapter, write_split
 
 from flock_chain.errors import InvalidContent, Misuse, Unavailable
 from flock_peers.training.client import Trainer, TrainerConfig
@@ -18,7 +18,7 @@ from flock_peers.training.wire import encode_frame, read_frame
 
 def config(folder: Path, **values: Any) -> TrainerConfig:
     values = {"domain": "arithmetic", **values}
-    return TrainerConfig(miniature_document(), folder / "home", base=miniature()[0], **values)
+    return TrainerConfig(miniature_document(), write_split(folder / "home"), base=miniature()[0], **values)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from training_support import miniature, miniature_document, write_initial_adapter
+from training_support import miniature, miniature_document, write_initial_adapter, write_split
 
 from flock_chain.errors import Unavailable
 from flock_peers.training.client import Trainer, TrainerConfig, TrainerDied
@@ -108,7 +108,9 @@ def test_a_trainer_that_takes_too_much_memory_is_replaced_and_goes_on_and_a_kill
         "engine.Engine.train = hungry\n"
         "process.main()\n"
     )
-    config = TrainerConfig(miniature_document(), tmp_path / "home", base=miniature()[0], domain="arithmetic")
+    config = TrainerConfig(
+        miniature_document(), write_split(tmp_path / "home"), base=miniature()[0], domain="arithmetic"
+    )
     start, delta = write_initial_adapter(miniature_document(), tmp_path), tmp_path / "delta"
     opened: list[Trainer] = []
 
