@@ -2,7 +2,8 @@
 
 What is fetched lies in the blob store, under its quota, and is served from there; `bases/ID` in the home is the folder
 that a trainer opens, of links into the store. Everything that can refuse a stranger's model is asked before the bytes
-that it is about: manifest, size, room, then the small files, configuration and memory, then the weights.
+that it is about: manifest, size, room, then the configuration and with it the memory, the tokenizer's configuration,
+the other small files, and then the weights.
 """
 
 import logging
@@ -10,6 +11,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ from flock_chain.content import format_cid
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote, Misuse, Refused, Unavailable
 from flock_peers.contents import Contents
 from flock_peers.store.kept_marks import BASE_COMING, task_owner
-from flock_peers.training.base_check import check_base_folder, check_beside
-from flock_peers.training.base_manifest import BaseFile, BaseManifest, check_files, compute_base_file
+from flock_peers.training.base_check import check_base_folder, check_beside, check_configuration
+from flock_peers.training.base_manifest import CONFIGS, BaseFile, BaseManifest, check_files, compute_base_file
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.memory import check_memory, plan_shape, read_free_gpus, read_free_memory
@@ -179,10 +181,14 @@ class Bases:
 
     async def _fetch_files(self, task: int, document: TaskDocument, coming: Contents) -> Path:
         base = document.base
-        beside = [file for file in base.files if not file.is_weights]
-        for file in sorted(beside, key=lambda file: file.size):
+        beside = {file.name: file for file in base.files if not file.is_weights}
+        for name in CONFIGS:
+            if name in beside:
+                await self._fetch_file(beside[name], coming)
+                await self._checked(task, partial(self._check_configuration, document, beside[name]))
+        for file in sorted(beside.values(), key=lambda file: file.size):
             await self._fetch_file(file, coming)
-        await self._checked(task, lambda: self._check_plan(self._link(base, beside), document))
+        await self._checked(task, lambda: check_beside(self._link(base, list(beside.values()))))
         for file in (file for file in base.files if file.is_weights):
             await self._fetch_file(file, coming)
         folder = await trio.to_thread.run_sync(self._link, base, base.files)
@@ -204,9 +210,15 @@ class Bases:
         except Misuse as error:
             raise InvalidContent(f"task {task}: {error}") from error
 
-    def _check_plan(self, folder: Path, document: TaskDocument) -> None:
+    def _check_configuration(self, document: TaskDocument, file: BaseFile) -> None:
+        has_tokenizer = any(each.name == "tokenizer.json" for each in document.base.files)
+        folder = self._link(document.base, [file])
+        said = check_configuration(folder, file.name, has_tokenizer=has_tokenizer)
+        if file.name == "config.json":
+            self._check_plan(said, document)
+
+    def _check_plan(self, config: dict[str, Any], document: TaskDocument) -> None:
         """The memory that the weights will take at least; the trainer counts again when they are here."""
-        config = check_beside(folder)
         if read_free_gpus():
             return
         number = NUMBER_BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 4)

@@ -25,11 +25,12 @@ from flock_peers.roles.library import open_library
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import BASE_COMING, task_owner
 from flock_peers.training.base_check import check_base_folder
-from flock_peers.training.base_manifest import BaseFile, BaseManifest, check_files
+from flock_peers.training.base_manifest import MAX_CONFIG_BYTES, BaseFile, BaseManifest, check_files
 from flock_peers.training.document import TaskDocument
 
 TASK = 3
 MIB_ROWS = CHUNK_BYTES // 32  # of the embedding
+LARGE = b" " * (CHUNK_BYTES // 4)  # a file beside the weights that is much to fetch for nothing
 
 
 @dataclass
@@ -191,7 +192,7 @@ async def test_a_base_that_memory_cannot_hold_is_refused_before_its_weights_come
     async with people(tmp_path) as (givers, joiner):
         give(givers, folder)
         with pytest.raises(Unavailable, match="memory: training needs about"):
-            await joiner.find(make_document(folder))
+            await joiner.find(swap(make_document(folder), givers, "tokenizer.json", LARGE))
         assert 0 < joiner.service.bytes_received < CHUNK_BYTES // 8
 
 
@@ -205,7 +206,7 @@ async def test_a_base_that_memory_cannot_hold_is_refused_before_its_weights_come
     ],
 )
 @in_trio(90)
-async def test_a_configuration_that_is_not_for_strangers_is_refused_before_the_weights_come(
+async def test_a_configuration_that_is_not_for_strangers_is_refused_before_anything_else_comes(
     tmp_path: Path, config: dict[str, Any], words: str
 ) -> None:
     document = make_document(make_base(tmp_path / "base", rows=MIB_ROWS))
@@ -213,6 +214,7 @@ async def test_a_configuration_that_is_not_for_strangers_is_refused_before_the_w
         folder = make_base(tmp_path / "hostile", rows=MIB_ROWS, config=config)
         give(givers, folder)
         hostile = swap(document, givers, "config.json", (folder / "config.json").read_bytes())
+        hostile = swap(hostile, givers, "tokenizer.json", LARGE)
         with pytest.raises(InvalidContent, match=words):
             await joiner.find(hostile)
         assert joiner.service.bytes_received < CHUNK_BYTES // 8
@@ -228,14 +230,15 @@ async def test_a_configuration_that_is_not_for_strangers_is_refused_before_the_w
     ],
 )
 @in_trio(90)
-async def test_a_tokenizer_with_code_or_files_of_elsewhere_is_refused_before_the_weights_come(
+async def test_a_tokenizer_with_code_or_files_of_elsewhere_is_refused_before_its_words_come(
     tmp_path: Path, said: bytes, words: str
 ) -> None:
     folder = make_base(tmp_path / "base", rows=MIB_ROWS)
     async with people(tmp_path) as (givers, joiner):
         give(givers, folder)
+        large = swap(make_document(folder), givers, "tokenizer.json", LARGE)
         with pytest.raises(InvalidContent, match=words):
-            await joiner.find(swap(make_document(folder), givers, "tokenizer_config.json", said))
+            await joiner.find(swap(large, givers, "tokenizer_config.json", said))
         assert joiner.service.bytes_received < CHUNK_BYTES // 8
 
 
@@ -305,6 +308,21 @@ async def test_a_manifest_without_a_tokenizer_is_refused_before_anything_is_aske
         give(givers, folder)
         with pytest.raises(InvalidContent, match="no tokenizer"):
             await joiner.find(replace(document, base_files=bare.files))
+        assert not joiner.service.bytes_received
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@in_trio(90)
+async def test_a_configuration_too_large_to_be_read_is_refused_before_a_byte_of_it_comes(
+    tmp_path: Path, name: str
+) -> None:
+    folder = make_base(tmp_path / "base")
+    async with people(tmp_path) as (givers, joiner):
+        give(givers, folder)
+        large = BaseFile(name, MAX_CONFIG_BYTES + 1, b"\1" * 32)
+        document = make_document(folder)
+        with pytest.raises(InvalidContent, match=f"{name} has 4194305 bytes, 4194304 are allowed"):
+            await joiner.find(replace(document, base_files=with_file(document, large).files))
         assert not joiner.service.bytes_received
 
 

@@ -8,11 +8,16 @@ from typing import Any
 
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse
-from flock_peers.training.base_manifest import INDEX, TOKENIZERS, list_weights
+from flock_peers.training.base_manifest import (
+    CONFIGS,
+    INDEX,
+    MAX_CONFIG_BYTES,
+    MAX_INDEX_BYTES,
+    TOKENIZERS,
+    list_weights,
+)
 
-MAX_CONFIG_BYTES = 4 << 20  # the largest published config.json has a few hundred kB
 MAX_CONFIG_DEPTH = 16
-MAX_INDEX_BYTES = 64 << 20  # names of all weights of a sharded model
 _HEADS = ("ForCausalLM", "LMHeadModel")  # ends of names of architectures that continue text
 
 
@@ -25,14 +30,33 @@ def check_base_folder(folder: Path) -> dict[str, Any]:
 
 def check_beside(folder: Path) -> dict[str, Any]:
     """The same for all but the weights, which are fetched last. The configuration."""
-    config = read_json(folder / "config.json", MAX_CONFIG_BYTES)
-    for name in ("config.json", "tokenizer_config.json"):
-        said = read_json(folder / name, MAX_CONFIG_BYTES) if (folder / name).exists() else {}
-        if said.get("auto_map"):
-            raise _refusal(
-                folder, f"it needs code of its own (auto_map in {name}), which is never run", "take a model without it"
-            )
-        _check_names(folder, name, said)
+    has_tokenizer = (folder / "tokenizer.json").is_file()
+    said = {
+        name: check_configuration(folder, name, has_tokenizer=has_tokenizer)
+        for name in CONFIGS
+        if name == "config.json" or (folder / name).exists()
+    }
+    if (folder / "adapter_config.json").exists():
+        raise _refusal(folder, "it is an adapter (adapter_config.json), no base model", "merge it into its base first")
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise _refusal(folder, "it has no tokenizer", "save the tokenizer beside it")
+    return said["config.json"]
+
+
+def check_configuration(folder: Path, name: str, *, has_tokenizer: bool) -> dict[str, Any]:
+    """What one file of CONFIGS says by itself. `has_tokenizer`: tokenizer.json belongs to the base."""
+    said = read_json(folder / name, MAX_CONFIG_BYTES)
+    if said.get("auto_map"):
+        raise _refusal(
+            folder, f"it needs code of its own (auto_map in {name}), which is never run", "take a model without it"
+        )
+    _check_names(folder, name, said, has_tokenizer)
+    if name == "config.json":
+        _check_model(folder, said)
+    return said
+
+
+def _check_model(folder: Path, config: dict[str, Any]) -> None:
     if config.get("transformers_weights"):  # would be read in place of what was checked
         raise _refusal(folder, "it names another file of weights (transformers_weights)", "take that key out")
     architectures = config.get("architectures") or []
@@ -45,19 +69,14 @@ def check_beside(folder: Path) -> dict[str, Any]:
             folder, "its weights are quantised already, so peers would disagree on what they mean",
             "take the unquantised model, and --precision int4",
         )  # fmt: skip
-    if (folder / "adapter_config.json").exists():
-        raise _refusal(folder, "it is an adapter (adapter_config.json), no base model", "merge it into its base first")
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise _refusal(folder, "it has no tokenizer", "save the tokenizer beside it")
-    return config
 
 
-def _check_names(folder: Path, name: str, said: dict[str, Any]) -> None:
+def _check_names(folder: Path, name: str, said: dict[str, Any], has_tokenizer: bool) -> None:
     """Libraries take names of files from a configuration where the folder has none: none of them may lead out of it.
 
     What old releases left there of their own cache is read by nothing, or in place of the folder's own file only.
     """
-    unread = {"special_tokens_map_file"} | ({"tokenizer_file"} if (folder / "tokenizer.json").is_file() else set())
+    unread = {"special_tokens_map_file"} | ({"tokenizer_file"} if has_tokenizer else set())
     for key, value in said.items():
         if not key.endswith(("_file", "_files")) or key in unread:
             continue

@@ -21,6 +21,10 @@ MAX_NAME_CHARACTERS = 128
 MAX_BESIDE_BYTES = 256 << 20  # of all files that are no weights: the largest published tokenizers have about 40 MB
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them is needed
 INDEX = "model.safetensors.index.json"
+CONFIGS = ("config.json", "tokenizer_config.json")  # small, and they tell most: looked at before anything else comes
+MAX_CONFIG_BYTES = 4 << 20  # the largest published config.json has a few hundred kB
+MAX_INDEX_BYTES = 64 << 20  # names of all weights of a sharded model
+_PARSED = {INDEX: MAX_INDEX_BYTES} | dict.fromkeys(CONFIGS, MAX_CONFIG_BYTES)
 _BESIDE = frozenset({
     "config.json", "generation_config.json", INDEX,
     *TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "merges.txt",
@@ -76,9 +80,10 @@ class BaseManifest:
             raise InvalidContent(
                 f"base manifest: {beside} bytes of files beside the weights, at most {MAX_BESIDE_BYTES}"
             )
-        large = next((file for file in self.files if file.size > MAX_FILE_BYTES), None)
-        if large is not None:
-            raise InvalidContent(f"base manifest: {large.name} has {large.size} bytes, a file {MAX_FILE_BYTES} at most")
+        for file in self.files:
+            most = _PARSED.get(file.name, MAX_FILE_BYTES)
+            if file.size > most:
+                raise InvalidContent(f"base manifest: {file.name} has {file.size} bytes, {most} are allowed")
         _check_weights(sorted(name for name in names if _WEIGHTS.fullmatch(name)), INDEX in names)
 
 
