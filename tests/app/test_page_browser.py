@@ -1,8 +1,12 @@
 """The page in headless Chromium: live, on a phone, in the dark, by keyboard, with hostile words, without its peer."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
+import browser_support
 import pytest
 from browser_support import Page, open_page, run_browser, skip_where_it_starves
 from network_support import in_trio
@@ -12,6 +16,8 @@ from flock_p2p.page.log_tail import Tail
 
 LIVE = "document.querySelector('#link').textContent === 'Live'"
 WIDTH = "document.scrollingElement.scrollWidth"
+SHADE = "getComputedStyle(document.querySelector('main > section')).opacity"
+PROBES = (Path(browser_support.__file__).parent / "page_probes.js").read_text()
 # The least contrast of text against what is behind it, and where: what the eye needs is 4.5.
 CONTRAST = """(() => {
   const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
@@ -126,13 +132,16 @@ async def test_a_peer_that_is_gone_is_said_to_be_and_found_again_when_it_comes_b
         async with serving_page(FakeState()) as port:
             await page.goto(f"http://127.0.0.1:{port}/")
             await page.wait(LIVE)
+            assert await page.ask(SHADE) == "1"
         await page.wait("document.querySelector('#gone').innerText.includes('does not answer')")
+        assert await page.ask(SHADE) == "0.65"
         assert "trying again" in await page.text("#gone") and await page.text("#link") == "Peer gone"
         assert "Round 12" in await page.text("#task-body")  # as it was then
         async with serving_page(FakeState(Size(rounds=20)), port):
             await page.ask("document.querySelector('#gone button').click()")
             await page.wait("document.querySelector('#task-body').innerText.includes('Round 20')")
             assert await page.text("#gone") == "" and await page.text("#link") == "Live"
+            assert await page.ask(SHADE) == "1"
 
 
 @in_trio(240)
@@ -199,3 +208,78 @@ async def test_another_peer_at_the_same_address_is_not_mixed_with_the_one_before
         fake.sections["peer"] = fake.sections["peer"] | {"genesis": "bb" * 32}
         await page.wait("window.before === undefined")  # begun anew
         await page.wait(LIVE)
+
+
+async def probe(page: Page, name: str, *arguments: Any) -> Any:
+    return await page.ask(f"probes.{name}({', '.join(map(json.dumps, arguments))})")
+
+
+@in_trio(240)
+async def test_the_pages_modules_keep_focus_bounds_tasks_and_connections_apart(browser: str) -> None:
+    async with showing(browser, FakeState(Size(rounds=4))) as (page, port):
+        await page.ask(f"void (window.probes = {PROBES})")
+        await check_connection(page)
+        await check_lists(page)
+        await check_gathered(page)
+        await check_shown(page)
+        late = await probe(page, "lateAnswers")
+        assert late["left"] == 0 and late["between"] is None and late["chosen"] == 3 and late["failure"]
+        assert late["asked"][1:3] == ["/api/task?task=2", "/api/task?task=3"]
+        await check_clean(page, port)
+
+
+async def check_connection(page: Page) -> None:
+    """Each row: state, milliseconds to the next try, reason, sockets opened so far."""
+    seen = await probe(page, "connection")
+    assert seen["started"] == ["connecting", 0, "", 1] and seen["heard"] == [1, 3]
+    assert seen["silent for less"] == ["live", 0, "", 1]
+    assert seen["silent"] == ["gone", 500, "it has said nothing for 40 seconds", 1]
+    assert seen["waiting"][0] == "gone" and seen["waiting"][3] == 1
+    assert seen["again"][3] == seen["late words"][3] == 2 and seen["late words"][0] == "gone"
+    assert seen["delays"] == [1000, 2000, 4000, 8000, 10_000, 10_000]
+    assert seen["after it was heard again"][:2] == ["gone", 500]
+    assert seen["opened"] == 1  # the try that was asked for is in place of the one that was waited for
+
+
+async def check_lists(page: Page) -> None:
+    """Each row: its text, whether it is unfolded, whether it has the focus."""
+    seen = await probe(page, "lists")
+    new, first = ["new", False, False], ["a", False, False]
+    assert seen["kept"] == [new, first, ["b", True, True]] and seen["isSame"]
+    assert seen["changed"] == [new, ["changed", True, True], first]
+    assert seen["moved"] == [first, ["changed", True, True], new]
+    assert seen["left"] == [["changed again", True, False], new]  # nobody is sent where they were before
+
+
+async def check_gathered(page: Page) -> None:
+    """Each look: the task shown, how many of its rounds, the first, the last."""
+    seen = await probe(page, "gathered")
+    assert seen["many"] == [[1, 256, 45, 300], 400, 500]
+    assert seen["coming"] == [[None, 0, None, None], None, 0]  # nothing of the task before under this one's number
+    assert seen["here"] == [2, 3, 7, 9] and seen["failed"] == [[2, 3, 7, 9], "why"]
+    assert seen["own"] == [1, 256, 45, 300]
+    assert seen["next"] == [[4, 2, 1, 2], 1] and seen["another"] == [False, True]
+
+
+async def check_shown(page: Page) -> None:
+    warned = await probe(
+        page, "warned", [
+            {}, {"not_signing": "its log is behind"}, {"is_silent": True}, {"is_silent": True, "has_quorum": False},
+            {"clock_offset": 4.0}, {"clock_offset": -9.0}, {"validators": 3}, {"stops_before": 7},
+            {"sync": {"height": 3, "target": 9, "eta_seconds": 2}},
+        ],
+    )  # fmt: skip
+    words = (
+        "", "does not sign: its log is behind", "", "no quorum: 1 validator not connected", "", "about -9 s away",
+        "Only 3 validators", "stops before epoch 7", "height 3 of 9, about 2 s left",
+    )  # fmt: skip
+    for said, wanted in zip(warned, words, strict=True):
+        assert len(said) == bool(wanted) and wanted in "".join(said), (wanted, said)
+    assert await probe(page, "map", [13, 14, 60]) == [[14, 14], [15, 0], [40, 0]]  # and one validator that is away
+    log = await probe(page, "log")
+    assert log["grave"] == [60, "ERROR", "WARNING"] and log["all"] == [119, "ERROR", "INFO", "WARNING"]
+    assert log["atEnd"] <= 1 and log["above"] == 0
+    over = "the phase's time is over, the next block ends it"
+    assert [each.partition(" · ")[2] for each in await probe(page, "deadlines", [0, 20, 70])] == [
+        "this phase ends in at most 1 min 0 s", "this phase ends in at most 40 s", over
+    ]  # fmt: skip

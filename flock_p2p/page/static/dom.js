@@ -42,10 +42,23 @@ export function keep(parent, rows, keyOf, make) {
     }
   }
   parent.kept = next;
-  parent.replaceChildren(...[...next.values()].map((each) => each.element));
+  const focus = document.activeElement;
+  place(parent, [...next.values()].map((each) => each.element));
   for (const each of next.values()) {
     if (each.focused) (each.element.querySelector("summary") ?? each.element).focus({ preventScroll: true });
     each.focused = false;
+  }
+  if (parent.contains(focus) && document.activeElement !== focus) focus.focus({ preventScroll: true });
+}
+
+// What is at its place already is not moved: an element that is taken out, even for a moment, loses selection and focus.
+function place(parent, elements) {
+  const wanted = new Set(elements);
+  for (const each of [...parent.childNodes]) if (!wanted.has(each)) each.remove();
+  let next = parent.firstChild;
+  for (const each of elements) {
+    if (each === next) next = next.nextSibling;
+    else parent.insertBefore(each, next);
   }
 }
 
