@@ -11,6 +11,7 @@ from importlib import import_module
 
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Refused, Unavailable
 from flock_p2p import __version__
+from flock_p2p.advice import explain
 from flock_p2p.arguments import load_commands
 from flock_peers.declined import Declined
 from flock_peers.store.disk import find_trouble
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if cause is None:
             raise
         said = str(cause).removeprefix(f"{arguments.command}: ")  # a peer's answer names the command, too
-        print(f"flock_p2p {arguments.command}: {said}", file=sys.stderr)
+        print(f"flock_p2p {arguments.command}: {explain(said)}", file=sys.stderr)
         return _exit_code(cause)
 
 

@@ -4,6 +4,8 @@ import argparse
 
 from flock_p2p.arguments.command import Command, add_home
 
+WAIT_SECONDS = 15.0  # for an order to be final
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = ("status", "add", "remove", "withdraw", "unjail", "admit", "settle", "claim", "terms")
@@ -16,7 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--account", metavar="ACCOUNT", help=account)
     parser.add_argument("--commission", type=int, metavar="BPS", help="terms: of the delegators' rewards, in 1/10000")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--wait", type=float, default=15.0, help=argparse.SUPPRESS)
+    parser.add_argument("--wait", type=float, default=WAIT_SECONDS, help=argparse.SUPPRESS)
+
+
+def add_order(parser: argparse.ArgumentParser, action: str, *, amount: str = "", account: str = "") -> None:
+    """Of a command that is one order of `stake`; what has a help is required."""
+    add_home(parser)
+    parser.set_defaults(action=action, amount=None, account=None, commission=None)
+    if amount:
+        parser.add_argument("--amount", metavar="COINS", required=True, help=amount)
+    if account:
+        parser.add_argument("--account", metavar="ACCOUNT", required=True, help=account)
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--wait", type=float, default=WAIT_SECONDS, help=argparse.SUPPRESS)
 
 
 COMMAND = Command("stake", "what a running peer has at stake in consensus, and orders to change it", add_arguments)

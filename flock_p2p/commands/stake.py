@@ -21,6 +21,8 @@ POLL_SECONDS = 0.3
 
 def run(arguments: argparse.Namespace) -> int:
     action = arguments.action
+    if action == "claim" and arguments.account is not None:
+        action = "claim-delegation"  # which pays both
     _check(action, "--amount COINS", AMOUNTS, arguments.amount)
     if action != "status":
         _check(action, "--account ACCOUNT", ACCOUNTS, arguments.account)

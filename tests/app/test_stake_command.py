@@ -177,3 +177,22 @@ def test_an_order_about_a_delegation_shows_what_is_bonded_there(tmp_path: Path) 
         assert main(["stake", *where]) == 0 and asked[-1] == {"action": "status", "account": "0x" + "22" * 20}
         assert main(["stake", "terms", *where[:2], "--amount", "5", "--commission", "300"]) == 0
         assert asked[-2] == {"action": "terms", "amount": str(5 * COIN), "commission": 300}
+
+
+def test_orders_that_people_look_for_by_their_own_names_are_those_of_stake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, whom = Home(tmp_path / "home"), {"account": "0x" + "22" * 20}
+    with answering(home) as asked:
+        both = ("--account", "22" * 20, "--amount", "5")
+        for command, order in (
+            (("unstake", "--amount", "5"), {"action": "remove", "amount": str(5 * COIN)}),
+            (("delegate", *both), {"action": "delegate", "amount": str(5 * COIN)} | whom),
+            (("claim",), {"action": "claim"}),
+            (("claim", "--account", "22" * 20), {"action": "claim-delegation"} | whom),
+            (("stake", "claim", "--account", "22" * 20), {"action": "claim-delegation"} | whom),
+        ):  # fmt: skip
+            asked.clear()
+            assert main([*command, "--home", str(home.path), "--json"]) == 0
+            said = capsys.readouterr()
+            assert asked[0] == order and json.loads(said.out)["epoch"] == 4 and "it is final" in said.err

@@ -110,7 +110,7 @@ class Membership:
                 self._task, bond, self.min_bond,
             )  # fmt: skip
             return
-        log.info("task %d: paying %d wei that the bond lost", self._task, missing)
+        log.info("task %d: paying %.6g coins that the bond lost", self._task, missing / 10**18)
         try:
             await self._send_bond(f"fill up {self._task}", domain, missing)
         except FlockError as error:

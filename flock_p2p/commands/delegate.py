@@ -1,0 +1,3 @@
+"""`delegate`: what `stake delegate` does, by the name that people look for."""
+
+from flock_p2p.commands.stake import run as run
