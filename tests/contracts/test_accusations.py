@@ -21,7 +21,7 @@ def members(game: Game) -> list[bytes]:
 
 
 def play(participants: int, **terms: int) -> Game:
-    return Game(participants, world=new_world(is_fast=True), **terms)
+    return Game(participants, world=new_world(), **terms)
 
 
 def accused(participants: int = 6, **terms: int) -> tuple[Game, bytes]:

@@ -43,7 +43,7 @@ def accuse_of_norm(game: Game, who: bytes) -> None:
 
 
 def test_a_conviction_takes_of_the_pool_what_it_takes_of_the_bond_whatever_the_numbers_have_become():
-    world = new_world(is_fast=True)
+    world = new_world()
     for setter, _, _ in VALIDATORS:
         world.must(setter, "TaskBoard", "approve_rules", PARAMETERS | {"invalid_bytes_slash": 1})
     world.blocks(7, 90)
@@ -62,7 +62,7 @@ def test_a_conviction_takes_of_the_pool_what_it_takes_of_the_bond_whatever_the_n
 
 
 def test_of_two_accusations_each_takes_of_the_pool_the_part_that_it_holds_of_the_bond():
-    game = DelegatedGame(6, world=new_world(is_fast=True), rounds=30, min_bond=BOND // 4)
+    game = DelegatedGame(6, world=new_world(), rounds=30, min_bond=BOND // 4)
     for index in range(1, 7):
         game.bonded(ONE, account(index), 2 * BOND)
     game.play_to_availability()

@@ -36,7 +36,7 @@ def test_the_edges_of_stack_code_and_memory_are_the_interpreter_s(code: bytes) -
 def test_the_contracts_do_what_they_do_on_stock_pyevm() -> None:
     base = build_genesis(10)
     seen: list[list[Outcome]] = []
-    for world in (World(*base, is_stock=True), World(*base), FastWorld(*base, Known(base[0]))):
+    for world in (World(*base, is_stock=True), World(*base, is_fast=False), FastWorld(*base, Known(base[0]))):
         outcomes: list[Outcome] = []
         world.next_block(pokes=False)  # there are no transactions in block 0
         _record(world, outcomes)

@@ -3,24 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contracts_support import account
+from contracts_support import ETHER, TERMS, VALIDATORS, account
 from hypothesis import strategies as st
 
 from flock_contracts.addresses import BY_NAME
 from flock_contracts.loader import load
 
 WORD = 32
-NOT_FOR_ACCOUNTS = {  # refused to all but a contract or the system: one of an example's functions at most
-    "on_block", "on_attendance", "on_restart", "end_epoch", "close", "hold", "cut", "convict", "credit", "note_seats",
-    "pay_delegator",
-}  # fmt: skip
-FEW_FUNCTIONS, FEW_CALLERS = 8, 3  # of one example
-CALLERS = [account(index) for index in range(12)]  # the creator, participants and strangers; never the system
+FOUNDERS = [who for who, _, _ in VALIDATORS]
+CALLERS = [*(account(index) for index in range(12)), *FOUNDERS]  # creator, participants, others; never the system
 ODD_WORDS = (
     0, 1, 2, 3, 4, 16, 31, 32, 33, 64, 96, 160, 192, 1_000, 2**31, 2**32 - 1, 2**64 - 1, 2**96, 2**128 - 1, 2**128,
     2**160, 2**160 + 1, 2**255 - 1, 2**255, 2**255 + 1, 2**256 - 32, 2**256 - 1,
 )  # fmt: skip
 VALUES = (0, 0, 0, 0, 1, 99, 100, 1_000, 10**18, 32 * 10**18)
+MEANT = {  # numbers of arguments that are meant, by their names
+    "task": (1, 1, 1, 1, 1, 1, 2, 0), "round": (1, 1, 1, 1, 1, 1, 2, 0),
+    "amount": (1, 250, 1_000, ETHER, 0, 2**256 - 1),
+}  # fmt: skip
+Function = tuple[str, str, Mapping[str, Any]]  # contract, name, entry of its ABI
 Call = tuple[bytes, str, bytes, int]  # sender, contract, calldata, value
 
 words = st.one_of(
@@ -31,7 +32,7 @@ words = st.one_of(
 )
 
 
-def _functions() -> list[tuple[str, str, Mapping[str, Any]]]:
+def _functions() -> list[Function]:
     """Everything that changes state, and every reading function whose arguments have a length."""
     found = []
     for name in BY_NAME:
@@ -46,16 +47,18 @@ def _functions() -> list[tuple[str, str, Mapping[str, Any]]]:
 FUNCTIONS = _functions()
 
 
-def _value(entry: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+def value_of(entry: Mapping[str, Any]) -> st.SearchStrategy[Any]:
     """A value that the loader encodes, mostly one that could be meant."""
     kind: str = entry["type"]
     if kind.endswith("]"):
         head, _, length = kind.rpartition("[")
-        element = _value({**entry, "type": head})
+        element = value_of({**entry, "type": head})
         size = int(length[:-1]) if length != "]" else None
         return st.lists(element, min_size=size or 0, max_size=size or 3)
+    if entry["name"] == "terms":
+        return st.just(tuple(TERMS.values()))
     if kind == "tuple":
-        return st.tuples(*(_value(field) for field in entry["components"]))
+        return st.tuples(*(value_of(field) for field in entry["components"]))
     if kind == "address":
         return st.sampled_from(CALLERS)
     if kind == "bool":
@@ -66,17 +69,18 @@ def _value(entry: Mapping[str, Any]) -> st.SearchStrategy[Any]:
         return st.binary(min_size=WORD, max_size=WORD)
     if kind.startswith("int"):
         return st.sampled_from((0, 1, -1, -300, 10**9, -(2**255), 2**255 - 1))
-    return st.sampled_from((1, 1, 1, 0, 2, 3, 7, 15, 27, 1_000, 2**16 - 1, 2**128, 2**256 - 1))
+    others = (1, 1, 1, 0, 2, 3, 7, 15, 27, 1_000, 2**16 - 1, 2**128, 2**256 - 1)
+    return st.sampled_from(MEANT.get(entry["name"], others))
 
 
-def _encoded(function: tuple[str, str, Mapping[str, Any]]) -> st.SearchStrategy[bytes]:
+def _encoded(function: Function) -> st.SearchStrategy[bytes]:
     name, word, entry = function
-    values = st.tuples(*(_value(field) for field in entry["inputs"]))
+    values = st.tuples(*(value_of(field) for field in entry["inputs"]))
     return values.map(lambda args: load(name).encode(word, *args))
 
 
 @st.composite
-def _spoilt(draw: st.DrawFn, data: bytes) -> bytes:
+def spoil(draw: st.DrawFn, data: bytes) -> bytes:
     """One thing wrong with it: a word (an offset, a length), its end, or a byte."""
     kind = draw(st.sampled_from(("word", "word", "word", "cut", "longer", "byte", "swap")))
     count = (len(data) - 4) // WORD
@@ -100,7 +104,7 @@ def _spoilt(draw: st.DrawFn, data: bytes) -> bytes:
 @st.composite
 def calls(
     draw: st.DrawFn,
-    functions: Sequence[tuple[str, str, Mapping[str, Any]]] = FUNCTIONS,
+    functions: Sequence[Function] = FUNCTIONS,
     callers: Sequence[bytes] = CALLERS,
 ) -> Call:
     sender, value = draw(st.sampled_from(callers)), draw(st.sampled_from(VALUES))
@@ -113,22 +117,7 @@ def calls(
     if kind == "words":
         data = data[:4] + b"".join(draw(st.lists(words, max_size=12)))
     elif kind == "spoilt":
-        data = draw(_spoilt(data))
+        data = draw(spoil(data))
     elif function[2]["stateMutability"] != "payable":
         value = 0  # a right call that is not refused for its coins
     return sender, name, data, value
-
-
-@st.composite
-def programs(draw: st.DrawFn, size: int, delays: Sequence[int]) -> list[Call | int]:
-    """Calls of a few callers and a few functions, so that one leads to the next (who leaves, and then withdraws), with
-    blocks between them; a number is a block so many seconds later."""
-    contract = draw(st.sampled_from([*["TaskBoard"] * 4, *["Stake"] * 3, *BY_NAME, None, None]))  # None: any, together
-    known = [row for row in FUNCTIONS if contract in (row[0], None)]
-    open_to_all = [row for row in known if row[2]["stateMutability"] != "view" and row[1] not in NOT_FOR_ACCOUNTS]
-    open_to_all = open_to_all or known
-    order = draw(st.permutations(range(len(open_to_all))))
-    chosen = [*(open_to_all[index] for index in order[:FEW_FUNCTIONS]), draw(st.sampled_from(known))]
-    callers = draw(st.lists(st.sampled_from(CALLERS), min_size=1, max_size=FEW_CALLERS, unique=True))
-    one = calls(chosen, callers)
-    return draw(st.lists(st.one_of(*[one] * 5, st.sampled_from(delays)), min_size=size, max_size=size))

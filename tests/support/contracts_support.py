@@ -1,8 +1,8 @@
 """A bare EVM with the genesis contracts, for tests of the contracts alone: no signatures, no blocks, no trie.
 
-Calls go through `apply_message`, of bytecode turned into Python (compiled_evm_support): what stock py-evm does, in a
-quarter of its time; FLOCK_STOCK_EVM=1 runs all of it on stock py-evm. Every world starts from one prebuilt genesis and
-never writes to it.
+Calls go through `apply_message`, of bytecode turned into Python (compiled_evm_support), on the account database that
+peers run: what stock py-evm does, in an eighth of its time; FLOCK_STOCK_EVM=1 runs all of it on stock py-evm. Every
+world starts from one prebuilt genesis and writes to none.
 """
 
 import os
@@ -23,6 +23,7 @@ from eth_abi import decode
 
 from flock_chain.crypto import keccak256
 from flock_chain.execution.machine import KeyValues, Overlay
+from flock_chain.execution.state_cache import StateCache
 from flock_contracts.addresses import BY_NAME, SYSTEM
 from flock_contracts.loader import load, load_all
 
@@ -68,6 +69,7 @@ BOARD_RUNTIME = bytes.fromhex(os.environ["FLOCK_BOARD_RUNTIME"]) if "FLOCK_BOARD
 WAITING, DRAW_PROPOSERS, COMMIT, DRAW_VOTERS, REVEAL, AVAILABILITY = range(6)
 SCORE_COMMIT, SCORE_REVEAL, TALLY, ADOPT, AUDIT, ENDED = range(6, 12)
 IS_STOCK = os.environ.get("FLOCK_STOCK_EVM") == "1"
+_NODES = StateCache()  # decoded, by hash: the same in every world
 
 
 class _CompiledCancun(CancunState):
@@ -143,7 +145,7 @@ class World:
         root: bytes,
         board_runtime: bytes | None = None,
         *,
-        is_fast: bool = False,
+        is_fast: bool = True,
         is_stock: bool = IS_STOCK,
     ) -> None:
         """`is_fast`: on the project's own account database, too; `is_stock`: py-evm's interpreter and state."""
@@ -151,8 +153,9 @@ class World:
         self.epoch_gas: list[int] = []  # what the end of each epoch took
         context = make_context(0, GENESIS_TIME)
         self.state: CancunState
-        if is_fast:
-            self.state = CompiledState(Overlay(BaseRows(base)), context, root)
+        self.store = base if is_stock or not is_fast else Overlay(BaseRows(base), _NODES)
+        if isinstance(self.store, Overlay):
+            self.state = CompiledState(self.store, context, root)
         else:
             self.state = (CancunState if is_stock else _CompiledCancun)(base, context, root)
         self.contracts = load_all()
@@ -208,6 +211,15 @@ class World:
         mix = keccak256(b"mix", self.height.to_bytes(8, "big")) if mix is None else mix
         self.must(SYSTEM, "Beacon", "on_block", mix, b"")
 
+    def kept_root(self) -> bytes:
+        """The state as it is now, written to the base: other worlds may start from its root."""
+        self.state.persist()
+        if isinstance(self.store, Overlay):
+            for key, value in self.store.writes.items():
+                assert value is not None, "a node of another world's state"
+                self.base[key] = value
+        return bytes(self.state.state_root)
+
     def blocks(self, count: int, seconds: int = 1) -> None:
         for _ in range(count):
             self.next_block(seconds)
@@ -251,14 +263,13 @@ def build_genesis(
     world.must(SYSTEM, "Faucet", "initialize", *FAUCET.values(), value=FAUCET_FUNDS)
     world.must(SYSTEM, "TaskBoard", "initialize", *PARAMETERS.values())
     world.state.set_balance(SYSTEM, 0)
-    world.state.persist()
-    return base, world.state.state_root
+    return base, world.kept_root()
 
 
-def new_world(*, accounts: int = 70, board_runtime: bytes | None = None, is_fast: bool = False) -> World:
+def new_world(*, accounts: int = 70, board_runtime: bytes | None = None) -> World:
     """A world right after genesis, with `accounts` rich test accounts."""
     base, root = _genesis(accounts)
-    world = World(base, root, board_runtime or BOARD_RUNTIME, is_fast=is_fast)
+    world = World(base, root, board_runtime or BOARD_RUNTIME)
     world.next_block(pokes=False)  # there are no transactions in block 0
     return world
 

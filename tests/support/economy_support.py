@@ -113,7 +113,7 @@ class Economy:
             "rounds": rounds, "extra_rounds": 0, "proposers": 5, "voters": voters, "min_bond": min_bond * TOKEN,
             "voting_rule": rule, "rule_slash": rule_slash if rule == RULE_PAPER else 0, "tolerance": 50_000,
         }  # fmt: skip
-        self.game = Game(0, pot=pot * TOKEN, world=new_world(is_fast=True), **terms) if contract else None
+        self.game = Game(0, pot=pot * TOKEN, world=new_world(), **terms) if contract else None
         self.model = BoardModel(TERMS | terms, pot * TOKEN, 1, GENESIS_TIME + 1, ADAPTER)
         if self.game:
             assert (self.game.world.height, self.game.world.timestamp) == (self.model.height, self.model.now)

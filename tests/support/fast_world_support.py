@@ -59,7 +59,7 @@ class Known:
 
 class FastWorld(World):
     def __init__(self, base: AtomicDB, root: bytes, known: Known) -> None:
-        super().__init__(base, root, is_fast=True)
+        super().__init__(base, root)
         self.known = known
         self.state = _RecordingState(Overlay(known.rows, known.cache), make_context(0, GENESIS_TIME), root)
         self.state.written = defaultdict(set)

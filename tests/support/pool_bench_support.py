@@ -80,7 +80,7 @@ class Bench:
     """Each method does the same to the contract, to the twin and to the fractions, and looks at everybody."""
 
     def __init__(self) -> None:
-        self.world: World = new_world(is_fast=True)
+        self.world: World = new_world()
         self.world.state.set_code(BOARD, _code())
         self.world.state.set_balance(BOARD, 10**40)
         for owner in OWNERS:
