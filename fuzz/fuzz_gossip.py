@@ -14,6 +14,7 @@ from libp2p.utils import encode_varint_prefixed
 
 from flock_chain.crypto import Key
 from flock_chain.errors import InvalidRemote, Unavailable
+from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.gossip import Gossip, Topic
 from flock_peers.network.identity import key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits, TokenBucket
@@ -38,7 +39,8 @@ def _make_gossip() -> Any:
     stack = Stack(_KEY, Limits(), announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
     buckets = Buckets(*[TokenBucket(1.0, 1e18, lambda: 0.0) for _ in fields(Buckets)])
     topics = {"t": Topic(lambda _author, _payload: True, handle)}
-    gossip = Gossip(stack, topics, lambda _account: buckets, lambda *_arguments: None)
+    room = FrameRoom(Limits(), lambda _account: False, lambda *_arguments: None)
+    gossip = Gossip(stack, topics, lambda _account: buckets, lambda *_arguments: None, room)
     pubsub = gossip._pubsub
     pubsub.subscribed_topics_send["t"], pubsub.subscribed_topics_receive["t"] = trio.open_memory_channel(1)
     gossip._pubsub.router.mesh["t"] = set()

@@ -1,6 +1,6 @@
 """Fits the network host to what the driver and a checkpoint start ask for. No decision is made here."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 import trio
@@ -23,17 +23,19 @@ class HostConsensus:
         self._host = host
         self._send, self._receive = trio.open_memory_channel[tuple[Account, bytes]](INBOX_MESSAGES)
         self._room = Room()
+        self._is_heard: Callable[[Account, int], bool] = lambda _account, size: Room.is_small(size)
         host.on_message(CONSENSUS_PROTOCOL, self._on_message)
 
     async def _on_message(self, account: Account, payload: bytes) -> None:
-        """A small message waits for its turn; a large one for which there is no room is dropped. It is sent again."""
-        if Room.is_small(len(payload)):
+        """What nobody would read takes no room; a large message for which there is none is dropped, and sent again."""
+        size = len(payload)
+        if not self._is_heard(account, size) or not self._room.take(account, size):
+            return
+        try:
             await self._send.send((account, payload))
-        elif self._room.take(account, len(payload)):
-            try:
-                self._send.send_nowait((account, payload))
-            except trio.WouldBlock:
-                self._room.give_back(account, len(payload))
+        except BaseException:
+            self._room.give_back(account, size)
+            raise
 
     def broadcast(self, payload: bytes, accounts: Collection[Account]) -> None:
         self._host.broadcast(CONSENSUS_PROTOCOL, payload, accounts)
@@ -41,7 +43,8 @@ class HostConsensus:
     def send(self, account: Account, payload: bytes) -> None:
         self._host.send(account, CONSENSUS_PROTOCOL, payload)
 
-    async def messages(self) -> AsyncIterator[tuple[Account, bytes]]:
+    async def messages(self, is_heard: Callable[[Account, int], bool]) -> AsyncIterator[tuple[Account, bytes]]:
+        self._is_heard = is_heard
         async for account, payload in self._receive:
             self._room.give_back(account, len(payload))
             yield account, payload

@@ -22,8 +22,9 @@ def user_folder() -> Path:
     home = find_own_home()
     path = COMMON / f"flock-p2p-{os.getuid()}" if home is None else home / IN_HOME
     with disk_trouble(path):
-        with suppress(FileExistsError):
-            path.mkdir(parents=True, mode=0o700)
+        for part in reversed([path, *path.parents[: len(IN_HOME.parts) - 1]] if home else [path]):
+            with suppress(FileExistsError):
+                part.mkdir(mode=0o700)  # whatever the umask of a service is: who can write above it can put it aside
         found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise Refused(

@@ -1,5 +1,6 @@
 """What a peer can make gossip keep, send, or dial: little."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +17,13 @@ from network_support import PATIENCE, QUICK, Inbox, in_trio, key, open_attacker,
 
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote
+from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.gossip_memory import Cache, SeenIds
 from flock_peers.network.gossip_pubsub import GossipPubsub
 from flock_peers.network.gossip_wire import MAX_CONTROL_BYTES, MAX_PARTS, OutQueue, RpcReader, encode_rpc, parse_rpc
 from flock_peers.network.host import Host
 from flock_peers.network.identity import peer_id_of
+from flock_peers.network.limits import Limits
 
 
 def _pubsub(host: Host) -> GossipPubsub:
@@ -320,10 +323,16 @@ class _Bytes:
         return taken
 
 
-async def _read_all(stream: _Bytes, most: int) -> list[bytes]:
-    reader, found = RpcReader(stream, most), []
-    while (data := await reader.read()) is not None:
-        found.append(data)
+async def _read_all(stream: _Bytes, most: int, room: int = 1 << 20) -> list[bytes]:
+    limits = Limits(small_frame_bytes=1_000, half_read_bytes_per_peer=room)
+    frames = FrameRoom(limits, lambda _account: True, lambda *_words: None)
+    found = []
+    with frames.claim(Account(bytes(20))) as claim:
+        reader = RpcReader(stream, most, claim)
+        while (data := await reader.read()) is not None:
+            assert frames.total == (len(data) if len(data) > 1_000 else 0)
+            found.append(data if not claim.refused else b"%d" % claim.refused)
+    assert frames.total == 0
     return found
 
 
@@ -337,6 +346,28 @@ def test_rpcs_are_read_however_their_bytes_are_cut(sizes: list[int], cuts: list[
     data = b"".join(encode_varint_prefixed(row) for row in rpcs)
     assert trio.run(_read_all, _Bytes(data, cuts), 1 << 20) == rpcs
     assert trio.run(_read_all, _Bytes(data[:-1], cuts), 1 << 20) == rpcs[:-1]
+
+
+@pytest.mark.parametrize("cuts", [[9], [70_000], [3, 64 << 10]])
+def test_an_rpc_without_room_is_read_past_and_the_next_is_read(cuts: list[int]) -> None:
+    rpcs = [b"a" * 1_000, b"b" * 5_001, b"c" * 5_000, b"d" * 90_000, b"", b"e" * 1_001]
+    data = b"".join(encode_varint_prefixed(row) for row in rpcs)
+    found = trio.run(_read_all, _Bytes(data, cuts), 1 << 20, 5_000)
+    assert found == [rpcs[0], b"5001", rpcs[2], b"90000", b"", rpcs[5]]
+
+
+@in_trio()
+async def test_an_rpc_without_room_is_paid_for_names_its_peer_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limits = replace(QUICK, half_read_bytes_per_peer=64 << 10, gossip_byte_rate=1.0)
+    async with open_hosts(1, limits) as (host,):
+        with caplog.at_level(logging.INFO, "flock_peers.network.complaints"):
+            inbox = await _after(host, rpc(publish=[signed(50, 1, bytes(200_000))]))
+        assert inbox.payloads == [b"after"] and host._room.total == 0
+        assert key(50).account.hex() in caplog.text and "one peer has at most 64 KiB" in caplog.text
+        left = host._table.buckets_of(key(50).account).gossip_bytes._tokens
+        assert left < limits.gossip_byte_burst - 200_000
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 9, b"\x81\x80\x80\x01"])

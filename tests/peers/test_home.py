@@ -117,6 +117,20 @@ def test_what_another_user_could_have_put_in_the_way_is_refused_in_words(
         user_folder.user_folder()
 
 
+def test_no_folder_above_the_locks_is_made_so_that_others_can_put_them_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_folder, "find_own_home", lambda: tmp_path)
+    before = os.umask(0)  # a service's, for one
+    try:
+        path = user_folder.user_folder()
+    finally:
+        os.umask(before)
+    assert path == tmp_path / user_folder.IN_HOME
+    above = [path, *path.parents[: len(user_folder.IN_HOME.parts) - 1]]
+    assert [stat.S_IMODE(part.stat().st_mode) for part in above] == [0o700] * 3
+
+
 def test_a_directory_that_others_can_write_is_nobodys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.struct_passwd(("a", "x", 1, 1, "", str(tmp_path), "/bin/sh")))
     tmp_path.chmod(0o755)

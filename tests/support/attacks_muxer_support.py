@@ -134,6 +134,25 @@ async def slow_writer(victim: Victim, scale: int) -> None:
             nursery.start_soon(drip)
 
 
+async def half_frames(victim: Victim, scale: int) -> None:
+    """Of many peers, on 14 streams each, messages of 1 MiB without their last byte: 168 MiB in all."""
+
+    async def begin(link: Link) -> None:
+        with cut_off():
+            stream = await link.open(CONSENSUS)
+            await stream.write(encode_frame(bytes(MIB))[:-1])
+            await trio.sleep(scale)
+
+    async def flood(more: int) -> None:
+        async with attacker(victim, more) as link, trio.open_nursery() as nursery:
+            for _ in range(14):
+                nursery.start_soon(begin, link)
+
+    async with trio.open_nursery() as nursery:
+        for more in range(min(12, 2 * scale)):  # an address has 16 handshakes at once
+            nursery.start_soon(flood, more)
+
+
 async def resets(victim: Victim, scale: int) -> None:
     """In the middle of a message, of an answer, and of the connection."""
     for number in range(10 * scale):
@@ -191,6 +210,7 @@ ATTACKS = table(
     Attack("streams", streams, "account"),
     Attack("slow_reader", slow_reader, ""),
     Attack("slow_writer", slow_writer, "", full=30),
+    Attack("half_frames", half_frames, "account", memory=64 * MIB),  # strangers have 16 MiB; half of the rest is copies
     Attack("resets", resets, ""),
     Attack("names", names, "account"),
     Attack("half_negotiated", half_negotiated, "account"),

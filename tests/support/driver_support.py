@@ -177,7 +177,8 @@ class MemoryPort:
     def send(self, account: Account, payload: bytes) -> None:
         self.wires.deliver(self.account, account, payload)
 
-    async def messages(self) -> AsyncIterator[tuple[Account, bytes]]:
+    async def messages(self, is_heard: Callable[[Account, int], bool]) -> AsyncIterator[tuple[Account, bytes]]:
+        self.is_heard = is_heard
         async for message in self._outbox:
             yield message
 

@@ -40,12 +40,15 @@ class Inbox:
         await self._sender.send(item)
 
     async def put_packet(self, packet: Packet) -> None:
-        """A large one is dropped where there is no room; none waits for it."""
+        """A large one is dropped where there is no room for its bytes; then it waits for its turn like others."""
         size = len(packet.payload)
-        if Room.is_small(size):
+        if not self._room.take(packet.account, size):
+            return
+        try:
             await self.put(packet)
-        elif self._room.take(packet.account, size) and not self.put_if_room(packet):
+        except BaseException:
             self._room.give_back(packet.account, size)
+            raise
 
     def put_if_room(self, item: Item) -> bool:
         try:

@@ -68,7 +68,8 @@ class ConsensusNetworkPort(Protocol):
 
     def send(self, account: Account, payload: bytes) -> None: ...
 
-    def messages(self) -> AsyncIterator[tuple[Account, bytes]]: ...
+    def messages(self, is_heard: Callable[[Account, int], bool]) -> AsyncIterator[tuple[Account, bytes]]:
+        """`is_heard`: whether a message of somebody, so large, takes any room while it waits."""
 
 
 class SyncPort(Protocol):

@@ -4,6 +4,7 @@ from flock_chain.consensus.events import Effect, Received
 from flock_chain.consensus.types import Proposal, Vote
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_message
+from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote
 from flock_peers.driver.attendance import VoteBook
 from flock_peers.driver.bodies import Bodies
@@ -15,9 +16,9 @@ from flock_peers.driver.signing import Signing
 MAX_STRANGER_BYTES = 64  # who validates another height only is heard where it says how far it is, in some 20 bytes
 
 
-def is_worth_reading(packet: Packet, members: ValidatorSet | None) -> bool:
+def is_worth_reading(account: Account, size: int, members: ValidatorSet | None) -> bool:
     """A stranger's proposal of 1 MiB would cost milliseconds, for nothing. No offence: sets change on the way."""
-    return len(packet.payload) <= MAX_STRANGER_BYTES or members is None or packet.account in members
+    return size <= MAX_STRANGER_BYTES or members is None or account in members
 
 
 class Reception:
@@ -27,7 +28,8 @@ class Reception:
 
     def handle(self, packet: Packet) -> list[Effect]:
         """One peer's bad message is its own trouble: noted with its name, dropped."""
-        if not self._offences.may_speak(packet.account) or not is_worth_reading(packet, self._current.validators):
+        size, members = len(packet.payload), self._current.validators
+        if not self._offences.may_speak(packet.account) or not is_worth_reading(packet.account, size, members):
             return []
         current = self._current
         try:

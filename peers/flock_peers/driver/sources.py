@@ -19,11 +19,14 @@ SHORTEST_WAIT = 0.01  # before the ledger is asked again whether a block is want
 
 
 async def read_network(network: ConsensusNetworkPort, inbox: Inbox, current: Current) -> None:
-    """What nobody would read takes no room from who is heard."""
-    async for account, payload in network.messages():
-        packet = Packet(account, payload)
-        if is_worth_reading(packet, current.validators):
-            await inbox.put_packet(packet)
+    """What nobody would read takes no room from who is heard, here and before it comes here."""
+
+    def is_heard(account: Account, size: int) -> bool:
+        return is_worth_reading(account, size, current.validators)
+
+    async for account, payload in network.messages(is_heard):
+        if is_heard(account, len(payload)):  # the set may have changed while it waited
+            await inbox.put_packet(Packet(account, payload))
 
 
 async def watch_work(current: Current, inbox: Inbox, clock: Callable[[], float], votes: VoteBook) -> None:

@@ -14,6 +14,7 @@ from libp2p.tools.anyio_service import background_trio_service
 
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote
+from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.gossip_pubsub import GossipPubsub
 from flock_peers.network.identity import account_of, alias_of
 from flock_peers.network.link import Link
@@ -38,13 +39,14 @@ class Gossip:
 
     def __init__(
         self, stack: Stack, topics: Mapping[str, Topic], buckets_of: Callable[[Account], Buckets],
-        blame: Callable[[Account, str, InvalidRemote], None],
+        blame: Callable[[Account, str, InvalidRemote], None], room: FrameRoom,
     ) -> None:  # fmt: skip
         self._stack, self._topics = stack, topics
         self._pubsub = GossipPubsub(
             stack,
             lambda peer: buckets_of(_party(peer)),
             lambda peer, error: blame(_party(peer), "gossip", error),
+            lambda peer: room.claim(_party(peer)),
         )
         # Peers are announced to pubsub once they are admitted, not when they connect.
         notifees = stack.swarm.notifees

@@ -19,11 +19,13 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
 
 from flock_chain.errors import InvalidEncoding, InvalidRemote, InvalidSignature, Unavailable
+from flock_peers.network.frame_room import Claim
 from flock_peers.network.gossip_memory import SeenIds, size_of
 from flock_peers.network.gossip_router import Router
 from flock_peers.network.gossip_wire import OutQueue, RpcReader, parse_rpc
 from flock_peers.network.guarded import GuardedService
 from flock_peers.network.limits import TokenBucket
+from flock_peers.network.link import Link
 from flock_peers.network.peer_table import Buckets
 from flock_peers.network.stack import Stack
 
@@ -48,12 +50,14 @@ class GossipPubsub(GuardedService, Pubsub):
     router: Router
     seen_messages: Any  # SeenIds
 
-    def __init__(self, stack: Stack, buckets_of: Callable[[ID], Buckets], blame: Blame) -> None:
+    def __init__(
+        self, stack: Stack, buckets_of: Callable[[ID], Buckets], blame: Blame, claim_of: Callable[[ID], Claim]
+    ) -> None:
         super().__init__(
             stack.host, Router(), strict_signing=True, max_inbound_rpc_size=stack.limits.gossip_message_bytes,
             max_subscriptions_per_peer=_MAX_TOPICS_OF_A_PEER,
         )  # fmt: skip
-        self._stack, self._buckets_of, self._blame = stack, buckets_of, blame
+        self._stack, self._buckets_of, self._blame, self._claim_of = stack, buckets_of, blame, claim_of
         self.seen_messages.stop()  # its thread
         self.seen_messages = SeenIds(trio.current_time)
         self._waiting_bytes = 0  # for our own handlers
@@ -118,18 +122,27 @@ class GossipPubsub(GuardedService, Pubsub):
 
     async def continuously_read_stream(self, stream: Any) -> None:
         peer = stream.muxed_conn.peer_id
-        reader = RpcReader(stream.muxed_stream, self.max_inbound_rpc_size)
-        while (data := await reader.read()) is not None:
-            await trio.sleep(self._buckets_of(peer).gossip_bytes.debit(len(data) + _RPC_COST))
-            if stream.muxed_conn.link.closed.is_set():
-                return  # what came before the end would be kept for a peer that has been forgotten
-            if self.router.is_deaf_to(peer):
-                self._charge(peer)  # or it would be forgiven while it floods on
-                continue
-            try:
-                await self._on_rpc(peer, parse_rpc(data))
-            except UnicodeDecodeError as error:  # a name that is not UTF-8 shows when it is read
-                raise InvalidEncoding(f"a name in an RPC: {error}") from error
+        with self._claim_of(peer) as claim:
+            reader = RpcReader(stream.muxed_stream, self.max_inbound_rpc_size, claim)
+            while await self._read_rpc(peer, stream.muxed_conn.link, reader, claim):
+                pass
+
+    async def _read_rpc(self, peer: ID, link: Link, reader: RpcReader, claim: Claim) -> bool:
+        """False at the end. A function of its own: a stream that waits for its next RPC must not keep the last one."""
+        data = await reader.read()
+        if data is None:
+            return False
+        await trio.sleep(self._buckets_of(peer).gossip_bytes.debit(len(data) + claim.refused + _RPC_COST))
+        if link.closed.is_set():
+            return False  # what came before the end would be kept for a peer that has been forgotten
+        if self.router.is_deaf_to(peer):
+            self._charge(peer)  # or it would be forgiven while it floods on
+            return True
+        try:
+            await self._on_rpc(peer, parse_rpc(data))
+        except UnicodeDecodeError as error:  # a name that is not UTF-8 shows when it is read
+            raise InvalidEncoding(f"a name in an RPC: {error}") from error
+        return True
 
     async def _on_rpc(self, peer: ID, rpc: Any) -> None:
         if len(rpc.subscriptions) > _MAX_SUBSCRIPTIONS:

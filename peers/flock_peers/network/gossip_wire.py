@@ -10,6 +10,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.utils import encode_varint_prefixed
 
 from flock_chain.errors import InvalidRemote
+from flock_peers.network.frame_room import Claim
 
 _READ = 64 << 10
 _BATCH_BYTES, _BATCH = 128 << 10, 64  # RPCs that wait together leave together
@@ -27,15 +28,20 @@ def encode_rpc(rpc: Any) -> bytes:
 
 
 class RpcReader:
-    """Stock reads a length one byte at a time, each with two locks."""
+    """Stock reads a length one byte at a time, each with two locks. `claim`: the room of an RPC until the next read."""
 
-    def __init__(self, stream: Any, most: int) -> None:
-        self._stream, self._most = stream, most
+    def __init__(self, stream: Any, most: int, claim: Claim) -> None:
+        self._stream, self._most, self._claim = stream, most, claim
         self._buffer = bytearray()
         self._start = 0
+        self._length: int | None = None  # that are still to come of the RPC that is half read
 
     async def read(self) -> bytes | None:
-        """The next RPC's bytes, None when the stream ends. Raises InvalidRemote for one that is too large."""
+        """The next RPC's bytes, None when the stream ends. Raises InvalidRemote for one that is too large.
+
+        One that has no room is read past, and empty: `claim.refused` says so.
+        """
+        self._claim.release()
         while True:
             found = self._next()
             if found is not None:
@@ -50,16 +56,33 @@ class RpcReader:
             self._buffer += data
 
     def _next(self) -> bytes | None:
+        if self._length is None and not self._begin():
+            return None
+        assert self._length is not None
+        if self._claim.refused:
+            count = min(self._length, len(self._buffer) - self._start)
+            self._start += count
+            self._length -= count
+            return None if self._length else self._end(b"")
+        if len(self._buffer) - self._start < self._length:
+            return None
+        self._start += self._length
+        return self._end(bytes(self._buffer[self._start - self._length : self._start]))
+
+    def _begin(self) -> bool:
         found = _read_varint(self._buffer, self._start)
         if found is None:
-            return None
+            return False
         length, position = found
         if length > self._most:
             raise InvalidRemote(f"an RPC of {length} bytes, at most {self._most} allowed")
-        if len(self._buffer) - position < length:
-            return None
-        self._start = position + length
-        return bytes(self._buffer[position : self._start])
+        self._claim.take(length)
+        self._length, self._start = length, position
+        return True
+
+    def _end(self, data: bytes) -> bytes:
+        self._length = None
+        return data
 
 
 def _read_varint(data: bytes | bytearray, position: int) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ from flock_peers.network.complaints import Complaints
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
 from flock_peers.network.dht import Dht
+from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.gossip import GOSSIP_PROTOCOL, Gossip, GossipHandler, Topic, Validator
 from flock_peers.network.guarded import contained
 from flock_peers.network.handshake import Handshake
@@ -65,8 +66,12 @@ class Host:
         self._table = PeerTable(limits, trio.current_time)
         self._complaints = Complaints(trio.current_time)
         self._conduct = Conduct(self._table, limits, self.counters, self._complaints)
+        self._room = FrameRoom(
+            limits, lambda account: account in self.book.favoured,
+            lambda account, reason: self._complaints.note(f"0x{account.hex()}", reason),
+        )  # fmt: skip
         self._messenger = Messenger(
-            self._table, limits, self.counters, self._conduct,
+            self._table, limits, self.counters, self._conduct, self._room,
             lambda task: self._nursery.start_soon(contained, task),
         )  # fmt: skip
         self._handshake = Handshake(
@@ -387,7 +392,7 @@ class Host:
             is_favoured=self._is_favoured,
             guest_protocols=_GUEST_PROTOCOLS, take_guest=self._take_guest,
         )  # fmt: skip
-        gossip = Gossip(stack, self._topics, self._table.buckets_of, self._conduct.blame)
+        gossip = Gossip(stack, self._topics, self._table.buckets_of, self._conduct.blame, self._room)
         circuits = Circuits(stack, is_relay=self._is_relay)
         stack.open_circuit = self._relays.open_circuit
         dht = Dht(stack, trio.current_time) if self._with_dht else None

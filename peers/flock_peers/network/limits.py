@@ -56,6 +56,12 @@ class Limits:
     gossip_byte_burst: float = 16 * MIB
     gossip_message_bytes: int = MIB
 
+    # Frames that are half read, or that wait for their handlers. Of what we asked for we know how much that is.
+    small_frame_bytes: int = 16 << 10  # votes, questions: bounded by the number of streams, and always read
+    half_read_bytes_per_peer: int = 2 * MIB  # a proposal, and something else beside it
+    half_read_bytes_of_strangers: int = 16 * MIB  # 128 KiB of gossip on each connection; proposals are none of theirs
+    half_read_bytes: int = 64 * MIB  # 16 liars of 50 validators and all strangers leave 16 proposals their room
+
     # What we hold for one peer and protocol while it is slow; the oldest goes first.
     queue_messages: int = 1024
     queue_bytes: int = 8 * MIB

@@ -16,6 +16,7 @@ from libp2p.utils import read_varint_prefixed_bytes_limited
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.connection import BufferedConnection
+from flock_peers.network.frame_room import Claim
 from flock_peers.network.identity import account_of, alias_of
 from flock_peers.network.limits import Limits
 
@@ -109,8 +110,19 @@ class Stream:
         except Unavailable:
             pass
 
-    async def read_frame(self, limit: int, seconds: float) -> bytes | None:
-        """The next frame, however long it takes to begin; None at a clean end. `seconds`: for the rest of it."""
+    async def read_past(self, count: int) -> None:
+        """Raises Unavailable when the stream ends before."""
+        while count:
+            data = await self.read_some(min(count, _READ))
+            if not data:
+                raise Unavailable(f"stream ended {count} bytes before the end of what is read past")
+            count -= len(data)
+
+    async def read_frame(self, limit: int, seconds: float, claim: Claim | None = None) -> bytes | None:
+        """The next frame, however long it takes to begin; None at a clean end. `seconds`: for the rest of it.
+
+        One that has no room by its `claim` is read past, and empty: `claim.refused` says so.
+        """
         if await self.is_at_end():
             return None
         try:
@@ -118,6 +130,9 @@ class Stream:
                 (length,) = _LENGTH.unpack(await self.read_exactly(_LENGTH.size))
                 if length > limit:
                     raise InvalidRemote(f"frame of {length} bytes, at most {limit} allowed")
+                if claim is not None and not claim.take(length):
+                    await self.read_past(length)
+                    return b""
                 return await self.read_exactly(length)
         except trio.TooSlowError as error:
             raise InvalidRemote(f"frame not complete after {seconds} s") from error

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from flock_chain.errors import FlockError, Unavailable
+from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream, encode_frame
 
@@ -92,14 +93,26 @@ class Outbox:
 
 
 async def receive(
-    stream: Stream, limits: Limits, charge: Callable[[int], float], handler: Callable[[bytes], Awaitable[None]]
-) -> None:
+    stream: Stream, limits: Limits, room: FrameRoom, charge: Callable[[int], float],
+    handler: Callable[[bytes], Awaitable[None]],
+) -> None:  # fmt: skip
     """Hand over the frames of an incoming stream one by one; above the peer's rate, read more slowly."""
-    while True:
-        payload = await stream.read_frame(limits.frame_bytes, limits.frame_seconds)
+    while await _receive_one(stream, limits, room, charge, handler):
+        pass
+
+
+async def _receive_one(
+    stream: Stream, limits: Limits, room: FrameRoom, charge: Callable[[int], float],
+    handler: Callable[[bytes], Awaitable[None]],
+) -> bool:  # fmt: skip
+    """False at the end. A function of its own: a stream that waits for its next frame must not keep the last one."""
+    with room.claim(stream.account) as claim:
+        payload = await stream.read_frame(limits.frame_bytes, limits.frame_seconds, claim)
         if payload is None:
-            return
-        wait = charge(len(payload))
+            return False
+        wait = charge(claim.refused or len(payload))
         if wait > 0:
             await trio.sleep(wait)
-        await handler(payload)
+        if not claim.refused:
+            await handler(payload)
+    return True

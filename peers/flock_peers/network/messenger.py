@@ -9,6 +9,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_peers.network import requests
 from flock_peers.network.conduct import Conduct, Counters
+from flock_peers.network.frame_room import Claim, FrameRoom
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Stream
 from flock_peers.network.messages import Outbox, receive
@@ -25,11 +26,11 @@ class Messenger:
     """`start` runs a contained task for as long as the host lives."""
 
     def __init__(
-        self, table: PeerTable, limits: Limits, counters: Counters, conduct: Conduct,
+        self, table: PeerTable, limits: Limits, counters: Counters, conduct: Conduct, room: FrameRoom,
         start: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:  # fmt: skip
         self._table, self._limits, self._counters, self._conduct = table, limits, counters, conduct
-        self._start = start
+        self._room, self._start = room, start
 
     def serve_messages(self, protocol: str, handler: MessageHandler) -> StreamHandler:
         async def serve(stream: Stream) -> None:
@@ -43,7 +44,8 @@ class Messenger:
                     log.exception("the handler of %s failed on a message of 0x%s", protocol, stream.account.hex())
 
             async with self._conduct.blamed(stream.account, protocol):
-                await receive(stream, self._limits, self._table.buckets_of(stream.account).charge_message, hand_over)
+                charge = self._table.buckets_of(stream.account).charge_message
+                await receive(stream, self._limits, self._room, charge, hand_over)
 
         return serve
 
@@ -70,21 +72,25 @@ class Messenger:
 
     def serve_requests(self, protocol: str, handler: RequestHandler) -> StreamHandler:
         async def serve(stream: Stream) -> None:
-            async with self._conduct.blamed(stream.account, protocol):
-                payload = await requests.read_request(stream, self._limits)
-            wait = self._table.buckets_of(stream.account).requests.debit()
-            if wait > 0:
-                await trio.sleep(wait)
-            try:
-                answer = await requests.while_asked(stream, lambda: handler(stream.account, payload))
-            except FlockError as error:
-                await requests.decline(stream, error)
-                if isinstance(error, InvalidRemote):
-                    self._conduct.blame(stream.account, protocol, error)
-                return
-            await requests.answer(stream, self._limits, answer)
+            with self._room.claim(stream.account) as claim:
+                await self._answer(stream, protocol, handler, claim)
 
         return serve
+
+    async def _answer(self, stream: Stream, protocol: str, handler: RequestHandler, claim: Claim) -> None:
+        async with self._conduct.blamed(stream.account, protocol):
+            payload = await requests.read_request(stream, self._limits, claim)
+        wait = self._table.buckets_of(stream.account).requests.debit()
+        if wait > 0:
+            await trio.sleep(wait)
+        try:
+            answer = await requests.while_asked(stream, lambda: handler(stream.account, payload))
+        except FlockError as error:
+            await requests.decline(stream, error)
+            if isinstance(error, InvalidRemote):
+                self._conduct.blame(stream.account, protocol, error)
+            return
+        await requests.answer(stream, self._limits, answer)
 
     async def request(self, account: Account, protocol: str, payload: bytes, timeout: float) -> bytes:
         """Raises Unavailable when the peer is not connected, declines, or does not answer in time."""

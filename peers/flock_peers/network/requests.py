@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
+from flock_peers.network.frame_room import Claim
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
 
@@ -39,9 +40,13 @@ async def ask(link: Link, protocol: str, payload: bytes, timeout: float) -> byte
     raise InvalidRemote(f"request {protocol}: the answer of {who} is neither an answer nor an error")
 
 
-async def read_request(stream: Stream, limits: Limits) -> bytes:
+async def read_request(stream: Stream, limits: Limits, claim: Claim | None = None) -> bytes:
+    """Without a claim a small one. Raises Unavailable where none comes, or there is no room for it."""
+    most = limits.small_frame_bytes if claim is None else limits.frame_bytes
     with trio.move_on_after(limits.frame_seconds):
-        payload = await stream.read_frame(limits.frame_bytes, limits.frame_seconds)
+        payload = await stream.read_frame(most, limits.frame_seconds, claim)
+        if claim is not None and claim.refused:
+            raise Unavailable(f"no room for a request of {claim.refused} bytes")
         if payload is not None:
             return payload
     raise Unavailable("request stream without a request")
