@@ -74,6 +74,18 @@ def test_a_copied_home_cannot_run_beside_its_original(tmp_path: Path, monkeypatc
     assert list((place / user_folder.IN_HOME).iterdir()) == []  # no lock stays behind
 
 
+def test_a_lock_is_no_way_to_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_folder, "find_own_home", lambda: tmp_path)
+    with Home(tmp_path / "a").lock_key(b"a" * 20, b"g" * 32):
+        [lock] = user_folder.user_folder().iterdir()
+    other = tmp_path / "other"
+    other.write_text("as it was")
+    lock.symlink_to(other)
+    with pytest.raises(Unavailable), Home(tmp_path / "a").lock_key(b"a" * 20, b"g" * 32):
+        pass
+    assert other.read_text() == "as it was"
+
+
 def test_a_lock_that_was_removed_between_opening_and_locking_is_taken_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +116,8 @@ def test_what_another_user_could_have_put_in_the_way_is_refused_in_words(
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     for put in (
         lambda: path.write_text("a file"), lambda: path.symlink_to(tmp_path / "elsewhere"),
-        lambda: (path.mkdir(), path.chmod(0o777)),
+        lambda: (path.mkdir(), path.chmod(0o777)), lambda: (path.mkdir(), path.chmod(0o770)),
+        lambda: (path.mkdir(), path.chmod(0o705)),
     ):  # fmt: skip
         put()
         with pytest.raises(Refused, match="another user may have put it there"):
@@ -135,7 +148,11 @@ def test_a_directory_that_others_can_write_is_nobodys_own(tmp_path: Path, monkey
     monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.struct_passwd(("a", "x", 1, 1, "", str(tmp_path), "/bin/sh")))
     tmp_path.chmod(0o755)
     assert user_folder.find_own_home() == tmp_path
-    tmp_path.chmod(0o777)
+    for mode in (0o777, 0o775, 0o702):
+        tmp_path.chmod(mode)
+        assert user_folder.find_own_home() is None
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "getuid", lambda: 12_345)  # an account whose directory is another's
     assert user_folder.find_own_home() is None
 
 
@@ -147,9 +164,10 @@ def test_only_one_process_uses_a_home(tmp_path: Path) -> None:
     assert not Home(tmp_path).is_running()
 
 
-def test_a_long_path_still_gets_a_socket(tmp_path: Path) -> None:
-    home = Home(tmp_path / ("x" * 120))
-    assert len(os.fsencode(home.control_path)) <= 107
+def test_a_long_path_still_gets_a_socket_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home_module, "user_folder", lambda: Path("/tmp/short"))
+    paths = {Home(tmp_path / (f"{number:03}" * 40)).control_path for number in range(300)}
+    assert len(paths) == 300 and {len(os.fsencode(path)) <= 107 for path in paths} == {True}
 
 
 async def _answers(path: Path, method: str, **params: Any) -> Any:
@@ -175,6 +193,9 @@ def test_a_control_socket_has_its_name_only_once_somebody_listens(
             nursery.cancel_scope.cancel()
 
     monkeypatch.setattr(Path, "rename", watched)
+    for left in (path, path.with_suffix(".new")):  # of peers that were killed, before the rename and after it
+        with socket.socket(socket.AF_UNIX) as old:
+            old.bind(str(left))
     trio.run(main)
     assert named == [(path, False)] and list(tmp_path.iterdir()) == []
 

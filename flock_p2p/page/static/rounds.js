@@ -93,7 +93,7 @@ export async function loadOlder() {
     failure = "";
     if (task === store.task) addRounds(page.rounds);
   } catch (error) {
-    failure = `They cannot be had now: ${error.message}`;
+    if (task === store.task) failure = `They cannot be had now: ${error.message}`;
   } finally {
     busy = false;
   }
