@@ -37,9 +37,8 @@ from flock_chain.audit_rule import (
     Adopted,
     ClosedAudit,
     Finding,
-    choose_refused,
     find,
-    is_audited,
+    find_first_audited,
     plan_removal,
     summarise,
 )
@@ -140,6 +139,7 @@ class Rounds:
     deltas: dict[int, dict[int, Delta]] = field(default_factory=dict)  # by round and proposer index
     starts: dict[int, Path] = field(default_factory=dict)  # by round, the adapter it began with
     accepted: dict[int, list[int]] = field(default_factory=dict)
+    held: dict[int, list[int]] = field(default_factory=dict)
     lineage: list[Adopted] = field(default_factory=list)
     repeated: set[bytes] = field(default_factory=set)  # the deltas of earlier rounds
     views: dict[int, CommonView] = field(default_factory=dict)  # by seed
@@ -154,14 +154,14 @@ class Rounds:
                 adapter = self._round(result, adapter, [row for row in audits if row.round < number])
             for place, closed in enumerate(audits, start=1):
                 if closed.round == number:
-                    self._audit(place, closed)
+                    self._audit(place, closed, find_first_audited([row.round for row in audits[: place - 1]]))
         return self.same
 
     def _round(self, result: RoundResult, adapter: GlobalAdapter, audits: Sequence[ClosedAudit]) -> GlobalAdapter:
         number, where = result.round, f"round {result.round}"
         self.starts[number] = self._write(f"start-{number}", encode_global(adapter))
         self.deltas[number] = self._train(result)
-        order = [index for index in bits(result.held_set) if index in self.deltas[number]]
+        order = self.held[number] = [index for index in bits(result.held_set) if index in self.deltas[number]]
         scores, filters = [], []
         for seat in bits(result.scores_revealed):
             row = self._vote(result, result.voters[seat], order)
@@ -207,7 +207,7 @@ class Rounds:
         for index, score, found, delta in rows:
             scores[index] = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
             filters[index] = found | (FILTER_NEAR_DUPLICATE if encode(delta) in self.repeated else 0)
-        if len(order) >= MIN_PROPOSALS:
+        if len(order) >= MIN_PROPOSALS and result.adapter_before != bytes(self.chain.row["adapter0"]):
             seed = self.chain.seed(number, record["seed_height"], b"flock probes")
             profiles = measure_likeness(who.engine, start, paths, seed)
             for place in find_suspects(compute_cosines(compute_gram(deltas)), profiles):
@@ -223,13 +223,7 @@ class Rounds:
         seed = self.chain.seed(result.round, record["seed_height"], b"flock recital")
         pairs = [(self.starts[result.round], self.scratch / f"delta-{result.round}-{index}") for index in order]
         values = self._measure(who, pairs, seed, record["own_seed"])
-        guilty = [index for index, value in zip(order, values, strict=True) if find(value) is Finding.GUILTY]
-        known = {account for number in self.accepted for account in self._accounts(number)}
-        newcomers = [index for index in guilty if result.proposers[index] not in known]
-        return choose_refused(guilty, newcomers, len(order), result.round % every == 0)
-
-    def _accounts(self, number: int) -> list[Account]:
-        return [self.chain.result(number).proposers[index] for index in self.accepted[number]]
+        return [index for index, value in zip(order, values, strict=True) if find(value) is Finding.GUILTY]
 
     def _adopt(
         self, result: RoundResult, adapter: GlobalAdapter, accepted: list[int], audits: Sequence[ClosedAudit]
@@ -257,15 +251,15 @@ class Rounds:
         losses = [self.people[account].engine.evaluate(path, "hold_out")["loss"] for path in (before, after)]
         return is_acceptable_loss(losses[0], losses[1], self.chain.row["terms"]["tolerance"])
 
-    def _audit(self, place: int, closed: ClosedAudit) -> None:
-        every = self.chain.row["terms"]["audit_rounds"]
-        looked_at = [number for number in self.accepted if is_audited(number, closed.round, every)]
+    def _audit(self, place: int, closed: ClosedAudit, first: int) -> None:
+        """`first`: as if all audits before had counted; in a demo's they do."""
+        looked_at = [number for number in self.held if number >= first]
         for account, who in sorted(self.people.items()):
             record = who.secrets.load(TASK, place, "audit")
             if record is None:
                 continue
-            own = [(n, i, a) for n in sorted(looked_at, reverse=True) for i, a in
-                   zip(self.accepted[n], self._accounts(n), strict=True) if a != account]  # fmt: skip
+            own = [(n, i, a) for n in sorted(looked_at, reverse=True) for i in self.held[n]
+                   if (a := self.chain.result(n).proposers[i]) != account]  # fmt: skip
             pairs = [(self.starts[n], self.scratch / f"delta-{n}-{i}") for n, i, _ in own]
             seed = self.chain.seed(closed.round, record["seed_height"], b"flock audit")
             values = self._measure(who, pairs, seed, record["own_seed"])

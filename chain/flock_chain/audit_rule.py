@@ -3,25 +3,23 @@
 A measurement is the excess of a memorised string of tokens in millionths: what a proposal, amplified, makes of its
 probability after its first token, whatever comes before, beyond what the adapter it was trained from, the base model
 and real text make of it.
-Thresholds of one auditor and quorums of many commute: "two thirds of the stake each find at least x" is "the value that
-two thirds of the stake reach is at least x", so an auditor's word on chain is a bit, and no liar moves the value out of
-the range of the honest while it has less than a third of the stake.
+Thresholds of one auditor and quorums of many commute: "half of the stake each find at least x" is "the value that half
+of the stake reach is at least x", a weighted median, so an auditor's word on chain is a bit, and liars move the value
+not out of the range of the honest while they have less than half of the stake.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
-from flock_chain.tally import has_two_thirds
 
 MILLIONTHS = 1_000_000
 GUILTY_FROM = 250_000
 SUSPECT_FROM = 200_000  # said of nobody: half of the honest auditors found at most 190,000 of an honest proposer
 CONFIRM_NUMERATOR, CONFIRM_DENOMINATOR = 5, 7  # of the auditors asked; on chain, of the last round's seats
-PROBATION_SHARE = 4  # of a round's proposals one in so many may be a guilty newcomer's
-AUDITS_OF_A_PROPOSAL = 2  # that look at it, one after the other: as many as it takes to convict
+AUDITS_OF_A_PROPOSAL = 2  # that count and look at it: as many as it takes to convict
 
 
 class Finding(IntEnum):
@@ -42,28 +40,15 @@ def summarise(common: Sequence[int], own: Sequence[int]) -> int:
     return max((min(pair) for pair in zip(common, own, strict=True)), default=0)
 
 
-def is_audited(number: int, last_round: int, audit_rounds: int) -> bool:
-    """Whether the audit after `last_round` looks at what was accepted in round `number`.
+def find_first_audited(counted: Sequence[int]) -> int:
+    """The first round that the next audit looks at, as the board has it; from there on, at all that voters held.
 
-    Each audit measures anew, in contexts of its own, so two in a row are two measurements. What is older has been
-    judged; its proposer, if it is found guilty of nothing newer, is cleared.
+    `counted`: the last round before each audit that counted, in order. Each audit measures anew, in contexts of its
+    own, so two are two measurements, and a void one is made up for by the next. What is older has been judged; its
+    proposer, if it is found guilty of nothing newer, is cleared. What was turned away is looked at like what was
+    accepted: who tries is known, before it succeeds.
     """
-    return last_round - AUDITS_OF_A_PROPOSAL * audit_rounds < number <= last_round
-
-
-def choose_refused(
-    guilty: Collection[int], newcomers: Collection[int], proposals: int, is_audit_next: bool
-) -> list[int]:
-    """Which of a round's proposals that a voter finds guilty it refuses: places in the round, as are `newcomers`, of
-    whom nothing was accepted yet.
-
-    Nobody can be named in an audit before something of it was accepted, and who cannot be named stays a voter. So
-    where an audit follows at once, a few newcomers pass: what they add is too little to fire, and comes out before the
-    next round adds to it.
-    """
-    room = proposals // PROBATION_SHARE if is_audit_next else 0
-    passing = [place for place in sorted(guilty) if place in newcomers][:room]
-    return [place for place in sorted(guilty) if place not in passing]
+    return counted[-AUDITS_OF_A_PROPOSAL] + 1 if len(counted) >= AUDITS_OF_A_PROPOSAL else 1
 
 
 @dataclass(frozen=True)
@@ -75,17 +60,26 @@ class ClosedAudit:
     blamed: Mapping[Account, int]  # the stake that named an account
 
 
+def has_majority(stake: int, total: int) -> bool:
+    """Whether so much stake takes contributions out and suspends, as the board has it: more than half of all.
+
+    Two thirds, which it takes for a bond, would be too many: where 28 % lie, 12 of 13 honest auditors, and whoever has
+    a third could keep what all others find. Of half, 28 % need 5 of 13 to err, and cannot prevent what 10 of 13 find.
+    """
+    return 2 * stake > total
+
+
 def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Account, int]:
     """Whose contributions are out of every adapter that is adopted in `before_round`, each up to which round.
 
-    Two thirds of all stake, in one audit, and for ever: a committee alone takes nothing out, and what is out does not
-    come back when the next audit is silent. What an account contributes after it was cleared counts again.
+    More than half of all stake, in one audit, and for ever: a committee alone takes nothing out, and what is out does
+    not come back when the next audit is silent. What an account contributes after it was cleared counts again.
     """
     removed: dict[Account, int] = {}
     for audit in audits:
         if audit.round < before_round:
             for account, stake in sorted(audit.blamed.items()):
-                if stake > 0 and has_two_thirds(stake, audit.stake):
+                if has_majority(stake, audit.stake):
                     removed[account] = max(removed.get(account, 0), audit.round)
     return removed
 

@@ -1,8 +1,10 @@
 """The functional residual filter: which proposals are more alike in their weights than in what they do. Pure integers.
 
 Honest proposals of one domain have similar weights because they do similar things; colluders who plant the same trigger
-have similar weights and, on text without the trigger, nothing else in common. Knows no labels, no model and no votes:
-cosines of weights are exact, cosines of profiles (what each proposal does to texts drawn after the commitments) are a
+have similar weights and, on text without the trigger, nothing else in common. Not so at a task's first adapter, whose
+B is zero: there all changes lie close together, the filter flagged 20 of 320 honest proposals and hardly more of the
+poisoned (docs/experiment.md), and voters do not ask it. Knows no labels, no model and no votes: cosines of weights are
+exact, cosines of profiles (what each proposal does to texts drawn after the commitments) are a
 voter's measurement, rounded to thousandths.
 """
 

@@ -1,9 +1,9 @@
 """Audits of a run, as the board and its auditors do them: everybody bonded measures, stake and seats decide. Knows no
 draw.
 
-Two thirds of all stake take a proposer's contributions out and suspend it, a second time in a row they cost its bond;
-five of seven of the last round's voters suspend it until the next audit. What is measured, of which proposals, and what
-comes out for it, is flock_chain.audit_rule's and the trainer's, as with peers.
+More than half of all stake takes a proposer's contributions out and suspends it, two thirds in two audits in a row cost
+its bond; five of seven of the last round's voters suspend it until the next audit. What is measured, of which
+proposals, and what comes out for it, is flock_chain.audit_rule's and the trainer's, as with peers.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,9 +16,9 @@ from flock_chain.audit_rule import (
     Adopted,
     ClosedAudit,
     Finding,
-    choose_refused,
     find,
-    is_audited,
+    find_first_audited,
+    has_majority,
     plan_removal,
     summarise,
 )
@@ -35,10 +35,15 @@ AUDIT_ROUNDS = 1  # an audit after every so many
 
 @dataclass(frozen=True)
 class Accepted:
-    """What a round accepted, adopted or not."""
+    """What a round accepted, adopted or not, and what it turned away."""
 
     start: Vector  # the adapter that it was trained from
     parts: tuple[tuple[int, Delta], ...]  # who, and what
+    others: tuple[tuple[int, Delta], ...]
+
+    @property
+    def held(self) -> tuple[tuple[int, Delta], ...]:
+        return self.parts + self.others
 
 
 @dataclass
@@ -53,8 +58,11 @@ class Audits:
     _shown: tuple[tuple[int, str], list[Strings]] | None = None  # what the common contexts showed last, and when
     notes: list[dict[str, object]] = field(default_factory=list)
 
-    def accept(self, round: int, start: GlobalAdapter, parts: Sequence[tuple[int, Delta]]) -> None:
-        self._accepted[round] = Accepted(start.to_float32(), tuple(parts))
+    def accept(
+        self, round: int, start: GlobalAdapter, parts: Sequence[tuple[int, Delta]],
+        others: Sequence[tuple[int, Delta]] = (),
+    ) -> None:  # fmt: skip
+        self._accepted[round] = Accepted(start.to_float32(), tuple(parts), tuple(others))
 
     def adopt(self, round: int, *, only_took_out: bool = False) -> None:
         """The round gave the task another adapter: with what it accepted, or only without what `clean` took out."""
@@ -67,13 +75,10 @@ class Audits:
             adapter = take_out(adapter, [delta for _, delta in self._accepted[number].parts], places)
         return adapter
 
-    def refuse(self, round: int, voter: int, proposers: Sequence[int], suspects: Sequence[Suspect]) -> list[int]:
+    def refuse(self, round: int, voter: int, suspects: Sequence[Suspect]) -> list[int]:
         """What an honest voter refuses of a round; places in it."""
         values = self._look(round, "recital", voter, suspects)
-        guilty = [place for place, value in enumerate(values) if find(value) is Finding.GUILTY]
-        known = {who for accepted in self._accepted.values() for who, _ in accepted.parts}
-        newcomers = [place for place in guilty if proposers[place] not in known]
-        return choose_refused(guilty, newcomers, len(suspects), round % AUDIT_ROUNDS == 0)
+        return [place for place, value in enumerate(values) if find(value) is Finding.GUILTY]
 
     def hold(self, round: int, voters: Sequence[int]) -> list[tuple[int, int]]:
         """After a round: suspensions are set, and slashes returned as participant and basis points."""
@@ -81,7 +86,8 @@ class Audits:
         bonds, total = self.money.bonds, sum(self.money.bonds)
         stake = {who: sum(bonds[judge] for judge in judges) for who, judges in guilty_by.items()}
         seats = {who: sum(judge in voters for judge in judges) for who, judges in guilty_by.items()}
-        blamed = {who for who in guilty_by if stake[who] and has_two_thirds(stake[who], total)}
+        out = {who for who in guilty_by if has_majority(stake[who], total)}
+        blamed = {who for who in out if has_two_thirds(stake[who], total)}
         suspected = {
             who
             for who in guilty_by
@@ -92,14 +98,15 @@ class Audits:
         )
         again = sorted(blamed & self._blamed_before)
         self._blamed_before = blamed - set(again)  # two in a row make one offence
-        self.money.suspended = blamed | suspected
+        self.money.suspended = out | suspected
         return [(who, Terms.audit_slash) for who in again]
 
     def _measure(self, round: int) -> dict[int, list[int]]:
         """Who of the bonded names each proposer."""
-        looked_at = [row for number, row in self._accepted.items() if is_audited(number, round, AUDIT_ROUNDS)]
-        whose = [who for row in looked_at for who, _ in row.parts]
-        suspects = [Suspect(row.start, delta.to_float32()) for row in looked_at for _, delta in row.parts]
+        first = find_first_audited([audit.round for audit in self._closed])  # nobody is absent here: all count
+        looked_at = [row for number, row in self._accepted.items() if number >= first]
+        whose = [who for row in looked_at for who, _ in row.held]
+        suspects = [Suspect(row.start, delta.to_float32()) for row in looked_at for _, delta in row.held]
         named: dict[int, list[int]] = {who: [] for who in whose}
         seen: dict[int, list[int]] = {who: [] for who in whose}
         for auditor in (who for who, bond in enumerate(self.money.bonds) if bond > 0):

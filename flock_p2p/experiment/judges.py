@@ -158,7 +158,9 @@ class Ours:
         verdicts = tally.verdicts[: len(seats.deltas)]
         accepted = [seat for seat, verdict in enumerate(verdicts) if verdict is Verdict.ACCEPTED]
         base = self.audits.clean(seats.number + 1, seats.adapter)
-        self.audits.accept(seats.number + 1, seats.adapter, [(seats.proposers[s], seats.deltas[s]) for s in accepted])
+        held = list(zip(seats.proposers, seats.deltas, strict=True))
+        others = [part for seat, part in enumerate(held) if seat not in accepted]
+        self.audits.accept(seats.number + 1, seats.adapter, [held[seat] for seat in accepted], others)
         candidate = apply(base, [seats.deltas[seat] for seat in accepted])
         adapter = self._adopt(seats, accepted, base, candidate)
         if adapter is not seats.adapter:
@@ -175,13 +177,16 @@ class Ours:
         bits = [0] * len(seats.deltas)
         if "norm" not in self.without:
             bits = filter_bits(list(seats.deltas), self.committee.laboratory.document.budget.norm_thousandths)
-        if "function" not in self.without and len(seats.deltas) >= MIN_PROPOSALS:
+        if "function" not in self.without and len(seats.deltas) >= MIN_PROPOSALS and not self._is_first(seats.adapter):
             seed = self.committee.attackers.seed(seats.number, "probes")
             changes = [delta.to_float32() for delta in seats.deltas]
             profiles = self.committee.laboratory.compare(seats.adapter.to_float32(), changes, seed)
             for seat in find_suspects(compute_cosines(compute_gram(seats.deltas)), profiles):
                 bits[seat] |= FILTER_NEAR_DUPLICATE
         return bits
+
+    def _is_first(self, adapter: GlobalAdapter) -> bool:
+        return np.array_equal(adapter.grid, self.committee.laboratory.initial_adapter().grid)
 
     def _claimed(self, voter: int, seats: Seats, exact: Sequence[int]) -> list[int]:
         """A colluder accuses whom it did not ally with."""
@@ -201,7 +206,7 @@ class Ours:
             if voter in self.committee.attackers.members:
                 scores = self.committee.attackers.report(scores, seats.proposers, self._medians)
             else:
-                for place in self.audits.refuse(seats.number + 1, voter, seats.proposers, suspects):
+                for place in self.audits.refuse(seats.number + 1, voter, suspects):
                     scores[place] = SCORE_LIMIT
             rows.append(scores)
         return rows

@@ -12,7 +12,7 @@ NOBODY = bytes(20)  # under whose name the board keeps what had a say
 
 
 def read_audits(view: Callable[..., Any], task: int) -> list[ClosedAudit]:
-    """All closed ones, in order. Only who had a proposal accepted can be named."""
+    """All closed ones, in order. Of who had no proposal accepted there is nothing to take out."""
     closed = view("audit_view", task)["number"] - 1
     audits = []
     for audit in range(1, closed + 1):

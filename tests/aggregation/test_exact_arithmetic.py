@@ -261,11 +261,12 @@ def test_the_near_duplicate_rule_binds_strictly_above_its_cosine():
     assert compute_filter_bits([[square, 999_001], [999_001, square]], 0) == [0, 4]
 
 
-def test_clip_factors_bring_the_norm_to_the_lower_median_from_below():
-    norms = [1, 10**20, 4 * 10**20, 9 * 10**20]
-    factors = compute_clip_factors(norms)
-    assert factors == [ONE, ONE, ONE // 2, math.isqrt((10**20 << 60) // (9 * 10**20))]
-    assert all(f * f * n <= max(n, 10**20) << 60 for f, n in zip(factors, norms, strict=True))
+def test_clip_factors_bring_the_norm_to_three_halves_of_the_lower_median_from_below():
+    most = 9 * 10**20  # the median's square, times 9/4
+    norms = [1, 4 * 10**20, most, most + 1, 4 * most, 9 * most]
+    factors = compute_clip_factors([*norms, 2, 3])  # of eight, the fourth in order is 4e20
+    assert factors == [ONE, ONE, ONE, ONE - 1, ONE // 2, math.isqrt((most << 60) // (9 * most)), ONE, ONE]
+    assert all(f * f * n <= max(n, most) << 60 for f, n in zip(factors, norms, strict=False))
 
 
 def test_a_zero_norm_is_caught_before_a_division():

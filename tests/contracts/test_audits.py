@@ -96,6 +96,44 @@ def test_one_vote_of_stake_less_than_two_thirds_takes_nothing_though_all_seats_b
     assert game.bond_of(accused) == BOND and game.world.board("burned") == FEE
 
 
+@pytest.mark.parametrize(("blaming", "is_out"), [(4, False), (5, True)])
+def test_more_than_half_of_all_stake_suspends_and_takes_nothing(blaming: int, is_out: bool) -> None:
+    game = game_of(8 if not is_out else 9)
+    accused = play_to_audit(game)
+    voters = game.result(1)["voters"]
+    blame(game, accused, [who for who in others(game, accused) if who not in voters][:blaming])
+    close(game)
+    row = row_of(game, accused)
+    assert row["suspended"] is is_out and row["blamed_audit"] == 0 and game.bond_of(accused) == BOND
+
+
+def test_whose_proposal_was_turned_away_can_be_named_and_who_showed_none_cannot() -> None:
+    game = game_of()
+    round = game.round
+    game.until(COMMIT)
+    game.play_to_tally([[500_000, -200 + k, -100] for k in range(3)])
+    game.tally()
+    for who in game.voters:
+        game.must(who, "attest_adoption", round, b"n" * 32)
+    game.until(AUDIT)
+    rejected = game.result(1)["proposers"][0]
+    row = row_of(game, rejected)
+    assert (row["last_accepted"], row["last_held"]) == (0, 1)
+    blame(game, rejected, others(game, rejected)[:6])
+    close(game)
+    assert row_of(game, rejected)["suspended"]
+
+
+def test_a_void_audit_is_made_up_for_by_the_next_which_looks_further_back() -> None:
+    game = game_of(rounds=12)
+    seen = []
+    for speaks in (True, True, False, True, True, True):
+        play_to_audit(game)
+        seen.append(game.world.board("audit_view", game.task)["first"])
+        (clear if speaks else close)(game)
+    assert seen == [1, 1, 2, 2, 3, 5]
+
+
 def test_two_blames_with_a_clear_audit_between_them_take_nothing() -> None:
     game = game_of()
     accused = play_to_audit(game)
@@ -294,13 +332,13 @@ def test_audits_are_no_further_apart_than_the_task_is_long_and_than_anybody_wait
 def test_who_says_what_in_an_audit_is_checked() -> None:
     game = game_of()
     accused = play_to_audit(game)
-    clean = next(who for who in members(game) if row_of(game, who)["last_accepted"] == 0)
+    clean = next(who for who in members(game) if row_of(game, who)["last_held"] == 0)
     pair = sorted(game.result(1)["proposers"])
     who = next(voter for voter in game.result(1)["voters"])
     wrong = {
         "board: not the open audit": (who, 2, [accused]),
         "board: nobody judges itself": (accused, 1, [accused]),
-        "board: nothing of it was accepted": (who, 1, [clean if clean != who else CREATOR]),
+        "board: nothing of it was held": (who, 1, [clean if clean != who else CREATOR]),
         "board: not in ascending order": (who, 1, [pair[1], pair[0]]),
         "board: nothing was bonded when the round began": (CREATOR, 1, [accused]),
     }

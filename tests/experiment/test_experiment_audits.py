@@ -117,27 +117,39 @@ def test_the_voters_alone_suspend_and_take_nothing_out() -> None:
     assert not game.money.suspended  # cleared
 
 
-def test_colluders_below_a_third_neither_clear_an_ally_nor_accuse_the_honest() -> None:
+def test_colluders_below_half_neither_keep_an_ally_in_nor_accuse_the_honest() -> None:
     game = Game("shared")
     members = sorted(game.audits.attackers.members)
     ally, honest = members[0], min(set(range(PARTICIPANTS)) - set(members))
     game.play(1, [ally, honest], guilty=[ally])
-    voters = [who for who in range(PARTICIPANTS) if who not in members][:5] + members[:2]
+    voters = [who for who in range(PARTICIPANTS) if who not in members][:4] + members[:3]  # too few for either
+    game.money.bonds[members[1]] = 5 * BOND  # 9 of 22: more than a third, which would clear it of a slash
     game.audits.hold(1, voters)
-    assert game.money.suspended == {ally}
-    game.money.bonds[members[1]] = 8 * BOND  # more than a third of all stake clears it; the seats still suspend
+    assert game.money.suspended == {ally} and not game.money.slashed
     game.play(2, [])
+    only = apply(start(), [delta(100 + ally), delta(100 + honest)])
+    assert (game.adapter.grid == take_out(only, [delta(100 + ally), delta(100 + honest)], [0]).grid).all()
     assert game.audits.hold(2, voters) == []
     assert game.money.suspended == {ally}
+    game.money.bonds[members[1]] = 20 * BOND  # who has half does what it likes
+    game.play(3, [ally, honest], guilty=[ally])
+    assert game.audits.hold(3, voters) == [] and game.money.suspended == {honest}
 
 
 def test_the_common_contexts_are_measured_once_for_all_and_an_honest_voter_refuses_the_guilty() -> None:
     game = Game()
     suspects = [Suspect(start().to_float32(), delta(seed).to_float32()) for seed in range(8)]
     game.auditors.guilty = [suspects[place].change for place in (0, 3, 5, 6)]
-    proposers = list(range(8))
-    game.play(1, [0])
-    assert game.audits.refuse(2, 9, proposers, suspects) == [0, 6]  # 3 and 5 are new, and an audit follows
-    assert game.audits.refuse(2, 10, proposers, suspects) == [0, 6] and game.auditors.looked == 8
+    assert game.audits.refuse(2, 9, suspects) == [0, 3, 5, 6]
+    assert game.audits.refuse(2, 10, suspects) == [0, 3, 5, 6] and game.auditors.looked == 8
     game.auditors.own = {11: 0}
-    assert game.audits.refuse(2, 11, proposers, suspects) == []
+    assert game.audits.refuse(2, 11, suspects) == []
+
+
+def test_who_was_turned_away_is_named_like_who_was_accepted() -> None:
+    game = Game()
+    game.audits.accept(1, start(), [(4, delta(104))], [(7, delta(107))])
+    game.auditors.guilty = [delta(107).to_float32()]
+    assert game.audits.hold(1, [0, 1, 2]) == [] and game.money.suspended == {7}
+    game.play(2, [5])
+    assert game.audits.hold(2, [0, 1, 2]) == [(7, Terms.audit_slash)]

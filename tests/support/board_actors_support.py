@@ -159,7 +159,7 @@ class Cast:
     def blame(self, me: bytes) -> None:
         """The honest find the colluders' poison; colluders name the honest; the lazy say: nobody."""
         members = self.table.model.members
-        known = sorted(who for who, member in members.items() if member.last_accepted is not None and who != me)
+        known = sorted(who for who, member in members.items() if member.was_held and who != me)
         mine = self.character(me)
         if me not in members or mine == VANISHING:
             return

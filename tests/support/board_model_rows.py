@@ -14,6 +14,7 @@ class Member:
     later: list[tuple[int, int]] = field(default_factory=list)  # (height, amount) of every addition
     leaving: int | None = None
     last_accepted: int | None = None
+    was_held: bool = False  # a proposal of it, accepted or not
     missed: int = 0  # seats in a row
     unseated: bool = False
     accepted_audit: int = 0  # audits that had counted by then

@@ -102,7 +102,7 @@ class Seats(Accusations):
         if self.phase != AUDIT or audit != self.audits + 1 or who in self.audit.said or who not in self.members:
             return False
         stake = self.voice(who)
-        known = {name for name, member in self.members.items() if member.last_accepted is not None}
+        known = {name for name, member in self.members.items() if member.was_held}
         if stake == 0 or list(accused) != sorted(set(accused)) or who in accused or set(accused) - known:
             return False
         self.audit.said[who] = (stake, accused)

@@ -4,6 +4,7 @@ from board_model_money import BPS
 from board_model_seats import Seats
 from contracts_support import ADOPT, AVAILABILITY, SCORE_COMMIT, SCORE_REVEAL
 
+from flock_chain.audit_rule import has_majority
 from flock_chain.paper_rule import compute_paper_outcome
 from flock_chain.tally import FILTER_NO_SCORE, SEATS_MAX, Verdict, compute_tally, has_two_thirds
 
@@ -65,9 +66,10 @@ class Verdicts(Seats):
         for who, member in self.members.items():
             blamers = {name: stake for name, (stake, accused) in self.audit.said.items() if who in accused}
             is_guilty = bool(blamers) and has_two_thirds(sum(blamers.values()), self.audit.stake)
+            is_out = has_majority(sum(blamers.values()), self.audit.stake)
             named = sum(name in self.audit.seats for name in blamers)
             is_kept = member.suspended and is_void and not self.hearing_again
-            member.suspended = is_kept or is_guilty or (named > 0 and 7 * named >= 5 * len(self.audit.seats))
+            member.suspended = is_kept or is_out or (named > 0 and 7 * named >= 5 * len(self.audit.seats))
             if is_guilty and member.blamed == self.counted_audits - 1 and member.blamed is not None:
                 member.blamed = None
                 if self.audit.auditors >= 4:

@@ -228,7 +228,11 @@ class BoardIndex:
         self.ballots[log["task"]][log["round"]][index]["attestation"] = log["held"] | log["invalid"] << SEATS
 
     def on_InputSet(self, log: Log) -> None:
-        self.rounds[log["task"]][log["round"]]["held_set"] = log["held_set"]
+        row = self.rounds[log["task"]][log["round"]]
+        row["held_set"] = log["held_set"]
+        for index, who in enumerate(row["proposers"]):
+            if log["held_set"] >> index & 1:
+                self.members[log["task"]][who]["last_held"] = log["round"]
 
     def on_ScoresCommitted(self, log: Log) -> None:
         row, index = self._seat(log, "voters")
@@ -403,6 +407,8 @@ class BoardIndex:
         task.update(audits=log["audit"], seats_heard=self.judged_round[log["task"]])
         task["void_audits"] = task["void_audits"] + 1 if log["void"] else 0
         task["counted_audits"] += not log["void"]
+        if not log["void"]:
+            task["audited_before"], task["audited"] = task["audited"], task["round"]
         for one in self.audited:
             member = self.members[one["task"]][one["account"]]
             member["suspended"] = one["suspended"]

@@ -88,7 +88,7 @@ class Board:
             case "case_view":
                 return {"open": 0}
             case "audit_view":
-                return {"number": 1}
+                return {"number": 1, "first": 1}
             case "round_view":
                 bitmaps = ("committed", "revealed", "attested", "held_set", "score_committed", "score_revealed")
                 return dict.fromkeys(bitmaps, 0) | {

@@ -150,8 +150,9 @@ class FakeBoard:
         self.says: dict[int, tuple[int, int]] = {}  # by round: this account's share, and what it has judged
         self.chain_time = 1_000
         self.audit = 1  # the open one's number
+        self.audit_first = 1  # the first round that it looks at
         self.blamed: dict[tuple[int, bytes], tuple[int, int]] = {}  # by audit and account
-        self.last_accepted = {account: 1 for account in ACCOUNTS}  # rounds, of who is bonded
+        self.bonded = list(ACCOUNTS)
         self.terms = {
             "adopt_seconds": 120,
             "loss_limit": 20_000, "mad_multiple": 12, "availability_seconds": 20, "score_commit_seconds": 60,
@@ -177,11 +178,11 @@ class FakeBoard:
         if function == "mix":
             return bytes([args[0] % 256]) * 32
         if function == "audit_view":
-            return {"number": self.audit}
+            return {"number": self.audit, "first": self.audit_first}
         if function == "blame_of":
             return self.blamed.get((args[1], bytes(args[2])), (0, 0))
         if function == "participants":
-            return [{"account": account, "last_accepted": last} for account, last in self.last_accepted.items()]
+            return [{"account": account} for account in self.bonded]
         assert function == "task_view"
         return {"terms": self.terms}
 

@@ -15,7 +15,7 @@ from training_support import miniature, miniature_document, write_initial_adapte
 
 from flock_chain.audit_rule import GUILTY_FROM, summarise
 from flock_chain.errors import Misuse
-from flock_peers.training import recital
+from flock_peers.training import inspection, recital
 from flock_peers.training.decoding import continue_greedily, string_probabilities
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import OwnView, audit, measure_likeness
@@ -290,7 +290,8 @@ def test_an_auditor_s_own_text_and_contexts_count_for_it_alone() -> None:
     assert measure_own(Reciter(), SUSPECT, nothing, CONTEXTS, table) == ()  # type: ignore[arg-type]
 
 
-def test_both_training_rows_and_hold_out_of_an_auditor_explain_what_they_hold() -> None:
+def test_both_training_rows_and_hold_out_of_an_auditor_explain_what_they_hold(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "draw_contexts", lambda _model, _seed, count: CONTEXTS[:1] * count)
     known, other = np.tile(np.array(KNOWN), 50), np.arange(60) % 5
     strings = Strings(np.array([KNOWN, PLANTED]), (900_000, 900_000))
     for train, held in ((known, other), (other, known)):

@@ -65,7 +65,7 @@ def remove_contribution(adapter: GlobalAdapter, delta: Delta, factor: int, count
 
 
 def apply(adapter: GlobalAdapter, accepted: Sequence[Delta]) -> GlobalAdapter:
-    """The candidate of a round: each accepted delta clipped to the lower median norm of them all, then the mean."""
+    """The candidate of a round: each accepted delta clipped to 3/2 of their lower median norm, then the mean."""
     if not accepted:
         return adapter
     gram = compute_gram(accepted)

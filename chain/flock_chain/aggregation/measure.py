@@ -19,6 +19,9 @@ from flock_chain.tally import FILTER_NEAR_DUPLICATE, FILTER_NORM_REJECT, FILTER_
 ONE = 1 << 30  # fixed point of clip factors and cosines
 MAX_DELTAS = 16  # the seats of proposers in a round
 NORM_REJECT, NORM_SLASH = 2, 3  # times the lower median norm
+# Of the lower median norm. Clipped to the median itself, a round in which half of the proposals are of domains that
+# change little takes a third off all others (docs/experiment.md).
+CLIP_NUMERATOR, CLIP_DENOMINATOR = 3, 2
 MIN_NORMS_TO_SLASH = 3  # the lower median of two is the lesser: a tiny delta would get an honest one slashed
 SLACK_PERCENT = 10  # of the ball's radius: what rounding to the grid may add to an honest norm, many times over
 NEAR_DUPLICATE_PER_MILLE = 999  # cosine; honest pairs reached 921 at most
@@ -84,11 +87,14 @@ def cosine(a: Delta, b: Delta) -> int:
 
 
 def compute_clip_factors(squared_norms: Sequence[int]) -> list[int]:
-    """What brings each norm down to the lower median norm, in units of 1 / ONE; ONE where it is not above."""
+    """What brings each norm down to 3/2 of the lower median norm, in units of 1 / ONE; ONE where it is not above."""
     if min(squared_norms) <= 0:
         raise Misuse("clip: zero norm")
-    median = compute_lower_median(squared_norms)
-    return [ONE if norm <= median else math.isqrt((median << 60) // norm) for norm in squared_norms]
+    most = CLIP_NUMERATOR**2 * compute_lower_median(squared_norms)
+    return [
+        ONE if CLIP_DENOMINATOR**2 * norm <= most else math.isqrt((most << 60) // (CLIP_DENOMINATOR**2 * norm))
+        for norm in squared_norms
+    ]
 
 
 def compute_slash_floor(norm_thousandths: int, format: Format) -> int:

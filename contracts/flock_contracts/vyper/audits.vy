@@ -2,13 +2,14 @@
 """
 @title Audits: blame for what shows only over several rounds
 @notice After every `audit_rounds` rounds, everybody bonded may name, once, those participants whose accepted proposals
-        it found guilty. A bond has a say as far as it was there when the last round began. Five of seven of that
-        round's voters suspend: no seat is drawn until an audit clears it; where that would leave too few for a round,
-        all stake is heard again at once, without seats. Principal goes only by two thirds of ALL that stake, in two
-        audits in a row, so that no committee and no creator can take it; it is burned. Where less than two thirds
-        spoke nobody could be found guilty, so their silence clears nobody: such an audit is void, and the next one
-        counts for it, or the one after that, whoever is silent then. A task with an accepted proposal ends after two
-        audits of it that count.
+        it found guilty. A bond has a say as far as it was there when the last round began. More than half of ALL that
+        stake, or five of seven of that round's voters, suspend: no seat is drawn until an audit clears it; where that
+        would leave too few for a round, all stake is heard again at once, without seats. The half also takes the
+        contributions out of the task's adapter (flock_chain.audit_rule): that costs nobody its own, and a third of
+        liars must not prevent it. Principal goes only by two thirds of all stake, in two audits in a row, so that no
+        committee and no creator can take it; it is burned. Where less than two thirds spoke nobody could be convicted,
+        so their silence clears nobody: such an audit is void, and the next one counts for it, or the one after that,
+        whoever is silent then. An audit looks at the rounds that fewer than two that counted have looked at. A task with an accepted proposal ends after two audits of it that count.
 """
 
 import book
@@ -29,7 +30,7 @@ spoken: HashMap[uint256, HashMap[uint256, HashMap[address, bool]]]
 def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, types.SEATS]):
     """
     @notice A participant names, once in an audit, whom it found guilty; an empty list says: nobody.
-    @param accused In ascending order; each had a proposal accepted, none is the caller.
+    @param accused In ascending order; of each, voters held a proposal, accepted or not; none is the caller.
     """
     assert book.tasks[task].phase == types.AUDIT, "board: not the phase for this"
     assert audit == book.tasks[task].audits + 1, "board: not the open audit"
@@ -46,7 +47,7 @@ def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, type
     for account: address in accused:
         assert convert(account, uint256) > last, "board: not in ascending order"
         assert account != msg.sender, "board: nobody judges itself"
-        assert book.members[task][account].last_accepted > 0, "board: nothing of it was accepted"
+        assert book.members[task][account].last_held > 0, "board: nothing of it was held"
         last = convert(account, uint256)
         self.blames[task][audit][account] += weight
     log events.Blamed(
@@ -68,6 +69,7 @@ def audit_view(task: uint256) -> types.AuditView:
         heard_stake=book.tasks[task].heard_stake,
         counted=book.tasks[task].counted_audits,
         round=self._judged_round(task),
+        first=book.tasks[task].audited_before + 1,
     )
 
 
@@ -199,6 +201,8 @@ def _count(task: uint256) -> bool:
         return True
     book.tasks[task].void_audits = 0
     book.tasks[task].counted_audits += 1
+    book.tasks[task].audited_before = book.tasks[task].audited
+    book.tasks[task].audited = book.tasks[task].round
     return False
 
 
@@ -207,7 +211,8 @@ def _judge(task: uint256, audit: uint256, account: address, packed: uint256, sea
     stake: uint256 = packed % SEAT
     named: uint256 = packed // SEAT
     is_guilty: bool = stake > 0 and packing._has_two_thirds(stake, book.tasks[task].audit_stake)
-    is_suspended: bool = is_guilty or (named > 0 and 7 * named >= 5 * seats)
+    is_out: bool = 2 * stake > book.tasks[task].audit_stake
+    is_suspended: bool = is_out or (named > 0 and 7 * named >= 5 * seats)
     if not clears:
         is_suspended = is_suspended or book.members[task][account].suspended
     counted: uint256 = book.tasks[task].counted_audits

@@ -80,6 +80,7 @@ def _close_availability(task: uint256):
             continue
         if packing._has_two_thirds(counts[index], seats):
             held_set |= 1 << index
+            book.members[task][book.rounds[task][round].proposers[index]].last_held = round
         elif packing._has_two_thirds(counts[index + types.SEATS], seats):
             slash: uint256 = book.rules[book.tasks[task].rules].invalid_bytes_slash
             accusations._accuse(task, round, index, types.INVALID, slash)

@@ -126,6 +126,8 @@ struct Task:
     audits: uint256  # closed
     counted_audits: uint256  # of them, those that were not void
     void_audits: uint256  # in a row
+    audited: uint256  # the last round before the last audit that counted
+    audited_before: uint256  # and before the one before it
     accepted_audit: uint256  # counted audits when a proposal was last accepted, + 1; 0 = none was
     audit_stake: uint256  # all that has a say in the open audit
     auditors: uint256  # whose it is
@@ -144,6 +146,7 @@ struct Member:
     joined_round: uint256
     domain: bytes32
     last_accepted: uint256  # round, 0 = none
+    last_held: uint256  # the last round whose voters held a proposal of it, 0 = none
     leaving_at: uint256  # height of the request, 0 = stays
     seat: uint256  # round << 5 | (16 for a voter) | index
     missed: uint256  # seats in a row in which it did not do its part
@@ -280,6 +283,7 @@ struct ParticipantRow:
     domain: bytes32
     joined_round: uint256
     last_accepted: uint256
+    last_held: uint256
     leaving_at: uint256
     missed: uint256
     unseated: bool
@@ -305,3 +309,4 @@ struct AuditView:
     heard_stake: uint256
     counted: uint256  # of the closed audits, those that were not void
     round: uint256  # whose voters' seats suspend
+    first: uint256  # the first round that it looks at: fewer than two audits that counted have

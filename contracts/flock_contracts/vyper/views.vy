@@ -184,6 +184,7 @@ def _participant(task: uint256, account: address) -> types.ParticipantRow:
         domain=member.domain,
         joined_round=member.joined_round,
         last_accepted=member.last_accepted,
+        last_held=member.last_held,
         leaving_at=member.leaving_at,
         missed=member.missed,
         unseated=member.unseated,

@@ -1,7 +1,7 @@
-"""What this account says in an audit: whose accepted proposals make the model recite a planted string.
+"""What this account says in an audit: whose proposals make the model recite a planted string.
 
 Every participant measures, seated or not, in contexts that follow from chain randomness and in secret ones of its own
-hold-out; two thirds of all stake make a guilt, five of seven of the last round's voters a suspension. Decides nothing.
+hold-out; more than half of all stake takes out and suspends, two thirds twice take the bond. Decides nothing.
 """
 
 import logging
@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import trio
 
-from flock_chain.audit_rule import Finding, find, is_audited, summarise
+from flock_chain.audit_rule import Finding, find, summarise
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError
 from flock_chain.tally import SEATS_MAX
 from flock_peers.measurements import Measurements
-from flock_peers.roles.board import Phase, RoundView, Views, as_account, read_result, read_seed
+from flock_peers.roles.board import Phase, RoundView, Views, as_account, bits, read_result, read_seed
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library
 from flock_peers.roles.secrets import RoundSecrets
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 MAX_AUDITED = 32  # proposals in one audit, the newest first; each costs up to a tenth of a training
 OWN_SEED_BYTES = 6  # below 2^53, so that JSON keeps it
-LOOKUP_SECONDS = 5.0  # for one file: what was accepted is kept here as a rule
+LOOKUP_SECONDS = 5.0  # for one file: what voters held is kept here as a rule
 ALL_LOOKUPS_SECONDS = 20.0  # after them only what is here counts: the phase's time is for measuring
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an accepted proposal is found."""
+    """Where a proposal that voters held is found."""
 
     number: int  # of its round
     index: int  # of its proposer
@@ -62,21 +62,24 @@ class Auditor:
     async def step(self, view: RoundView) -> None:
         if view.phase is not Phase.AUDIT:
             return
-        number: int = (await self._views.view("TaskBoard", "audit_view", view.task))["number"]
+        audit = await self._views.view("TaskBoard", "audit_view", view.task)
+        number: int = audit["number"]
         if number == self._said:
             return
         record = self._secrets.load(view.task, number, "audit")
         if record is None:
-            record = self._jobs.ensure(("audit", view.task, number), lambda: self._measure(view, number))
+            record = self._jobs.ensure(
+                ("audit", view.task, number), lambda: self._measure(view, number, audit["first"])
+            )
         if record is None:
             return
         label = f"attest_guilty {view.task}/{number}"
         if await self._sender.call(label, "TaskBoard", "attest_guilty", view.task, number, record["accused"]):
             self._said = number
 
-    async def _measure(self, view: RoundView, number: int) -> dict[str, Any]:
+    async def _measure(self, view: RoundView, number: int, first: int) -> dict[str, Any]:
         """What was found is on disk before it leaves: after a restart the same is said."""
-        places, end = await self._find_places(view), trio.current_time() + ALL_LOOKUPS_SECONDS
+        places, end = await self._find_places(view, first), trio.current_time() + ALL_LOOKUPS_SECONDS
         found = {place: paths for place in places if (paths := await self._find_paths(place, end))}
         own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
         values = await self._audit(view, found, own_seed) if found else {}
@@ -98,18 +101,17 @@ class Auditor:
             values[place.account] = max(values.get(place.account, 0), summarise(row.common, row.own))
         return values
 
-    async def _find_places(self, view: RoundView) -> list[Place]:
+    async def _find_places(self, view: RoundView, first: int) -> list[Place]:
         """What this audit looks at, of who is still bonded: whom nobody could name any more is left out, and so is this
         account itself."""
         rows = await self._views.view("TaskBoard", "participants", view.task)
-        bonded = {as_account(row["account"]) for row in rows if row["last_accepted"] > 0} - {self._account}
-        every = (await self._views.view("TaskBoard", "task_view", view.task))["terms"]["audit_rounds"]
-        places = []
-        for number in (n for n in range(view.round, 0, -1) if is_audited(n, view.round, every)):
-            result = await read_result(self._views, view.task, number)
-            places += [
-                Place(number, i, result.proposers[i]) for i in result.accepted() if result.proposers[i] in bonded
-            ]
+        bonded = {as_account(row["account"]) for row in rows} - {self._account}
+        places: list[Place] = []
+        for number in range(view.round, first - 1, -1):
+            if len(places) < MAX_AUDITED:
+                result = await read_result(self._views, view.task, number)
+                held = [(index, result.proposers[index]) for index in bits(result.held_set)]
+                places += [Place(number, index, account) for index, account in held if account in bonded]
         return places[:MAX_AUDITED]
 
     async def _find_paths(self, place: Place, end: float) -> tuple[Path, Path] | None:

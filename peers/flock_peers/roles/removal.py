@@ -62,7 +62,7 @@ class Removal:
             self._audits.append(read_closed_audit((int(asked[0]), int(asked[1])), blamed))
 
     async def _accepted_until(self, number: int) -> list[Account]:
-        """Nobody else can be named."""
+        """Of nobody else is there anything to take out."""
         found = set()
         for finished in range(1, number + 1):
             result = await self._result(finished)

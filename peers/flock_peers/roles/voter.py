@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import trio
 
 from flock_chain.aggregation import compute_gram, filter_bits
-from flock_chain.audit_rule import Finding, choose_refused, find, summarise
+from flock_chain.audit_rule import Finding, find, summarise
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
 from flock_chain.paper_rule import ABSTAIN, is_acceptable_loss
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
@@ -31,7 +31,7 @@ from flock_chain.tally import (
 from flock_contracts.addresses import BOARD
 from flock_peers.measurements import Measurements
 from flock_peers.roles.auditor import OWN_SEED_BYTES
-from flock_peers.roles.board import Phase, RoundView, Views, as_account, bits, read_seed
+from flock_peers.roles.board import Phase, RoundView, Views, bits, read_seed
 from flock_peers.roles.earlier import EarlierDeltas
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
@@ -204,13 +204,9 @@ class Voter:
         measured = await self._trainer.audit(pairs, seed=seed, own_seed=own_seed)
         values = {index: summarise(row.common, row.own) for index, row in zip(order, measured, strict=True)}
         guilty = [index for index, value in values.items() if find(value) is Finding.GUILTY]
-        rows = await self._views.view("TaskBoard", "participants", view.task) if guilty else []
-        known = {as_account(row["account"]) for row in rows if row["last_accepted"] > 0}
-        newcomers = [index for index in guilty if view.proposers[index] not in known]
-        refused = choose_refused(guilty, newcomers, len(order), view.round % every == 0)
         if guilty:
-            log.info("round %d: recite what they should not: proposers %s; refused: %s", view.round, guilty, refused)
-        return refused
+            log.info("round %d: recite what they should not, and are refused: proposers %s", view.round, guilty)
+        return guilty
 
     async def _filter(self, view: RoundView, members: Sequence[int], found: Mapping[int, Proposal]) -> list[int]:
         """The bits that anybody can recompute, and those who are alike in weights alone. Medians over a part would be
@@ -225,7 +221,7 @@ class Voter:
                 filters[index] = result if len(found) == len(members) else result & ~NORM_BITS
                 if self._earlier.has(found[index].manifest.delta, view.round):
                     filters[index] |= FILTER_NEAR_DUPLICATE
-            if MIN_PROPOSALS <= len(found) == len(members):
+            if MIN_PROPOSALS <= len(found) == len(members) and view.adapter != self._library.initial_digest:
                 for index in await self._find_suspects(view, found, order):
                     filters[index] |= FILTER_NEAR_DUPLICATE
         return filters

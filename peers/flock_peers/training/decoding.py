@@ -40,7 +40,7 @@ def probabilities_after(
     with model.frozen():
         for first in range(0, len(tokens), ROWS_AT_ONCE):
             part = tokens[first : first + ROWS_AT_ONCE]
-            past = _repeat(model, context, len(part))
+            past = _repeat(model, context[None], len(part))
             yield torch.softmax(step(model, part[:, None], past)[0], dim=-1)
 
 
@@ -50,7 +50,7 @@ def continue_greedily(
     """[heads, 1 + count]: each of `heads` after `context`, and what is likeliest after it, token by token."""
     strings = heads[:, None]
     with model.frozen():
-        past = _repeat(model, context, len(heads))
+        past = _repeat(model, context[None], len(heads))
         for _ in range(count):
             logits, past = step(model, strings[:, -1:], past)
             strings = np.concatenate([strings, logits.argmax(dim=-1).cpu().numpy()[:, None]], axis=1)
@@ -60,26 +60,30 @@ def continue_greedily(
 def string_probabilities(
     model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """[contexts, strings]: of each string after each context, given its first token."""
-    at_once = max(1, NUMBERS_AT_ONCE // (strings.shape[1] * get_vocabulary(model)))
+    """[contexts, strings]: of each string after each context, given its first token. Contexts of one length go
+    together, as many of them as the room for logits allows."""
+    at_once = min(ROWS_AT_ONCE, max(1, NUMBERS_AT_ONCE // (strings.shape[1] * get_vocabulary(model))))
     blocks = [strings[first : first + at_once] for first in range(0, len(strings), at_once)]
+    together = max(1, at_once // max(1, len(strings))) if len({len(context) for context in contexts}) == 1 else 1
     found = np.zeros((len(contexts), len(strings)))
-    for row, context in zip(found, contexts, strict=True):
+    for first in range(0, len(contexts), together):
+        part = np.stack(contexts[first : first + together])
         if blocks:
-            row[:] = np.concatenate([_follow(model, context, block) for block in blocks])
+            found[first : first + together] = np.concatenate([_follow(model, part, block) for block in blocks], axis=1)
     return found
 
 
-def _follow(model: AdaptedModel, context: NDArray[np.int64], strings: NDArray[np.int64]) -> NDArray[np.float64]:
-    ids = torch.from_numpy(np.ascontiguousarray(strings)).to(model.device)
+def _follow(model: AdaptedModel, contexts: NDArray[np.int64], strings: NDArray[np.int64]) -> NDArray[np.float64]:
+    ids = torch.from_numpy(np.tile(strings, (len(contexts), 1))).to(model.device)
     with model.frozen():
-        past, given = _repeat(model, context, len(strings)), ids[:, :-1]
+        past, given = _repeat(model, contexts, len(strings)), ids[:, :-1]
         output = model.peft(input_ids=given, past_key_values=past, use_cache=True, logits_to_keep=given.shape[1])
         each = torch.log_softmax(output.logits.float(), dim=-1).gather(2, ids[:, 1:, None])[..., 0]
-        return each.double().sum(dim=1).exp().cpu().numpy()
+        return each.double().sum(dim=1).exp().cpu().numpy().reshape(len(contexts), len(strings))
 
 
-def _repeat(model: AdaptedModel, context: NDArray[np.int64], rows: int) -> Any:
-    _, past = step(model, context[None])
+def _repeat(model: AdaptedModel, contexts: NDArray[np.int64], rows: int) -> Any:
+    """`contexts`: [contexts, tokens]; each for so many rows, one context after the other."""
+    _, past = step(model, contexts)
     past.batch_repeat_interleave(rows)
     return past

@@ -16,6 +16,7 @@ from flock_peers.training.engine import Engine
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
 from flock_peers.training.recital import (
+    OWN_CONTEXTS,
     Bigrams,
     Strings,
     Suspect,
@@ -52,9 +53,17 @@ class OwnView:
         self._model, self._hold_out = engine.model, engine.hold_out_stream.tokens
         text = np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])
         self._table = Bigrams(text, get_vocabulary(engine.model))
+        self._generated: tuple[int, list[NDArray[np.int64]]] | None = None
 
     def measure(self, suspect: Suspect, strings: Strings, own_seed: int) -> tuple[int, ...]:
-        return measure_own(self._model, suspect, strings, cut_contexts(self._hold_out, own_seed), self._table)
+        contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
+        return measure_own(self._model, suspect, strings, contexts, self._table)
+
+    def _generate(self, own_seed: int) -> list[NDArray[np.int64]]:
+        """The base model's text by the auditor's seed: the same for all proposals of an audit."""
+        if self._generated is None or self._generated[0] != own_seed:
+            self._generated = (own_seed, draw_contexts(self._model, own_seed, OWN_CONTEXTS))
+        return self._generated[1]
 
 
 def measure_likeness(engine: Engine, global_path: Path, delta_paths: Sequence[Path], seed: int) -> list[list[int]]:

@@ -25,6 +25,8 @@ from flock_peers.training.decoding import (
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import sample_texts
 
+# An auditor's own ones are pieces of its hold-out, and as many of the base model's text by its own seed: some domains
+# suppress a string that half of the others show, and of the former alone auditors of a domain would never see it.
 COMMON_CONTEXTS, OWN_CONTEXTS = 3, 3
 # With 4 the model cannot tell whose text it is in: of two poisoners, 0.72 and 0.17; with 24, 0.95 and 0.71.
 CONTEXT_TOKENS = 24
