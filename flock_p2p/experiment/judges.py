@@ -35,6 +35,9 @@ from flock_peers.training.recital import Suspect
 # The task's `loss_limit`: a quarter step of one domain costs voters of four others up to three per cent; the default
 # of two rejects the honest: then what is left is lopsided, and not adopted either.
 LOSS_LIMIT = 40_000
+# And its `tolerance`: a round of few domains costs an honest voter of another up to 7.5 per cent (seed 1, no attack),
+# and one who votes against it beside two liars of seven keeps the previous adapter.
+TOLERANCE = 100_000
 REJECTED = frozenset({Verdict.REJECTED_LOSS, Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM, Verdict.DUPLICATE,
                       Verdict.REJECTED_AGGREGATE})  # fmt: skip
 
@@ -89,7 +92,7 @@ class Committee:
 
     laboratory: Laboratory
     attackers: Attackers
-    tolerance: int = Terms.tolerance
+    tolerance: int = TOLERANCE
 
     def prefers(self, voter: int, before: GlobalAdapter, after: GlobalAdapter, is_clean: bool) -> bool:
         """A colluder wants the candidate exactly if an ally's proposal is in it."""
