@@ -17,12 +17,12 @@ from flock_chain.errors import FlockError, InvalidRemote
 from flock_chain.genesis import decode_genesis
 from flock_p2p.cli import parse_genesis_hash
 from flock_p2p.config import JoinConfig, load_config
+from flock_peers.clock_offset import MOST_OFFSET, describe
 from flock_peers.control import request_control
 from flock_peers.home import Home
 from flock_peers.store.blob_store import LEFT_FOR_CHAIN
 
 LEAST_FREE = LEFT_FOR_CHAIN + (1 << 30)  # bytes of disk: the chain's, and a few adapters of a small task
-MOST_OFFSET = 5.0  # seconds: of that much a block's age can be the network's own
 ANSWER_SECONDS = 5.0  # of a bootstrap peer
 
 
@@ -173,9 +173,9 @@ def _check_clock(asked: Asked) -> Finding:
     if offset is None:
         return Finding("clock", None, "too few blocks came since the peer has started: ask again in a minute")
     if abs(offset) > MOST_OFFSET:
-        side = "ahead of" if offset > 0 else "behind"
-        text = f"{abs(offset):.0f} s {side} the blocks of the others"
-        return Finding("clock", False, text, "set it by NTP (`timedatectl set-ntp true`) and start the peer again")
+        return Finding(
+            "clock", False, describe(offset), "set it by NTP (`timedatectl set-ntp true`) and start the peer again"
+        )
     return Finding("clock", True, f"{offset:.1f} s from the blocks of the others")
 
 

@@ -1,5 +1,6 @@
 """What `doctor` finds on a machine that is broken in one way at a time, and what it says to do."""
 
+import itertools
 import json
 import socket
 from collections import namedtuple
@@ -219,6 +220,25 @@ def test_the_offset_is_a_median_of_fresh_blocks_that_came_one_by_one() -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(run)
+
+
+def test_a_peer_whose_clock_is_wrong_says_so_once_until_it_is_right_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        blocks, now = Blocks(), 1_000.0
+        clock = ClockOffset(blocks, lambda: False, lambda: now)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.run)
+            heights = iter(range(6, 1_000))
+            for count, age, warnings in ((2, -41, 0), (9, -41, 1), (40, 1, 1), (40, 41, 2)):
+                for height in itertools.islice(heights, count):
+                    blocks.add(height, 1_000 - age)
+                    await trio.testing.wait_all_tasks_blocked()
+                assert len(caplog.messages) == warnings
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
+    first, second = caplog.messages
+    assert "clock is 41 s behind the blocks of the others: set it by NTP" in first and "s ahead of the blocks" in second
 
 
 def test_what_others_say_on_the_group_is_not_taken_for_the_own_question(monkeypatch: pytest.MonkeyPatch) -> None:
