@@ -118,6 +118,8 @@ def _campaign(arguments: argparse.Namespace) -> int:
         found = shrink(broken.scenario, broken.violation, plan.variant)
         row["violation"] = counterexample_to_dict(found, broken.scenario.seed)
         text += "\n\n" + format_counterexample(found, broken.scenario.seed)
+    else:
+        text += "\nevery property held" + ("; whoever made a fork was convicted" if tally.forks else "")
     _say(arguments, text, row)
     return EXIT_CHECK_FAILED if broken else 0
 

@@ -36,6 +36,8 @@ def test_two_processes_do_the_same_as_one(capsys: pytest.CaptureFixture[str], mo
 def test_the_named_faults_are_those_of_every_schedule(capsys: pytest.CaptureFixture[str]) -> None:
     code, out = _run(capsys, "--schedules", "5", "--validators", "5", "--faults", "crash,liar", "--json")
     assert code == 0 and json.loads(out)["schedules_with"] == {"crash": 5, "liar": 5}
+    code, out = _run(capsys, "--schedules", "1", "--faults", "none")
+    assert code == 0 and out.rstrip().endswith("every property held")
     assert set(SIMULATED_FAULTS) == set(NAMES)
 
 
@@ -66,7 +68,7 @@ def test_a_violation_ends_in_a_seed_and_a_small_schedule(
     plan = campaign.Plan(7, 3, variant=variant)
     monkeypatch.setattr("flock_p2p.commands.simulate._plan", lambda _arguments: plan)
     code, out = _run(capsys)
-    assert code == 1 and f"VIOLATED  {DURABILITY}" in out and "seed      7" in out
+    assert code == 1 and f"VIOLATED  {DURABILITY}" in out and "seed      7" in out and "every property held" not in out
     assert out.count(" ms  ") < 60
     code, out = _run(capsys, "--json")
     assert code == 1 and json.loads(out)["violation"]["property"] == DURABILITY
