@@ -14,7 +14,7 @@ from flock_p2p.demo.plan import DemoPeer, Plan
 from flock_peers.control import request_control
 from flock_peers.home import Home, write_private
 
-START_SECONDS = 90.0  # importing torch and libp2p six times on two cores takes half a minute
+START_SECONDS = 300.0  # six starts on two idle cores take half a minute; a peer that has ended is noticed at once
 STOP_SECONDS = 15.0  # then a process is killed; it loses nothing
 POLL_SECONDS = 0.25
 TAIL_LINES = 5  # of a dead peer's log, in the error

@@ -24,7 +24,7 @@ KEYS = {
 def test_a_demo_refuses_the_poisoner_slashes_it_and_every_home_tells_the_same(tmp_path: Path) -> None:
     report_path, home = tmp_path / "report.json", tmp_path / "homes"
     done = run_cli(
-        "demo", "--rounds", "1", "--seed", "5", "--home", str(home), "--report", str(report_path), timeout=540
+        "demo", "--rounds", "1", "--seed", "5", "--home", str(home), "--report", str(report_path), timeout=900
     )
     assert report_path.exists(), done.stdout + done.stderr
     report = json.loads(report_path.read_text())

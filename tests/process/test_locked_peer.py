@@ -69,8 +69,7 @@ def test_a_locked_peer_runs_with_its_passphrase_and_writes_no_secret(tmp_path: P
     write_private(home.key_path, encode_keystore(VALIDATOR, PASSPHRASE, n=1 << 12))
     with running(home) as said:
         assert said["account"] == "0x" + VALIDATOR.account.hex()
-        wait_until("the control socket", SECONDS, home.control_path.exists)
-        status = request_control(home.control_path, "status")
+        status = wait_until("an answer", SECONDS, lambda: request_control(home.control_path, "status"))
         request_control(home.control_path, "send", to="0x" + OTHER.account.hex(), amount="1")
         with urllib.request.urlopen(said["metrics"], timeout=SECONDS) as answer:
             metrics = answer.read()

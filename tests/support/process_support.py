@@ -47,6 +47,7 @@ class Joined:
         return out
 
     def ask(self) -> dict[str, Any]:
+        assert self.process.poll() is None, self.process.communicate()
         return request_control(Home(self.home).control_path, "status")
 
 
@@ -62,7 +63,7 @@ def wait_for_phase(network: Network, phase: str, seconds: float, peer: int = 0) 
     )
 
 
-def run_cli(*arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+def run_cli(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "flock_p2p", *arguments], capture_output=True, text=True, timeout=timeout, check=False
     )
