@@ -9,9 +9,9 @@ import pytest
 from training_support import BUDGET, miniature
 
 from flock_chain.aggregation import apply, filter_bits, quantise
-from flock_chain.tally import Verdict
+from flock_chain.tally import FILTER_NEAR_DUPLICATE, Verdict
 from flock_p2p.experiment.federation import Federation, run_row
-from flock_p2p.experiment.judges import Committee, Paper, Seats
+from flock_p2p.experiment.judges import Committee, Ours, Paper, Seats
 from flock_p2p.experiment.report import format_table, write_csv
 from flock_p2p.experiment.rows import PARTICIPANTS, Row
 from flock_peers.training.backdoor import Backdoor, Garbage
@@ -74,6 +74,19 @@ def test_a_boosted_proposal_is_rejected_and_slashed_and_the_others_make_the_cand
     assert (decision.adapter.grid == apply(start, accepted).grid).all()
     without = federation("ours-without-norm", "boosted").judge
     assert without.decide(seats).verdicts[5] not in (Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM)
+
+
+def test_the_functional_filter_is_not_asked_at_the_task_s_first_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    game = federation("ours", "none")
+    chance, start = np.random.default_rng(3), game.adapter
+    vectors = chance.normal(size=(8, len(vector()))).astype(np.float32) * 1e-3
+    vectors[5] = vectors[2] * 0.8 + vectors[5] * 0.6  # alike in weights
+    deltas = [quantise(row, start.layout, start.format) for row in vectors]
+    unlike = [[1_000 * (i == j) for i in range(8)] for j in range(8)]  # and in nothing that they do
+    monkeypatch.setattr(Laboratory, "compare", lambda *_: unlike)
+    assert isinstance(game.judge, Ours)
+    found = [game.judge._filters(Seats(1, range(8), [], deltas, adapter)) for adapter in (start, apply(start, deltas))]
+    assert found == [[0] * 8, [FILTER_NEAR_DUPLICATE * (seat in (2, 5)) for seat in range(8)]]
 
 
 def test_colluding_voters_keep_a_clean_candidate_out_only_where_they_are_the_majority() -> None:
