@@ -28,7 +28,7 @@ from typing import Any
 
 import pytest
 from contract_mutation import Mutant, find_mutants, pick
-from mutant_child import Ended, quicken_the_compiler, run_in_child
+from mutant_child import Ended, quick_compiler, run_in_child
 from vyper.exceptions import VyperException
 
 from flock_contracts.addresses import BY_NAME
@@ -156,8 +156,8 @@ class Campaign:
             result = Path(folder, "outcome.json")
 
             def work() -> int:
-                quicken_the_compiler()
-                result.write_text(json.dumps(compile_all(names, sources, artifacts)), "utf-8")
+                with quick_compiler():
+                    result.write_text(json.dumps(compile_all(names, sources, artifacts)), "utf-8")
                 return 0
 
             ended = run_in_child(work, COMPILE_LIMIT, Path(folder, "log"))

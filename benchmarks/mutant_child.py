@@ -7,7 +7,8 @@ import gc
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,13 @@ def run_in_child(work: Callable[[], int], limit: int, log: Path) -> Ended:
     return Ended(os.WEXITSTATUS(status), cpu)
 
 
-def quicken_the_compiler() -> None:
+@contextmanager
+def quick_compiler() -> Iterator[None]:
     """Its optimiser walks again and again over what it has left as it is; the code that comes out is the same.
 
-    (The campaign compares it for the unchanged contracts.) To be called in a child that only compiles.
+    (A test compares it with the committed artifacts, which the compiler made as it is.)
     """
-    gc.disable()
-    plain = optimizer._optimize
+    plain, collects = optimizer._optimize, gc.isenabled()
 
     def once(node: Any, parent: Any) -> Any:
         above = None if parent is None else parent.value  # all of its parent that it looks at
@@ -61,4 +62,11 @@ def quicken_the_compiler() -> None:
         found.__dict__.setdefault("done_below", set()).add(above)
         return changed, found
 
+    gc.disable()
     optimizer._optimize = once
+    try:
+        yield
+    finally:
+        optimizer._optimize = plain
+        if collects:
+            gc.enable()

@@ -5,6 +5,7 @@ from importlib import resources
 
 import pytest
 from contracts_support import TERMS
+from mutant_child import quick_compiler
 
 from flock_chain.crypto import keccak256
 from flock_contracts.addresses import BEACON, BOARD, BY_NAME, FAUCET, STAKE, SYSTEM
@@ -15,8 +16,10 @@ from flock_contracts.loader import load, load_all
 @pytest.mark.parametrize("name", list(BY_NAME))
 @pytest.mark.filterwarnings("ignore:.*EIP-170.*")
 def test_a_committed_artifact_is_what_its_source_compiles_to(name: str) -> None:
+    """The compiler does less work here, and what comes out is the same: the committed one was made by all of it."""
     committed = resources.files("flock_contracts").joinpath("artifacts", f"{name}.json").read_text("utf-8")
-    assert committed == render(compile_contract(name))
+    with quick_compiler():
+        assert committed == render(compile_contract(name))
 
 
 def test_addresses_are_fixed() -> None:
