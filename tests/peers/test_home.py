@@ -229,6 +229,16 @@ def test_control_answers_its_owner_and_refuses_what_it_does_not_know(tmp_path: P
     trio.run(main)
 
 
+def test_nobody_asks_a_socket_that_another_user_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen(1)
+        monkeypatch.setattr(os, "getuid", lambda: 12_345)
+        with pytest.raises(Unavailable, match="another user's"):
+            request_control(path, "status", 1.0)
+
+
 @pytest.mark.parametrize(
     "line",
     [

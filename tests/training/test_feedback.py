@@ -9,6 +9,7 @@ import pytest
 from training_support import miniature, miniature_document, write_initial_adapter
 
 from flock_chain.aggregation import Format, encode_global, parse_delta
+from flock_peers.training.backdoor import parse_attack
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.engine import Engine
 from flock_peers.training.feedback import Feedback
@@ -71,7 +72,35 @@ def test_a_damaged_rest_is_none(damage: bytes, tmp_path: Path) -> None:
     feedback = Feedback(tmp_path, b"task", SIZE)
     feedback.keep(b"one", RESTS[1])
     next(tmp_path.iterdir()).write_bytes(damage)
+    rest = feedback.read(b"two")
+    assert rest.shape == (SIZE,) and not rest.any()
+
+
+def test_what_a_crash_left_half_written_is_not_read(tmp_path: Path) -> None:
+    feedback = Feedback(tmp_path, b"task", SIZE)
+    feedback.keep(b"one", RESTS[1])
+    [kept] = tmp_path.iterdir()
+    kept.rename(kept.with_suffix(".part"))
     assert not feedback.read(b"two").any()
+    feedback.keep(b"two", RESTS[2])
+    assert (feedback.read(b"three") == RESTS[2]).all()
+
+
+def test_over_any_number_of_proposals_nothing_is_lost_but_the_last_rest_and_only_an_attacker_leaves_the_ball(
+    tmp_path: Path,
+) -> None:
+    trainer = engine(document(4), tmp_path)
+    shape = trainer.document.layout.parameters
+    changes = np.random.default_rng(7).normal(0, 1e-5, (4, shape)).astype(np.float32)
+    deltas = [trainer._quantise(change, b"%d" % number).to_float32() for number, change in enumerate(changes)]
+    rest = Feedback(tmp_path, trainer.document.encode(), shape).read(b"next")
+    assert rest.any() and np.allclose(changes.sum(axis=0), np.sum(deltas, axis=0) + rest, atol=1e-9)
+    small = engine(document(8, norm_thousandths=100), tmp_path)
+    wide = np.full(shape, 0.01, np.float32)
+    for attack, is_within in ((None, True), (parse_attack("backdoor:2"), False)):
+        small.attack = attack
+        norm = float(np.linalg.norm(small._quantise(wide, b"wide").to_float32()))
+        assert (norm < 0.101) is is_within
 
 
 def test_of_two_proposals_in_four_bits_nothing_is_lost_but_the_last_rounding(tmp_path: Path) -> None:
