@@ -1,18 +1,22 @@
 """What the defence sees of honest and of poisoned proposals, measured once, so that agents can be drawn from it.
 
-    python benchmarks/detection.py --out benchmarks/detection.json
+    python benchmarks/detection.py --out benchmarks/detection.json                    # norms, scores, averages
+    python benchmarks/detection.py --audits 21,22,23 --out benchmarks/detection.json  # audits, of these seeds
+    python benchmarks/detection.py --rows rows.jsonl --out benchmarks/detection.json  # audits of the experiment's runs
 
 Rounds of a real federation (trainer, aggregation and losses themselves; no network, no chain). In each round everybody
 trains from the same global adapter: honest participants of every domain, and poisoners whose backdoor is boosted
 fourfold or kept at an honest norm. Then other participants, as voters, measure on their own hold-outs every proposal
 alone (a quarter step, as the board's rule asks) and, for each number of poisoners among five, some plain averages of
 five (as the vote on the aggregate asks). The next round starts from the honest ones. Kept: squared norms, every
-voter's scores by proposal, and every voter's loss before and after each average. benchmarks/token_dynamics.py draws
-the rounds of its agents from this file.
+voter's scores by proposal, and every voter's loss before and after each average. What auditors see of single proposals
+is measured by detection_audits.py; each part of the file names the command and the commit that it is from.
+benchmarks/token_dynamics.py draws the rounds of its agents from this file.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,8 +26,10 @@ from random import Random
 from typing import Any
 
 import torch
+from detection_audits import count_rates, measure, read_rows
 
 from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_delta, encode_global, quantise, squared_norm
+from flock_chain.audit_rule import GUILTY_FROM
 from flock_peers.training.backdoor import DEFAULT_BOOST
 from flock_peers.training.baseline import average_plainly
 from flock_peers.training.client import BASE_FOLDER
@@ -105,27 +111,84 @@ class Measurement:
         return [round(float(engine.evaluate(path, "hold_out")["loss"]), 6) for engine in self.voters]
 
 
+def measure_rounds(options: argparse.Namespace, table: dict[str, Any]) -> None:
+    document = create_document("detection", options.base, seed=sha256(b"detection").digest())
+    table["budget"] = {"norm_thousandths": document.budget.norm_thousandths, "elo": document.format.elo}
+    table["rounds"] = []
+    with tempfile.TemporaryDirectory() as folder:
+        measurement = Measurement(AdaptedModel(options.base, document), document, Path(folder), seed=1)
+        for number in range(options.rounds):
+            began = time.monotonic()
+            table["rounds"].append(measurement.round(number, options.averages))
+            print(f"round {number}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            write(table, options.out)
+
+
+def measure_audits(options: argparse.Namespace, table: dict[str, Any]) -> None:
+    """Adds to what is there; a group that was measured is not measured again."""
+    for seed in map(int, options.audits.split(",")):
+        for number in map(int, options.audit_rounds.split(",")):
+            run = f"measured {seed}"
+            known = {(row["run"], row["round"]) for row in table.get("audits", {}).get("proposals", ())}
+            for group in measure([seed], [number]) if (run, number) not in known else ():
+                add_audits(options, table, group, f"detection.py --audits {seed} --audit-rounds {number}")
+
+
+def add_audits(options: argparse.Namespace, table: dict[str, Any], proposals: list[dict[str, Any]], name: str) -> None:
+    audits = table.setdefault("audits", {"guilty_from": GUILTY_FROM, "sources": {}, "proposals": []})
+    runs = {row["run"] for row in proposals}
+    audits["sources"] |= dict.fromkeys(sorted(runs), f"{name}, commit {options.commit or describe()}")
+    audits["proposals"] += proposals
+    audits["rates"] = count_rates(audits["proposals"])
+    write(table, options.out)
+
+
+def add_rows(options: argparse.Namespace, table: dict[str, Any]) -> None:
+    """In the place of what was read of the same runs before."""
+    proposals = read_rows(options.rows, [int(seed) for seed in options.seeds.split(",") if seed])
+    if not proposals:
+        raise SystemExit("--rows: no row there has audits")
+    audits, runs = table.get("audits"), {row["run"] for row in proposals}
+    if audits:
+        audits["proposals"] = [row for row in audits["proposals"] if row["run"] not in runs]
+    add_audits(options, table, proposals, f"detection.py --rows {options.rows.name}, a run of the experiment")
+
+
+def describe() -> str:
+    """The commit that is measured, with a mark where the tree differs from it."""
+    found = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def write(table: dict[str, Any], path: Path | None) -> None:
+    if path:
+        path.write_text(json.dumps(table) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--averages", type=int, default=4, help="for each number of poisoners (default 4)")
     parser.add_argument("--base", type=Path, default=BASE_FOLDER, help="folder of the base model")
-    parser.add_argument("--out", type=Path, help="JSON file to write after each round")
+    parser.add_argument("--audits", help="seeds of the experiment; measures what auditors see, and nothing else")
+    parser.add_argument("--audit-rounds", default="0,2,4", help="after how many honest rounds (default 0,2,4)")
+    parser.add_argument("--rows", type=Path, help="rows.jsonl of the experiment; takes over what its auditors saw")
+    parser.add_argument("--seeds", default="", help="with --rows: of these seeds alone")
+    parser.add_argument("--commit", help="that the rows are from, or that is measured (default: the checked out one)")
+    parser.add_argument("--out", type=Path, help="JSON file; what is in it and not measured now stays")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    document = create_document("detection", options.base, seed=sha256(b"detection").digest())
-    rounds: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        measurement = Measurement(AdaptedModel(options.base, document), document, Path(folder), seed=1)
-        for number in range(options.rounds):
-            began = time.monotonic()
-            rounds.append(measurement.round(number, options.averages))
-            print(f"round {number}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-            if options.out:
-                budget = {"norm_thousandths": document.budget.norm_thousandths, "elo": document.format.elo}
-                options.out.write_text(json.dumps({"budget": budget, "rounds": rounds}) + "\n")
+    table = json.loads(options.out.read_text("utf-8")) if options.out and options.out.exists() else {}
+    if options.rows:
+        add_rows(options, table)
+    if options.audits:
+        measure_audits(options, table)
+    if not options.rows and not options.audits:
+        measure_rounds(options, table)
     if not options.out:
-        print(json.dumps(rounds))
+        print(json.dumps(table))
     return 0
 
 

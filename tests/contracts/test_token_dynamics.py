@@ -4,11 +4,26 @@ from pathlib import Path
 
 import pytest
 from board_support import FEE
-from economy_support import TOKEN, Economy, Measured
+from economy_sight_support import Looks, Measured
+from economy_support import TOKEN, Economy
 
+from flock_chain.audit_rule import GUILTY_FROM
 from flock_chain.paper_rule import RULE_PAPER, RULE_PROPOSALS
 
 DETECTION = Path(__file__).parents[2] / "benchmarks" / "detection.json"
+AUDITORS = 10
+
+
+def sees(found_by: int) -> list[Looks]:
+    """So many of ten auditors find it, in any context; no voter does before it is adopted."""
+    values: list[int | None] = [GUILTY_FROM if auditor < found_by else GUILTY_FROM - 1 for auditor in range(AUDITORS)]
+    return [Looks([0] * AUDITORS, [values, values])]
+
+
+def invented(poison_found_by: int, honest_found_by: int = 0) -> Measured:
+    measured = Measured(DETECTION, "matched")
+    measured.looks = {"honest": {0: sees(honest_found_by)}, "matched": {0: sees(poison_found_by)}}
+    return measured
 
 
 @pytest.mark.parametrize("rule", [RULE_PAPER, RULE_PROPOSALS])
@@ -18,7 +33,14 @@ def test_the_compiled_board_and_its_model_agree_on_every_token_of_an_economy(rul
     )
     seen = economy.run()  # compares after every round
     assert economy.model.number == 4 and len(seen.wealth) == 4
-    assert seen.malicious_slashed > 0
+
+
+def test_the_compiled_board_and_its_model_agree_on_who_loses_its_bond_to_audits() -> None:
+    economy = Economy(
+        invented(AUDITORS), rule=RULE_PROPOSALS, malicious=2, seed=3, rounds=5, participants=12, voters=5, contract=True
+    )
+    seen = economy.run()
+    assert seen.malicious_slashed_by_audits == 2 and seen.honest_slashes == 0
 
 
 def test_without_a_pot_no_token_is_made_and_the_paper_s_rule_loses_none() -> None:
@@ -28,13 +50,12 @@ def test_without_a_pot_no_token_is_made_and_the_paper_s_rule_loses_none() -> Non
     assert total == 50 * 64 * TOKEN + FEE, "what opening the task cost was the creator's"
 
 
-@pytest.mark.parametrize("malicious", [5, 10, 15])
+@pytest.mark.parametrize("malicious", [5, 15])
 def test_ours_costs_no_honest_participant_a_token_and_unseats_whoever_boosts_its_poison(malicious: int) -> None:
-    for seed in (1, 2):
-        economy = Economy(Measured(DETECTION), rule=RULE_PROPOSALS, malicious=malicious, seed=seed, rounds=120)
-        seen = economy.run()
-        assert seen.honest_slashes == 0 and min(economy.wealths(False)) >= 64
-        assert economy.seated_malicious() == 0 and max(economy.wealths(True)) < 64
+    economy = Economy(Measured(DETECTION), rule=RULE_PROPOSALS, malicious=malicious, seed=1, rounds=120, audit_rounds=0)
+    seen = economy.run()
+    assert seen.honest_slashes == 0 and min(economy.wealths(False)) >= 64
+    assert economy.seated_malicious() == 0 and max(economy.wealths(True)) < 64
 
 
 def test_the_paper_s_rule_slashes_honest_proposers_with_the_guilty() -> None:
@@ -46,7 +67,38 @@ def test_the_paper_s_rule_slashes_honest_proposers_with_the_guilty() -> None:
 
 
 def test_norm_matched_poison_is_not_found_by_the_votes_on_single_proposals() -> None:
-    """What remains: the defence sees nothing wrong with it, so it keeps its seat and its bond."""
-    economy = Economy(Measured(DETECTION, "matched"), rule=RULE_PROPOSALS, malicious=5, seed=1, rounds=60)
+    """Without audits it keeps its seat and its bond."""
+    economy = Economy(
+        Measured(DETECTION, "matched"), rule=RULE_PROPOSALS, malicious=5, seed=1, rounds=60, audit_rounds=0
+    )
     economy.run()
     assert economy.seated_malicious() == 5 and set(economy.wealths(True)) == {64.0}
+
+
+def test_what_all_honest_auditors_find_costs_the_poisoners_everything_where_they_are_less_than_a_third() -> None:
+    economy = Economy(invented(AUDITORS), rule=RULE_PROPOSALS, malicious=15, seed=1, rounds=40)
+    seen = economy.run()
+    assert economy.seated_malicious() == 0 and max(economy.wealths(True)) < 64
+    assert seen.malicious_slashed_by_audits > 0 and min(economy.wealths(False)) == 64
+
+
+def test_liars_with_more_than_a_third_keep_their_bonds_but_not_their_seats() -> None:
+    """Two thirds of all stake slash, more than half suspends."""
+    economy = Economy(invented(AUDITORS), rule=RULE_PROPOSALS, malicious=20, seed=1, rounds=40)
+    seen = economy.run()
+    assert seen.malicious_slashed_by_audits == 0 and economy.seated_malicious() == 20
+    assert seen.malicious_suspended > 0 and seen.honest_slashes == 0
+
+
+def test_what_no_auditor_finds_stays() -> None:
+    economy = Economy(invented(0), rule=RULE_PROPOSALS, malicious=5, seed=1, rounds=20)
+    seen = economy.run()
+    assert economy.seated_malicious() == 5 and seen.malicious_suspended == 0
+
+
+def test_the_honest_lose_their_bonds_where_liars_and_mistaken_auditors_together_are_two_thirds() -> None:
+    """What remains: with 40 per cent of liars, half of the honest auditors mistaken about an honest proposal, twice."""
+    economy = Economy(invented(0, honest_found_by=5), rule=RULE_PROPOSALS, malicious=20, seed=1, rounds=8)
+    assert economy.run().honest_slashed_by_audits > 0
+    few = Economy(invented(0, honest_found_by=5), rule=RULE_PROPOSALS, malicious=5, seed=1, rounds=8)
+    assert few.run().honest_slashed_by_audits == 0

@@ -58,18 +58,20 @@ class BoardModel(Verdicts):
         if self.phase == ENDED:
             return False
         everybody = {
-            WAITING: self.has_enough(),
-            COMMIT: len(row.committed) == len(row.proposers) or self.is_missing(),
-            REVEAL: len(row.revealed) == len(row.committed),
-            AVAILABILITY: len(row.attested) == len(row.voters),
-            SCORE_COMMIT: len(row.score_committed) + len(row.choices) == len(row.voters),
-            SCORE_REVEAL: len(row.score_revealed) + len(row.opened) == len(row.score_committed) + len(row.choices),
-            TALLY: False,
-            ADOPT: len(row.votes) == len(row.score_revealed),
-            AUDIT: len(self.audit.said) == self.audit.auditors,
+            WAITING: self.has_enough,
+            COMMIT: lambda: len(row.committed) == len(row.proposers) or self.is_missing(),
+            REVEAL: lambda: len(row.revealed) == len(row.committed),
+            AVAILABILITY: lambda: len(row.attested) == len(row.voters),
+            SCORE_COMMIT: lambda: len(row.score_committed) + len(row.choices) == len(row.voters),
+            SCORE_REVEAL: lambda: (
+                len(row.score_revealed) + len(row.opened) == len(row.score_committed) + len(row.choices)
+            ),
+            TALLY: lambda: False,
+            ADOPT: lambda: len(row.votes) == len(row.score_revealed),
+            AUDIT: lambda: len(self.audit.said) == self.audit.auditors,
         }
         late = self.now >= self.started + self.terms[SECONDS[self.phase]]
-        return everybody[self.phase] or (late and self.height >= self.started_height + self.rules["phase_min_blocks"])
+        return everybody[self.phase]() or (late and self.height >= self.started_height + self.rules["phase_min_blocks"])
 
     def poke(self, mixes: dict[int, bytes]) -> bool:
         """`mixes`: by height, as far as known."""

@@ -23,6 +23,8 @@ class Member:
     held: int = 0  # of the bond, by open accusations
 
     def bond_at(self, close: int) -> int:
+        if not self.later:
+            return self.bond
         return max(0, self.bond - sum(amount for height, amount in self.later if height > close))
 
 

@@ -102,8 +102,9 @@ class Seats(Accusations):
         if self.phase != AUDIT or audit != self.audits + 1 or who in self.audit.said or who not in self.members:
             return False
         stake = self.voice(who)
-        known = {name for name, member in self.members.items() if member.was_held}
-        if stake == 0 or list(accused) != sorted(set(accused)) or who in accused or set(accused) - known:
+        if stake == 0 or list(accused) != sorted(set(accused)) or who in accused:
+            return False
+        if any(name not in self.members or not self.members[name].was_held for name in accused):
             return False
         self.audit.said[who] = (stake, accused)
         return True

@@ -63,8 +63,12 @@ class Verdicts(Seats):
         self.void_audits = self.void_audits + 1 if is_void else 0
         self.counted_audits += not is_void
         self.seats_heard = self.audit.round
+        blamers_of: dict[bytes, dict[bytes, int]] = {}
+        for name, (stake, accused) in self.audit.said.items():
+            for who in accused:
+                blamers_of.setdefault(who, {})[name] = stake
         for who, member in self.members.items():
-            blamers = {name: stake for name, (stake, accused) in self.audit.said.items() if who in accused}
+            blamers = blamers_of.get(who, {})
             is_guilty = bool(blamers) and has_two_thirds(sum(blamers.values()), self.audit.stake)
             is_out = has_majority(sum(blamers.values()), self.audit.stake)
             named = sum(name in self.audit.seats for name in blamers)

@@ -1,19 +1,21 @@
 """Agents in one long task: honest ones who measure, and colluders who poison and lie. What they see was measured.
 
 The task is played on the board's model, and step for step on the compiled board where `contract` is asked for; both
-must agree to the unit after every round. Knows nothing of torch: each round is drawn from benchmarks/detection.json.
+must agree to the unit after every round. Knows nothing of torch (economy_sight_support draws each round).
 """
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from random import Random
 from typing import Any
 
 from board_model import BoardModel
+from board_model_rows import Scores
 from board_support import ADAPTER, CREATOR, NEW_ADAPTER, Game, manifest_of, padded, salt_of
 from contracts_support import (
     ADOPT,
+    AUDIT,
     AVAILABILITY,
     CHAIN_ID,
     COMMIT,
@@ -27,59 +29,17 @@ from contracts_support import (
     account,
     new_world,
 )
+from economy_sight_support import Looks, Measured, Sight
 
-from flock_chain.aggregation.format import Format
-from flock_chain.aggregation.measure import compute_filter_bits, compute_slash_floor
+from flock_chain.audit_rule import find_first_audited
 from flock_chain.crypto import keccak256
 from flock_chain.paper_rule import RULE_PAPER, is_acceptable
 from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment, compute_vote_commitment
-from flock_chain.tally import FILTER_NORM_REJECT, FILTER_NORM_SLASH, Verdict, compute_tally
+from flock_chain.tally import FILTER_NORM_REJECT, FILTER_NORM_SLASH, SCORE_LIMIT, SEATS_MAX, Verdict, compute_tally
 from flock_contracts.addresses import BOARD
 
 TOKEN = 10**18
 LIE = 50_000  # millionths: what a colluder reports of an honest proposal, and less of an ally's
-MILLIONTHS = 10**6
-
-
-class Measured:
-    """Rounds of a real federation: squared norms, scores and losses, by how a proposal was made."""
-
-    def __init__(self, path: Path, poison: str = "boosted") -> None:
-        table = json.loads(path.read_text("utf-8"))
-        self.rounds: list[dict[str, Any]] = table["rounds"]
-        self.poison = poison
-        self.floor = compute_slash_floor(table["budget"]["norm_thousandths"], Format(elo=table["budget"]["elo"]))
-        self.domains = len(self.rounds[0]["losses_before"])
-
-    def draw(self, chance: Random, is_bad: list[bool]) -> "Sight":
-        """What the voters of a round see in which these proposers poison."""
-        row = chance.choice(self.rounds)
-        pools = row["pools"]
-        good = chance.sample(range(len(pools["honest"]["squared_norms"])), is_bad.count(False))
-        wrong = chance.sample(range(len(pools[self.poison]["squared_norms"])), is_bad.count(True))
-        chosen = [(self.poison, wrong.pop()) if bad else ("honest", good.pop()) for bad in is_bad]
-        norms = [pools[kind]["squared_norms"][index] for kind, index in chosen]
-        gram = [[norm if i == j else 0 for j in range(len(norms))] for i, norm in enumerate(norms)]
-        scores = [
-            [pools[kind]["scores_by_voter"][domain][index] for kind, index in chosen] for domain in range(self.domains)
-        ]
-        bad_count = str(is_bad.count(True))
-        kind = self.poison if bad_count != "0" else "boosted"  # averages without poison are kept once
-        average = chance.choice(row["averages"][kind][bad_count]) if len(is_bad) == 5 else None
-        return Sight(
-            scores,
-            compute_filter_bits(gram, self.floor),
-            [round(loss * MILLIONTHS) for loss in row["losses_before"]],
-            [round(loss * MILLIONTHS) for loss in average["losses"]] if average else None,
-        )
-
-
-@dataclass
-class Sight:
-    scores: list[list[int]]  # by domain of the hold-out, then by proposal
-    filters: list[int]
-    losses_before: list[int]  # by domain
-    losses_after: list[int] | None  # of the plain average; None where fewer than five proposed
 
 
 @dataclass
@@ -95,6 +55,10 @@ class Tally:
     honest_slashes: int = 0
     accused_honest: int = 0  # by a committee that lies
     last_malicious_seat: int = 0  # the last round in which one was seated
+    honest_suspended: int = 0  # rounds that somebody honest began suspended
+    malicious_suspended: int = 0
+    honest_slashed_by_audits: int = 0  # how often
+    malicious_slashed_by_audits: int = 0
     wealth: list[tuple[int, float, float]] = field(default_factory=list)  # round, mean of honest, mean of malicious
 
 
@@ -102,8 +66,9 @@ class Economy:
     def __init__(
         self, measured: Measured, *, rule: int, malicious: int, seed: int, rounds: int = 200, participants: int = 50,
         tokens: int = 64, pot: int = 0, voters: int = 16, min_bond: int = 32, rule_slash: int = 1_000,
-        contract: bool = False,
+        audit_rounds: int = 1, contract: bool = False,
     ) -> None:  # fmt: skip
+        """`audit_rounds`: of our rule; the paper's has no audits."""
         self.measured, self.rule, self.rounds, self.start = measured, rule, rounds, tokens * TOKEN
         self.chance = Random(f"{seed}:{malicious}")  # the same agents and the same luck for every rule
         people = [account(index) for index in range(1, participants + 1)]
@@ -112,6 +77,7 @@ class Economy:
         terms = {
             "rounds": rounds, "extra_rounds": 0, "proposers": 5, "voters": voters, "min_bond": min_bond * TOKEN,
             "voting_rule": rule, "rule_slash": rule_slash if rule == RULE_PAPER else 0, "tolerance": 50_000,
+            "audit_rounds": 0 if rule == RULE_PAPER else audit_rounds,
         }  # fmt: skip
         self.game = Game(0, pot=pot * TOKEN, world=new_world(), **terms) if contract else None
         self.model = BoardModel(TERMS | terms, pot * TOKEN, 1, GENESIS_TIME + 1, ADAPTER)
@@ -121,15 +87,19 @@ class Economy:
         self.seed = keccak256(b"economy", f"{seed}:{malicious}".encode())
         self.wallet = dict.fromkeys(people, 0)
         self.seen = Tally()
+        self.sights: dict[int, Sight] = {}  # by round
+        self.counted: list[int] = []  # the last round before each audit that counted
+        self.times: dict[tuple[int, bytes], int] = {}  # how many audits have looked at what it proposed in a round
         for who in people:
-            self._act(who, self.model.join(who, self.start), "join_task", b"domain".ljust(32), value=self.start)
+            self._act(who, self.model.join(who, self.start), "join_task", lambda: (b"domain".ljust(32),), self.start)
 
     # ------------------------------------------------ both boards
 
-    def _act(self, who: bytes, done: bool, function: str, *args: Any, value: int = 0) -> None:
+    def _act(self, who: bytes, done: bool, function: str, args: Callable[[], tuple[Any, ...]], value: int = 0) -> None:
+        """`args`: made for the contract alone; digests are most of the model's time otherwise."""
         assert done, f"the model refuses {function}"
         if self.game:
-            self.game.world.must(who, "TaskBoard", function, self.game.task, *args, value=value)
+            self.game.world.must(who, "TaskBoard", function, self.game.task, *args(), value=value)
 
     def _tick(self) -> None:
         self.model.height += 1
@@ -166,8 +136,10 @@ class Economy:
                 return
         row = self.model.round
         is_bad = [who in self.malicious for who in row.proposers]
-        sight = self.measured.draw(self.chance, is_bad)
+        sight = self.measured.draw(self.chance, [self.number[who] for who in row.proposers], is_bad)
+        self.sights[number] = sight
         before = {who: member.bond for who, member in self.model.members.items()}
+        self._count_suspended()
         while self.model.number == number and self.model.phase != ENDED:
             self._turn(sight, is_bad)
             self._tick()
@@ -177,20 +149,19 @@ class Economy:
 
     def _turn(self, sight: Sight, is_bad: list[bool]) -> None:
         model, row, number = self.model, self.model.round, self.model.number
-        ids = (CHAIN_ID, BOARD, 1, number)
         if model.phase == COMMIT:
             for who in row.proposers:
                 manifest = manifest_of(who, number)
-                digest = compute_proposal_commitment(*ids, who, manifest, salt_of(who, number))
-                self._act(who, model.commit(who, manifest), "commit", number, digest)
+                self._act(who, model.commit(who, manifest), "commit", partial(self._commitment, who, number))
         elif model.phase == REVEAL:
             for who in row.proposers:
                 manifest = manifest_of(who, number)
-                self._act(who, model.reveal(who, manifest), "reveal", number, manifest, salt_of(who, number))
+                args = (number, manifest, salt_of(who, number))
+                self._act(who, model.reveal(who, manifest), "reveal", partial(tuple, args))
         elif model.phase == AVAILABILITY:
             held = (1 << len(row.proposers)) - 1
             for who in row.voters:
-                self._act(who, model.attest(who, held, 0), "attest_available", number, held, 0)
+                self._act(who, model.attest(who, held, 0), "attest_available", lambda: (number, held, 0))
         elif model.phase in (SCORE_COMMIT, SCORE_REVEAL):
             vote = self._vote_on_aggregate if self.rule == RULE_PAPER else self._vote_on_proposals
             for who in row.voters:
@@ -198,12 +169,19 @@ class Economy:
         elif model.phase == TALLY:
             rows = list(row.score_revealed.values())
             found = compute_tally([s for s, _ in rows], [f for _, f in rows], row.held, 20_000, 12)
-            self._act(CREATOR, model.tally(), "tally", number, tuple(found.medians), found.center, found.mad)
+            args = (number, tuple(found.medians), found.center, found.mad)
+            self._act(CREATOR, model.tally(), "tally", partial(tuple, args))
             self._confirm(number, sight, is_bad)
         elif model.phase == ADOPT:
             for who in row.voters:
                 choice = ADAPTER if who in self.malicious else NEW_ADAPTER
-                self._act(who, model.adopt(who, choice), "attest_adoption", number, choice)
+                self._act(who, model.adopt(who, choice), "attest_adoption", partial(tuple, (number, choice)))
+        elif model.phase == AUDIT:
+            self._audit()
+
+    def _commitment(self, who: bytes, number: int) -> tuple[Any, ...]:
+        ids = (CHAIN_ID, BOARD, 1, number)
+        return number, compute_proposal_commitment(*ids, who, manifest_of(who, number), salt_of(who, number))
 
     def _vote_on_aggregate(self, who: bytes, sight: Sight, is_bad: list[bool]) -> None:
         """Honest: is my loss no more than 5 % worse? A colluder wants whatever an ally had a hand in, and nothing else.
@@ -220,13 +198,17 @@ class Economy:
                 sight.losses_before[domain], sight.losses_after[domain],
                 tolerance=model.terms["tolerance"], rises=False,
             )  # fmt: skip
-        salt = salt_of(who, number)
         choice = keccak256(b"candidate", number.to_bytes(4, "big")) if wants else model.adapter
         if model.phase == SCORE_COMMIT:
-            digest = compute_vote_commitment(CHAIN_ID, BOARD, 1, number, who, choice, salt)
-            self._act(who, model.commit_vote(who, choice), "commit_scores", number, digest)
+            done, function = model.commit_vote(who, choice), "commit_scores"
+            args = partial(self._vote_commitment, who, number, choice)
         else:
-            self._act(who, model.reveal_vote(who, choice), "reveal_vote", number, choice, salt)
+            done, function = model.reveal_vote(who, choice), "reveal_vote"
+            args = partial(tuple, (number, choice, salt_of(who, number)))
+        self._act(who, done, function, args)
+
+    def _vote_commitment(self, who: bytes, number: int, choice: bytes) -> tuple[Any, ...]:
+        return number, compute_vote_commitment(CHAIN_ID, BOARD, 1, number, who, choice, salt_of(who, number))
 
     def _vote_on_proposals(self, who: bytes, sight: Sight, is_bad: list[bool]) -> None:
         """Honest: what was measured. A colluder praises allies and accuses everybody else, of slashable norms too."""
@@ -235,13 +217,25 @@ class Economy:
             scores = [-LIE - i if bad else LIE + i for i, bad in enumerate(is_bad)]
             filters = [0 if bad else FILTER_NORM_REJECT | FILTER_NORM_SLASH for bad in is_bad]
         else:
-            scores, filters = sight.scores[self.number[who] % self.measured.domains], sight.filters
-        sheet, salt = (padded(scores), padded(filters)), salt_of(who, number)
+            scores, filters = list(sight.scores[self.number[who] % self.measured.domains]), sight.filters
+            for place in self._find_refused(who, sight):
+                scores[place] = SCORE_LIMIT
+        sheet = (padded(scores), padded(filters))
         if model.phase == SCORE_COMMIT:
-            digest = compute_score_commitment(CHAIN_ID, BOARD, 1, number, who, *sheet, salt)
-            self._act(who, model.commit_scores(who, sheet), "commit_scores", number, digest)
+            done, function = model.commit_scores(who, sheet), "commit_scores"
+            args = partial(self._score_commitment, who, number, sheet)
         else:
-            self._act(who, model.reveal_scores(who, sheet), "reveal_scores", number, *sheet, salt)
+            done, function = model.reveal_scores(who, sheet), "reveal_scores"
+            args = partial(tuple, (number, *sheet, salt_of(who, number)))
+        self._act(who, done, function, args)
+
+    def _score_commitment(self, who: bytes, number: int, sheet: Scores) -> tuple[Any, ...]:
+        return number, compute_score_commitment(CHAIN_ID, BOARD, 1, number, who, *sheet, salt_of(who, number))
+
+    def _find_refused(self, who: bytes, sight: Sight) -> list[int]:
+        """What an audit would find guilty, an honest voter of a task with audits refuses."""
+        looks = sight.looks if self.model.terms["audit_rounds"] else []
+        return [place for place, look in enumerate(looks) if look.is_refused(self.number[who])]
 
     def _confirm(self, number: int, sight: Sight, is_bad: list[bool]) -> None:
         """Who was eligible says what it recomputes. Colluders are the first to speak: they clear allies, whom nobody
@@ -260,9 +254,54 @@ class Economy:
             guilty = still & (honest if who in self.malicious else exact)
             innocent = still & everybody & ~guilty
             done = self.model.confirm(who, number, guilty, innocent)
-            self._act(who, done, "confirm", number, guilty, innocent)
+            self._act(who, done, "confirm", partial(tuple, (number, guilty, innocent)))
+
+    # ------------------------------------------------ an audit
+
+    def _audit(self) -> None:
+        """Honest: whom it finds guilty. Colluders blame the honest, first those whom the honest blame most."""
+        model, audit = self.model, self.model.audits + 1
+        assert len(self.counted) == model.counted_audits
+        looked = self._looked_at()
+        lies = self._lies(looked)
+        for who in [name for name in model.members if model.voice(name) and name not in model.audit.said]:
+            accused = lies if who in self.malicious else {
+                proposer for proposer, times, looks in looked
+                if proposer != who and looks.is_guilty(times, self.number[who])
+            }  # fmt: skip
+            names = tuple(sorted(accused))[:SEATS_MAX]
+            self._act(who, model.blame(who, audit, names), "attest_guilty", partial(tuple, (audit, list(names))))
+
+    def _looked_at(self) -> list[tuple[bytes, int, Looks]]:
+        """Who is looked at, how often its proposal was before, and what there is to see."""
+        model, found = self.model, []
+        first = find_first_audited(self.counted)
+        self.counted.append(model.number)  # everybody speaks, so every audit counts
+        for number in range(first, model.number + 1):
+            row = model.rounds[number]
+            for place, who in enumerate(row.proposers):
+                if row.held >> place & 1 and who in model.members:
+                    times = self.times.get((number, who), 0)
+                    self.times[number, who] = times + 1
+                    found.append((who, times, self.sights[number].looks[place]))
+        return found
+
+    def _lies(self, looked: list[tuple[bytes, int, Looks]]) -> set[bytes]:
+        blamers: dict[bytes, int] = {}
+        for who, _, looks in looked:
+            blamers[who] = max(blamers.get(who, 0), looks.blamers)
+        can_be_named = [who for who, row in self.model.members.items() if row.was_held]
+        honest = sorted(set(can_be_named) - self.malicious, key=lambda who: (-blamers.get(who, -1), who))
+        return set(honest[:SEATS_MAX])
 
     # ------------------------------------------------ afterwards
+
+    def _count_suspended(self) -> None:
+        for who, member in self.model.members.items():
+            if member.suspended and who in self.malicious:
+                self.seen.malicious_suspended += 1
+            elif member.suspended:
+                self.seen.honest_suspended += 1
 
     def _note(self, number: int, before: dict[bytes, int]) -> None:
         row, seen = self.model.rounds[number], self.seen
@@ -275,11 +314,14 @@ class Economy:
         seen.adopted_rounds += Verdict.ACCEPTED in row.verdicts.values()
         for who, bond in before.items():
             lost = bond - self.model.members[who].bond
+            by_audit = lost == bond  # nothing else takes all
             if lost and who in self.malicious:
                 seen.malicious_slashed += lost
+                seen.malicious_slashed_by_audits += by_audit
             elif lost:
                 seen.honest_slashed += lost
                 seen.honest_slashes += 1
+                seen.honest_slashed_by_audits += by_audit
         if any(who in self.malicious for who in (*row.proposers, *row.voters)):
             seen.last_malicious_seat = number
 
@@ -288,11 +330,11 @@ class Economy:
         for who in self.number:
             owed = self.model.rewards.get((number, who), 0)
             if owed:
-                self._act(who, self.model.claim(who, number), "claim", number)
+                self._act(who, self.model.claim(who, number), "claim", lambda: (number,))
                 self.wallet[who] += owed
         for who, member in list(self.model.members.items()):
             if member.bond < self.model.terms["min_bond"] and self.model.is_free(who):
-                self._act(CREATOR, self.model.evict(who), "evict", who)
+                self._act(CREATOR, self.model.evict(who), "evict", partial(tuple, (who,)))
         means = [self.mean_wealth(is_malicious) for is_malicious in (False, True)]
         self.seen.wealth.append((number, *means))
 
