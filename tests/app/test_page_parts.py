@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from flock_chain.errors import Misuse, Unavailable
 from flock_contracts.addresses import BOARD
 from flock_contracts.loader import load
 from flock_p2p.page import history
+from flock_p2p.page import state as state_module
 from flock_p2p.page.assets import load_assets, make_policy
 from flock_p2p.page.feed import Look, Told
 from flock_p2p.page.history import BLOCKS_AT_ONCE, MAX_BLOCKS, MAX_EVENTS, History
 from flock_p2p.page.log_tail import MAX_LINE_CHARS, MAX_LINES, TAIL_BYTES, Tail, read_tail
 from flock_p2p.page.rounds import Rounds, describe_round
+from flock_p2p.page.state import PeerState
 from flock_p2p.page.task_section import choose_task, describe_participant
 
 STATIC = Path(history.__file__).parent / "static"
@@ -190,6 +193,43 @@ def test_the_task_that_is_shown_is_the_own_one_else_the_newest_that_runs() -> No
     assert choose_task(None, {"tasks": rows}) == 3
     assert choose_task(None, {"tasks": rows[:1]}) == 4
     assert choose_task(None, {"tasks": []}) is None
+
+
+class _Board:
+    """Rounds, tasks, blocks and news of no chain; says how often it was asked."""
+
+    since, until, asked = 1, 5, 0
+
+    async def page(self, task: int, count: int) -> dict[str, Any]:
+        self.asked += 1
+        return {"task": task, "rounds": [{"round": 2, "of": task}, {"round": 1, "of": task}][:count]}
+
+    async def read(self, task: int) -> dict[str, Any]:
+        return {"task": task}
+
+    async def blocks(self, _height: int, _base: int) -> list[Any]:
+        return []
+
+    def events(self) -> list[Any]:
+        return []
+
+
+def test_sections_of_a_task_are_all_of_that_one_and_the_head_is_read_again_while_older_news_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state_module, "describe_chain", lambda _status, _blocks: {})
+    state: Any = PeerState.__new__(PeerState)
+    board = state.rounds = state.tasks = state._chain = state.history = _Board()
+    state._head_seen, state._shown_task = None, lambda: 1
+    state._peer = SimpleNamespace(measurements=SimpleNamespace(of=lambda task: {"losses": [task]}))
+    found = trio.run(state.read_task, 7)
+    assert found["task"]["task"] == found["measured"]["task"] == found["rounds"]["task"] == found["round"]["of"] == 7
+    assert found["measured"]["losses"] == [7]
+    asked = []
+    for board.until in (5, 5, 6):
+        trio.run(state._read_head, {"height": 9, "base": 1})
+        asked.append(board.asked)
+    assert asked == [2, 2, 3]
 
 
 # The log
