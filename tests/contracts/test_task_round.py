@@ -192,6 +192,20 @@ def test_a_manifest_of_an_earlier_round_is_a_duplicate_for_ever() -> None:
     assert game.round == 3  # nothing was left to judge
 
 
+def test_a_copy_of_an_earlier_round_is_the_copier_s_fault_and_not_of_who_sits_where_the_owner_sat() -> None:
+    game = Game()
+    round = game.play_round()
+    old = manifest_of(game.result(round)["proposers"][0], round)
+    game.until(COMMIT)
+    honest, copier = game.proposers[:2]
+    game.commit(copier, old)  # before the other
+    game.commit(honest)
+    game.until(REVEAL, seconds=10)
+    game.reveal(honest)
+    game.reveal(copier, old)
+    assert verdicts(game, 2)[:2] == [Verdict.NONE, Verdict.DUPLICATE]
+
+
 def test_invalid_bytes_put_the_bond_at_stake_and_what_nobody_holds_is_void() -> None:
     game = Game()
     game.play_to_availability()
