@@ -230,6 +230,20 @@ def test_who_was_unseated_while_it_was_away_comes_back_by_itself(tmp_path: Path)
     play(stage, test)
 
 
+def test_who_was_unseated_and_lost_of_its_bond_fills_it_up_and_comes_back_in_one_round(tmp_path: Path) -> None:
+    """The third seat missed does both; the task may have too few without it, and then no round comes in which to."""
+    stage = Stage(tmp_path)
+    stage.board.rows = [make_row(unseated=True, bond=999)]
+    stage.board.phase = Phase.WAITING
+
+    async def test() -> None:
+        await stage.until(lambda: "rejoin" in stage.sender.sent)
+        await trio.sleep(5)
+        assert stage.sender.sent == ["join_task", "rejoin"]
+
+    play(stage, test)
+
+
 def test_a_task_that_ends_before_the_bond_was_taken_is_over(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.sender.takes_bonds = False

@@ -94,12 +94,18 @@ class Membership:
         elif row["leaving_at"]:
             self.is_leaving = True
             log.info("task %d: going on to leave it, as was asked for before", self._task)
-        elif row["bond"] < self.min_bond:
+        else:
+            await self._mend(row)
+        self._looked_at = view.round
+
+    async def _mend(self, row: Any) -> None:
+        """Both at once: a seat missed costs some of the bond, the third one the seats too, and a task that has too few
+        left waits in this very round for them."""
+        if row["bond"] < self.min_bond:
             await self._fill_up(row["bond"], row["domain"])
-        elif row["unseated"]:
+        if row["unseated"]:
             log.info("task %d: this account was away for too long and is drawn no more; coming back", self._task)
             await self._sender.call(f"rejoin {self._task}", "TaskBoard", "rejoin", self._task)
-        self._looked_at = view.round
 
     async def _fill_up(self, bond: int, domain: bytes) -> None:
         """Below the minimum it would be drawn no more, for one missed reveal and without a word."""
