@@ -3,6 +3,7 @@
 Installed into an environment of its own; knows nothing of this project's rounds.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -93,10 +94,11 @@ class Flower:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._programs = open_venv("flower", PACKAGES)
+        self._places = itertools.count()
 
     def measure(self, mode: str, peers: int, rounds: int) -> dict[str, Any]:
         """`mode`: simulation or deployed. The first round is left out, as ours is."""
-        place = self._folder / f"{mode}-{peers}"
+        place = self._folder / f"{mode}-{peers}-{next(self._places)}"  # a repeat finds nothing of the one before
         app = place / "app"
         app.mkdir(parents=True)
         (app / "rounds_app.py").write_text(APP)
