@@ -17,6 +17,7 @@ from flock_chain.errors import Misuse, Refused, Unavailable
 from flock_chain.genesis import Genesis
 from flock_p2p.cli import parse_coins, parse_genesis_hash
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
+from flock_p2p.loading import load_peer
 from flock_p2p.logs import start_logging
 from flock_p2p.passphrase import Passphrases
 from flock_p2p.uptime import seconds_since_start
@@ -44,9 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
         key = _get_key(home, Passphrases(arguments.passphrase_fd))
         start_logging(home, quiet=arguments.quiet)
         config = merge_arguments(load_config(home), arguments)
+        check_http(config)
+        load_peer()
         checkpoint = _parse_checkpoint(home, arguments.checkpoint)
         _check_data(config)
-        check_http(config)
         settings = build_settings(home, key, config)
         genesis = _get_genesis(home, key, config, expected)
     trio.run(_run, settings, genesis, config, checkpoint, arguments.until_stdin_closes)

@@ -14,7 +14,7 @@ from page_support import HOSTILE, FakeState, Size, make_round, serving_page
 
 from flock_p2p.page.log_tail import Tail
 
-LIVE = "document.querySelector('#link').textContent === 'Live'"
+LIVE = "document.querySelector('#link')?.textContent === 'Live'"
 WIDTH = "document.scrollingElement.scrollWidth"
 SHADE = "getComputedStyle(document.querySelector('main > section')).opacity"
 PROBES = (Path(browser_support.__file__).parent / "page_probes.js").read_text()

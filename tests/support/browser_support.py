@@ -28,6 +28,7 @@ FLAGS = (
     "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
     "--force-color-profile=srgb", "--lang=en",
 )  # fmt: skip
+NAVIGATED = "Inspected target navigated or closed"  # DevTools' words to who asks while a page begins anew
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
 
 
@@ -37,6 +38,10 @@ def find_browser() -> str:
     if found is None:
         pytest.skip("no browser is named: FLOCK_BROWSER=chromium-headless-shell (a package of Debian) runs these")
     return found
+
+
+class Navigated(Exception):
+    """The page that was asked has gone, and another one is being loaded in its place."""
 
 
 class Page:
@@ -82,6 +87,8 @@ class Page:
                 while number not in self._answers:
                     await self._news.wait()
         answer = self._answers.pop(number)
+        if answer.get("error", {}).get("message") == NAVIGATED:
+            raise Navigated
         assert "error" not in answer, (method, answer)
         return dict(answer["result"])
 
@@ -109,11 +116,15 @@ class Page:
         return found["result"].get("value")
 
     async def wait(self, expression: str, seconds: float = WAIT_SECONDS) -> Any:
-        """Until it is true; with what the page shows, where it never is."""
+        """Until it is true; with what the page shows, where it never is. The page may begin anew in between."""
         with trio.move_on_after(seconds):
-            while not (value := await self.ask(expression)):
+            while True:
+                try:
+                    if value := await self.ask(expression):
+                        return value
+                except Navigated:
+                    pass
                 await trio.sleep(POLL_SECONDS)
-            return value
         shown = await self.ask("document.body ? document.body.innerText.slice(0, 1500) : ''")
         raise AssertionError(f"never true within {seconds:.0f} s: {expression}\n{shown}\n{self.errors}")
 
