@@ -187,7 +187,8 @@ def test_one_honest_provider_is_enough_whatever_the_others_do(
         began = trio.current_time()
         assert await desk.run() == Path("whole")
         seconds = trio.current_time() - began
-        assert seconds <= 0.1 * missing * MAX_COPIES + 1  # nobody can hold it up for long: the slow are overtaken
+        late = LIMITS.overtake_seconds * MAX_COPIES
+        assert seconds <= 0.1 * missing * MAX_COPIES + late + 1  # nobody holds it up for long: the slow are overtaken
         assert HONEST not in desk.liars
         for account, provider in others.items():
             lies = {"wrong", "short", "endless"}
@@ -237,7 +238,19 @@ async def test_who_does_not_have_it_is_replaced_by_the_next_until_somebody_does(
     nobody = {Account(bytes([n]) * 20): FakeProvider(0.0, ["without"] * 9) for n in range(1, 40)}
     desk = Desk(FakePart(9), nobody | {HONEST: FakeProvider(0.0, [])})
     await desk.run()
-    assert all(len(row.streams) == 1 for row in nobody.values())
+    assert all(len(row.streams) <= 1 for row in nobody.values())
+
+
+@on_stepped_clock
+async def test_a_small_file_comes_once_though_eight_could_send_it_and_from_the_next_where_one_is_late() -> None:
+    several = {Account(bytes([n]) * 20): FakeProvider(0.1, []) for n in range(1, 9)}
+    await Desk(FakePart(3), several).run()
+    assert sorted(sum(row.served.values()) for row in several.values()) == [0] * 7 + [3]
+    late = Account(bytes([9]) * 20)
+    desk = Desk(FakePart(1), {late: FakeProvider(9.0, []), HONEST: FakeProvider(0.1, [])})
+    began = trio.current_time()
+    await desk.run()
+    assert trio.current_time() - began < LIMITS.overtake_seconds + 0.5  # whichever of the two was asked first
 
 
 @on_stepped_clock

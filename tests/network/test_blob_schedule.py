@@ -48,6 +48,27 @@ def test_an_idle_provider_overtakes_a_slow_one_from_its_end_a_chunk_at_a_time() 
     assert not schedule.on_verified(A, 7)  # it came, and was not needed
 
 
+def test_nobody_is_asked_for_what_another_was_asked_for_just_now() -> None:
+    """A small file comes from one provider, once; when that one is late, the next may overtake it, and then a third."""
+    now = 10.0
+    schedule = Schedule(range(3), 8, 2, 1.0, lambda: now)
+    assert _ask_all(schedule, A) == [(0, 3)]
+    assert not schedule.has_work(B) and _ask_all(schedule, B) == []
+    now = 10.9
+    schedule.on_verified(A, 0)
+    assert not schedule.has_work(B)
+    now = 11.0
+    assert schedule.has_work(B) and _ask_all(schedule, B) == [(2, 1)]
+    assert _ask_all(schedule, C) == [(1, 1)] and not schedule.has_work(D)
+    now = 12.0
+    assert _ask_all(schedule, D) != []
+    schedule.give_up(A)
+    schedule.give_up(B)
+    schedule.give_up(C)
+    schedule.give_up(D)
+    assert sorted(_ask_all(schedule, B)) == [(1, 1), (2, 1)]  # what nobody owes waits for nothing
+
+
 def test_one_chunk_is_asked_of_three_at_most_and_every_other_before_it_is_asked_again() -> None:
     schedule = Schedule(range(2), 8, 2)
     assert _ask_all(schedule, A) == [(0, 2)]

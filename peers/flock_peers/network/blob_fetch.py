@@ -15,7 +15,7 @@ import trio
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote, Unavailable
 from flock_peers.network.blob_progress import Progress
-from flock_peers.network.blob_schedule import Schedule
+from flock_peers.network.blob_schedule import Range, Schedule
 from flock_peers.network.blob_wire import CHUNKS, REQUEST, BlobLimits, read_length, read_pieces
 from flock_peers.network.link import Stream
 from flock_peers.store.disk import DiskTrouble
@@ -58,7 +58,10 @@ class Download:
     async def run(self, providers: list[Account]) -> Path:
         """Raises Unavailable when no provider is left and chunks are missing; what came is kept for the next try."""
         missing = await self._find_missing()
-        self._schedule = Schedule(missing, self._limits.range_chunks, self._limits.ranges_in_flight)
+        x = self._limits
+        self._schedule = Schedule(
+            missing, x.range_chunks, x.ranges_in_flight, x.overtake_seconds, trio.current_time
+        )  # fmt: skip
         self._candidates.extend(providers)
         if missing:
             await self._fetch()
@@ -120,7 +123,8 @@ class Download:
         tries = 0
         while self._schedule.left and tries < self._limits.tries_per_provider:
             if not self._schedule.has_work(account):
-                await self._changed.wait()  # others have the rest, or give it back
+                with trio.move_on_after(self._limits.overtake_seconds):
+                    await self._changed.wait()  # others have the rest, or give it back, or are late with it
                 continue
             before = self._schedule.left
             try:
@@ -143,8 +147,16 @@ class Download:
 
     async def _pump(self, account: Account) -> None:
         """Until there is nothing to do for this provider; what it owes then is given back."""
+        first = self._schedule.ask(account)  # before a stream is opened: of many that wait for work one finds it
+        if first is None:
+            return
         failures: list[FlockError] = []
-        stream = await self._ways.open_stream(account, self._part.chunks.size)
+        try:
+            stream = await self._ways.open_stream(account, self._part.chunks.size)
+        except BaseException:
+            self._schedule.give_up(account)
+            self._notify()
+            raise
         stream.expect_bulk()
         try:
             async with trio.open_nursery() as nursery:
@@ -161,7 +173,7 @@ class Download:
                 async def read() -> None:
                     try:
                         async with give:
-                            await self._read_all(account, stream, give)
+                            await self._read_all(account, stream, give, first)
                     except FlockError as error:
                         failures.append(error)
                         await give.aclose()  # what was read before is verified: it may be the reason
@@ -177,21 +189,25 @@ class Download:
             raise next((error for error in failures if isinstance(error, InvalidRemote)), failures[0])
 
     async def _read_all(
-        self, account: Account, stream: Stream, give: trio.MemorySendChannel[tuple[int, list[bytes]]]
+        self, account: Account, stream: Stream, give: trio.MemorySendChannel[tuple[int, list[bytes]]], first: Range
     ) -> None:
+        """`first`: the range that was noted as asked of it already."""
         asked: deque[int] = deque()
+        found: Range | None = first
         while True:
-            while (found := self._schedule.ask(account)) is not None:
+            while found is not None:
                 await stream.write(REQUEST.pack(CHUNKS, self._part.chunks.digest, *found))
                 asked.extend(range(found[0], sum(found)))
-            if not asked:
-                if not self._schedule.in_flight(account):
-                    return
+                found = self._schedule.ask(account)
+            if asked:
+                pieces = await self._receive(stream, asked[0])
+                self._ways.on_received(account, sum(map(len, pieces)))
+                await give.send((asked.popleft(), pieces))
+            elif self._schedule.in_flight(account):
                 await self._changed.wait()  # the last chunks are being written; then there may be more to do
-                continue
-            pieces = await self._receive(stream, asked[0])
-            self._ways.on_received(account, sum(map(len, pieces)))
-            await give.send((asked.popleft(), pieces))
+            else:
+                return
+            found = self._schedule.ask(account)
 
     async def _receive(self, stream: Stream, index: int) -> list[bytes]:
         _, expected = self._part.chunks.bounds(index)

@@ -1,12 +1,14 @@
-"""Which chunks are asked of which provider. Pure: no socket, no clock; a chunk counts once somebody verified it.
+"""Which chunks are asked of which provider. Pure: no socket, and the clock is given; a chunk counts once somebody
+verified it.
 
-At the end, when everything is asked of somebody, an idle provider is asked for single chunks that a slower one still
-owes. A chunk is asked of three at most, and one is in flight at a time where a provider overtakes: so the double cost
-is at most what the slow ones were asked for.
+At the end, when everything is asked of somebody, an idle provider is asked for single chunks that a slower one has owed
+for a while: a file of three chunks is all end, and would come from three providers at once otherwise, three times.
+A chunk is asked of three at most, and one is in flight at a time where a provider overtakes: so the double cost is at
+most what the slow ones were asked for.
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flock_chain.crypto import Account
 
@@ -16,8 +18,14 @@ Range = tuple[int, int]  # first chunk, number of chunks
 
 
 class Schedule:
-    def __init__(self, missing: Sequence[int], range_chunks: int, ranges_in_flight: int) -> None:
+    def __init__(
+        self, missing: Sequence[int], range_chunks: int, ranges_in_flight: int, overtake_seconds: float = 0.0,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:  # fmt: skip
+        """`overtake_seconds`: since a chunk was last asked of anybody, before it is asked of another."""
         self._range_chunks, self._ranges_in_flight = range_chunks, ranges_in_flight
+        self._overtake_seconds, self._clock = overtake_seconds, clock
+        self._asked_at: dict[int, float] = {}  # the last time
         self._todo: deque[int] = deque(missing)  # asked of nobody; some may have come from elsewhere meanwhile
         self._left = set(missing)
         self._asked: dict[Account, deque[int]] = {}  # in the order of the answers
@@ -51,6 +59,7 @@ class Schedule:
             for index in range(first, first + count):
                 mine.append(index)
                 self._copies[index] += 1
+                self._asked_at[index] = self._clock()
         return found
 
     def _take_todo(self) -> Range | None:
@@ -69,10 +78,12 @@ class Schedule:
 
     def _find_late(self, provider: Account) -> int | None:
         """What will come last as things are: the end of what the provider owes that owes most."""
+        asked_until = self._clock() - self._overtake_seconds
         late = [
             (len(asked), place, index) for other, asked in self._asked.items() if other != provider
             for place, index in enumerate(asked)
-            if index in self._left and self._copies[index] < MAX_COPIES and index not in self._asked.get(provider, ())
+            if index in self._left and self._asked_at[index] <= asked_until
+            and self._copies[index] < MAX_COPIES and index not in self._asked.get(provider, ())
         ]  # fmt: skip
         if not late:
             return None

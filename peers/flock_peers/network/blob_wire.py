@@ -27,6 +27,7 @@ class BlobLimits:
     ranges_in_flight: int = 2  # per provider
     chunk_seconds: float = 60.0  # 17 KB/s: below that another provider is better, and a reader loses its slot
     providers_at_once: int = 8  # of one file
+    overtake_seconds: float = 1.0  # that a chunk is owed before another provider is asked for it, too
     fetch_streams: int = 12  # of all files together: with three chunks and a window of 4 MiB each, 84 MiB at worst
     bulk_bytes: int = 4 << 20  # from here on a file comes over a connection of its own; a handshake is not free
     flush_bytes: int = 64 << 20  # written and not yet on disk
