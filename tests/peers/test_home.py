@@ -165,7 +165,7 @@ def test_only_one_process_uses_a_home(tmp_path: Path) -> None:
 
 
 def test_a_long_path_still_gets_a_socket_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home_module, "user_folder", lambda: Path("/tmp/short"))
+    monkeypatch.setattr(home_module, "user_folder", lambda: Path("/short"))
     paths = {Home(tmp_path / (f"{number:03}" * 40)).control_path for number in range(300)}
     assert len(paths) == 300 and {len(os.fsencode(path)) <= 107 for path in paths} == {True}
 
