@@ -90,22 +90,15 @@ def count_found(values: Sequence[int | None]) -> list[int]:
 
 
 def read_rows(path: Path, seeds: Collection[int]) -> list[dict[str, Any]]:
-    """Of the experiment's rows of our rule: whom how many honest auditors found guilty in up to two audits in a row.
-
-    A row that does not say how many (`found`) keeps what all of them but one reach, and what half of them do: what that
-    proves is counted, and no auditor more.
-    """
+    """Of the experiment's rows of our rule: whom how many honest auditors found guilty in up to two audits in a row."""
     proposals = []
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
         if not row.get("audits") or (seeds and row["seed"] not in seeds):
             continue
-        honest = PARTICIPANTS - len(row["members"])
         seen: dict[str, list[tuple[int, list[int]]]] = {}
         for audit in row["audits"]:
-            for who, reached in audit["seen"].items():
-                auditors = honest - (int(who) not in row["members"])
-                found = audit["found"][who] if "found" in audit else _prove(reached, auditors)
+            for who, found in audit["found"].items():
                 seen.setdefault(who, []).append((audit["round"], found))
         name = f"rows {row['attack']} {row['malicious']} {row['seed']}"
         for who, audits in seen.items():
@@ -115,13 +108,6 @@ def read_rows(path: Path, seeds: Collection[int]) -> list[dict[str, Any]]:
                 both = [found, audits.pop(0)[1]] if audits and audits[0][0] == number + 1 else [found]
                 proposals.append({"kind": kind, "run": name, "round": number, "who": int(who), "found": both})
     return proposals
-
-
-def _prove(reached: Sequence[int], auditors: int) -> list[int]:
-    if not reached:
-        return [0, auditors]
-    by_all_but_one, by_half = (value >= GUILTY_FROM for value in reached)
-    return [auditors - 1 if by_all_but_one else auditors - auditors // 2 if by_half else 0, auditors]
 
 
 def count_rates(proposals: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import time
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,12 @@ time.sleep(3600)
 class Hivemind:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._places = count()
         self._programs = open_venv("hivemind", PACKAGES)
 
     def measure(self, peers: int, rounds: int) -> dict[str, Any]:
         """The first averaging is left out; a round is as long as its slowest peer's."""
-        place = self._folder / str(peers)
+        place = self._folder / f"{peers}-{next(self._places)}"  # a repeat finds nothing of the one before
         place.mkdir(parents=True)
         before = count_bytes()
         with ExitStack() as stack:

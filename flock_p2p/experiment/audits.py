@@ -6,7 +6,7 @@ its bond; five of seven of the last round's voters suspend it until the next aud
 proposals, and what comes out for it, is flock_chain.audit_rule's and the trainer's, as with peers.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flock_chain.aggregation import Delta, GlobalAdapter, take_out
@@ -104,23 +104,38 @@ class Audits:
     def _measure(self, round: int) -> dict[int, list[int]]:
         """Who of the bonded names each proposer."""
         first = find_first_audited([audit.round for audit in self._closed])  # nobody is absent here: all count
-        looked_at = [row for number, row in self._accepted.items() if number >= first]
-        whose = [who for row in looked_at for who, _ in row.held]
-        suspects = [Suspect(row.start, delta.to_float32()) for row in looked_at for _, delta in row.held]
-        named: dict[int, list[int]] = {who: [] for who in whose}
-        seen: dict[int, list[int]] = {who: [] for who in whose}
+        looked_at = [(number, row) for number, row in self._accepted.items() if number >= first]
+        whence = [(number, who) for number, row in looked_at for who, _ in row.held]
+        suspects = [Suspect(row.start, delta.to_float32()) for _, row in looked_at for _, delta in row.held]
+        named: dict[int, list[int]] = {who: [] for _, who in whence}
+        table: dict[int, list[int]] = {}  # by honest auditor, of each proposal
         for auditor in (who for who, bond in enumerate(self.money.bonds) if bond > 0):
             accused: Collection[int] = set(named) - self.attackers.members
             if auditor not in self.attackers.members:
-                values = self._look(round, "audit", auditor, suspects)
-                accused = {who for who, value in zip(whose, values, strict=True) if find(value) is Finding.GUILTY}
-                for who, value in zip(whose, values, strict=True):
-                    seen[who].append(value)
+                values = table[auditor] = self._look(round, "audit", auditor, suspects)
+                accused = {who for (_, who), value in zip(whence, values, strict=True) if find(value) is Finding.GUILTY}
             for who in accused:
                 if who != auditor:
                     named[who].append(auditor)
-        self.notes.append({"round": round, "seen": {who: _describe(values) for who, values in seen.items()}})
+        self._note(round, whence, table, named)
         return named
+
+    def _note(
+        self, round: int, whence: Sequence[tuple[int, int]], table: Mapping[int, Sequence[int]],
+        named: Mapping[int, Sequence[int]],
+    ) -> None:  # fmt: skip
+        """What each honest auditor saw, on which other limits and quorums can be tried, and how many named whom."""
+        self.notes.append({
+            "round": round,
+            "values": [
+                [number, who, [None if judge == who else values[place] for judge, values in table.items()]]
+                for place, (number, who) in enumerate(whence)
+            ],
+            "found": {
+                who: [sum(judge in table for judge in naming), len(set(table) - {who})]
+                for who, naming in named.items()
+            },
+        })  # fmt: skip
 
     def _look(self, round: int, purpose: str, who: int, suspects: Sequence[Suspect]) -> list[int]:
         """One honest participant's value of each."""
@@ -137,12 +152,6 @@ class Audits:
             seed = self.attackers.seed(round, purpose)
             self._shown = (key, [self.laboratory.find_strings(suspect, seed) for suspect in suspects])
         return self._shown[1]
-
-
-def _describe(values: Sequence[int]) -> list[int]:
-    """What all but one of the honest reach, and what half of them do."""
-    ordered = sorted(values)
-    return [ordered[min(1, len(ordered) - 1)], ordered[len(ordered) // 2]] if ordered else []
 
 
 def _account(who: int) -> Account:

@@ -16,6 +16,7 @@ Rule = Callable[[Stack], Update]
 
 WEISZFELD_STEPS = 32
 SMALLEST = 1e-12
+KRUM_DIGITS = 9  # of the largest score: sums in another order differ in the last bits
 
 
 def _all(stack: Stack) -> list[int]:
@@ -79,14 +80,18 @@ def squared_distances(stack: Stack) -> Stack:
 
 
 def multi_krum(stack: Stack, bad: int) -> Update:
-    """Blanchard et al., 2017: the n - f rows with the least sum of squared distances to their n - f - 2 nearest."""
+    """Blanchard et al., 2017: the n - f rows with the least sum of squared distances to their n - f - 2 nearest.
+
+    Of few rows two that are each other's nearest are equal; then their values decide, not who came first.
+    """
     count = len(stack)
     bad = max(0, min(bad, count - 3))
     near = max(1, count - bad - 2)
     distances = squared_distances(stack)
     np.fill_diagonal(distances, np.inf)
     scores = np.sort(distances, axis=1)[:, :near].sum(axis=1)
-    kept = sorted(np.argsort(scores, kind="stable")[: count - bad].tolist())
+    scores = np.round(scores / scores.max(), KRUM_DIGITS) if scores.max() > 0 else scores
+    kept = sorted(sorted(range(count), key=lambda row: (scores[row], stack[row].tolist()))[: count - bad])
     return stack[kept].mean(axis=0), kept
 
 

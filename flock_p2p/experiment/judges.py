@@ -87,6 +87,19 @@ class Server:
 
 
 @dataclass
+class Oracle:
+    """The mean of what the honest propose, paid as ours pays, so that it draws as ours does: a measure, no rule."""
+
+    attackers: Attackers
+    proximal: float = 0.0
+
+    def decide(self, seats: Seats) -> Decision:
+        honest = [seat for seat, who in enumerate(seats.proposers) if who not in self.attackers.members]
+        verdicts = [Verdict.ACCEPTED if seat in honest else Verdict.REJECTED_LOSS for seat in range(len(seats.deltas))]
+        return Decision(apply(seats.adapter, [seats.deltas[seat] for seat in honest]), verdicts, list(seats.voters))
+
+
+@dataclass
 class Committee:
     """The voters of a round: honest ones measure on their own hold-outs, colluders lie."""
 
@@ -249,6 +262,8 @@ def make_judge(row: Row, laboratory: Laboratory, attackers: Attackers, money: Mo
     committee = Committee(laboratory, attackers)
     if row.method == "paper":
         return Paper(committee)
+    if row.method == "oracle":
+        return Oracle(attackers)
     if row.method.startswith("ours"):
         part = row.method.removeprefix("ours").removeprefix("-without-")
         audits = Audits(laboratory, attackers, money)

@@ -15,7 +15,7 @@ BASELINES = (
     "geometric-median", "fltrust", "flame",
 )  # fmt: skip
 PARTS = ("norm", "function", "loss", "refusal", "audit", "adoption")  # of our rule
-METHODS = ("isolated", "pooled", *BASELINES, "paper", "ours", *(f"ours-without-{part}" for part in PARTS))
+METHODS = ("isolated", "pooled", "oracle", *BASELINES, "paper", "ours", *(f"ours-without-{part}" for part in PARTS))
 VOTER_LIES = ("whitelist", "invert", "copy")
 ATTACKS = (
     "none", "shared", "stealth", "boosted", "garbage", "flip", "domain", "lone", "sleepers", "thin", "syntactic",

@@ -1,5 +1,7 @@
 """The literature's rules against cases computed by hand, and what each promises for any stack."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,6 +70,12 @@ def test_krum_leaves_out_the_one_that_is_far_from_its_nearest() -> None:
     update, kept = baselines.multi_krum(FOUR, 1)
     # n - f - 2 = 1 neighbour: sums of squared distances 1, 1, 1, 80
     assert kept == [0, 1, 2] and update.tolist() == [1.0, 0.0]
+
+
+def test_krum_parts_two_that_are_each_others_nearest_by_their_values() -> None:
+    stack = np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [5.0, 1.0]])  # every row's nearest is at distance 1
+    for order in permutations(range(4)):
+        assert sorted(order[row] for row in baselines.multi_krum(stack[list(order)], 1)[1]) == [0, 1, 2]
 
 
 def test_the_trimmed_mean_leaves_out_both_ends_of_each_coordinate() -> None:

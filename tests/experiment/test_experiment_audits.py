@@ -1,10 +1,13 @@
 """Audits of a run: what stake and seats decide from words, and that a contribution comes out exactly."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from detection_audits import read_rows
 
 from flock_chain.aggregation import Delta, Format, GlobalAdapter, Layout, apply, from_floats, quantise, take_out
 from flock_p2p.experiment.attackers import choose_attackers
@@ -153,3 +156,24 @@ def test_who_was_turned_away_is_named_like_who_was_accepted() -> None:
     assert game.audits.hold(1, [0, 1, 2]) == [] and game.money.suspended == {7}
     game.play(2, [5])
     assert game.audits.hold(2, [0, 1, 2]) == [(7, Terms.audit_slash)]
+
+
+def test_a_note_says_what_each_honest_auditor_saw_and_how_many_of_how_many_named_whom(tmp_path: Path) -> None:
+    game = Game("shared")
+    members = game.audits.attackers.members
+    honest = [who for who in range(PARTICIPANTS) if who not in members]
+    ally, other = min(members), honest[3]
+    game.auditors.own = {honest[0]: 0, honest[1]: 249_999}
+    game.play(1, [ally, other], guilty=[ally])
+    game.audits.hold(1, honest[:7])
+    [note] = game.audits.notes
+    saw = [game.auditors.own.get(who, 900_000) for who in honest]
+    assert note["values"] == [[1, ally, saw], [1, other, [None if who == other else 0 for who in honest]]]
+    assert note["found"] == {ally: [len(honest) - 2, len(honest)], other: [0, len(honest) - 1]}
+    game.play(2, [])
+    game.audits.hold(2, honest[:7])
+    row = {"attack": "shared", "malicious": 28, "seed": 1, "members": sorted(members), "audits": game.audits.notes}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    found = {(one["kind"], one["who"]): one["found"] for one in read_rows(tmp_path / "rows.jsonl", [])}
+    twice = [[len(honest) - 2, len(honest)]] * 2, [[0, len(honest) - 1]] * 2
+    assert found == {("matched", ally): twice[0], ("honest", other): twice[1]}

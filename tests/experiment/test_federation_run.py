@@ -106,6 +106,19 @@ def test_colluding_voters_keep_a_clean_candidate_out_only_where_they_are_the_maj
             assert set(honest[:3]) <= {who for who, _ in decision.slashes}
 
 
+def test_the_oracle_adds_what_the_honest_propose_and_pays_them_and_the_voters() -> None:
+    game = federation("oracle")
+    proposers, _ = game._draw(0)
+    honest = [who for who in proposers if who not in game.attackers.members]
+    assert 0 < len(honest) < len(proposers)
+    deltas = {who: game._propose(who, 0) for who in honest}
+    before, bonds = game.adapter, list(game.money.bonds)
+    game._round(0)
+    assert (game.adapter.grid == apply(before, [deltas[who] for who in honest]).grid).all()
+    for who in proposers:
+        assert (game.money.bonds[who] > bonds[who]) == (who in honest)
+
+
 def test_a_stealthy_poisoner_has_the_norm_of_its_honest_change_and_another_direction() -> None:
     honest = laboratory().train(0, vector(), 4)
     hidden = laboratory().train(0, vector(), 4, Backdoor(boost=1.0, share=0.9, is_stealthy=True))
