@@ -13,6 +13,7 @@ ADVICE = {
     "stake: still unbonding": "`stake` shows when it is free, with --account VALIDATOR of a delegation",
     "stake: nothing is unbonding": "`unstake`, or `stake undelegate`, is the first step",
     "stake: still jailed": "`stake` shows for how long",
+    "stake: tombstoned": "a key that signed against itself is never a validator again; begin anew with another --home",
     "stake: only the serving set admits": "`stake` shows whether this peer has a weight in this epoch",
     "delegation: the participant takes no more": (
         "`task --account PARTICIPANT` shows for how much it has room; its owner makes more with `task terms`"
@@ -22,8 +23,12 @@ ADVICE = {
     "delegation: more than is bonded": "`task --account PARTICIPANT` shows how much is",
     "delegation: nothing is unbonding": "`task undelegate` is the first step",
     "delegation: nothing to claim": "nothing was earned since the last claim",
+    "delegation: leaving, but not free yet": "`task --account PARTICIPANT` shows what of it can still be slashed",
+    "delegation: withdraw what has unbonded before": "`task withdraw-delegation` is the first step",
     "delegation: still unbonding": "`task --account PARTICIPANT` shows when it is free",
     "board: nothing is unbonding": "`task leave` is the first step",
+    "board: leaving, but not free yet": "`task` shows when it is free",
+    "board: guaranteed rounds are left": "it may be stopped from its last round on; `task` shows which one runs",
     "board: still unbonding": "`task` shows when it is free",
     "board: nothing to claim": "nothing was earned since the last claim",
     "board: the task has not ended": "`task` shows its round; its creator may stop it with `task stop`",

@@ -3,6 +3,7 @@
 A finding is in order, not checked, or wrong; what is wrong says what to do.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -76,9 +77,13 @@ def _load(asked: Asked) -> JoinConfig:
         return JoinConfig()  # `_check_home` says what is wrong with it
 
 
+def _find_place(home: Home) -> Path:
+    """The home, or what is there of the way to it."""
+    return next(path for path in (home.path, *home.path.parents) if path.exists())
+
+
 def _check_disk(asked: Asked) -> Finding:
-    place = next(path for path in (asked.home.path, *asked.home.path.parents) if path.exists())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_find_place(asked.home)).free
     text = f"{free / 1e9:.1f} GB free for {asked.home.path}"
     if free < LEAST_FREE:
         return Finding("disk", False, text, f"free some: {LEAST_FREE / 1e9:.1f} GB are needed at least")
@@ -86,7 +91,13 @@ def _check_disk(asked: Asked) -> Finding:
 
 
 def _check_home(asked: Asked) -> Finding:
-    home = asked.home
+    home, place = asked.home, _find_place(asked.home)
+    if not place.is_dir():
+        return Finding("home", False, f"{place} is a file, and a home is a folder", "name another --home")
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Finding(
+            "home", False, f"{place}: this user cannot write there", "make it writable, or name another --home"
+        )
     if not home.key_path.exists():
         return Finding("home", None, f"{home.path}: no key yet; `init` or `join` makes one")
     try:
@@ -171,7 +182,11 @@ def _check_clock(asked: Asked) -> Finding:
         return Finding("clock", None, "no peer of this home runs: start it, and ask again in a minute")
     offset = status["clock_offset"]
     if offset is None:
-        return Finding("clock", None, "too few blocks came since the peer has started: ask again in a minute")
+        return Finding(
+            "clock",
+            None,
+            "too few blocks came since the peer has started: ask again later (an idle chain makes one a minute)",
+        )
     if abs(offset) > MOST_OFFSET:
         return Finding(
             "clock", False, describe(offset), "set it by NTP (`timedatectl set-ntp true`) and start the peer again"
@@ -192,12 +207,15 @@ def _check_lan(_asked: Asked) -> Finding:
 
 
 def _check_peers(asked: Asked) -> Finding:
+    """Those that it was told of now; else whom the running peer is connected with; else those of the last start."""
+    if asked.bootstrap:
+        return _ask_bootstrap(asked, asked.bootstrap)
     status = _ask_status(asked)
     if status is not None:
         count = len(status["peers"])
         advice = "" if count else "is their address still right, and their TCP port open? See the log"
         return Finding("peers", count > 0 or status["has_quorum"], f"{count} connected", advice)
-    addresses = tuple(dict.fromkeys((*asked.bootstrap, *_load(asked).bootstrap)))
+    addresses = _load(asked).bootstrap
     if not addresses:
         return Finding("peers", None, "no address is known; `join` looks on the local network")
     return _ask_bootstrap(asked, addresses)

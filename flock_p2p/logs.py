@@ -8,7 +8,8 @@ from typing import Any
 
 from flock_peers.home import Home
 
-MAX_LOG_BYTES = 8 << 20  # then it is rotated; two old ones are kept
+MAX_LOG_BYTES = 8 << 20  # then it is rotated
+KEPT_FILES = 2  # old ones: NAME.1, and before it NAME.2
 TRACE_MARK = "    | "  # before each line of a traceback: no event begins so
 LOG_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
 
@@ -45,8 +46,8 @@ def _open_private(path: str, flags: int) -> int:
 
 
 def start_logging(home: Home, *, quiet: bool) -> None:
-    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = PrivateFileHandler(home.log_path, maxBytes=MAX_LOG_BYTES, backupCount=2)
+    home.make()
+    file = PrivateFileHandler(home.log_path, maxBytes=MAX_LOG_BYTES, backupCount=KEPT_FILES)
     file.setFormatter(LineFormatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%S"))
     root = logging.getLogger()
     root.setLevel(logging.INFO)

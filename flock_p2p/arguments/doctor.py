@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="ask this peer too; repeatable",
+        help="ask this peer, whether or not the home's own runs; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--package", action="store_true", help="only check that the installed package is whole")

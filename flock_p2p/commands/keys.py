@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from flock_chain.crypto import Key
 from flock_chain.errors import Misuse, Refused
@@ -19,40 +20,51 @@ def run(arguments: argparse.Namespace) -> int:
         raise Misuse("keys export and import need --file FILE, and no other action takes it")
     path = Path(arguments.file or "").expanduser()
     if arguments.action == "show":
-        return _show(home, is_json=arguments.json)
-    if arguments.action == "export":
-        return _export(home, path, asked)
-    with home.lock():  # a running peer's key stays as it is
-        if arguments.action == "import":
-            return _import(home, path, asked)
-        return _lock(home, asked) if arguments.action == "lock" else _unlock(home, asked)
+        lines = _show(home)
+    elif arguments.action == "export":
+        lines = _export(home, path, asked)
+    else:
+        if arguments.action != "import":
+            home.read_key()  # says what is missing before the lock makes a folder
+        with home.lock():  # a running peer's key stays as it is
+            lines = _change(home, arguments.action, path, asked)
+    exported = {"exported": str(path)} if arguments.action == "export" else {}
+    print(json.dumps(_describe(home) | exported, indent=2) if arguments.json else "\n".join(lines))
+    return 0
 
 
-def _show(home: Home, *, is_json: bool) -> int:
+def _change(home: Home, action: str, path: Path, asked: Passphrases) -> list[str]:
+    if action == "import":
+        return _import(home, path, asked)
+    return _lock(home, asked) if action == "lock" else _unlock(home, asked)
+
+
+def _describe(home: Home) -> dict[str, Any]:
     """Nothing that is secret, and nothing that needs the passphrase."""
     data = home.read_key()
     is_locked = is_keystore(data)
     account = read_address(data) if is_locked else home.load_key().account.hex()
-    row = {"account": "0x" + account, "file": str(home.key_path), "is_locked": is_locked}
-    if is_json:
-        print(json.dumps(row, indent=2))
-        return 0
-    print(f"account  0x{account}")
-    print(f"key      {home.key_path}  ({WARNING})")
-    print(f"locked   {'with a passphrase' if is_locked else 'no: `keys lock` puts it under a passphrase'}")
-    return 0
+    return {"account": "0x" + account, "file": str(home.key_path), "is_locked": is_locked}
 
 
-def _export(home: Home, path: Path, asked: Passphrases) -> int:
+def _show(home: Home) -> list[str]:
+    row = _describe(home)
+    return [
+        f"account  {row['account']}",
+        f"key      {home.key_path}  ({WARNING})",
+        f"locked   {'with a passphrase' if row['is_locked'] else 'no: `keys lock` puts it under a passphrase'}",
+    ]
+
+
+def _export(home: Home, path: Path, asked: Passphrases) -> list[str]:
     data = home.read_key()
     if not is_keystore(data):
         data = encode_keystore(home.load_key(), asked.ask_new())
     write_new(path, data)  # a locked key goes out as it is, under its passphrase
-    print(f"exported  {path}  (whoever has it and its passphrase is this peer; never run two of one key)")
-    return 0
+    return [f"exported  {path}  (whoever has it and its passphrase is this peer; never run two of one key)"]
 
 
-def _import(home: Home, path: Path, asked: Passphrases) -> int:
+def _import(home: Home, path: Path, asked: Passphrases) -> list[str]:
     if home.key_path.exists():
         raise Misuse(f"{home.key_path}: there is a key already; import into a new --home")
     try:
@@ -62,10 +74,11 @@ def _import(home: Home, path: Path, asked: Passphrases) -> int:
         raise Misuse(f"{path}: {error.strerror}") from error
     key = decode_keystore(data, asked.ask()) if is_keystore(data) else _parse_plain(path, data)
     home.import_key(data if is_keystore(data) else key.secret.hex().encode() + b"\n")
-    print(f"imported  0x{key.account.hex()} into {home.path}")
-    print("          stop the home that it came from for good first: two signers of one key lose its stake;")
-    print("          a validator takes along what it signed, see `protection`")
-    return 0
+    return [
+        f"imported  0x{key.account.hex()} into {home.path}",
+        "          stop the home that it came from for good first: two signers of one key lose its stake;",
+        "          a validator takes along what it signed, see `protection`",
+    ]
 
 
 def _parse_plain(path: Path, data: bytes) -> Key:
@@ -75,7 +88,7 @@ def _parse_plain(path: Path, data: bytes) -> Key:
         raise Refused(f"{path}: neither a keystore nor a key file of a home") from error
 
 
-def _lock(home: Home, asked: Passphrases) -> int:
+def _lock(home: Home, asked: Passphrases) -> list[str]:
     if is_keystore(home.read_key()):
         raise Misuse(f"{home.key_path}: is locked already; unlock it first to change the passphrase")
     key, passphrase = home.load_key(), asked.ask_new()
@@ -83,13 +96,11 @@ def _lock(home: Home, asked: Passphrases) -> int:
     if decode_keystore(data, passphrase).account != key.account:  # before the only other copy goes
         raise Refused("keys: the new keystore does not open again; nothing was changed")
     write_private(home.key_path, data)
-    print(f"locked   {home.key_path}  (`join` asks for the passphrase; without it the key is lost)")
-    return 0
+    return [f"locked   {home.key_path}  (`join` asks for the passphrase; without it the key is lost)"]
 
 
-def _unlock(home: Home, asked: Passphrases) -> int:
+def _unlock(home: Home, asked: Passphrases) -> list[str]:
     if not is_keystore(home.read_key()):
         raise Misuse(f"{home.key_path}: is not locked")
     write_private(home.key_path, home.load_key(asked.ask).secret.hex().encode() + b"\n")
-    print(f"unlocked {home.key_path}  (whoever can read this file is this peer)")
-    return 0
+    return [f"unlocked {home.key_path}  (whoever can read this file is this peer)"]

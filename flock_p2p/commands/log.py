@@ -1,19 +1,23 @@
-"""`log`: a peer's log, whether it runs or not; followed through rotation. Reads one file and asks no peer."""
+"""`log`: a peer's log, whether it runs or not; followed through rotation. Reads files and asks no peer."""
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 from flock_chain.errors import Misuse, Unavailable
+from flock_p2p.logs import KEPT_FILES
+from flock_p2p.page.log_tail import parse_line
 from flock_peers.home import Home
 
 POLL_SECONDS = 0.3
-MAX_LINES = 100_000  # two rotated files hold about as many
+MAX_LINES = 100_000  # the file and two rotated ones hold about as many
 RANKS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 
 
@@ -23,18 +27,37 @@ def run(arguments: argparse.Namespace) -> int:
     path, filtered = Home(arguments.home).log_path, Filter(arguments.level)
     if not path.exists():
         raise Unavailable(f"{path}: there is no log yet; a peer writes it once it runs")
-    with path.open(errors="replace") as file:
-        for line in deque(filter(filtered, file), maxlen=arguments.lines):
-            sys.stdout.write(line)
-        sys.stdout.flush()
-        if not arguments.follow:
-            return 0
-        at = file.tell()
-    for line in follow(path, at, lambda: time.sleep(POLL_SECONDS)):
-        if filtered(line):
-            sys.stdout.write(line)
-            sys.stdout.flush()
+    lines, at = read_last(path, arguments.lines, filtered)
+    try:
+        _say(lines, is_json=arguments.json)
+        if arguments.follow:
+            for line in follow(path, at, lambda: time.sleep(POLL_SECONDS)):
+                _say(filter(filtered, [line]), is_json=arguments.json)
+    except KeyboardInterrupt:
+        if not arguments.follow:  # which is meant to end so
+            raise
     return 0
+
+
+def _say(lines: Iterable[str], *, is_json: bool) -> None:
+    for line in lines:
+        sys.stdout.write(json.dumps(parse_line(line.rstrip("\n"))) + "\n" if is_json else line)
+    sys.stdout.flush()
+
+
+def read_last(path: Path, count: int, wanted: Callable[[str], bool]) -> tuple[Iterable[str], int]:
+    """The last lines of the log and of those that were rotated, and where the log ends."""
+    lines: deque[str] = deque(maxlen=count)
+    for number in range(KEPT_FILES, 0, -1):
+        with suppress(FileNotFoundError), _open(path.with_name(f"{path.name}.{number}")) as file:
+            lines.extend(filter(wanted, file))
+    with _open(path) as file:
+        lines.extend(filter(wanted, file))
+        return lines, file.tell()
+
+
+def _open(path: Path) -> TextIO:
+    return path.open(encoding="utf-8", errors="replace")
 
 
 class Filter:
@@ -53,7 +76,7 @@ class Filter:
 
 def follow(path: Path, at: int, wait: Callable[[], None]) -> Iterator[str]:
     """Whole lines written after the byte `at`, also after the file was rotated; for ever."""
-    file: TextIO = path.open(errors="replace")
+    file = _open(path)
     file.seek(at)
     part = ""
     while True:
@@ -77,7 +100,7 @@ def follow(path: Path, at: int, wait: Callable[[], None]) -> Iterator[str]:
 def _reopen(path: Path, file: TextIO) -> TextIO | None:
     """The file that has its name now, where that is another one."""
     try:
-        fresh = path.open(errors="replace")
+        fresh = _open(path)
     except FileNotFoundError:  # in the middle of a rotation
         return None
     if _identity(fresh) == _identity(file):

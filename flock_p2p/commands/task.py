@@ -19,6 +19,7 @@ MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket 
 DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data", "bits")
 ALIASES = {"create": "open", "show": "status"}
 POLL_SECONDS = 0.5
+OPEN_SECONDS = 15.0  # for a new task to be final
 MAX_NAME = 24  # characters of a task's name in the list
 DELEGATIONS = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation")  # with --account; so may status be
 
@@ -64,12 +65,15 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
         wanted["data"] = arguments.data_format
     pot, out = parse_coins(arguments.pot), sys.stderr if arguments.json else sys.stdout
     base = _publish(path, arguments.model, out)
+    before = _newest(path)  # may be of the same document
     document = request_control(path, "open_task", pot=str(pot), base=base, **wanted)["document"]
     print(f"document   {document}; sent with pot and fee", file=out)
-    deadline = time.monotonic() + max(arguments.wait, 15.0)
-    while (row := _newest(path)) is None or row["document"] != document:
+    deadline = time.monotonic() + max(arguments.wait, OPEN_SECONDS)
+    while (row := _newest(path)) is None or row["document"] != document or row["task"] == (before or {}).get("task"):
         if time.monotonic() > deadline:
-            print("not final yet: `task` shows it when it is", file=sys.stderr if arguments.json else sys.stdout)
+            print("not final yet: `task` shows it when it is", file=out)
+            if arguments.json:
+                print(json.dumps({"task": None, "document": document}, indent=2))
             return 0
         time.sleep(POLL_SECONDS)
     print(json.dumps(row, indent=2) if arguments.json else format_task(row))

@@ -48,7 +48,12 @@ def _parse(data: bytes, start: int) -> list[Row]:
 
 
 def describe_line(line: str) -> Row:
+    """As `parse_line`, and bounded."""
+    row = parse_line(line)
+    return row | {"text": row["text"][:MAX_LINE_CHARS]}
+
+
+def parse_line(line: str) -> Row:
     """What is no event of its own, such as a line of a traceback, has a text alone."""
     found = _LINE.fullmatch(line)
-    row: Row = found.groupdict() if found else {"at": None, "level": None, "source": None, "text": line}
-    return row | {"text": row["text"][:MAX_LINE_CHARS]}
+    return found.groupdict() if found else {"at": None, "level": None, "source": None, "text": line}

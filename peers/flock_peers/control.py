@@ -46,11 +46,10 @@ async def serve_control(path: Path, methods: Mapping[str, Method], task_status: 
     unnamed = path.with_suffix(".new")  # no longer than the name: the system bounds a socket's path
     unnamed.unlink(missing_ok=True)
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        mask = os.umask(0o177)
-        try:
-            await listener.bind(str(unnamed))
-        finally:
-            os.umask(mask)
+        await listener.bind(str(unnamed))
+        unnamed.chmod(
+            0o600
+        )  # before anybody listens; a umask is of all threads, and takes new folders their owner's way in
         listener.listen(8)
         unnamed.rename(path)
         task_status.started()

@@ -1,5 +1,6 @@
 """A peer's home directory: where its key, chain, contents and rounds lie. Knows paths and modes, not what they mean."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from flock_peers.user_folder import user_folder
 
 MAX_LOCK_TEXT = 4_096  # a path, for people
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say, as a USB stick's
 
 
 class Home:
@@ -26,6 +28,16 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
+
+    def make(self) -> None:
+        """Its own folder. Raises Misuse where a file is in the way, DiskTrouble where it cannot be made."""
+        with disk_trouble(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise Misuse(
+                    f"{self.path}: a home is a folder, and a file is in the way; name another --home"
+                ) from error
 
     def folder(self, name: str) -> Path:
         path = self.path / name
@@ -69,7 +81,7 @@ class Home:
 
     def create_key(self) -> Key:
         """Make and store a new key; raises Misuse where there is one."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.make()
         if read_format(self.path) == 0 and not self.key_path.exists() and not self.genesis_path.exists():
             write_private(self.path / VERSION_FILE, encode_version(HOME_FORMAT))
         key = Key(token_bytes(32))
@@ -83,7 +95,7 @@ class Home:
 
     def import_key(self, data: bytes) -> None:
         """Store a key as it came, where there is none; raises Misuse where there is."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.make()
         if read_format(self.path) == 0 and not self.genesis_path.exists():
             write_private(self.path / VERSION_FILE, encode_version(HOME_FORMAT))
         try:
@@ -114,13 +126,14 @@ class Home:
     def read_key(self) -> bytes:
         """The file's bytes: a keystore, or the secret in hex. Raises Refused where others can read it."""
         read_format(self.path)
-        try:
-            with self.key_path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode  # of what is read, whatever has the name by now
-                data = file.read(MAX_KEYSTORE_BYTES)
-        except FileNotFoundError as error:
-            command = f"python -m flock_p2p init --home {self.path}"
-            raise Misuse(f"{self.path}: no key here; run `{command}` first") from error
+        with disk_trouble(self.key_path):
+            try:
+                with self.key_path.open("rb") as file:
+                    mode = os.fstat(file.fileno()).st_mode  # of what is read, whatever has the name by now
+                    data = file.read(MAX_KEYSTORE_BYTES)
+            except FileNotFoundError as error:
+                command = f"python -m flock_p2p init --home {self.path}"
+                raise Misuse(f"{self.path}: no key here; run `{command}` first") from error
         if mode & 0o077:
             raise Refused(f"{self.key_path}: readable by others; run `chmod 600 {self.key_path}`")
         return data
@@ -173,8 +186,8 @@ class Home:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Only one process at a time: two with one key could sign against each other."""
+        self.make()
         with disk_trouble(self.path):
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
@@ -226,7 +239,7 @@ class Home:
         try:
             with self.lock():
                 return False
-        except DiskTrouble:  # no home that a peer could run in
+        except (DiskTrouble, Misuse):  # no home that a peer could run in
             return False
         except FlockError:
             return True
@@ -243,9 +256,9 @@ def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
         _write_synced(part, data)
     if exclusive:
         try:
-            os.link(part, path)
+            _take_name(part, path)
         finally:
-            part.unlink()
+            part.unlink(missing_ok=True)
     else:
         with disk_trouble(path):
             os.replace(part, path)
@@ -263,6 +276,17 @@ def write_new(path: Path, data: bytes) -> None:
         write_private(path, data, exclusive=True)
     except FileExistsError as error:
         raise Misuse(f"{path}: exists already and is left as it is; name a new file") from error
+
+
+def _take_name(part: Path, path: Path) -> None:
+    """Give the file a name that nothing has. Raises FileExistsError where something does."""
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.replace(part, path)
 
 
 def _has_name(handle: int, path: Path) -> bool:

@@ -67,8 +67,8 @@ def test_a_full_disk_is_named_with_how_much_is_needed(tmp_path: Path, monkeypatc
     monkeypatch.setattr(checkup.shutil, "disk_usage", lambda _path: Usage(10**12, 10**12 - 10**8, 10**8))
     row = find(tmp_path, "disk")
     assert row.is_ok is False and "0.1 GB free" in row.text and "1.3 GB are needed" in row.advice
-    monkeypatch.undo()
-    assert find(tmp_path / "not" / "there", "disk").name == "disk"
+    monkeypatch.setattr(checkup.shutil, "disk_usage", lambda path: Usage(9, 0, 9 * 10**9) if path == tmp_path else None)
+    assert find(tmp_path / "not" / "there", "disk").is_ok is True  # of what is there on the way
 
 
 def test_a_home_that_would_not_start_is_named(tmp_path: Path) -> None:
@@ -81,6 +81,19 @@ def test_a_home_that_would_not_start_is_named(tmp_path: Path) -> None:
     home.key_path.chmod(0o644)
     row = find(tmp_path, "home")
     assert row.is_ok is False and "chmod 600" in row.text
+
+
+def test_a_place_where_no_home_can_be_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for home in (file, file / "home"):
+        row = find(home, "home")
+        assert row.is_ok is False and str(file) in row.text and "--home" in row.advice
+        assert "has it" not in find(home, "port").text  # nobody runs there
+    assert find(tmp_path / "new", "home").is_ok is None
+    monkeypatch.setattr(checkup.os, "access", lambda path, _mode: path != tmp_path)
+    row = find(tmp_path / "new", "home")
+    assert row.is_ok is False and f"{tmp_path}: this user cannot write there" in row.text
 
 
 def test_a_home_of_another_network_is_named(tmp_path: Path) -> None:
@@ -124,6 +137,10 @@ def test_a_bootstrap_peer_that_does_not_answer_is_named_with_what_to_do(
     row = find(tmp_path, "peers", bootstrap=[address])
     assert row.is_ok is False and "does that peer run" in row.advice
     assert find(tmp_path, "peers").is_ok is None
+    status = {"clock_offset": None, "peers": ["0x1"], "has_quorum": True}
+    monkeypatch.setattr(checkup, "request_control", lambda *_arguments, **_values: status)
+    assert find(tmp_path, "peers").is_ok is True
+    assert find(tmp_path, "peers", bootstrap=[address]).is_ok is False  # whether or not the home's own peer runs
 
 
 def test_what_is_wrong_makes_the_exit_code_and_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

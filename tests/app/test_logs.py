@@ -1,5 +1,6 @@
 """A peer's log: one line an event, private, followed through rotation, and without a secret in it."""
 
+import json
 import logging
 import stat
 from collections.abc import Iterator
@@ -64,6 +65,40 @@ def test_the_log_command_shows_the_last_lines_of_a_level(logged: Path, capsys: p
     assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["0", "10", "20"]
     assert main(["log", "--home", home, "--lines", "-1"]) == 2
     assert main(["log", "--home", home + "-none"]) == 3
+
+
+def test_a_rotation_takes_no_line_from_the_last_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a traceback that was rotated goes with its event."""
+
+    def event(number: int, level: str = "INFO") -> str:
+        return f"2026-11-21T15:00:00.{number:03} {level:7} flock_peers.x: event {number}\n"
+
+    (tmp_path / "peer.log.2").write_text(event(1) + event(2))
+    (tmp_path / "peer.log.1").write_text(event(3) + event(4, "ERROR"))
+    (tmp_path / "peer.log").write_text("    | Traceback\n" + event(5))
+    for arguments, last in (
+        (["--lines", "4"], ["3", "4", "Traceback", "5"]),
+        (["--lines", "9"], ["1", "2", "3", "4", "Traceback", "5"]),
+        (["--level", "error"], ["4", "Traceback"]),
+    ):
+        assert main(["log", "--home", str(tmp_path), *arguments]) == 0
+        assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == last
+    assert main(["log", "--home", str(tmp_path), "--lines", "2", "--json"]) == 0
+    trace, told = map(json.loads, capsys.readouterr().out.splitlines())
+    assert trace == {"at": None, "level": None, "source": None, "text": "    | Traceback"}
+    assert told == {
+        "at": "2026-11-21T15:00:00.005", "level": "INFO", "source": "flock_peers.x", "text": "event 5"
+    }  # fmt: skip
+
+
+def test_ctrl_c_is_how_following_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "peer.log").write_text("one\n")
+
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flock_p2p.commands.log.time.sleep", interrupt)
+    assert main(["log", "--home", str(tmp_path), "--follow"]) == 0
 
 
 def test_following_goes_on_through_a_rotation_and_waits_for_whole_lines(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a page is made of: rounds and news from the chain, the end of a log, and the files that are shipped."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,12 @@ from flock_contracts.loader import load
 from flock_p2p.page import history
 from flock_p2p.page import state as state_module
 from flock_p2p.page.assets import load_assets, make_policy
+from flock_p2p.page.chain_section import ChainSection
 from flock_p2p.page.feed import Look, Told
 from flock_p2p.page.history import BLOCKS_AT_ONCE, MAX_BLOCKS, MAX_EVENTS, History
 from flock_p2p.page.log_tail import MAX_LINE_CHARS, MAX_LINES, TAIL_BYTES, Tail, read_tail
 from flock_p2p.page.rounds import Rounds, describe_round
-from flock_p2p.page.state import PeerState
+from flock_p2p.page.state import PeerState, describe_peer
 from flock_p2p.page.task_section import choose_task, describe_participant
 
 STATIC = Path(history.__file__).parent / "static"
@@ -262,6 +264,57 @@ def test_a_log_that_begins_anew_is_told_from_its_first_line_on() -> None:
     assert told.tell(Look(2, {"peer": b"1"}, {"peer": 2}, Tail(2, 5, ())), 0) is not None  # half a line so far
     said = told.tell(Look(3, log=Tail(2, 30, ({"id": 30, "text": "new"},))), 0)
     assert b'"new"' in (said or b"")
+
+
+class _RotatedAtOnce(type(Path())):  # type: ignore[misc]
+    """A log that is rotated between being opened and being looked at, the first time."""
+
+    def open(self, *arguments: Any, **named: Any) -> Any:
+        file = super().open(*arguments, **named)
+        old = self.with_name("peer.log.1")
+        if not old.exists():
+            self.rename(old)
+            Path(self).write_bytes(b"old 1\nnew 12\n")  # as long as what is read
+        return file
+
+
+def test_a_log_that_is_rotated_while_it_is_read_is_told_by_the_file_that_was_read(tmp_path: Path) -> None:
+    """Or the new file's number would stand for the old one's lines, and its own would never be told."""
+    path = _RotatedAtOnce(tmp_path / "peer.log")
+    Path(path).write_bytes(b"old 1\nold 12\n")
+    first = read_tail(path, Tail())
+    assert [row["text"] for row in first.rows] == ["old 1", "old 12"]
+    second = read_tail(path, first)
+    assert [row["text"] for row in second.rows] == ["old 1", "new 12"] and second.file != first.file
+
+
+# Stakes and the peer
+
+
+class _MovingViews:
+    """A stake that grows by one with each block, and a block with each question."""
+
+    def __init__(self) -> None:
+        self.head = 100
+
+    async def view(self, _contract: str, function: str, *_arguments: Any, height: int | None = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.head += 1
+        now = self.head if height is None else height
+        return [{"account": A, "weight": now}] if function == "validators" else now
+
+
+def test_stakes_are_of_one_block_although_the_chain_goes_on_between_the_questions() -> None:
+    """Amounts of two blocks do not add up."""
+    row = trio.run(ChainSection(FakeQueries(), _MovingViews()).stakes, A, 90)  # type: ignore[arg-type]
+    assert row["delegated"] == "0" and row["validators"] == [{"account": "0x" + A.hex(), "weight": "90"}]
+    amounts = {row[name] for name in ("total", "stake", "unbonding", "reward")}
+    assert amounts == {"90"} and {row[name] for name in ("release_at", "jailed_until", "missed")} == {90}
+
+
+def test_a_networks_name_commands_nothing() -> None:
+    status: Any = defaultdict(lambda: None, network="a\u202eb\x1b[2J")
+    assert describe_peer(status, 0.0)["network"] == "a?b?[2J"
 
 
 def test_strangers_words_command_nothing_and_turn_nothing_around() -> None:

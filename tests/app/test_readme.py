@@ -14,6 +14,9 @@ README = (ROOT / "README.md").read_text()
 NAMES = {command.name for command in COMMANDS}
 TEXTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "contracts" / "README.md"]
 _COMMAND = re.compile(r"(?:python -m flock_p2p|flock-p2p) ((?:\w|-)[^`\n#|()]*)")
+_PROGRAM = re.compile(r"python (?:-m (?!flock_p2p(?![.\w]))(flock_[\w.]+)|([\w/]+\.py))([^`\n#]*)")
+_PYTEST = re.compile(r"python -m pytest ([^`\n#\\]*)")
+SOURCE_ROOTS = (".", "chain", "contracts", "peers")
 _PLACEHOLDERS = {"N": "3", "S": "3", "J": "2", "n": "4", "HEIGHT": "7"}  # words that stand for a number
 
 
@@ -33,6 +36,28 @@ def test_every_command_in_the_documents_is_understood(line: str) -> None:
         assert arguments[0] == "--help" or arguments[0] in NAMES
         return
     assert build_parser().parse_args(arguments).command == arguments[0]
+
+
+PROGRAMS = {found for path in TEXTS for found in _PROGRAM.findall(path.read_text())}
+
+
+@pytest.mark.parametrize(("module", "script", "rest"), sorted(PROGRAMS))
+def test_every_other_program_in_the_documents_is_there_and_knows_its_options(
+    module: str, script: str, rest: str
+) -> None:
+    """Benchmarks and the like, which take minutes to hours: what is told to them stands in their source."""
+    name = script or module.replace(".", "/") + ".py"
+    (source,) = (ROOT / root / name for root in SOURCE_ROOTS if (ROOT / root / name).is_file())
+    for option in re.findall(r"--[\w-]+", rest):
+        assert f'"{option}"' in source.read_text(), option
+
+
+def test_every_test_that_the_documents_name_is_there() -> None:
+    named = {name for path in TEXTS for line in _PYTEST.findall(path.read_text()) for name in line.split()}
+    paths = [name for name in named if name.startswith("tests/")]
+    assert len(paths) > 10
+    for name in paths:
+        assert list(ROOT.glob(name)), name
 
 
 def test_the_readme_lists_every_command_and_no_other() -> None:

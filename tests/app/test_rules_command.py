@@ -31,8 +31,9 @@ ROW = {
 
 
 @contextmanager
-def answering(home: Home) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """A control socket of a peer that does what it is told at once."""
+def answering(home: Home, *, opens: bool = False, looks: int = 1) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """A control socket of a peer that does what it is told at once. `opens`: the task is there only then, seen at so
+    many looks."""
     asked: list[tuple[str, dict[str, Any]]] = []
     ready, tokens, scope = threading.Event(), list[trio.lowlevel.TrioToken](), trio.CancelScope()
     answers: dict[str, Any] = {
@@ -46,6 +47,8 @@ def answering(home: Home) -> Iterator[list[tuple[str, dict[str, Any]]]]:
             asked.append((name, dict(params)))
             if name == "rules":
                 return STATUS if params["action"] == "status" else {"sent": True}
+            if name == "task" and opens and not any(each == "open_task" for each, _ in asked[:-looks]):
+                return ROW | {"task": ROW["task"] - 1}  # of the same document, which may be opened again
             return answers[name]
 
         return answer
@@ -147,14 +150,24 @@ def test_coins_are_sent_and_a_task_is_opened(home: Home, tmp_path: Path, capsys:
         assert main(["send", "--home", str(home.path), "--to", "11" * 20, "--amount", "2.5"]) == 0
         assert asked[0] == ("send", {"to": "0x" + "11" * 20, "amount": str(5 * COIN // 2)})
         assert "it is final\nto         0x1111" in capsys.readouterr().out
-        file = tmp_path / "task.json"
-        file.write_text('{"name": "mine", "terms": {"rounds": 5}}')
-        asked.clear()
+    file = tmp_path / "task.json"
+    file.write_text('{"name": "mine", "terms": {"rounds": 5}}')
+    with answering(home, opens=True) as asked:
         assert main(["task", "open", "--home", str(home.path), "--pot", "9", "--document", str(file)]) == 0
         assert asked[0] == ("give_base", {"folder": None})
-        assert asked[1] == ("open_task", {"pot": str(9 * COIN), "base": None, "name": "mine", "terms": {"rounds": 5}})
+        assert asked[2] == ("open_task", {"pot": str(9 * COIN), "base": None, "name": "mine", "terms": {"rounds": 5}})
         assert "task       3, round 1" in capsys.readouterr().out
         for text, word in (("[]", "an object with some of"), ("{", "not JSON"), ('{"pot": 1}', "an object with some")):
             file.write_text(text)
             assert main(["task", "open", "--home", str(home.path), "--pot", "9", "--document", str(file)]) == 2
             assert word in capsys.readouterr().err
+
+
+def test_a_task_that_is_not_final_yet_is_one_object_for_a_script_too(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flock_p2p.commands.task.OPEN_SECONDS", 0.0)
+    with answering(home, opens=True, looks=99):
+        assert main(["task", "create", "--home", str(home.path), "--pot", "9", "--wait", "0", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"task": None, "document": ROW["document"]} and "not final yet" in said.err

@@ -132,7 +132,10 @@ def test_a_chain_that_stands_still_for_want_of_a_quorum_names_who_is_away() -> N
         assert "warning" not in format_status({**halted, **part})
 
 
-@pytest.mark.parametrize("arguments", [("protection", "export", "x"), ("restart", "propose", "--document", "x")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("protection", "export", "x"), ("restart", "propose", "--document", "x"), ("keys", "lock"), ("keys", "unlock")],
+)
 def test_a_mistyped_home_is_not_made(
     arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -280,6 +280,15 @@ async def test_a_joiner_fetches_the_genesis_before_it_says_hello() -> None:
 
 
 @in_trio()
+async def test_machines_that_say_nothing_do_not_hide_the_one_that_has_the_genesis() -> None:
+    document = b'{"genesis": "document"}'
+    async with open_host(key(1), LOOPBACK, keccak256(document), QUICK, genesis_document=document) as a:
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never a word
+            off = a.address.replace(f"/tcp/{a.address.split('/')[4]}/", f"/tcp/{silent.getsockname()[1]}/")
+            assert await fetch_genesis(key(2), [off, off, a.address], timeout=4) == document
+
+
+@in_trio()
 async def test_closing_waits_for_nobody() -> None:
     async with open_hosts(4) as hosts:
         hosts[0].on_message("/test/1", Inbox())

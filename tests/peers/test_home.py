@@ -1,5 +1,6 @@
 """A peer's home: its key, its network, its lock, and the local control socket."""
 
+import errno
 import os
 import pwd
 import socket
@@ -14,6 +15,7 @@ import flock_chain.execution.executor  # noqa: F401 - raises the recursion limit
 from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
 from flock_chain.execution.executor import CallReverted
 from flock_p2p.cli import _exit_code as exit_code
+from flock_p2p.cli import main
 from flock_peers import home as home_module
 from flock_peers import user_folder
 from flock_peers.control import MAX_LINE_BYTES, request_control, serve_control
@@ -34,6 +36,34 @@ def test_a_second_key_never_replaces_the_first(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="key already"):
         home.create_key()
     assert home.load_key().account == key.account
+
+
+def test_a_home_that_is_a_file_and_a_key_that_is_none_are_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "home" / "key").mkdir(parents=True)
+    for command in (["init"], ["join", "--quiet", "--no-mdns"], ["keys", "import", "--file", "x"]):
+        for home in ("file", "file/home"):
+            assert main([*command, "--home", str(tmp_path / home)]) == 2
+            assert "a file is in the way; name another --home" in capsys.readouterr().err
+    assert main(["keys", "--home", str(tmp_path / "home")]) == 3
+    assert capsys.readouterr().err == f"flock_p2p keys: {tmp_path}/home/key: Is a directory\n"
+    assert not Home(tmp_path / "file").is_running()
+
+
+@pytest.mark.parametrize("number", (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS))
+def test_a_back_up_goes_onto_a_stick_whose_file_system_has_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(_source: Path, _target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(home_module.os, "link", refuse)
+    write_private(tmp_path / "back-up", b"whole", exclusive=True)
+    with pytest.raises(FileExistsError):
+        write_private(tmp_path / "back-up", b"another", exclusive=True)
+    assert (tmp_path / "back-up").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
@@ -200,7 +230,12 @@ def test_a_control_socket_has_its_name_only_once_somebody_listens(
     assert named == [(path, False)] and list(tmp_path.iterdir()) == []
 
 
-def test_control_answers_its_owner_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+def test_control_answers_its_owner_and_refuses_what_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks: list[int] = []
+    monkeypatch.setattr(os, "umask", masks.append)
+
     async def echo(params: Any) -> Any:
         return params["value"]
 
@@ -213,6 +248,7 @@ def test_control_answers_its_owner_and_refuses_what_it_does_not_know(tmp_path: P
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_control, path, {"echo": echo, "refuse": refuse})
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert masks == []  # of the whole process: a folder that another thread makes then could not be entered
             assert await _answers(path, "echo", value=[1, "a"]) == [1, "a"]
             with pytest.raises(Unavailable, match="no method"):
                 await _answers(path, "nothing")

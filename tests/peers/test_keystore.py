@@ -104,6 +104,22 @@ def test_a_home_is_locked_exported_imported_and_unlocked_and_stays_the_same_peer
     assert PASSPHRASE.decode() not in said.out + said.err and key.secret.hex() not in said.out + said.err
 
 
+def test_a_script_is_told_in_one_object_what_became_of_a_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, file = Home(tmp_path / "a"), str(tmp_path / "out.json")
+    account = "0x" + home.create_key().account.hex()
+    for order, path, more in (
+        (("lock",), home.path, {"is_locked": True}),
+        (("export", "--file", file), home.path, {"is_locked": True, "exported": file}),
+        (("import", "--file", file), tmp_path / "b", {"is_locked": True}),
+        (("unlock",), tmp_path / "b", {"is_locked": False}),
+    ):
+        fd = fd_with(PASSPHRASE)
+        assert main(["keys", *order, "--home", str(path), "--passphrase-fd", fd, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"account": account, "file": str(path / "key"), **more}
+
+
 def test_a_plain_key_is_exported_under_a_passphrase_and_a_running_peers_key_stays_as_it_is(tmp_path: Path) -> None:
     home, file = Home(tmp_path / "a"), tmp_path / "out.json"
     key = home.create_key()

@@ -17,6 +17,8 @@ from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
 
+HEAD_START_SECONDS = 0.5  # of one address before the next: a machine that is off says nothing until all time is over
+
 
 async def fetch_genesis(
     key: Key, bootstrap: Sequence[str], *, expected_hash: bytes | None = None, timeout: float = 10.0
@@ -30,19 +32,27 @@ async def fetch_genesis(
         raise Misuse("genesis: no bootstrap address was given")
     addresses = [parse_address(text) for text in bootstrap]
     errors: list[FlockError] = []
+    found: list[bytes] = []
     stack = Stack(key, Limits(), announce=[], protocols={}, open_protocols=frozenset(), on_link=_until_closed)
-    document: bytes | None = None
+
+    async def attempt(address: Address, over: trio.Event, scope: trio.CancelScope) -> None:
+        try:
+            found.append(await _fetch_from(stack, address, expected_hash, timeout))
+            scope.cancel()
+        except FlockError as error:
+            log.info("genesis: %s", error)
+            errors.append(error)
+        over.set()
+
     with trio.move_on_after(timeout):
-        async with stack.run(None):
+        async with stack.run(None), trio.open_nursery() as nursery:
             for address in addresses:
-                try:
-                    document = await _fetch_from(stack, address, expected_hash, timeout)
-                    break
-                except FlockError as error:
-                    log.info("genesis: %s", error)
-                    errors.append(error)
-    if document is not None:
-        return document
+                over = trio.Event()
+                nursery.start_soon(attempt, address, over, nursery.cancel_scope)
+                with trio.move_on_after(HEAD_START_SECONDS):
+                    await over.wait()
+    if found:
+        return found[0]
     wrong = [error for error in errors if isinstance(error, InvalidRemote)]
     if wrong:
         raise wrong[0]
