@@ -1,12 +1,14 @@
 """Coverage-guided fuzzing of every decoder that reads bytes of strangers.
 
-    python fuzz/fuzz.py --target NAME,...|all --seconds N [--slice S] [--state FOLDER] [--json]
+    python fuzz/fuzz.py --target NAME,...|all --seconds N [--slice S] [--state FOLDER] [--json] [--merge]
 
 Needs the extra `fuzz` (atheris). A fuzzer drives the decoders of one protocol (fuzz_groups.py), and `all` is all
 fuzzers; a single decoder runs alone by its own name, and what it found is a seed of its fuzzer. Each runs in a process
 of its own, in slices of S seconds, those with the fewest CPU seconds first, until N seconds are spent altogether;
 corpus, crashes and sums stay in the state's folder, so the next call goes on where this one ended, also after a kill.
-With --seconds 0 the table is printed, nothing runs.
+With --seconds 0 the table is printed, nothing runs. With --merge what the state holds is noted in
+docs/reliability/fuzzing.json, where the campaigns of all machines add up, and the table of docs/reliability/network.md
+is made of that; a state that was merged before is counted once.
 A finding is any exception that is not the protocol's own, a broken property, an input that takes ten seconds, or
 1 GiB of memory; its bytes are kept beside the corpus, and the exit status is 1 while there is any.
 """
@@ -28,8 +30,10 @@ ROOT = Path(__file__).resolve().parents[1]
 for folder in ("fuzz", "", "chain", "contracts", "peers"):
     sys.path.insert(0, str(ROOT / folder))
 
-from fuzz_groups import GROUPS  # noqa: E402 - found by the path above
+from fuzz_counts import add_up, format_table, load, merge, name_campaign, replace_table  # noqa: E402 - by that path
+from fuzz_groups import GROUPS  # noqa: E402
 
+COUNTS, PAGE = ROOT / "docs" / "reliability" / "fuzzing.json", ROOT / "docs" / "reliability" / "network.md"
 INPUT_SECONDS = 10  # for one input of a few KB: all of them take milliseconds
 MEMORY_MB = 1_024
 INSTRUMENTED = [  # where decoders are: everything would take half a minute at each start
@@ -143,17 +147,9 @@ def _children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def format_table(rows: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        "| fuzzer | executions | seconds | of these CPU | edges | corpus | findings |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, row in sorted(rows.items()):
-        label = f"{name}: {', '.join(GROUPS[name])}" if name in GROUPS else name
-        times = f"{row['seconds']:,.0f} | {row['cpu_seconds']:,.0f}"
-        counts = f"{row['edges']:,} | {row['corpus']:,} | {len(row['crashes'])}"
-        lines.append(f"| {label} | {row['executions']:,} | {times} | {counts} |")
-    return "\n".join(lines)
+def merge_counts(state: State) -> None:
+    merge(COUNTS, name_campaign(state.folder), state.rows)
+    PAGE.write_text(replace_table(PAGE.read_text(), format_table(add_up(load(COUNTS)))))
 
 
 def main() -> None:
@@ -165,6 +161,7 @@ def main() -> None:
     parser.add_argument("--slice", type=int, default=60, help="seconds of one target before the next has its turn")
     parser.add_argument("--state", type=Path, default=ROOT / "build" / "fuzz")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--merge", action="store_true", help="note the state's sums in the repository")
     options = parser.parse_args()
     from fuzz_table import load_target, load_targets
 
@@ -183,7 +180,10 @@ def main() -> None:
         target = targets[name]
         run_slice(name, min(options.slice, max(1, int(left))), state, target.seeds(), target.max_bytes)
     rows = {name: state.row(name) for name in names}
-    print(json.dumps(rows) if options.json else format_table(rows))
+    if options.merge:
+        merge_counts(state)
+    counted = {name: {**row, "findings": len(row["crashes"])} for name, row in rows.items()}
+    print(json.dumps(rows) if options.json else format_table(counted))
     sys.exit(any(row["crashes"] for row in rows.values()))
 
 

@@ -3,9 +3,13 @@
 Short and the same each time; `python fuzz/fuzz.py` goes on for hours, guided by coverage.
 """
 
+import json
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
+from fuzz_counts import add_up, format_table, load, merge, name_campaign, replace_table
 from fuzz_groups import GROUPS, make_group
 from fuzz_mutators import mutate_bytes
 from fuzz_table import load_target, load_targets
@@ -67,3 +71,52 @@ def test_what_one_decoder_finds_is_a_finding_of_its_fuzzer() -> None:
     assert group.check(b"") and group.check(b"\0x") and group.check(b"\2x")
     with pytest.raises(ZeroDivisionError, match="x"):
         group.check(b"\1x")
+
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "reliability"
+
+
+def _state(executions: int, crashes: int = 0) -> dict[str, dict[str, Any]]:
+    row = {
+        "seconds": 10.5,
+        "cpu_seconds": 9.5,
+        "edges": executions,
+        "features": 1,
+        "corpus": 7,
+        "executions": executions,
+    }
+    return {"muxer": {**row, "crashes": ["x"] * crashes}, "codec": {**row, "crashes": []}}
+
+
+def test_campaigns_of_lost_states_add_up_and_one_that_is_merged_again_is_counted_once(tmp_path: Path) -> None:
+    path = tmp_path / "counts.json"
+    first, second = name_campaign(tmp_path / "one"), name_campaign(tmp_path / "two")
+    assert first != second and first == name_campaign(tmp_path / "one")
+    for campaign, executions in ((first, 100), (first, 300), (second, 50), (first, 300)):
+        merge(path, campaign, _state(executions, crashes=executions // 50 - 1))
+    merge(path, "nothing was run", {"muxer": {"executions": 0}})
+    total = add_up(load(path))
+    assert total["muxer"] == {
+        "executions": 350, "seconds": 21.0, "cpu_seconds": 19.0, "findings": 5, "edges": 300, "corpus": 7,
+    }  # fmt: skip
+    assert total["pubsub"]["executions"] == 0 and set(load(path)) == {first, second}
+    assert "codec" not in total and "codec" not in load(path)[first]  # its fuzzer's counts are what it is for
+    assert "| muxer: yamux, frames | 350 | 21 | 19 | 300 | 7 | 5 |" in format_table(total)
+
+
+def test_what_a_fuzzer_did_with_other_decoders_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "counts.json"
+    merge(path, "then", _state(100))
+    campaigns = load(path)
+    campaigns["then"]["muxer"]["decoders"].append("one that is gone")
+    path.write_text(json.dumps(campaigns))
+    merge(path, "now", _state(20))
+    assert add_up(load(path))["muxer"]["executions"] == 20
+
+
+def test_the_table_of_the_page_is_made_of_the_counts() -> None:
+    page = (PAGES / "network.md").read_text()
+    table = format_table(add_up(load(PAGES / "fuzzing.json")))
+    assert table in page and replace_table(page, table) == page
+    with pytest.raises(ValueError, match="not found"):
+        replace_table("no table", table)
