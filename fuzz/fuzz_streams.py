@@ -30,6 +30,9 @@ class ScriptedStream:
         await trio.lowlevel.checkpoint()
         self.written += data
 
+    def abandon(self) -> None:
+        pass
+
     def grow(self) -> None:
         pass
 

@@ -16,6 +16,7 @@ from flock_chain.content import CID_PREFIX, format_cid
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.bitswap import (
     BITSWAP_PROTOCOLS,
+    MAX_REQUEST_BYTES,
     MAX_WANTS,
     BitswapGateway,
     decode_message,
@@ -83,7 +84,15 @@ async def test_a_block_a_presence_and_an_absence_are_answered_as_they_were_asked
 
 @in_trio()
 @pytest.mark.parametrize(
-    "data", [wants(*([bytes(32)] * (MAX_WANTS + 1))), encode_varint(1 << 20), b"\xff" * 9, b"\x04junk"]
+    "data",
+    [
+        wants(*([bytes(32)] * (MAX_WANTS + 1))),
+        wants(*([bytes(32)] * (MAX_WANTS + 1)), cancel=True),
+        encode_varint(MAX_REQUEST_BYTES + 1) + bytes(10),
+        encode_varint(1 << 20),
+        b"\xff" * 9,
+        b"\x04junk",
+    ],
 )
 async def test_junk_ends_the_stream_and_nothing_else(tmp_path: Path, data: bytes) -> None:
     async with open_hosts(2) as (a, b):
@@ -154,6 +163,44 @@ def test_one_asker_gets_a_megabyte_a_second_and_then_nothing() -> None:
                 nursery.start_soon(ask)
         assert 10 < outcomes.count("given") < 25
         assert all("its share" in outcome for outcome in outcomes if outcome != "given")
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_askers_that_take_nothing_hold_a_few_blocks_in_memory_and_not_for_long() -> None:
+    holding, most = 0, 0
+
+    class NeverTaken(FakeStream):
+        async def write(self, data: bytes) -> None:
+            nonlocal holding, most
+            if len(data) < 1 << 20:
+                return
+            holding += 1
+            most = max(most, holding)
+            try:
+                await trio.sleep_forever()
+            finally:
+                holding -= 1
+
+    class SlowLink(FakeLink):
+        async def open(self, _protocol: str) -> FakeStream:
+            return NeverTaken(self, b"")
+
+    async def main() -> None:
+        begun, gateway, given_up = trio.current_time(), BitswapGateway(give_a_megabyte, trio.current_time), 0
+
+        async def ask(number: int) -> None:
+            nonlocal given_up
+            stream = FakeStream(SlowLink(), wants(bytes(32)))
+            stream.account = key(number).account
+            with pytest.raises(trio.TooSlowError):
+                await gateway.serve(PROTOCOL, stream)  # type: ignore[arg-type]
+            given_up += 1
+
+        async with trio.open_nursery() as nursery:
+            for number in range(1, 21):
+                nursery.start_soon(ask, number)
+        assert (most, holding, given_up) == (8, 0, 20) and trio.current_time() - begun < 120
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

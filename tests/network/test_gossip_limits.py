@@ -328,7 +328,7 @@ async def _read_all(stream: _Bytes, most: int, room: int = 1 << 20) -> list[byte
     frames = FrameRoom(limits, lambda _account: True, lambda *_words: None)
     found = []
     with frames.claim(Account(bytes(20))) as claim:
-        reader = RpcReader(stream, most, claim)
+        reader = RpcReader(stream, most, claim, PATIENCE)
         while (data := await reader.read()) is not None:
             assert frames.total == (len(data) if len(data) > 1_000 else 0)
             found.append(data if not claim.refused else b"%d" % claim.refused)
@@ -354,6 +354,32 @@ def test_an_rpc_without_room_is_read_past_and_the_next_is_read(cuts: list[int]) 
     data = b"".join(encode_varint_prefixed(row) for row in rpcs)
     found = trio.run(_read_all, _Bytes(data, cuts), 1 << 20, 5_000)
     assert found == [rpcs[0], b"5001", rpcs[2], b"90000", b"", rpcs[5]]
+
+
+class _Silent(_Bytes):
+    """Says what it has, and then nothing, without an end."""
+
+    async def read(self, most: int) -> bytes:
+        if not self.data:
+            await trio.sleep_forever()
+        return await super().read(most)
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_an_rpc_that_never_ends_gives_its_room_back_and_one_that_never_begins_may_wait(size: int) -> None:
+    async def main() -> None:
+        begun, frames = trio.current_time(), FrameRoom(Limits(), lambda _account: False, lambda *_words: None)
+        rpcs = encode_varint_prefixed(b"whole") + encode_varint_prefixed(bytes(size))[:-1]
+        with pytest.raises(InvalidRemote, match="not complete after 30 s"), frames.claim(Account(bytes(20))) as claim:
+            reader = RpcReader(_Silent(rpcs, [7]), 1 << 20, claim, 30.0)
+            assert await reader.read() == b"whole"
+            await reader.read()
+        assert trio.current_time() - begun == pytest.approx(30.0) and frames.total == 0
+        with frames.claim(Account(bytes(20))) as claim, trio.move_on_after(3_600) as scope:
+            await RpcReader(_Silent(b"", [7]), 1 << 20, claim, 30.0).read()
+        assert scope.cancelled_caught  # nothing was begun
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @in_trio()

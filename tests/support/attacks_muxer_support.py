@@ -38,7 +38,7 @@ async def put(link: Link, data: bytes) -> None:
     """Raw frames of the muxer, as fast as the socket takes them."""
     muxed = link.swarm_conn.muxed_conn
     with cut_off():
-        while muxed.outgoing.control_bytes > MIB and not link.closed.is_set():
+        while muxed.outgoing.control_bytes > 128 << 10 and not link.closed.is_set():
             await trio.sleep(0.005)
         muxed.outgoing.add_control(data)
         muxed.wake_writer()
@@ -153,6 +153,25 @@ async def half_frames(victim: Victim, scale: int) -> None:
             nursery.start_soon(flood, more)
 
 
+async def unended(victim: Victim, scale: int) -> None:
+    """Questions that were answered, on streams that the asker never ends and goes on filling: 60 windows of a peer."""
+
+    async def flood(more: int) -> None:
+        async with attacker(victim, more) as link:
+            for _ in range(60):
+                with cut_off():
+                    stream = await link.open(SYNC_PROTOCOL)
+                    await stream.write_frame(encode(["head"]))
+                    await stream.read_frame(1_024, PATIENCE)
+                    for _ in range(4):
+                        await put(link, frame(DATA, 0, stream._muxed.stream_id, 60_000, bytes(60_000)))
+            await trio.sleep(scale)
+
+    async with trio.open_nursery() as nursery:
+        for more in range(min(12, 2 * scale)):
+            nursery.start_soon(flood, more)
+
+
 async def resets(victim: Victim, scale: int) -> None:
     """In the middle of a message, of an answer, and of the connection."""
     for number in range(10 * scale):
@@ -211,6 +230,7 @@ ATTACKS = table(
     Attack("slow_reader", slow_reader, ""),
     Attack("slow_writer", slow_writer, "", full=30),
     Attack("half_frames", half_frames, "account", memory=64 * MIB, in_tests=False),  # test_frame_room.py is cheaper
+    Attack("unended", unended, "", in_tests=False),  # test_stranger_memory.py is cheaper
     Attack("resets", resets, ""),
     Attack("names", names, "account"),
     Attack("half_negotiated", half_negotiated, "account"),

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from flock_peers.store.blob_store import BlobStore
 
 BITSWAP_PROTOCOLS = ("/ipfs/bitswap/1.2.0", "/ipfs/bitswap/1.1.0")
-MAX_WANTS = 64  # of one message; helia sends one to a few
-MAX_REQUEST_BYTES = 64 << 10  # a want takes some 50 bytes; blocks for us are not wanted
+MAX_WANTS = 64  # of one message, those taken back too; helia sends one to a few
+MAX_REQUEST_BYTES = 16 << 10  # a want takes some 50 bytes; blocks for us are not wanted
 MAX_CID_BYTES = 128
 _REQUEST_SECONDS = 10.0
+_ANSWERS = 8  # in memory at once, of all askers
+_TAKE_SECONDS = 30.0  # for one block, then it is given up
 _PEER_RATE, _PEER_BURST = 1.0 * MIB, 4.0 * MIB  # bytes of one asker
 _ALL_RATE, _ALL_BURST = 4.0 * MIB, 8.0 * MIB  # of all askers together: adapters travel on a protocol of their own
 _WANT_COST = 4 << 10  # of a want that is not answered with a block: it costs a look on the disk
@@ -43,19 +45,24 @@ class BitswapGateway:
         self._get_public, self._clock = get_public, clock
         self._all = TokenBucket(_ALL_RATE, _ALL_BURST, clock)
         self._askers: dict[Account, TokenBucket] = {}
+        self._turns = trio.Semaphore(_ANSWERS)
 
     def handler(self, protocol: str) -> Callable[[Stream], Awaitable[None]]:
         return partial(self.serve, protocol)
 
     async def serve(self, protocol: str, stream: Stream) -> None:
         while not await stream.is_at_end():
-            with trio.fail_after(_REQUEST_SECONDS):
-                message = decode_message(await stream.read_exactly(await read_varint(stream, MAX_REQUEST_BYTES)))
-            entries = [entry for entry in message.wantlist.entries if not entry.cancel]
-            if len(entries) > MAX_WANTS:
-                raise InvalidRemote(f"bitswap: {len(entries)} wants in a message, at most {MAX_WANTS}")
-            if entries:
-                await self._answer(protocol, stream, entries)
+            await self._serve_one(protocol, stream)
+
+    async def _serve_one(self, protocol: str, stream: Stream) -> None:
+        """A function of its own: a stream that waits for its next message must not keep the last one."""
+        with trio.fail_after(_REQUEST_SECONDS):
+            message = decode_message(await stream.read_exactly(await read_varint(stream, MAX_REQUEST_BYTES)))
+        if len(message.wantlist.entries) > MAX_WANTS:
+            raise InvalidRemote(f"bitswap: {len(message.wantlist.entries)} wants in a message, at most {MAX_WANTS}")
+        entries = [entry for entry in message.wantlist.entries if not entry.cancel]
+        if entries:
+            await self._answer(protocol, stream, entries)
 
     async def _answer(self, protocol: str, stream: Stream, entries: Iterable[Message.Wantlist.Entry]) -> None:
         answers = await stream.link.open(protocol)
@@ -63,15 +70,23 @@ class BitswapGateway:
             for entry in entries:
                 if len(entry.block) > MAX_CID_BYTES:
                     raise InvalidRemote(f"bitswap: a content id of {len(entry.block)} bytes")
-                answer = await self._look_up(entry)
-                size = answer.ByteSize()
-                await self._charge(stream.account, max(size, _WANT_COST))
-                if size:
-                    await answers.write(encode_varint(size) + answer.SerializeToString())
+                await self._answer_one(stream.account, entry, answers)
         except BaseException:
             await answers.reset()
             raise
         await answers.close()
+
+    async def _answer_one(self, account: Account, entry: Message.Wantlist.Entry, answers: Stream) -> None:
+        """Looked up twice: who waits for its turn, or for its rate, holds nothing but its question."""
+        async with self._turns:
+            size = (await self._look_up(entry)).ByteSize()
+        await self._charge(account, max(size, _WANT_COST))
+        if size:
+            async with self._turns:
+                data = (await self._look_up(entry)).SerializeToString()
+                with trio.fail_after(_TAKE_SECONDS):
+                    await answers.write(encode_varint(len(data)))
+                    await answers.write(data)
 
     async def _look_up(self, entry: Message.Wantlist.Entry) -> Message:
         """The block, that it is here, that it is not here, or nothing: as the asker wants it."""

@@ -1,7 +1,7 @@
 """Second connections that carry files alone, so that no vote waits behind one. Dialed by who fetches, closed when idle.
 
-Knows who has one and when to dial; nothing of what goes over it. Who cannot be dialed is asked over the connection
-that is there.
+Knows who has one, who may, and when to dial; nothing of what goes over it. Who cannot be dialed is asked over the
+connection that is there.
 """
 
 import logging
@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from flock_chain.crypto import Account
-from flock_chain.errors import FlockError
+from flock_chain.errors import FlockError, Unavailable
 from flock_peers.network.addresses import AddressBook
+from flock_peers.network.handshake import Handshake
 from flock_peers.network.identity import Address
 from flock_peers.network.limits import Limits
-from flock_peers.network.link import Link
+from flock_peers.network.link import Link, Stream
 from flock_peers.network.peer_table import PeerTable
+from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +27,14 @@ _MAX_REFUSED = 256  # accounts cost nothing
 
 
 class BulkLinks:
-    """`dial` makes a connection whose hello was said by BULK; `start` runs a contained task while the host lives."""
+    """`find_stack`: the one that runs, if one does; `start` runs a contained task while the host lives."""
 
     def __init__(
-        self, table: PeerTable, book: AddressBook, limits: Limits, dial: Callable[[Address], Awaitable[Link]],
-        start: Callable[[Callable[[], Awaitable[None]]], None],
+        self, table: PeerTable, book: AddressBook, limits: Limits, handshake: Handshake,
+        find_stack: Callable[[], Stack | None], start: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:  # fmt: skip
         self._table, self._book, self._limits = table, book, limits
-        self._dial, self._start = dial, start
+        self._handshake, self._find_stack, self._start = handshake, find_stack, start
         self._dialing: dict[Account, trio.Event] = {}
         self._refused: OrderedDict[Account, float] = OrderedDict()  # until when it is not dialed again
 
@@ -66,6 +68,35 @@ class BulkLinks:
         finally:
             del self._dialing[account]
             done.set()
+
+    async def _dial(self, address: Address) -> Link:
+        """Its hello is said by BULK. Raises Unavailable where this side or the other has no room, or nobody answers."""
+        stack = self._find_stack()
+        if stack is None or not self._table.has_room_for_bulk(address.account, outbound=True):
+            raise Unavailable("no room for a second connection")
+        link = await stack.dial(address)
+        link.is_bulk = True
+        try:
+            await self._handshake.say(link, BULK)
+        except BaseException:
+            link.abort()
+            raise
+        if link.closed.is_set():
+            raise Unavailable("the second connection was closed at once")
+        return link
+
+    async def answer(self, stream: Stream) -> None:
+        """The listener's side of its hello."""
+        if not stream.link.admitted.is_set():  # what a connection is for does not change
+            stream.link.is_bulk = True
+        await self._handshake.answer(stream)
+
+    def admit(self, link: Link) -> None:
+        if not self._table.has_room_for_bulk(link.account, outbound=link.outbound):
+            link.abort()
+            return
+        link.admitted.set()
+        self._table.add_bulk(link)
 
     async def _close_idle(self, link: Link) -> None:
         while not link.closed.is_set():

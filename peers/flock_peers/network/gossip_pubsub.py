@@ -123,7 +123,8 @@ class GossipPubsub(GuardedService, Pubsub):
     async def continuously_read_stream(self, stream: Any) -> None:
         peer = stream.muxed_conn.peer_id
         with self._claim_of(peer) as claim:
-            reader = RpcReader(stream.muxed_stream, self.max_inbound_rpc_size, claim)
+            most, seconds = self.max_inbound_rpc_size, self._stack.limits.frame_seconds
+            reader = RpcReader(stream.muxed_stream, most, claim, seconds)
             while await self._read_rpc(peer, stream.muxed_conn.link, reader, claim):
                 pass
 

@@ -14,7 +14,7 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from flock_peers.network.gossip_memory import Cache
 from flock_peers.network.gossip_scores import Scorer
-from flock_peers.network.gossip_wire import encode_rpc
+from flock_peers.network.gossip_wire import ALL_QUEUES_BYTES, FAIR_QUEUE_BYTES, encode_rpc
 from flock_peers.network.guarded import GuardedService
 
 _DEGREE, _DEGREE_LOW, _DEGREE_HIGH = 6, 4, 12
@@ -72,8 +72,15 @@ class Router(GuardedService, GossipSub):
         return chosen - {msg_forwarder, origin}
 
     def send_encoded(self, peer_id: ID, data: bytes, priority: bool = False) -> bool:
-        queue = self.pubsub.peer_queues.get(peer_id) if self.pubsub is not None else None
-        return queue is not None and queue.push(data, priority)
+        """False where it is lost: a crowd of slow readers has one room together, beside a little for everybody."""
+        queues = self.pubsub.peer_queues if self.pubsub is not None else {}
+        queue = queues.get(peer_id)
+        if queue is None:
+            return False
+        waiting = queue.waiting_bytes
+        if waiting > FAIR_QUEUE_BYTES and sum(row.waiting_bytes for row in queues.values()) > ALL_QUEUES_BYTES:
+            return False
+        return bool(queue.push(data, priority))
 
     def send_rpc(self, peer_id: ID, rpc: Any, priority: bool = False) -> None:
         self.send_encoded(peer_id, encode_rpc(rpc), priority)

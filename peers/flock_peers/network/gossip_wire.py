@@ -1,5 +1,6 @@
 """RPCs of gossip on a stream: read from a buffer, looked through before they are parsed, queued. Knows no topics."""
 
+import math
 from collections import deque
 from typing import Any
 
@@ -15,6 +16,8 @@ from flock_peers.network.frame_room import Claim
 _READ = 64 << 10
 _BATCH_BYTES, _BATCH = 128 << 10, 64  # RPCs that wait together leave together
 _QUEUE, _QUEUE_BYTES = 1024, 8 << 20  # what waits for one slow peer, as in its other protocols
+FAIR_QUEUE_BYTES = 256 << 10  # that everybody has, however much waits for others
+ALL_QUEUES_BYTES = 32 << 20  # of all peers together
 _MAX_VARINT = 5  # bytes of a length below 2^35
 # A parsed part is up to thirty times as large as its bytes: 1 MiB of empty messages is 63 MiB and 50 ms.
 MAX_PARTS = 4096  # fields of one RPC, each a message or a subscription; ours have one, stock may answer with dozens
@@ -28,16 +31,20 @@ def encode_rpc(rpc: Any) -> bytes:
 
 
 class RpcReader:
-    """Stock reads a length one byte at a time, each with two locks. `claim`: the room of an RPC until the next read."""
+    """Stock reads a length one byte at a time, each with two locks. `claim`: the room of an RPC until the next read.
 
-    def __init__(self, stream: Any, most: int, claim: Claim) -> None:
-        self._stream, self._most, self._claim = stream, most, claim
+    `seconds`: for the rest of an RPC that was begun, or its room would be held for as long as the sender likes.
+    """
+
+    def __init__(self, stream: Any, most: int, claim: Claim, seconds: float) -> None:
+        self._stream, self._most, self._claim, self._seconds = stream, most, claim, seconds
+        self._deadline = math.inf
         self._buffer = bytearray()
         self._start = 0
         self._length: int | None = None  # that are still to come of the RPC that is half read
 
     async def read(self) -> bytes | None:
-        """The next RPC's bytes, None when the stream ends. Raises InvalidRemote for one that is too large.
+        """The next RPC's bytes, None when the stream ends. Raises InvalidRemote for one that is too large, or too slow.
 
         One that has no room is read past, and empty: `claim.refused` says so.
         """
@@ -50,7 +57,10 @@ class RpcReader:
                 del self._buffer[: self._start]
                 self._start = 0
             try:
-                data = await self._stream.read(_READ)
+                with trio.fail_at(self._deadline):
+                    data = await self._stream.read(_READ)
+            except trio.TooSlowError as error:
+                raise InvalidRemote(f"an RPC not complete after {self._seconds:g} s") from error
             except MuxedStreamError:  # the end, a reset, a lost connection: nothing is owed
                 return None
             self._buffer += data
@@ -67,7 +77,11 @@ class RpcReader:
         if len(self._buffer) - self._start < self._length:
             return None
         self._start += self._length
-        return self._end(bytes(self._buffer[self._start - self._length : self._start]))
+        data = bytes(self._buffer[self._start - self._length : self._start])
+        if self._start > _READ:  # a large one waits for its rate once, not twice
+            del self._buffer[: self._start]
+            self._start = 0
+        return self._end(data)
 
     def _begin(self) -> bool:
         found = _read_varint(self._buffer, self._start)
@@ -78,10 +92,11 @@ class RpcReader:
             raise InvalidRemote(f"an RPC of {length} bytes, at most {self._most} allowed")
         self._claim.take(length)
         self._length, self._start = length, position
+        self._deadline = trio.current_time() + self._seconds
         return True
 
     def _end(self, data: bytes) -> bytes:
-        self._length = None
+        self._length, self._deadline = None, math.inf
         return data
 
 
@@ -114,6 +129,10 @@ class OutQueue:
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._queue)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._bytes
 
     def push(self, rpc: Any, priority: bool = False) -> bool:
         """Encoded already, or an RPC. False when the queue is full or closed: then it is lost."""

@@ -15,6 +15,7 @@ import trio
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import Misuse, Unavailable
 from flock_peers.network.addresses import AddressBook
+from flock_peers.network.answer_room import AnswerRoom
 from flock_peers.network.bitswap import BITSWAP_PROTOCOLS
 from flock_peers.network.bulk import BULK, BulkLinks
 from flock_peers.network.census import PeerRow, list_peers
@@ -66,12 +67,10 @@ class Host:
         self._table = PeerTable(limits, trio.current_time)
         self._complaints = Complaints(trio.current_time)
         self._conduct = Conduct(self._table, limits, self.counters, self._complaints)
-        self._room = FrameRoom(
-            limits, lambda account: account in self.book.favoured,
-            lambda account, reason: self._complaints.note(f"0x{account.hex()}", reason),
-        )  # fmt: skip
+        self._room = FrameRoom(limits, lambda account: account in self.book.favoured, self._complain)
+        self._answers = AnswerRoom(limits, self._complain)
         self._messenger = Messenger(
-            self._table, limits, self.counters, self._conduct, self._room,
+            self._table, limits, self.counters, self._conduct, self._room, self._answers,
             lambda task: self._nursery.start_soon(contained, task),
         )  # fmt: skip
         self._handshake = Handshake(
@@ -83,7 +82,12 @@ class Host:
             self._admit,
             self._complaints,
         )
-        self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer, BULK: self._answer_bulk}
+        self.book = AddressBook(key.account, limits, known_peers)
+        self._bulk = BulkLinks(
+            self._table, self.book, limits, self._handshake, lambda: self._stack,
+            lambda task: self._nursery.start_soon(contained, task),
+        )  # fmt: skip
+        self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer, BULK: self._bulk.answer}
         if genesis_document is not None:
             self._handlers[GENESIS] = self._handshake.serve_genesis
         self._topics: dict[str, Topic] = {}
@@ -95,7 +99,6 @@ class Host:
         self._relays = RelayClient(self.account, self._own, self._table, limits, [parse_address(text) for text in via])
         self._with_dht, self._dht = dht, cast(Dht | None, None)
         self._nursery: trio.Nursery
-        self.book = AddressBook(key.account, limits, known_peers)
         for address in (*map(parse_address, bootstrap), *self._relays.via):
             self.book.add(address, is_bootstrap=True)
         self._connector = Connector(
@@ -103,9 +106,6 @@ class Host:
             ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
             count_outbound=self._table.count_outbound, keeps_loopback=self._own.is_loopback,
         )  # fmt: skip
-        self._bulk = BulkLinks(
-            self._table, self.book, limits, self._dial_bulk, lambda task: self._nursery.start_soon(contained, task)
-        )
         self._lan: LanDiscovery | None = None
         if mdns:
             self._lan = LanDiscovery(
@@ -218,7 +218,7 @@ class Host:
             link.abort()
             return
         if link.is_bulk:
-            self._admit_bulk(link)
+            self._bulk.admit(link)
             return
         link.admitted.set()
         is_near = link.is_loopback
@@ -230,33 +230,6 @@ class Host:
             log.info("connected to 0x%s at %s", link.account.hex(), link.remote)
             self._nursery.start_soon(contained, self._connector.learn_from, link.account)
             self._tell(self._on_connected, link.account)
-
-    async def _answer_bulk(self, stream: Stream) -> None:
-        if not stream.link.admitted.is_set():  # what a connection is for does not change
-            stream.link.is_bulk = True
-        await self._handshake.answer(stream)
-
-    def _admit_bulk(self, link: Link) -> None:
-        if not self._table.has_room_for_bulk(link.account, outbound=link.outbound):
-            link.abort()
-            return
-        link.admitted.set()
-        self._table.add_bulk(link)
-
-    async def _dial_bulk(self, address: Address) -> Link:
-        """Raises Unavailable where this side or the other has no room for it, or nobody answers."""
-        if self._stack is None or not self._table.has_room_for_bulk(address.account, outbound=True):
-            raise Unavailable("no room for a second connection")
-        link = await self._stack.dial(address)
-        link.is_bulk = True
-        try:
-            await self._handshake.say(link, BULK)
-        except BaseException:
-            link.abort()
-            raise
-        if link.closed.is_set():
-            raise Unavailable("the second connection was closed at once")
-        return link
 
     def _forget(self, link: Link) -> None:
         if self._table.remove(link):
@@ -273,6 +246,9 @@ class Host:
     def _tell(self, handlers: Iterable[PeerHandler], account: Account) -> None:
         for handler in handlers:
             self._nursery.start_soon(contained, handler, account)
+
+    def _complain(self, account: Account, reason: str) -> None:
+        self._complaints.note(f"0x{account.hex()}", reason)
 
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""
@@ -389,7 +365,7 @@ class Host:
         stack = Stack(
             self.key, self.limits, announce=self._own.of(None), protocols=self._handlers,
             open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link, complaints=self._complaints,
-            is_favoured=self._is_favoured,
+            is_favoured=self._is_favoured, is_stranger=self._room.is_stranger,
             guest_protocols=_GUEST_PROTOCOLS, take_guest=self._take_guest,
         )  # fmt: skip
         gossip = Gossip(stack, self._topics, self._table.buckets_of, self._conduct.blame, self._room)

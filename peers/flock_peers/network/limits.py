@@ -40,7 +40,11 @@ class Limits:
     frame_bytes: int = MIB
     frame_seconds: float = 30.0  # a frame that was begun must end
     write_seconds: float = 30.0  # a peer that reads nothing for this long is dropped
-    unread_bytes: int = 2 * MIB  # acks, pings and credit that a peer does not read; then it is cut off. Others wait
+    unread_bytes: int = 256 << 10  # 20,000 acks, pings and credits that a peer does not read; then it is cut off
+    # What waits in the windows of streams that nobody reads just now. More than a full window of 256 KiB on each of 96
+    # connections, so that who has one has never the most (window_room).
+    unread_bytes_of_strangers: int = 32 * MIB
+    unread_bytes_of_all: int = 64 * MIB
 
     # What one peer may send us: token buckets (rate per second, burst). Above the rate we read more slowly.
     message_rate: float = 400.0
@@ -61,6 +65,9 @@ class Limits:
     half_read_bytes_per_peer: int = 2 * MIB  # a proposal, and something else beside it
     half_read_bytes_of_strangers: int = 16 * MIB  # 128 KiB of gossip on each connection; proposals are none of theirs
     half_read_bytes: int = 64 * MIB  # 16 liars of 50 validators and all strangers leave 16 proposals their room
+
+    # Large answers that were not taken yet: six of a MiB, the most that an honest peer asks for at once, of ten peers.
+    answer_bytes: int = 64 * MIB
 
     # What we hold for one peer and protocol while it is slow; the oldest goes first.
     queue_messages: int = 1024

@@ -159,6 +159,7 @@ class Stream:
                 await how()
             except Exception:  # noqa: BLE001 - a stream that cannot be closed is closed
                 pass
+        self._muxed.abandon()
 
 
 async def _negotiate(muxed: Any, protocol: str) -> None:
@@ -177,8 +178,12 @@ async def _negotiate(muxed: Any, protocol: str) -> None:
             raise InvalidRemote(f"the peer does not speak it (it answered {received[-40:]!r})")
 
 
+def encode_length(count: int) -> bytes:
+    return _LENGTH.pack(count)
+
+
 def encode_frame(payload: bytes) -> bytes:
-    return _LENGTH.pack(len(payload)) + payload
+    return encode_length(len(payload)) + payload
 
 
 class Link:

@@ -30,6 +30,7 @@ from flock_peers.network.identity import key_pair_of
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, ProtocolNames
 from flock_peers.network.session import Noise, NoiseSession
+from flock_peers.network.window_room import WindowRoom
 from flock_peers.network.yamux import Muxer
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ class _Names(Multiselect):
 class Upgrader(TransportUpgrader):
     """Noise only, and our muxer: the stock MuxerMultistream creates the stock Yamux whatever class it was given."""
 
-    def __init__(self, key: Key, limits: Limits) -> None:
+    def __init__(self, key: Key, limits: Limits, room: WindowRoom) -> None:
         noise = Noise(key_pair_of(key), noise_privkey=create_x25519_key_pair().private_key)
         super().__init__({NOISE: noise}, {YAMUX: Muxer})
-        self._limits = limits
+        self._limits, self._room = limits, room
         for selector in (self.security_multistream._selector, self.muxer_multistream._selector):
             selector.multiselect = _Names(dict.fromkeys(selector.handlers))
 
@@ -71,7 +72,8 @@ class Upgrader(TransportUpgrader):
             )
         except Exception as error:
             raise MuxerUpgradeFailure(f"no muxer agreed: {error}") from error
-        return Muxer(conn, peer_id, Link(peer_id, conn.below, self._limits, outbound=conn.is_initiator))
+        link = Link(peer_id, conn.below, self._limits, outbound=conn.is_initiator)
+        return Muxer(conn, peer_id, link, self._room)
 
 
 class _NoAutoConnector(AutoConnector):

@@ -8,6 +8,7 @@ import trio
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_peers.network import requests
+from flock_peers.network.answer_room import AnswerRoom
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.frame_room import Claim, FrameRoom
 from flock_peers.network.limits import Limits
@@ -27,10 +28,10 @@ class Messenger:
 
     def __init__(
         self, table: PeerTable, limits: Limits, counters: Counters, conduct: Conduct, room: FrameRoom,
-        start: Callable[[Callable[[], Awaitable[None]]], None],
+        answers: AnswerRoom, start: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:  # fmt: skip
         self._table, self._limits, self._counters, self._conduct = table, limits, counters, conduct
-        self._room, self._start = room, start
+        self._room, self._answers, self._start = room, answers, start
 
     def serve_messages(self, protocol: str, handler: MessageHandler) -> StreamHandler:
         async def serve(stream: Stream) -> None:
@@ -90,7 +91,8 @@ class Messenger:
             if isinstance(error, InvalidRemote):
                 self._conduct.blame(stream.account, protocol, error)
             return
-        await requests.answer(stream, self._limits, answer)
+        with self._answers.hold(stream.account, len(answer)):
+            await requests.answer(stream, self._limits, answer)
 
     async def request(self, account: Account, protocol: str, payload: bytes, timeout: float) -> bytes:
         """Raises Unavailable when the peer is not connected, declines, or does not answer in time."""

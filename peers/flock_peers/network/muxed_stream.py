@@ -38,6 +38,9 @@ class StreamMuxer(Protocol):
 
     def get_remote_address(self) -> tuple[str, int] | None: ...
 
+    def count_unread(self, change: int) -> None:
+        """Of bytes that are here for a reader; may reset every stream."""
+
 
 class MuxedStream(IMuxedStream):
     def __init__(self, stream_id: int, muxer: StreamMuxer, is_initiator: bool) -> None:
@@ -55,10 +58,12 @@ class MuxedStream(IMuxedStream):
         self.is_offered = False
         self._fin_waits = False  # closed during a write: the end comes after its bytes
         self.is_reset = self.is_send_closed = self.is_receive_closed = False
+        self._is_abandoned = False
+        self._is_counted = True  # what is held of it, in the muxer's room
 
     @property
     def is_finished(self) -> bool:
-        return self.is_reset or (self.is_send_closed and self.is_receive_closed)
+        return self.is_reset or (self.is_send_closed and (self.is_receive_closed or self._is_abandoned))
 
     @property
     def buffered_bytes(self) -> int:
@@ -70,6 +75,8 @@ class MuxedStream(IMuxedStream):
 
     def grow(self, window: int = BULK_WINDOW_BYTES) -> None:
         """Let the other side send more before it waits."""
+        self._count(-self.buffered_bytes)
+        self._is_counted = False  # asked for, and bounded by whoever asks
         if window > self._window and not self.is_receive_closed and not self.is_reset:
             self._give_credit(window - self._window)
             self._window = window
@@ -84,15 +91,30 @@ class MuxedStream(IMuxedStream):
     # --- what the read loop calls
 
     def on_data(self, data: bytes) -> None:
-        if len(data) < _JOINED_BYTES // 4:
-            last = self._chunks[-1] if self._chunks else None
-            if isinstance(last, bytearray) and len(last) < _JOINED_BYTES:
-                last += data
-                return
-            self._chunks.append(bytearray(data))
-        else:
-            self._chunks.append(data)
+        if self._is_abandoned:
+            return
+        self._put(data)
         self._readable.set()
+        self._count(len(data))  # last: it may take all that is here
+
+    def _put(self, data: bytes) -> None:
+        if len(data) >= _JOINED_BYTES // 4:
+            self._chunks.append(data)
+            return
+        last = self._chunks[-1] if self._chunks else None
+        if isinstance(last, bytearray) and len(last) < _JOINED_BYTES:
+            last += data
+        else:
+            self._chunks.append(bytearray(data))
+
+    def _count(self, change: int) -> None:
+        if self._is_counted and change:
+            self._muxer.count_unread(change)
+
+    def _drop_unread(self) -> None:
+        self._count(-self.buffered_bytes)
+        self._chunks.clear()
+        self._head_read = 0
 
     def on_credit(self, count: int) -> None:
         self.send_credit += count
@@ -109,8 +131,7 @@ class MuxedStream(IMuxedStream):
 
     def on_reset(self) -> None:
         self.is_reset = True
-        self._chunks.clear()
-        self._head_read = 0
+        self._drop_unread()
         self.wake()
 
     # --- what the writer calls
@@ -145,6 +166,7 @@ class MuxedStream(IMuxedStream):
             await self._readable.wait()
         data = self._read_chunk(len(self._chunks[0]) if n is None or n < 0 else n)
         self._consumed += len(data)
+        self._count(-len(data))
         if self._consumed >= self._window // 2 and not self.is_receive_closed and not self._muxer.is_closed:
             count, self._consumed = self._consumed, 0
             self._give_credit(count)
@@ -216,6 +238,13 @@ class MuxedStream(IMuxedStream):
 
     def _mark_send_closed(self) -> None:
         self.is_send_closed = True
+        self._muxer.forget_if_finished(self)
+
+    def abandon(self) -> None:
+        """After `close`: nobody reads any more. Else a peer that never ends its side keeps the stream, and a window of
+        bytes, for as long as it is connected, and with each stream once more."""
+        self._is_abandoned = True
+        self._drop_unread()
         self._muxer.forget_if_finished(self)
 
     async def reset(self) -> None:

@@ -96,7 +96,7 @@ class Circuits:
     async def reserve(self, relay: Link) -> None:
         """Be reachable through a connected relay for an hour. Raises Unavailable where it lends none."""
         stream = await self._ask(relay, HopMessage(type=HopMessage.RESERVE))
-        await stream.close()
+        await stream.reset()
 
     async def open(self, relay: Link, peer_id: ID) -> trio.SocketStream:
         """A socket whose other end is that peer's, by way of the relay. Raises Unavailable."""

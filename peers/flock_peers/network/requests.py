@@ -7,7 +7,7 @@ import trio
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_peers.network.frame_room import Claim
 from flock_peers.network.limits import Limits
-from flock_peers.network.link import Link, Stream
+from flock_peers.network.link import Link, Stream, encode_length
 
 _ANSWER, _ERROR = b"\x00", b"\x01"
 _MAX_REASON = 256
@@ -76,9 +76,14 @@ async def while_asked(stream: Stream, handler: Callable[[], Awaitable[bytes]]) -
 
 
 async def answer(stream: Stream, limits: Limits, payload: bytes) -> None:
+    """Without a copy of a large one: a slow reader would hold it as well."""
     if len(payload) > limits.frame_bytes:
         raise Misuse(f"answer of {len(payload)} bytes, at most {limits.frame_bytes}")
-    await stream.write_frame(_ANSWER + payload)
+    if len(payload) <= limits.small_frame_bytes:
+        await stream.write_frame(_ANSWER + payload)
+    else:
+        await stream.write(encode_length(len(_ANSWER) + len(payload)) + _ANSWER)
+        await stream.write(payload)
 
 
 async def decline(stream: Stream, error: FlockError) -> None:

@@ -29,6 +29,7 @@ from flock_peers.network.limits import Limits
 from flock_peers.network.link import MAX_PROTOCOL_NAME, Link, ProtocolNames, Stream
 from flock_peers.network.mended import MendedHost, MendedSwarm, Upgrader, make_config
 from flock_peers.network.slots import Slots, find_crowd
+from flock_peers.network.window_room import WindowRoom
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,9 @@ class Stack:
         open_protocols: frozenset[str], on_link: LinkHandler,
         complaints: Complaints | None = None, is_favoured: Callable[[Account], bool] = lambda _account: False,
         guest_protocols: frozenset[str] = frozenset(), take_guest: Callable[[Link], bool] = lambda _link: False,
+        is_stranger: Callable[[Account], bool] = lambda _account: True,
     ) -> None:  # fmt: skip
-        """`is_favoured`: who has a place when a crowd has taken all."""
+        """`is_favoured`: who has a place when a crowd has taken all. `is_stranger`: who shares strangers' memory."""
         self.limits = limits
         self.complaints = complaints or Complaints(trio.current_time)
         self._guest_protocols, self._take_guest = guest_protocols, take_guest
@@ -59,7 +61,9 @@ class Stack:
         peer_id = peer_id_of(key)
         store = PeerStore()
         store.add_key_pair(peer_id, key_pair_of(key))
-        self.swarm = MendedSwarm(peer_id, store, Upgrader(key, limits), [TCP()], connection_config=make_config(limits))
+        self.windows = WindowRoom(limits, is_stranger)
+        upgrader = Upgrader(key, limits, self.windows)
+        self.swarm = MendedSwarm(peer_id, store, upgrader, [TCP()], connection_config=make_config(limits))
         self.host = MendedHost(self.swarm, self, [Multiaddr(str(a).rsplit("/p2p/", 1)[0]) for a in announce])
         self._nursery: trio.Nursery
         for name, handler in protocols.items():
@@ -107,6 +111,7 @@ class Stack:
             await handler(net_stream)
         finally:
             link.streams_in -= 1
+            net_stream.muxed_stream.abandon()
 
     # --- connections
 

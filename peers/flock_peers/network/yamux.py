@@ -18,6 +18,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamErro
 from flock_peers.network.muxed_stream import MuxedStream
 from flock_peers.network.outgoing import Outgoing
 from flock_peers.network.session import NoiseSession, NotOurSession
+from flock_peers.network.window_room import WindowRoom
 from flock_peers.network.yamux_frame import ACK, DATA, FIN, GO_AWAY, HEADER, PING, RST, SYN, WINDOW, pack_header
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,9 @@ _PING_SECONDS, _PONG_SECONDS = 20.0, 20.0
 class Muxer(IMuxedConn):
     """`link` is the host's; the muxer only carries it."""
 
-    def __init__(self, session: NoiseSession, peer_id: ID, link: Any = None) -> None:
+    def __init__(self, session: NoiseSession, peer_id: ID, link: Any = None, room: WindowRoom | None = None) -> None:
         self.session = self.secured_conn = session
-        self.peer_id, self.link = peer_id, link
+        self.peer_id, self.link, self._room = peer_id, link, room
         self.breach = ""  # of the protocol, by the other side, which ended the connection
         self.event_started = trio.Event()
         self.outgoing = Outgoing()
@@ -107,6 +108,7 @@ class Muxer(IMuxedConn):
         self._is_closed = True
         self.event_started.set()
         self.session.below.abort_soon()
+        self._forget_unread()
         self._to_accept.close()
         streams, self.streams = list(self.streams.values()), {}
         for stream in streams:
@@ -145,6 +147,26 @@ class Muxer(IMuxedConn):
     def forget_if_finished(self, stream: MuxedStream) -> None:
         if stream.is_finished and self.streams.pop(stream.stream_id, None) is not None and not stream.is_initiator:
             self._inbound -= 1
+
+    # --- what waits for readers
+
+    def count_unread(self, change: int) -> None:
+        if self._room is not None:
+            self._room.change(self, change)
+
+    def give_way(self, reason: str) -> None:
+        """End now, and take with it what nobody read."""
+        self.breach = self.breach or reason
+        self._forget_unread()
+        for stream in self.streams.values():
+            stream.on_reset()
+        self.session.below.abort()
+
+    def _forget_unread(self) -> None:
+        """What is left is for readers that run now."""
+        if self._room is not None:
+            self._room.forget(self)
+            self._room = None
 
     # --- frames
 

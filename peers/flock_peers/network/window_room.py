@@ -1,0 +1,54 @@
+"""How many bytes wait in the receive windows of streams that nobody reads just now: of strangers, of all.
+
+A window is granted before it is known who will fill it, so nothing can be refused. Where it is too much, the connection
+that holds the most ends. All strangers may hold more than a full window on every connection there can be, so whoever
+has one full window has never the most: who fills more than one that nobody reads has.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from flock_chain.crypto import Account
+from flock_peers.network.limits import Limits
+from flock_peers.network.link import Link
+
+
+class Holder(Protocol):
+    """A connection's muxer."""
+
+    link: Link
+
+    def give_way(self, reason: str) -> None:
+        """Ends the connection, drops what is unread."""
+
+
+class WindowRoom:
+    """Of one host. Windows that this side widened itself are not counted: who asks for files bounds them."""
+
+    def __init__(self, limits: Limits, is_stranger: Callable[[Account], bool]) -> None:
+        self._limits, self._is_stranger = limits, is_stranger
+        self._held: dict[Holder, int] = {}
+        self.total = 0
+
+    def change(self, holder: Holder, count: int) -> None:
+        held = self._held.pop(holder, 0) + count
+        if held:
+            self._held[holder] = held
+        self.total += count
+        if count > 0 and self.total > self._limits.unread_bytes_of_strangers:
+            self._make_room()
+
+    def forget(self, holder: Holder) -> None:
+        self.total -= self._held.pop(holder, 0)
+
+    def _make_room(self) -> None:
+        strangers = {holder: held for holder, held in self._held.items() if self._is_stranger(holder.link.account)}
+        x = self._limits
+        if sum(strangers.values()) > x.unread_bytes_of_strangers:
+            self._end_first(strangers, f"of {x.unread_bytes_of_strangers >> 20} MiB of all strangers")
+        elif self.total > x.unread_bytes_of_all:
+            self._end_first(self._held, f"of {x.unread_bytes_of_all >> 20} MiB of all peers")
+
+    def _end_first(self, crowd: dict[Holder, int], share: str) -> None:
+        worst = max(crowd, key=lambda holder: crowd[holder])
+        worst.give_way(f"holds {crowd[worst] >> 10} KiB that nobody reads, the most {share}")
