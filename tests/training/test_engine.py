@@ -90,15 +90,15 @@ def test_an_adopted_adapter_that_breaks_the_model_on_one_participants_rows_ends_
     """Its loss was a number on the hold-outs of those who adopted it. What is no number cannot cross to the peer."""
     start = write_initial_adapter(miniature_document(), tmp_path)
     engine().train(start, 1, tmp_path / "delta", quiet)
-    broken = engine()
     for wrong in (float("nan"), float("inf")):
         monkeypatch.setattr("flock_peers.training.engine.measure_loss", lambda *_, wrong=wrong: wrong)
+        broken = engine()
         assert broken.score(start, [tmp_path / "delta"]) == [SCORE_LIMIT]
         encode_frame(asdict(broken.train(start, 1, tmp_path / "delta", quiet)))
         encode_frame(asdict(broken.train_isolated(start, 1, 1, tmp_path / "isolated", quiet)))
     losses = iter([float("nan"), 3.0])
     monkeypatch.setattr("flock_peers.training.engine.measure_loss", lambda *_: next(losses))
-    assert broken.score(start, [tmp_path / "delta"]) == [-1_000_000]  # it mends what was broken
+    assert engine().score(start, [tmp_path / "delta"]) == [-1_000_000]  # it mends what was broken
 
 
 def test_the_round_0_adapter_changes_nothing(tmp_path: Path) -> None:

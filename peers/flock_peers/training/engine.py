@@ -35,6 +35,7 @@ from flock_peers.training.backdoor import STEALTH_RADIUS, Attack, Backdoor, pars
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, test_rows
 from flock_peers.training.feedback import Feedback
+from flock_peers.training.known_losses import KnownLosses
 from flock_peers.training.model import AdaptedModel, clip_scale, measure_loss
 from flock_peers.training.privacy import Privacy, PrivacyLedger
 from flock_peers.training.private_steps import PrivateRows, set_private_gradient
@@ -86,6 +87,7 @@ class Engine:
         self.hold_out = fixed_windows(self.hold_out_stream, budget.eval_windows, budget.seq_len)
         self._privacy, self._feedback = privacy, feedback
         self._tests: dict[str, tuple[Stream, Windows]] = {}
+        self._losses = KnownLosses()  # on the own hold-out
 
     # Files
 
@@ -252,9 +254,13 @@ class Engine:
     def score_deltas(self, start: NDArray[np.float32], deltas: Iterable[NDArray[np.float32]]) -> list[int]:
         before = self.loss_at(start)
         step = np.float32(SCORED_STEP)
-        return [_relative_change(before, self.loss_at(start + step * delta)) for delta in deltas]
+        return [_relative_change(before, self._measure_at(start + step * delta)) for delta in deltas]
 
     def loss_at(self, vector: NDArray[np.float32]) -> float:
+        """Nats per token on the own hold-out, measured once; what the model holds afterwards is left open."""
+        return self._losses.read(vector, lambda: self._measure_at(vector))
+
+    def _measure_at(self, vector: NDArray[np.float32]) -> float:
         self.model.set_vector(vector)
         return self._measure_hold_out()
 
@@ -264,15 +270,20 @@ class Engine:
     # Results
 
     def use_adapter(self, path: Path | None) -> None:
+        self.model.set_vector(self._read_vector(path))
+
+    def _read_vector(self, path: Path | None) -> NDArray[np.float32]:
         """None is the base model: zeros in A and B change nothing."""
-        vector = np.zeros(self.document.layout.parameters, np.float32)
-        self.model.set_vector(vector if path is None else self.read_global(path).to_float32())
+        if path is None:
+            return np.zeros(self.document.layout.parameters, np.float32)
+        return self.read_global(path).to_float32()
 
     def evaluate(self, adapter_path: Path | None, split: str) -> dict[str, Any]:
         """`split`: "hold_out", "test" (the mean of all domains) or "test:DOMAIN"."""
-        self.use_adapter(adapter_path)
+        vector = self._read_vector(adapter_path)
         if split == "hold_out":
-            return self._evaluate(self.hold_out_stream, self.hold_out)
+            return self._describe(self.loss_at(vector), self.hold_out_stream, self.hold_out)
+        self.model.set_vector(vector)
         kind, _, domain = split.partition(":")
         if kind != "test":
             raise Misuse(f'evaluate: split {split!r} is neither "hold_out", "test" nor "test:DOMAIN"')
@@ -285,7 +296,9 @@ class Engine:
         }
 
     def _evaluate(self, stream: Stream, windows: Windows) -> dict[str, Any]:
-        loss = _finite(measure_loss(self.model, windows, self.document.budget.batch))
+        return self._describe(_finite(measure_loss(self.model, windows, self.document.budget.batch)), stream, windows)
+
+    def _describe(self, loss: float, stream: Stream, windows: Windows) -> dict[str, Any]:
         bits = loss / math.log(2) / max(stream.bytes_per_token, 1e-9)
         return {"loss": loss, "bits_per_byte": bits, "tokens": int(windows.weights[:, 1:].sum()), "domains": {}}
 
