@@ -15,7 +15,7 @@ def gas() -> dict[str, int]:
     return measure()
 
 
-def test_every_call_that_somebody_can_send_is_measured(gas: dict[str, int]) -> None:
+def test_every_function_is_measured_views_and_getters_too(gas: dict[str, int]) -> None:
     """A new function belongs into a scenario of gas_support."""
     assert [function for function in expected() if function not in gas] == []
 
@@ -25,15 +25,14 @@ def test_no_call_costs_more_than_its_bound_at_the_largest_lists(gas: dict[str, i
 
 
 def test_no_bound_but_genesis_reaches_a_block_and_none_what_the_executor_gives() -> None:
-    assert all(bound_of(function) < GAS for function in expected())
+    initial = {function for function in expected() if function.endswith(".initialize")}
+    assert all(bound_of(function) < GAS for function in {*expected()} - initial)
     assert bound_of("Stake.initialize") == ONCE > GAS  # 150 validators; nobody pays, and every peer does it once
     assert {function: limit for function, limit in LIMITS.items() if bound_of(function) > limit} == {}
 
 
-def test_the_readme_s_table_has_every_function_that_is_measured_with_its_bound(gas: dict[str, int]) -> None:
-    """`python benchmarks/contract_gas.py --write` makes it."""
+def test_the_readme_s_tables_are_what_is_measured_of_every_function(gas: dict[str, int]) -> None:
+    """`python benchmarks/contract_gas.py --write` makes them."""
     rows = re.findall(r"^\| (\w+\.\w+) \| ([\d,]+) \| ([\d,]+) \|$", README.read_text("utf-8"), re.MULTILINE)
     table = {name: (int(used.replace(",", "")), int(bound.replace(",", ""))) for name, used, bound in rows}
-    assert sorted(table) == sorted(gas)
-    assert {name: bound for name, (_, bound) in table.items()} == {name: bound_of(name) for name in gas}
-    assert all(used <= bound for used, bound in table.values())
+    assert table == {name: (used, bound_of(name)) for name, used in gas.items()}

@@ -130,11 +130,18 @@ def check_money(world: FastWorld) -> None:
 
 
 def check_rows(world: FastWorld) -> None:
-    """Totals equal their rows."""
+    """Totals equal their rows; whoever has one is among the callers."""
     tasks = range(1, world.board("task_count") + 1)
+    pairs = [(task, who) for task in tasks for who in CALLERS]
     bonds = sum(row["bond"] for task in tasks for row in world.board("participants", task))
     assert bonds == world.board("total_bonds")
+    unbonding = sum(world.stored("TaskBoard", "unbonding", *pair)["amount"] for pair in pairs)
+    assert unbonding == world.board("total_unbonding")
     assert sum(world.board("task_view", task)["pot"] for task in tasks) == world.board("total_pots")
+    pools = sum(world.view("Delegation", "offer_of", *pair)["pool"] for pair in pairs)
+    assert pools == world.view("Delegation", "total_delegated")
+    for total, part in (("total_staked", "staked_with"), ("total_unbonding", "leaving_with")):
+        assert sum(world.number("Stake", part, who) for who in CALLERS) == world.view("Stake", total), total
 
 
 def check_calls(phase: int, rows: list[Call | int]) -> Counter[str]:

@@ -23,19 +23,25 @@ from contracts_support import (
     account,
     build_genesis,
 )
+from delegation_support import DelegatedGame
+from gas_round_support import BACKER, ROWS, SEATS
 from stake_support import SHORT, staking_key, vrf_key
 
-SEATS, ROWS, VALIDATORS = 16, 64, 150
+VALIDATORS = 150
 GROWTH = 10**5  # of a group's bonds over those of all before it: it is drawn, and decides in an audit
 ROUNDS = ROWS // SEATS
 
 
 def play_audits() -> None:
     """All 64 had proposals accepted and are accused in both audits, 16 of them by two thirds of all stake."""
-    game = Game(0, rounds=ROUNDS, extra_rounds=0, proposers=SEATS, voters=3, audit_rounds=ROUNDS, audit_seconds=90)
+    game = DelegatedGame(
+        0, rounds=ROUNDS, extra_rounds=0, proposers=SEATS, voters=3, audit_rounds=ROUNDS, audit_seconds=90
+    )
     for index in range(1, ROWS + 1):
         game.world.state.set_balance(account(index), GROWTH**ROUNDS * ETHER)
         game.join(account(index))
+        game.says(account(index), "set_terms", 0, 1)
+        game.bonded(BACKER, account(index), 1)  # a slash finds a pool, and the draws follow the bonds
     for group in range(ROUNDS):
         if group > 0:
             game.until(COMMIT)  # what is bonded from here on counts from the next round on

@@ -15,7 +15,9 @@ from flock_chain.execution.machine import KeyValues, State
 from flock_peers.ledger.evm_thread import EvmThread, Priority
 from flock_peers.ledger.ledger import Ledger
 
-MAX_CALL_GAS = 10_000_000  # five times the dearest call of the genesis contracts; ten seconds of Python at the worst
+MAX_CALL_GAS = (
+    10_000_000  # the dearest call of an account, a tally, takes 5.8 million; ten seconds of Python at the worst
+)
 
 T = TypeVar("T")
 

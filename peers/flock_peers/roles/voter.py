@@ -39,7 +39,7 @@ from flock_peers.roles.paper_voter import PaperVoter, is_paper
 from flock_peers.roles.proposer import Identity
 from flock_peers.roles.removal import Removal
 from flock_peers.roles.secrets import RoundSecrets
-from flock_peers.roles.sender import Sender
+from flock_peers.roles.sender import CALL_GAS, Sender
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ SCORE_FETCH_SECONDS = 12.0  # at least, for all proposals together
 SCORE_FETCH_SHARE = 1 / 5  # of the phase: scoring must still fit into it
 JUDGE_SHARE = 1 / 2  # of the phase: so long a proposal that the candidate consists of, and is not here, is waited for
 JUDGE_RETRY_SECONDS = 3.0
+TALLY_GAS = 7_000_000  # where it accuses 16 it ends the round, pays 16 with delegators and begins an audit: 5.8 million
 NORM_BITS = FILTER_NORM_REJECT | FILTER_NORM_SLASH
 
 
@@ -96,9 +97,9 @@ class Voter:
         elif view.phase is Phase.ADOPT and view.score_revealed >> index & 1 and not view.adoption_votes >> index & 1:
             await self._adopt(view)
 
-    async def _call(self, view: RoundView, function: str, *args: Any) -> None:
+    async def _call(self, view: RoundView, function: str, *args: Any, gas: int = CALL_GAS) -> None:
         label = f"{function} {view.task}/{view.round}"
-        await self._sender.call(label, "TaskBoard", function, view.task, view.round, *args)
+        await self._sender.call(label, "TaskBoard", function, view.task, view.round, *args, gas=gas)
 
     async def _terms(self, view: RoundView) -> Mapping[str, int]:
         terms: Mapping[str, int] = (await self._views.view("TaskBoard", "task_view", view.task))["terms"]
@@ -251,7 +252,7 @@ class Voter:
 
     async def _tally(self, view: RoundView) -> None:
         tally = await read_tally(self._views, view)
-        await self._call(view, "tally", list(tally.medians), tally.center, tally.mad)
+        await self._call(view, "tally", list(tally.medians), tally.center, tally.mad, gas=TALLY_GAS)
 
     async def _adopt(self, view: RoundView) -> None:
         key = ("adopt", view.task, view.round)
