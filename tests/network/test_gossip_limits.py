@@ -78,6 +78,22 @@ async def test_subscriptions_are_bounded_in_number_and_length() -> None:
 
 
 @in_trio()
+async def test_who_subscribes_to_a_name_that_is_no_text_is_told_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Found by a fuzzer: it came out as an error of ours, for which nobody was to blame."""
+    async with open_hosts(1) as (a,):
+        with caplog.at_level(logging.INFO, "flock_peers.network"):
+            async with open_attacker(51, a) as link:
+                names = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid="nope")])
+                await write_gossip(
+                    link, encode_varint_prefixed(names.SerializeToString().replace(b"nope", b"\xff\xfeXX"))
+                )
+                with trio.fail_after(PATIENCE):
+                    await link.closed.wait()
+        assert "not UTF-8" in caplog.text and "AttributeError" not in caplog.text
+        assert a.counters.peers_misbehaved == 1
+
+
+@in_trio()
 async def test_who_asks_for_a_message_a_thousand_times_gets_it_once() -> None:
     async with open_hosts(1) as (a,):
         inbox = Inbox()
@@ -373,7 +389,8 @@ def test_an_rpc_that_never_ends_gives_its_room_back_and_one_that_never_begins_ma
         with pytest.raises(InvalidRemote, match="not complete after 30 s"), frames.claim(Account(bytes(20))) as claim:
             reader = RpcReader(_Silent(rpcs, [7]), 1 << 20, claim, 30.0)
             assert await reader.read() == b"whole"
-            await reader.read()
+            with trio.fail_after(3_600):
+                await reader.read()
         assert trio.current_time() - begun == pytest.approx(30.0) and frames.total == 0
         with frames.claim(Account(bytes(20))) as claim, trio.move_on_after(3_600) as scope:
             await RpcReader(_Silent(b"", [7]), 1 << 20, claim, 30.0).read()

@@ -149,7 +149,7 @@ class GossipPubsub(GuardedService, Pubsub):
         if len(rpc.subscriptions) > _MAX_SUBSCRIPTIONS:
             raise InvalidRemote(f"{len(rpc.subscriptions)} subscriptions in one RPC, at most {_MAX_SUBSCRIPTIONS}")
         for subscription in rpc.subscriptions:
-            if len(subscription.topicid.encode()) <= _MAX_TOPIC_BYTES and self._charge(peer):
+            if len(_encode_topic(subscription.topicid)) <= _MAX_TOPIC_BYTES and self._charge(peer):
                 self.handle_subscription(peer, subscription)
         for done, message in enumerate(rpc.publish):
             if not self._charge(peer):
@@ -218,6 +218,13 @@ class GossipPubsub(GuardedService, Pubsub):
     def note_taken(self, message: Any) -> None:
         """A handler's turn has come for a message of `notify_subscriptions`."""
         self._waiting_bytes -= size_of(message)
+
+
+def _encode_topic(topic: Any) -> bytes:
+    """The parser hands on as bytes what is not UTF-8."""
+    if isinstance(topic, bytes):
+        raise InvalidEncoding("a subscription to a topic whose name is not UTF-8")
+    return bytes(topic.encode())
 
 
 def _check_form(message: Any) -> None:
