@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from cid import make_cid
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from google.protobuf.message import DecodeError
 from gossip_support import HELLO, TOPIC, accept, rpc, signed, wait_for_topic, write_gossip
 from hypothesis import given, settings
