@@ -52,6 +52,17 @@ async def test_six_hosts_with_one_bootstrap_become_a_full_mesh() -> None:
 
 
 @in_trio()
+async def test_who_listens_everywhere_meets_at_once_those_of_its_machine_that_listen_on_loopback() -> None:
+    """Not only when these ask for addresses again, half a minute later: until then one dead peer would cut it off."""
+    slow = replace(QUICK, exchange_seconds=1_000.0)
+    async with open_hosts(3, slow) as hosts:
+        everywhere = open_host(key(4), ("0.0.0.0", 0), GENESIS_HASH, slow, bootstrap=[hosts[0].address])
+        async with everywhere as newcomer:
+            with trio.fail_after(PATIENCE):
+                await newcomer.wait_for_peers(3)
+
+
+@in_trio()
 async def test_another_genesis_is_refused_and_both_sides_say_why(caplog: pytest.LogCaptureFixture) -> None:
     other = b"o" * 32
     with caplog.at_level(logging.WARNING):

@@ -26,7 +26,8 @@ class Connector:
     def __init__(
         self, book: AddressBook, limits: Limits, *, is_connected: Callable[[Account], bool],
         dial: Callable[[Address], Awaitable[None]], ask_peers: Callable[[Account], Awaitable[bytes]],
-        connected: Callable[[], list[Account]], count_outbound: Callable[[], int], keeps_loopback: bool,
+        connected: Callable[[], list[Account]], count_outbound: Callable[[], int],
+        keeps_loopback: Callable[[bytes], bool],
     ) -> None:  # fmt: skip
         self._book, self._limits = book, limits
         self._count_outbound = count_outbound
@@ -105,7 +106,8 @@ class Connector:
     def hear(self, addresses: Sequence[Address], told_by: bytes) -> None:
         """Hearsay: dial hints, of which one source may give so many."""
         now = trio.current_time()
-        hints = [a for a in addresses if self._keeps_loopback or not a.is_loopback]
+        keeps_loopback = self._keeps_loopback(told_by)
+        hints = [address for address in addresses if keeps_loopback or not address.is_loopback]
         if any([self._book.add(a, now=now, told_by=told_by) for a in hints]):
             self.wake()
 

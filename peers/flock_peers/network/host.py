@@ -104,7 +104,7 @@ class Host:
         self._connector = Connector(
             self.book, limits, is_connected=self.is_connected, dial=self._dial, connected=self.connected,
             ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
-            count_outbound=self._table.count_outbound, keeps_loopback=self._own.is_loopback,
+            count_outbound=self._table.count_outbound, keeps_loopback=self._keeps_loopback,
         )  # fmt: skip
         self._lan: LanDiscovery | None = None
         if mdns:
@@ -260,14 +260,22 @@ class Host:
 
     async def _answer_peers(self, asker: Account, _payload: bytes) -> bytes:
         """Who is connected, at an address that may be of use to the asker."""
-        link = self._table.newest_link(asker)
-        is_near = link is not None and link.is_loopback
+        is_near = self._is_near(asker)
         known = []
         for entry in self.book.entries.values():
             useful = [address for address in entry.addresses if is_near or not address.is_loopback]
             if entry.account != asker and useful and self.is_connected(entry.account):
                 known.append(useful[0])
         return encode_addresses(known[: self.limits.exchanged_addresses])
+
+    def _is_near(self, account: bytes) -> bool:
+        """Whether this peer is on this machine: what it knows of loopback addresses holds here."""
+        link = self._table.newest_link(Account(account))
+        return link is not None and link.is_loopback
+
+    def _keeps_loopback(self, told_by: bytes) -> bool:
+        """Of what somebody says of others: a neighbour of this machine, or anybody where all are of this machine."""
+        return self._own.is_loopback or self._is_near(told_by)
 
     # --- messages, requests and streams
 
