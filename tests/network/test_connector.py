@@ -33,7 +33,8 @@ class World:
         self.tells: list[Address] = []
         self.connector = Connector(
             self.book, limits, is_connected=self.connected.__contains__, dial=self.dial, ask_peers=self.ask,
-            connected=lambda: list(self.connected), count_outbound=lambda: len(self.connected), keeps_loopback=lambda _told_by: True,
+            connected=lambda: list(self.connected), count_outbound=lambda: len(self.connected),
+            keeps_loopback=lambda _told_by: True,
         )  # fmt: skip
 
     async def dial(self, target: Address) -> None:
