@@ -38,7 +38,7 @@ LOSS_LIMIT = 40_000
 # And its `tolerance`: a round of few domains costs an honest voter of another up to 7.5 per cent (seed 1, no attack),
 # and one who votes against it beside two liars of seven keeps the previous adapter.
 TOLERANCE = 100_000
-# Adagrad's v only grows: at the others' rate it learns nothing in eight rounds, no backdoor either. Of 0.02 and 0.05 the
+# Adagrad's v only grows: at the others' rate it learns little in eight rounds, and no backdoor. Of 0.02 and 0.05 the
 # better one on seed 1.
 ADAGRAD_RATE = 5e-2
 REJECTED = frozenset({Verdict.REJECTED_LOSS, Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM, Verdict.DUPLICATE,
