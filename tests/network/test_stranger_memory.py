@@ -15,6 +15,7 @@ import trio
 import trio.testing
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
+from muxer_support import FakeSession
 from network_support import (
     GENESIS_HASH,
     LOOPBACK,
@@ -46,7 +47,7 @@ from flock_peers.network.session import _INBOX_BYTES_MAX, _OUTBOX_BYTES_KEPT
 from flock_peers.network.stack import Stack
 from flock_peers.network.window_room import WindowRoom
 from flock_peers.network.yamux import MAX_INBOUND_STREAMS, Muxer
-from flock_peers.network.yamux_frame import DATA, WINDOW_BYTES, pack_header
+from flock_peers.network.yamux_frame import DATA, SYN, WINDOW, WINDOW_BYTES, pack_header
 
 PROTOCOL = "/test/1"
 PEOPLE = [key(number).account for number in range(1, 10)]
@@ -173,6 +174,25 @@ async def test_what_is_counted_is_what_is_held_while_streams_are_read_reset_clos
         await wait_until(lambda: unread(victim) == 2 * windows.total)
         await stream.reset()
         await wait_until(lambda: windows.total == 0)
+
+
+@in_trio()
+async def test_what_nobody_read_of_a_connection_is_given_back_once_at_its_end() -> None:
+    room = WindowRoom(Limits(), lambda _account: True)
+    muxer = Muxer(FakeSession(False), None, SimpleNamespace(account=PEOPLE[0]), room)
+    muxer._feed(pack_header(WINDOW, SYN, 1, 0) + pack_header(DATA, 0, 1, 1_000) + bytes(1_000))
+    stream = muxer.streams[1]
+    assert room.total == 1_000
+    muxer._end()
+    assert room.total == 0 and not room._held
+    assert await stream.read(400) == bytes(400)  # who reads just now has it to the end
+    stream.on_reset()
+    assert room.total == 0 and not room._held
+    muxer = Muxer(FakeSession(False), None, SimpleNamespace(account=PEOPLE[0]), room)
+    muxer._feed(pack_header(WINDOW, SYN, 1, 0) + pack_header(DATA, 0, 1, 1_000) + bytes(1_000))
+    muxer.give_way("too much")
+    assert muxer.streams[1].buffered_bytes == room.total == 0 and not room._held
+    assert muxer.breach == "too much" and muxer.session.below.is_closed
 
 
 # --- streams whose other end never ends

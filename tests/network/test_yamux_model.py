@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
@@ -400,6 +401,26 @@ async def test_a_write_that_is_cancelled_after_a_close_is_no_clean_end() -> None
             await trio.testing.wait_all_tasks_blocked()
         assert reader.saw == "reset"
         nursery.cancel_scope.cancel()
+
+
+@in_trio()
+async def test_a_stream_that_nobody_reads_any_more_drops_what_comes_and_goes_after_the_last_byte_of_its_write() -> None:
+    side = Pipe().sides[1]
+    side.muxer._feed(pack_header(WINDOW, SYN, 1, 0) + pack_header(DATA, 0, 1, 3) + b"abc")
+    stream = side.muxer.streams[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.write, bytes(WINDOW_BYTES + 1))
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.close()
+        stream.abandon()
+        side.muxer._feed(pack_header(DATA, 0, 1, 3) + b"def")
+        assert stream.buffered_bytes == 0 and 1 in side.muxer.streams
+        while side.take():
+            pass
+        side.granted[1] += 1
+        side.muxer._feed(pack_header(WINDOW, 0, 1, 1))
+        side.take()
+    assert side.muxer.streams == {} and side.muxer._inbound == 0
 
 
 @in_trio()
