@@ -239,7 +239,7 @@ class Peer:
                 open_trainer=self._open_trainer,
                 folder=self.home.folder("rounds"),
                 bond=choice.bond,
-                domain=self.settings.data.domain.encode()[:32].ljust(32, b"\0"),
+                domain=self.settings.data.label,
                 spoil=split_attack(self.settings.data.attack)[1],
                 on_round=self.round_bytes.on_round,
                 measurements=self.measurements,

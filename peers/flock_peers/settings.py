@@ -9,6 +9,10 @@ from flock_peers.training.privacy import Privacy
 DEFAULT_PORT = 4200
 
 
+OWN_ROWS = "own rows"
+LABEL_BYTES = 32  # a word of the board
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """Where the private rows come from, a built-in domain (with this participant's slice) or files; what they train."""
@@ -22,6 +26,11 @@ class DataSettings:
     gpus: int = 1  # among which the base model is shared
     checkpointing: bool = False  # layers are computed twice instead of kept
     attack: str | None = None  # trials only: "backdoor", or "spoil:KIND"
+
+    @property
+    def label(self) -> bytes:
+        """What others are told that the rows are, as the board has it; of an owner's own nothing but that."""
+        return (OWN_ROWS if self.rows else self.domain).encode()[:LABEL_BYTES].ljust(LABEL_BYTES, b"\0")
 
 
 @dataclass(frozen=True)

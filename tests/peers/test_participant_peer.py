@@ -13,7 +13,7 @@ from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_peers.baseline import Baseline
 from flock_peers.home import Home
 from flock_peers.peer import check_bootstrap, connect_bootstrap, is_transaction
-from flock_peers.settings import PeerSettings
+from flock_peers.settings import DataSettings, PeerSettings
 
 RAW = sign_call(KEYS[0], chain_id=CHAIN_ID, nonce=0, to=bytes(20), gas=21_000, fee=1)
 
@@ -26,6 +26,11 @@ def test_only_signed_transactions_of_this_chain_are_relayed() -> None:
     for junk in (b"", b"junk", bytes(50_000), RAW[:-1], RAW + b"\0", RAW[:-32] + b"\xff" * 32, big):
         assert not is_transaction(junk, CHAIN_ID)
     assert not is_transaction(RAW, CHAIN_ID + 1)
+
+
+@pytest.mark.parametrize(("rows", "label"), [(None, "python"), (Path("mine.jsonl"), "own rows")])
+def test_an_owners_rows_are_not_said_to_be_text_that_every_machine_has(rows: Path | None, label: str) -> None:
+    assert DataSettings(rows=rows).label == label.encode().ljust(32, b"\0")
 
 
 class FakeHost:
