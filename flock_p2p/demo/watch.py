@@ -11,7 +11,7 @@ from flock_p2p.demo.plan import POT, Plan
 
 POLL_SECONDS = 0.5
 STALL_SECONDS = 180.0  # without a new phase: the longest phase of the demo's terms is over by then
-BASELINE_SECONDS = 240.0  # every honest peer trains as many steps as the federation had rounds, on shared cores
+BASELINE_SECONDS = 80.0  # a round: every honest peer trains the steps of all of them, on shared cores
 SETTLE_SECONDS = 60.0  # after the last round: equal heads, claims final, proposals kept
 
 Say = Callable[[str], None]
@@ -139,10 +139,11 @@ class Watch:
         self._say(f"training the isolated baselines: {len(honest)} peers alone, {watched.rounds} rounds of steps each")
         for number in honest:
             self._network.ask(number, "baseline", rounds=watched.rounds)
-        deadline = time.monotonic() + BASELINE_SECONDS
+        most = BASELINE_SECONDS * watched.rounds
+        deadline = time.monotonic() + most
         while len(watched.baselines) < len(honest):
             if time.monotonic() > deadline:
-                raise Unavailable(f"the baselines took longer than {BASELINE_SECONDS:.0f} s; see {self._plan.folder}")
+                raise Unavailable(f"the baselines took longer than {most:.0f} s; see {self._plan.folder}")
             time.sleep(POLL_SECONDS)
             for number in honest:
                 found = self._network.ask(number, "status")["baseline"]
