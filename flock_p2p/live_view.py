@@ -109,13 +109,19 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:MAX_LINE])
 
 
+def describe_round(task: dict[str, Any]) -> str:
+    """Beyond those that are guaranteed a task goes on for as long as its terms and its pot allow."""
+    number, rounds = int(task["round"]), int(task["rounds"])
+    return f"round {number} of {rounds}" if number <= rounds else f"extra round {number - rounds} after {rounds}"
+
+
 def _describe_task(task: dict[str, Any] | None) -> str:
     if task is None:
         return "no task yet"
     if task["is_ended"]:
         return f"task {task['task']} has ended"
     part = "taking part" if task["joined"] else "looking on"
-    return f"task {task['task']}, round {task['round']} of {task['rounds']}, {task['phase']}, {part}"
+    return f"task {task['task']}, {describe_round(task)}, {task['phase']}, {part}"
 
 
 def _describe_training(training: dict[str, Any]) -> str:

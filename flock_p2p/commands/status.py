@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from flock_p2p.live_view import describe_round
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
@@ -42,7 +43,7 @@ def format_status(status: dict[str, Any]) -> str:
     rows += [("not in", f"task {task} {text}") for task, text in status["not_joined"].items()]
     task = status["task"]
     if task is not None:
-        rows.append(("task", f"{task['task']}, round {task['round']} of {task['rounds']}, {task['phase']}"))
+        rows.append(("task", f"{task['task']}, {describe_round(task)}, {task['phase']}"))
         if task["awaited"]:
             rows.append(("awaited", ", ".join(account[:10] for account in task["awaited"])))
         rows.append(("bonded", "yes" if task["joined"] else "no"))
@@ -66,7 +67,7 @@ def format_status(status: dict[str, Any]) -> str:
 def _format_other(row: dict[str, Any] | None) -> str:
     if row is None:
         return "none: nobody has opened one on this network yet; `task create` does"
-    where = "ended" if row["is_ended"] else f"in round {row['round']} of {row['rounds']}, {row['phase']}"
+    where = "ended" if row["is_ended"] else f"in {describe_round(row)}, {row['phase']}"
     return f"none of this peer's; task {row['task']} is {where} (`task list`: {row['count']} in all)"
 
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse, Unavailable
 from flock_p2p.cli import format_coins, parse_account, parse_coins
-from flock_p2p.live_view import clean
+from flock_p2p.live_view import clean, describe_round
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
@@ -160,7 +160,7 @@ def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
     about = row.get("about")
     return (
         str(row["task"]),
-        f"{row['round']} of {row['rounds']}",
+        describe_round(row).removeprefix("round "),
         row["phase"],
         format_coins(int(row["pot"])),
         format_coins(int(row["min_bond"])),

@@ -16,6 +16,7 @@ from execution_support import make_genesis
 from flock_p2p.cli import EXIT_PIPE_CLOSED, main
 from flock_p2p.commands.stake import format_delegation, format_stake
 from flock_p2p.commands.status import format_status
+from flock_p2p.commands.task import format_list
 from flock_peers.control import serve_control
 from flock_peers.home import Home
 
@@ -130,6 +131,16 @@ def test_a_chain_that_stands_still_for_want_of_a_quorum_names_who_is_away() -> N
     assert f"no quorum: {away[0]}" in text and "and 1 more" in text and away[8] not in text and "restart" in text
     for part in ({"is_silent": False}, {"has_quorum": True}):  # a busy chain, or one that only waits
         assert "warning" not in format_status({**halted, **part})
+
+
+def test_a_round_beyond_the_guaranteed_ones_is_said_to_be_one() -> None:
+    """Not round 5 of 3."""
+    row = {"task": 4, "round": 5, "rounds": 3, "phase": "COMMIT", "is_ended": False, "count": 4}
+    assert "task 4 is in extra round 2 after 3, COMMIT" in format_status({**STATUS, "other_task": row})
+    own = row | {"awaited": [], "joined": True}
+    assert "4, extra round 2 after 3, COMMIT" in format_status({**STATUS, "task": own})
+    listed = row | {"pot": "0", "min_bond": "0", "participants": 3, "creator": "0x11"}
+    assert "  extra round 2 after 3  " in format_list({"tasks": [listed], "count": 1})
 
 
 @pytest.mark.parametrize(

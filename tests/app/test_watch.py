@@ -98,6 +98,8 @@ def test_a_peer_without_a_task_of_its_own_looks_on_at_the_networks() -> None:
     assert describe_line(status, Pace(), 0.0) == "height 7, 2 peers, task 4, round 2 of 3, COMMIT, looking on"
     assert "task 4, round 2 of 3, COMMIT, looking on" in render(status, [], Pace(), 0.0, width=80, height=20)
     assert get_key(status) != get_key(make_status(task=None, other_task=other | {"phase": "REVEAL"}, training={}))
+    extra = make_status(task=None, other_task=other | {"round": 5}, training={})
+    assert "task 4, extra round 2 after 3, COMMIT" in describe_line(extra, Pace(), 0.0)  # not "round 5 of 3"
     assert "task 1," in describe_line(make_status(other_task=other), Pace(), 0.0)  # its own goes first
 
 
