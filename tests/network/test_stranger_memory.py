@@ -259,7 +259,11 @@ async def test_our_questions_to_a_peer_that_never_ends_a_stream_leave_nothing_be
 
 
 def in_virtual_time(main: Any) -> None:
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    async def run() -> None:
+        with trio.fail_after(3_600):
+            await main()
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_of_answers_that_nobody_takes_the_oldest_of_who_holds_most_is_given_up_and_each_after_its_time() -> None:
