@@ -24,6 +24,12 @@ def test_nothing_is_looked_through_while_modules_come_and_everything_is_afterwar
     monkeypatch.setattr(loading, "MODULES", ("one", "two"))
     load_peer()
     assert seen == [("one", False), ("two", False)] and gc.isenabled()
+    gc.disable()
+    try:
+        load_peer()
+        assert not gc.isenabled()  # as whoever called it had it
+    finally:
+        gc.enable()
     monkeypatch.setattr(loading, "MODULES", ("bad",))
     with pytest.raises(ImportError):
         load_peer()
