@@ -47,9 +47,7 @@ async def serve_control(path: Path, methods: Mapping[str, Method], task_status: 
     unnamed.unlink(missing_ok=True)
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         await listener.bind(str(unnamed))
-        unnamed.chmod(
-            0o600
-        )  # before anybody listens; a umask is of all threads, and takes new folders their owner's way in
+        unnamed.chmod(0o600)  # before anybody listens; a umask is of all threads, and new folders could not be entered
         listener.listen(8)
         unnamed.rename(path)
         task_status.started()
