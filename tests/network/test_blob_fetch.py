@@ -123,6 +123,7 @@ class FakeStream:
 class FakeProvider:
     def __init__(self, seconds: float, acts: list[str]) -> None:
         self.seconds, self._acts = seconds, list(acts)
+        self.opens_refused = 0  # the first so many
         self.served: Counter[int] = Counter()
         self.streams: list[FakeStream] = []
 
@@ -146,6 +147,9 @@ class Desk:
         assert size == self.part.chunks.size
         if account not in self.providers:
             raise Unavailable("not connected")
+        if self.providers[account].opens_refused:
+            self.providers[account].opens_refused -= 1
+            raise Unavailable("no stream")
         stream = FakeStream(self.providers[account], self.part)
         self.providers[account].streams.append(stream)
         return stream
@@ -231,6 +235,15 @@ async def test_who_is_silent_gives_its_ranges_back_and_is_no_liar() -> None:
     with pytest.raises(Unavailable, match=r"4 of 4 chunks missing, no provider left.*took more than 10"):
         await desk.run()
     assert 30 <= trio.current_time() - began <= 32 and not desk.liars
+
+
+@on_stepped_clock
+async def test_what_was_to_be_asked_on_a_stream_that_does_not_open_is_asked_on_the_next() -> None:
+    desk = Desk(FakePart(3), {HONEST: FakeProvider(0.0, [])})
+    desk.providers[HONEST].opens_refused = 2
+    with trio.fail_after(60):
+        assert await desk.run() == Path("whole")
+    assert desk.providers[HONEST].served.total() == 3 and len(desk.providers[HONEST].streams) == 1
 
 
 @on_stepped_clock
