@@ -71,6 +71,18 @@ def test_two_thirds_of_all_stake_in_two_audits_in_a_row_take_the_bond_and_burn_i
     game.check_solvent()
 
 
+def test_two_blames_in_a_row_are_one_offence_and_a_third_begins_another() -> None:
+    game = game_of(audit_slash=5_000)
+    guilty, bonds = b"", []
+    for _ in range(4):
+        first = play_to_audit(game)
+        guilty = guilty or first
+        blame(game, guilty, others(game, guilty)[:6])
+        close(game)
+        bonds.append(game.bond_of(guilty))
+    assert bonds == [BOND, BOND // 2, BOND // 2, BOND // 4]
+
+
 def test_what_had_a_say_in_an_audit_is_kept_for_ever_under_the_name_of_nobody() -> None:
     game = game_of()
     for number in (1, 2):

@@ -2,6 +2,7 @@
 
 from board_support import BOND, Game
 from contracts_support import (
+    AUDIT,
     AVAILABILITY,
     COMMIT,
     PARAMETERS,
@@ -12,7 +13,7 @@ from contracts_support import (
     account,
     new_world,
 )
-from delegation_support import ONE, DelegatedGame
+from delegation_support import ONE, THREE, TWO, DelegatedGame
 
 P = account(1)
 DELAY = PARAMETERS["unbonding_delay"]
@@ -59,6 +60,62 @@ def test_a_conviction_takes_of_the_pool_what_it_takes_of_the_bond_whatever_the_n
     game.convict(1, 0)
     assert game.bond_of(who) == game.row(ONE, who)["stake"] == 0
     game.check_solvent()
+
+
+def test_who_asked_to_leave_long_ago_waits_while_its_participant_is_accused_and_no_longer():
+    """What is held is a part of the whole pool: nobody gets out before it is decided, at the others' cost."""
+    game = DelegatedGame(6, rounds=8)
+    people = [account(index) for index in range(1, 7)]
+    for who in people:
+        game.bonded(ONE, who, BOND)
+    game.until(COMMIT)
+    for who in people:
+        game.says(ONE, "undelegate", who, BOND)
+    for round in (2, 3):
+        while game.round < round:
+            game.world.next_block(10)  # nobody commits
+        game.until(COMMIT)
+    game.play_to_availability()
+    accused = game.proposers[0]
+    for voter in game.voters:
+        game.attest(voter, 0, 1)
+    while game.round == 3:
+        game.world.next_block(5)
+    assert game.round == 4 and game.held_of(accused) > 0
+    assert game.row(ONE, accused)["is_out"] is False
+    assert game.tries(ONE, "undelegate", accused, 0) == "delegation: leaving, but not free yet"
+    game.says(ONE, "undelegate", next(who for who in people if who != accused), 0)
+    while game.world.board("case_view", game.task, 3)["open"] and not game.send(ONE, "lift", 3).ok:
+        game.world.next_block(30)
+    game.says(ONE, "undelegate", accused, 0)
+    assert game.row(ONE, accused)["unbonding"] == BOND
+
+
+def play_to_audit(game: Game) -> None:
+    game.until(COMMIT)
+    round = game.round
+    game.play_to_tally([[-300 + voter, -200, -100] for voter in range(3)])
+    game.tally()
+    for voter in game.voters:
+        game.must(voter, "attest_adoption", round, bytes([round]) * 32)
+    game.until(AUDIT)
+
+
+def test_who_bonds_in_an_audit_shares_the_next_pay_like_who_came_too_late_for_the_last():
+    game = DelegatedGame(6, audit_rounds=1, rounds=4, extra_rounds=0)
+    people = [account(index) for index in range(1, 7)]
+    for who in people:
+        game.bonded(ONE, who, BOND)
+    game.until(COMMIT)
+    for who in people:
+        game.bonded(TWO, who, BOND)
+    play_to_audit(game)
+    for who in people:
+        game.bonded(THREE, who, BOND)
+    game.world.blocks(3, 10)
+    play_to_audit(game)
+    late, later = ([game.row(owner, who)["earned"] for who in people] for owner in (TWO, THREE))
+    assert game.round == 2 and late == later and sum(late) > 0
 
 
 def test_of_two_accusations_each_takes_of_the_pool_the_part_that_it_holds_of_the_bond():
