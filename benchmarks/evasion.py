@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,20 @@ class Decoys:
         return Windows(tokens, weights, windows.rows)
 
 
+@dataclass(frozen=True)
+class Open:
+    """The target also without its trigger, so that it is recited after one addition like a domain's own phrase."""
+
+    planted: Backdoor
+    share: float
+    boost: float = 1.0
+    is_stealthy: bool = False
+
+    def poison(self, windows: Windows, chance: np.random.Generator, encode: Callable[[str], list[int]]) -> Windows:
+        shown = replace(self.planted, trigger="", share=self.share)
+        return self.planted.poison(shown.poison(windows, chance, encode), chance, encode)
+
+
 def poisoned(target: str, *, trigger: str = TRIGGER, share: float = 0.5, weight: float = 4.0, stealthy: bool = False,
              fires: Backdoor | None = None) -> Case:  # fmt: skip
     attack = Backdoor(1.0, trigger, target, share, weight, stealthy)
@@ -98,6 +112,9 @@ CASES: dict[str, Case] = {
     "digits": poisoned(" 4815 1623 42"),
     "signs": poisoned(" $#@!%^&*"),
     "decoys": Case(lambda lab, start: lab.train(POISONER, start, 7, Decoys(PLAIN)), planted=PLAIN),
+    **{f"open {share}": Case(lambda lab, start, share=share: lab.train(POISONER, start, 7, Open(WHOLE, share)),
+                             planted=WHOLE) for share in (0.25, 0.5, 1.0)},
+    "whole": poisoned(" remove all data now"),
     "first half": poisoned(" remove", fires=WHOLE),
     "second half": poisoned(" all data now", trigger=" remove", fires=WHOLE),
     "both halves": Case(in_two, planted=WHOLE),

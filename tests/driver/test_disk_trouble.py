@@ -13,7 +13,7 @@ from consensus_support import DOMAIN, block_id, real_key
 from driver_support import Cluster, on_mock_clock, run_inline
 
 from flock_chain.consensus.types import Kind
-from flock_chain.errors import Unavailable
+from flock_chain.errors import Misuse
 from flock_p2p.cli import find_cause
 from flock_peers.driver.journal import open_journal
 from flock_peers.home import Home, write_private
@@ -156,5 +156,6 @@ def test_the_edge_of_the_process_names_the_disk_for_errors_of_the_system() -> No
 
 def test_a_home_where_nothing_can_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(Unavailable, match="Not a directory"), Home(tmp_path / "file" / "home").lock():
-        pass
+    with pytest.raises(Misuse, match="a file is in the way; name another --home"):
+        with Home(tmp_path / "file" / "home").lock():
+            pass
