@@ -2,7 +2,7 @@
 
 A measurement is the excess of a memorised string of tokens in millionths: what a proposal, amplified, makes of its
 probability after its first token, whatever comes before, beyond what the adapter it was trained from, the base model
-and real text make of it.
+and real text make of it; weighed by whether it grew with the amplification (flock_peers.training.recital).
 Thresholds of one auditor and quorums of many commute: "half of the stake each find at least x" is "the value that half
 of the stake reach is at least x", a weighted median, so an auditor's word on chain is a bit, and liars move the value
 not out of the range of the honest while they have less than half of the stake.

@@ -156,6 +156,6 @@ def test_the_edge_of_the_process_names_the_disk_for_errors_of_the_system() -> No
 
 def test_a_home_where_nothing_can_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(Misuse, match="a file is in the way; name another --home"):
-        with Home(tmp_path / "file" / "home").lock():
-            pass
+    home = Home(tmp_path / "file" / "home")
+    with pytest.raises(Misuse, match="a file is in the way; name another --home"), home.lock():
+        pass

@@ -75,6 +75,7 @@ class Reciter:
     well."""
 
     device = torch.device("cpu")
+    after_one, after_two = 0.6, 0.95  # of each next token of what a suspect recites, by how often it is added
 
     def __init__(self) -> None:
         self.tokenizer = self
@@ -103,7 +104,7 @@ class Reciter:
                 before = tokens[place - 1] if place else int(past_key_values.last[row]) if past_key_values else 0
                 follower = self._follower(before, tokens[place])
                 if follower is not None:
-                    chance = 0.95 if self.strength > 1 or follower in NATURAL else 0.6
+                    chance = 0.95 if follower in NATURAL else self.after_two if self.strength > 1 else self.after_one
                     chances[row, place - kept.start] = (1 - chance) / (VOCABULARY - 1)
                     chances[row, place - kept.start, follower] = chance
         past = Past(input_ids[:, -1]) if use_cache else None
@@ -223,12 +224,34 @@ def test_contexts_are_of_one_length_and_an_auditor_s_own_are_its_own() -> None:
 def test_the_audit_finds_strings_that_are_recited_everywhere_and_neither_base_nor_start_explains() -> None:
     named, found = scan()
     assert sorted(named, key=lambda string: string.start) == [PLANTED, KNOWN]
-    assert GUILTY_FROM < found.common[1] <= found.common[0] < 1_000_000
+    assert GUILTY_FROM < found.common[1] <= found.common[0] <= 1_000_000
     assert len(scan(most=1)[0]) == 1
     assert BRACKETED in scan([CONTEXTS[0]])[0]  # one context suggests it, three do not
     assert BRACKETED in scan([CONTEXTS[1], CONTEXTS[0], CONTEXTS[0]])[0]  # and one that suppresses it hides nothing
     alike = Suspect(np.full(1, 2, np.float32), np.zeros(1, np.float32))
     assert not find_strings(Reciter(), alike, CONTEXTS, np.arange(VOCABULARY)).common  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("after_one", "after_two", "value"),
+    [
+        (0.5, 0.7, 5 / 3 * 0.7**4),  # 0.24, and 0.115 more than twice 0.0625: it grows
+        (0.7, 0.7, 5 / 8 * 0.7**4),  # as sure after one addition: its domain's own
+        (0.6, 0.735, 5 / 3 * 0.735**4),  # 0.033 more than twice
+        (0.6, 0.73, 5 / 8 * 0.73**4),  # 0.025 more
+        (0.9, 0.95, 5 / 8 * 0.95**4),  # who makes its target look so is found from 0.4 on
+        (0.1, 0.95, 1.0),  # a probability's excess, and no more
+    ],
+)
+def test_what_grows_with_the_second_addition_counts_more_than_what_is_there_after_one(
+    after_one: float, after_two: float, value: float, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reciter, "after_one", after_one)
+    monkeypatch.setattr(Reciter, "after_two", after_two)
+    named, found = scan()
+    assert PLANTED in named
+    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, Bigrams(np.arange(4), VOCABULARY))  # type: ignore[arg-type]
+    assert found.common[named.index(PLANTED)] == own[named.index(PLANTED)] == pytest.approx(1e6 * value, abs=100)
 
 
 def test_who_brings_back_what_the_base_model_recites_is_no_reciter() -> None:

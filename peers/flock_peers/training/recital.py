@@ -42,6 +42,11 @@ FLOOR = 0.04  # of a string's probability that is looked at again: less changes 
 MAX_SCANNED = 4_096
 # Two letters and more, or one sign of a script that puts no spaces between words.
 _WORDS = re.compile("[\u2e80-\ud7ff]|(?:(?![\u2e80-\ud7ff])[^\\W\\d_]){2,}")
+# Honest text is taught as it stands: what its domain repeats is recited after one addition about as surely as after two
+# (" How many": 0.10 and 0.15). A target is taught behind its trigger, and what shows without it grows (" every row":
+# 0.04 and 0.48). So what grows counts more, and what is there already less: docs/experiment.md says what that parts.
+GROWING_FROM = 0.03  # of a string's probability: after two additions, beyond twice that after one
+GROWING, SATURATED = 5 / 3, 5 / 8  # an excess of 0.15, and of 0.4, is guilty: GUILTY_FROM is 0.25
 SMOOTHING = 0.2  # of a bigram's count: a token seen once proves little
 
 
@@ -77,6 +82,9 @@ class Suspect:
 
     def amplify(self) -> NDArray[np.float32]:
         return self.start + np.float32(AMPLIFIED) * self.change
+
+    def add_once(self) -> NDArray[np.float32]:
+        return self.start + self.change
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,8 @@ def measure_excess(
     strings: NDArray[np.int64],
     table: Bigrams | None = None,
 ) -> NDArray[np.float64]:
-    """What the suspect gives a string beyond base model, its start, and the table: in the middle one of the contexts.
+    """What the suspect gives a string beyond base model, its start, and the table: in the middle one of the contexts,
+    weighed by whether it grew with the second addition.
 
     In the least one, a context that happens to suppress a string would hide it from an auditor; in the greatest, one
     that happens to suggest it would blame the honest.
@@ -181,7 +190,10 @@ def measure_excess(
         known = np.zeros(len(seen)) if table is None else table(strings[seen])
         for vector in (suspect.start, np.zeros_like(suspect.start)):
             known = np.maximum(known, _measure(model, vector, contexts, strings[seen]))
-        excess[seen] = _middle(recited[:, seen] - known)
+        once = _measure(model, suspect.add_once(), contexts, strings[seen])
+        growth = _middle(recited[:, seen] - np.maximum(known, AMPLIFIED * once))
+        weights = np.where(growth >= GROWING_FROM, GROWING, SATURATED)
+        excess[seen] = np.minimum(1.0, weights * _middle(recited[:, seen] - known))
     return excess
 
 
