@@ -44,7 +44,7 @@ export function showChoice() {
 }
 
 function describe(row) {
-  const where = row.is_ended ? "ended" : row.round ? `round ${row.round} of ${row.rounds}, ${PHASES[row.phase] ?? row.phase}` : "waiting";
+  const where = row.is_ended ? "ended" : row.round ? `${nameRound(row.round, row.rounds)}, ${PHASES[row.phase] ?? row.phase}` : "waiting";
   return `Task ${row.task}: ${where}, pot ${inCoins(row.pot)}, ${plural(row.participants, "participant")}`;
 }
 
@@ -79,4 +79,8 @@ export async function refresh() {
     asked = 0; // another one was picked meanwhile
     await refresh();
   }
+}
+
+function nameRound(number, guaranteed) { // as the command line says it
+  return number <= guaranteed ? `round ${number} of ${guaranteed}` : `extra round ${number - guaranteed} after ${guaranteed}`;
 }

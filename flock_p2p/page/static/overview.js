@@ -33,8 +33,9 @@ function network(peer, peers) {
 
 function round(task) {
   if (!task) return { name: "Round", value: "–", unit: "", note: isElsewhere() ? `task ${store.chosen} is not here` : "no task on this network yet" };
-  if (task.is_ended) return { name: "Round", value: task.round, unit: `of ${task.terms.rounds}`, note: "the task has ended" };
-  return { name: "Round", value: task.round || "–", unit: `of ${task.terms.rounds}`, note: `phase: ${PHASES[task.phase] ?? task.phase}` };
+  const unit = task.round > task.terms.rounds ? `after ${task.terms.rounds} guaranteed` : `of ${task.terms.rounds}`;
+  if (task.is_ended) return { name: "Round", value: task.round, unit, note: "the task has ended" };
+  return { name: "Round", value: task.round || "–", unit, note: `phase: ${PHASES[task.phase] ?? task.phase}` };
 }
 
 function loss(training, task) {
