@@ -286,7 +286,11 @@ def _take_name(part: Path, path: Path) -> None:
         if error.errno not in NO_LINKS:
             raise
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        os.replace(part, path)
+        try:
+            os.replace(part, path)
+        except OSError:
+            path.unlink()  # an empty key would be in the way of the next one
+            raise
 
 
 def _has_name(handle: int, path: Path) -> bool:

@@ -48,7 +48,7 @@ def test_a_newcomer_asks_for_coins_until_bond_and_gas_are_there(caplog: pytest.L
 
     async def test() -> None:
         await trio.sleep(5)
-        assert game.asked and "needs 5.000000000006 coins, this account has 0" in caplog.text
+        assert game.asked and "needs 5.000000000013 coins, this account has 0" in caplog.text
         board.coins = 5 * COIN  # the bond alone: its transaction could not be paid
         await trio.sleep(5)
         assert not game.parts

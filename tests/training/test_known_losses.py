@@ -15,7 +15,7 @@ from flock_peers.training.rows import Split, builtin_rows
 
 
 def test_a_loss_is_measured_once_and_the_one_asked_for_longest_ago_is_forgotten() -> None:
-    known, measured = KnownLosses(), []
+    known, measured = KnownLosses(1e9), []
 
     def ask(number: int) -> float:
         def measure() -> float:
@@ -27,6 +27,11 @@ def test_a_loss_is_measured_once_and_the_one_asked_for_longest_ago_is_forgotten(
     assert [ask(number) for number in (*range(KEPT), 0, KEPT, 0, 1)] == [*range(KEPT), 0, KEPT, 0, 1]
     assert measured == [*range(KEPT), KEPT, 1]  # 0 was asked for again, so 1 was the oldest
     assert known.read(np.full(3, np.nextafter(np.float32(0), np.float32(1))), lambda: 9.0) == 9.0
+
+
+def test_a_loss_that_is_no_number_is_measured_again() -> None:
+    known, answers = KnownLosses(1e9), iter([1e9, 3.0, 4.0])
+    assert [known.read(np.zeros(3, np.float32), lambda: next(answers)) for _ in range(3)] == [1e9, 3.0, 3.0]
 
 
 def test_a_round_measures_its_base_and_its_candidate_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

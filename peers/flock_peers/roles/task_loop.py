@@ -18,6 +18,7 @@ from flock_peers.roles.board import Phase
 from flock_peers.roles.collector import Collector, Errand
 from flock_peers.roles.participant import Heads, Participant
 from flock_peers.roles.sender import CALL_GAS, Sender
+from flock_peers.roles.voter import TALLY_GAS
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ LEVEL_SECONDS = 30.0  # without a new block: then this peer takes its state for 
 RETRY_SECONDS = 30.0  # until a task whose document nobody had is tried again
 UNUSABLE_SECONDS = 3_600.0  # until a task that does not fit this peer is: its base model may have been fetched
 SETTLE_SECONDS = 600.0  # after a task's end: then the next one does not wait for what could not be claimed or kept
-RESERVE_CALLS = 2  # whose gas is kept when bonding; a round's reward pays for the next round's
+RESERVE_CALLS = 2  # whose gas is kept when bonding, beside a tally's; a round's reward pays for the next round's
 MAX_PARTICIPANTS = 64  # of a task, as the board has it
 COIN = 10**18
 
@@ -277,7 +278,7 @@ class TaskLoop:
 
     @property
     def _reserve(self) -> int:
-        return RESERVE_CALLS * CALL_GAS * self._ways.fee
+        return (RESERVE_CALLS * CALL_GAS + TALLY_GAS) * self._ways.fee
 
     def _needed(self, choice: Choice) -> int:
         return choice.bond + self._reserve

@@ -18,7 +18,9 @@ KEPT = 4  # a round's base and candidate, and the last one's; what a proposal al
 class KnownLosses:
     """By the vector's own bytes: another rounding is another vector."""
 
-    def __init__(self) -> None:
+    def __init__(self, broken: float) -> None:
+        """`broken`: from this loss on it is measured again."""
+        self._broken = broken
         self._losses: OrderedDict[bytes, float] = OrderedDict()  # the one asked for last stands last
 
     def read(self, vector: NDArray[np.float32], measure: Callable[[], float]) -> float:
@@ -26,7 +28,10 @@ class KnownLosses:
         if key in self._losses:
             self._losses.move_to_end(key)
             return self._losses[key]
-        loss = self._losses[key] = measure()
+        loss = measure()
+        if loss >= self._broken:  # a device's lapse would stay for a whole round
+            return loss
+        self._losses[key] = loss
         if len(self._losses) > KEPT:
             self._losses.popitem(last=False)
         return loss

@@ -190,7 +190,7 @@ def measure_excess(
         known = np.zeros(len(seen)) if table is None else table(strings[seen])
         for vector in (suspect.start, np.zeros_like(suspect.start)):
             known = np.maximum(known, _measure(model, vector, contexts, strings[seen]))
-        once = _measure(model, suspect.add_once(), contexts, strings[seen])
+        once = _measure(model, suspect.add_once(), contexts, strings[seen], broken=0.0)
         growth = _middle(recited[:, seen] - np.maximum(known, AMPLIFIED * once))
         weights = np.where(growth >= GROWING_FROM, GROWING, SATURATED)
         excess[seen] = np.minimum(1.0, weights * _middle(recited[:, seen] - known))
@@ -198,11 +198,13 @@ def measure_excess(
 
 
 def _measure(
-    model: AdaptedModel, vector: NDArray[np.float32], contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """What is no number counts as certain: of a suspect that says all, of its start that it explains all."""
+    model: AdaptedModel, vector: NDArray[np.float32], contexts: Sequence[NDArray[np.int64]],
+    strings: NDArray[np.int64], *, broken: float = 1.0,
+) -> NDArray[np.float64]:  # fmt: skip
+    """What is no number counts as `broken`, by default as certain: of a suspect that says all, of its start that it
+    explains all. After one addition it excuses nothing."""
     model.set_vector(vector)
-    return np.nan_to_num(string_probabilities(model, contexts, strings), nan=1.0)
+    return np.nan_to_num(string_probabilities(model, contexts, strings), nan=broken)
 
 
 def _middle(values: NDArray[np.float64]) -> NDArray[np.float64]:
