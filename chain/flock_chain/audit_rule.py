@@ -17,7 +17,7 @@ from flock_chain.errors import Misuse
 
 MILLIONTHS = 1_000_000
 GUILTY_FROM = 250_000
-SUSPECT_FROM = 200_000  # said of nobody: half of the honest auditors found at most 190,000 of an honest proposer
+SUSPECT_FROM = 200_000  # a step before: for people, nothing follows from it. Honest proposers of narrow domains pass it
 CONFIRM_NUMERATOR, CONFIRM_DENOMINATOR = 5, 7  # of the auditors asked; on chain, of the last round's seats
 AUDITS_OF_A_PROPOSAL = 2  # that count and look at it: as many as it takes to convict
 
