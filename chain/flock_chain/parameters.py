@@ -23,8 +23,9 @@ class Parameter:
 
 TABLE: tuple[Parameter, ...] = (
     Parameter("rules", "version", 1, 1, 1, 1 << 31, "the rules of execution at the start; upgrades change them later"),
-    Parameter("block_gas_limit", "gas", 30_000_000, 30_000_000, 1_000_000, 60_000_000,
-              "Ethereum's own; about a second of Python at worst for the genesis contracts"),
+    Parameter("block_gas_limit", "gas", 30_000_000, 30_000_000, 16_000_000, 60_000_000,
+              "Ethereum's own; about a second of Python at worst for the genesis contracts; a full task's dearest poke "
+              "takes half of the least"),
     Parameter("base_fee", "wei", 1, 1, 1, 10**12, "constant: 0 drifts upward in py-evm and pushes wallets to legacy"),
     Parameter("max_block_bytes", "bytes", 256 << 10, 256 << 10, 16 << 10, 512 << 10,
               "a proposal with its body and certificates must fit one 1 MiB message"),

@@ -215,11 +215,11 @@ def test_equal_timestamps_are_legal_and_earlier_ones_are_not() -> None:
 
 
 def test_building_leaves_out_what_cannot_be_included_and_says_why() -> None:
-    chain = Chain(make_genesis(with_parameters(block_gas_limit=1_000_000)))
+    chain = Chain(make_genesis(with_parameters(block_gas_limit=16_000_000)))
     good = chain.call(ALICE, BOB.account, value=1, gas=21_000)
     repeated = chain.call(ALICE, BOB.account, gas=21_000, nonce=0)
     future = chain.call(ALICE, BOB.account, gas=21_000, nonce=5)
-    greedy = chain.call(CAROL, BOB.account, gas=1_000_000)
+    greedy = chain.call(CAROL, BOB.account, gas=16_000_000)
     poor = chain.call(DAVE, BOB.account, value=10**30, gas=21_000)
     built = chain.build([good, repeated, future, greedy, poor])
     assert [row.status for row in built.receipts] == [True, True]

@@ -110,8 +110,9 @@ def test_a_block_that_leaves_out_or_adds_a_poke_is_refused() -> None:
 
 
 def test_pokes_that_find_no_gas_wait_for_the_next_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "compute_poke_floor", lambda limit: limit - 200_000)  # so that one fits a block
-    chain = Chain(make_genesis(with_parameters(block_gas_limit=4_000_000)))
+    limit = 16_000_000
+    monkeypatch.setattr(schedule, "POKE_GAS_MIN", limit - 200_000)  # so that one fits a block
+    chain = Chain(make_genesis(with_parameters(block_gas_limit=limit)))
     open_tasks(chain, count=3)
     for _ in range(20):
         built = chain.build()

@@ -1,8 +1,11 @@
 """What peers give to a call is enough for it at the largest lists there are: who runs out of gas has not spoken."""
 
-from gas_support import BLOCK, BOUNDS, SMALL, bound_of, expected
+import pytest
+from gas_support import BOUNDS, SMALL, bound_of, expected
 
+from flock_chain.errors import InvalidEncoding
 from flock_chain.execution import schedule
+from flock_chain.parameters import DEFAULT, TABLE, parse_parameters
 from flock_peers.ledger.queries import MAX_CALL_GAS
 from flock_peers.roles.rule_orders import RULES_GAS
 from flock_peers.roles.sender import CALL_GAS
@@ -26,5 +29,14 @@ def test_whatever_a_peer_sends_has_gas_for_its_bound() -> None:
 
 
 def test_a_poke_that_is_begun_has_gas_for_its_bound() -> None:
-    floor = schedule.compute_poke_floor(BLOCK)
-    assert bound_of("TaskBoard.poke") <= min(floor, schedule.POKE_GAS)
+    assert bound_of("TaskBoard.poke") <= min(schedule.POKE_GAS_MIN, schedule.POKE_GAS)
+
+
+def test_the_smallest_block_has_room_for_the_dearest_poke_and_for_the_dearest_call_of_a_peer() -> None:
+    """With a million gas, as once allowed, a full task's round ended by no poke and was tallied by nobody."""
+    least = next(row.low for row in TABLE if row.name == "block_gas_limit")
+    most = schedule.compute_transaction_gas(least)
+    sent = [name for name in BOUNDS if name not in OF_THE_SYSTEM and not name.endswith(".initialize")]
+    assert most >= schedule.POKE_GAS_MIN and max(map(given, sent)) <= most
+    with pytest.raises(InvalidEncoding, match=f"block_gas_limit = {least - 1} is not between {least} and"):
+        parse_parameters(DEFAULT.to_dict() | {"block_gas_limit": least - 1})

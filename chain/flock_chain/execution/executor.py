@@ -157,9 +157,8 @@ class Executor:
         run.call_system("Beacon", "on_block", mix, vrf_proof, gas=schedule.ON_BLOCK_GAS)
         run.serve(attendance, restart=self.find_restart(parent), rule=self._attendance)
         if "TaskBoard" in self._contracts:
-            floor = schedule.compute_poke_floor(gas_limit)
             for task in schedule.get_due_tasks(run.state, self._contracts["TaskBoard"]):
-                if run.gas_left >= floor:
+                if run.gas_left >= schedule.POKE_GAS_MIN:
                     run.call_system("TaskBoard", "poke", task, gas=min(schedule.POKE_GAS, run.gas_left))
         for transaction in transactions:
             try:

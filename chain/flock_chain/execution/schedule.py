@@ -61,11 +61,6 @@ def get_due_tasks(state: State, board: Contract) -> list[int]:
     return tasks[:MAX_POKES]
 
 
-def compute_poke_floor(block_gas_limit: int) -> int:
-    """What must be left for a poke to be tried; half of a small block, so that one poke always is."""
-    return min(POKE_GAS_MIN, block_gas_limit // 2)
-
-
 def compute_transaction_gas(block_gas_limit: int) -> int:
     """The most that a transaction may ask for, so that a block with nothing but the beacon's call has room for it."""
     return block_gas_limit - ON_BLOCK_GAS
