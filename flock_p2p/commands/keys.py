@@ -23,20 +23,15 @@ def run(arguments: argparse.Namespace) -> int:
         lines = _show(home)
     elif arguments.action == "export":
         lines = _export(home, path, asked)
+    elif arguments.action == "import":
+        lines = _import(home, path, asked)
     else:
-        if arguments.action != "import":
-            home.read_key()  # says what is missing before the lock makes a folder
+        home.read_key()  # says what is missing before the lock makes a folder
         with home.lock():  # a running peer's key stays as it is
-            lines = _change(home, arguments.action, path, asked)
+            lines = _lock(home, asked) if arguments.action == "lock" else _unlock(home, asked)
     exported = {"exported": str(path)} if arguments.action == "export" else {}
     print(json.dumps(_describe(home) | exported, indent=2) if arguments.json else "\n".join(lines))
     return 0
-
-
-def _change(home: Home, action: str, path: Path, asked: Passphrases) -> list[str]:
-    if action == "import":
-        return _import(home, path, asked)
-    return _lock(home, asked) if action == "lock" else _unlock(home, asked)
 
 
 def _describe(home: Home) -> dict[str, Any]:
@@ -73,7 +68,8 @@ def _import(home: Home, path: Path, asked: Passphrases) -> list[str]:
     except OSError as error:
         raise Misuse(f"{path}: {error.strerror}") from error
     key = decode_keystore(data, asked.ask()) if is_keystore(data) else _parse_plain(path, data)
-    home.import_key(data if is_keystore(data) else key.secret.hex().encode() + b"\n")
+    with home.lock():  # makes the folder: what cannot be imported leaves none
+        home.import_key(data if is_keystore(data) else key.secret.hex().encode() + b"\n")
     return [
         f"imported  0x{key.account.hex()} into {home.path}",
         "          stop the home that it came from for good first: two signers of one key lose its stake;",

@@ -89,7 +89,11 @@ def follow(path: Path, at: int, wait: Callable[[], None]) -> Iterator[str]:
             continue
         fresh = _reopen(path, file)
         if fresh is None:
-            wait()
+            if os.fstat(file.fileno()).st_size < file.tell():  # cut short in place, as some tools rotate
+                file.seek(0)
+                part = ""
+            else:
+                wait()
             continue
         if rest := file.read():  # written between the last look and the rotation
             yield from (part + rest).splitlines(keepends=True)

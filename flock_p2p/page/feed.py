@@ -69,19 +69,19 @@ class Told:
     """What one page has been told."""
 
     number: int = 0
-    log_file: int = 0
+    log_series: int = -1
     log_id: int = 0
 
     def tell(self, look: Look, now: int) -> bytes | None:
         """The next message: the sections and lines of the log that are news to it; None where nothing is."""
         sections = {name: data for name, data in look.sections.items() if look.changed[name] > self.number}
-        is_new_file = look.log.file != self.log_file
-        rows = [row for row in look.log.rows if is_new_file or row["id"] > self.log_id]
+        is_new = look.log.series != self.log_series
+        rows = [row for row in look.log.rows if is_new or row["id"] > self.log_id]
         if not sections and not rows:
             return None
-        self.number, self.log_file = look.number, look.log.file
-        self.log_id = rows[-1]["id"] if rows else 0 if is_new_file else self.log_id
-        return join(sections, {"at": now, "log": {"reset": is_new_file, "rows": rows}})
+        self.number, self.log_series = look.number, look.log.series
+        self.log_id = rows[-1]["id"] if rows else 0 if is_new else self.log_id
+        return join(sections, {"at": now, "log": {"reset": is_new, "rows": rows}})
 
 
 def join(sections: dict[str, bytes], rest: dict[str, Any]) -> bytes:

@@ -95,7 +95,7 @@ class History:
         row = self._slashed.setdefault((task, number), {})
         row[account] = row.get(account, 0) + amount
         while len(self._slashed) > MAX_SLASHED_ROUNDS:
-            del self._slashed[min(self._slashed, key=lambda key: key[1])]
+            del self._slashed[min(self._slashed)]  # the oldest task's first: rounds begin at 1 in each
 
 
 def find_news(view: ChainView, first: int, last: int) -> Found:

@@ -16,26 +16,67 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Tail:
-    """`file` and `size` name what was read; `rows` are in order, each with `id`, the place of its end in the file."""
+    """`rows` are in order, each with `id`: where it ends in the log, which a rotation does not begin anew."""
 
-    file: int = 0
+    file: int = 0  # with `size`, names what was read
     size: int = 0
     rows: tuple[Row, ...] = ()
+    base: int = 0  # bytes of the log before this file
+    series: int = 0  # another one where lines may be missing since the last look
+
+
+@dataclass(frozen=True)
+class _End:
+    """Of one file; each row's `id` is its place in it."""
+
+    file: int
+    size: int
+    rows: list[Row]
 
 
 def read_tail(path: Path, last: Tail) -> Tail:
     """`last` itself where nothing was written since. Blocks for the disk."""
     try:
-        with path.open("rb") as file:
-            inode, size = os.fstat(file.fileno()).st_ino, file.seek(0, 2)  # of what is read: the name may move on
-            if (inode, size) == (last.file, last.size):
-                return last
-            start = max(0, size - TAIL_BYTES)
-            file.seek(start)
-            data = file.read(TAIL_BYTES)
+        seen = path.stat()
+        if (seen.st_ino, seen.st_size) == (last.file, last.size):
+            return last
+        end = _read_end(path)
     except OSError:
         return last
-    return Tail(inode, size, tuple(_parse(data, start)[-MAX_LINES:]))
+    before = _read_rotated(path) if end.size < TAIL_BYTES else None
+    if before is not None and before.file == end.file:  # rotated since it was opened
+        before = None
+    base, series = _place(end, before, last)
+    older = _shift(before.rows, base - before.size) if before and base >= before.size else []
+    return Tail(end.file, end.size, tuple([*older, *_shift(end.rows, base)][-MAX_LINES:]), base, series)
+
+
+def _place(end: _End, before: _End | None, last: Tail) -> tuple[int, int]:
+    """Where the file begins in the log, and the series that it goes on with."""
+    if end.file == last.file:  # or cut short in place, as some tools rotate
+        return last.base + (last.size if end.size < last.size else 0), last.series
+    if before is not None and before.file == last.file:
+        return last.base + before.size, last.series
+    return (before.size if before else 0), last.series + 1
+
+
+def _read_rotated(path: Path) -> _End | None:
+    try:
+        return _read_end(path.with_name(f"{path.name}.1"))
+    except OSError:
+        return None
+
+
+def _read_end(path: Path) -> _End:
+    with path.open("rb") as file:
+        inode, size = os.fstat(file.fileno()).st_ino, file.seek(0, 2)  # of what is read: the name may move on
+        start = max(0, size - TAIL_BYTES)
+        file.seek(start)
+        return _End(inode, size, _parse(file.read(TAIL_BYTES), start)[-MAX_LINES:])
+
+
+def _shift(rows: list[Row], by: int) -> list[Row]:
+    return [row | {"id": row["id"] + by} for row in rows]
 
 
 def _parse(data: bytes, start: int) -> list[Row]:

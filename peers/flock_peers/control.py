@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import stat
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 CONTROL_VERSION = 1
 MAX_LINE_BYTES = 1 << 20  # a status with the longest log of a demo takes a few hundred KB
 MAX_DEPTH = 8  # of a request: parameters, terms, and room to grow
+BACKLOG = 64  # commands that wait while the peer's loop is busy; the next ones wait in the kernel, see _connect
 REQUEST_SECONDS = 30.0  # a view on a busy machine; longer work answers at once and is watched by status
 
 
@@ -48,7 +50,7 @@ async def serve_control(path: Path, methods: Mapping[str, Method], task_status: 
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         await listener.bind(str(unnamed))
         unnamed.chmod(0o600)  # before anybody listens; a umask is of all threads, and new folders could not be entered
-        listener.listen(8)
+        listener.listen(BACKLOG)
         unnamed.rename(path)
         task_status.started()
         try:
@@ -114,8 +116,7 @@ def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, *
         if found.st_uid != os.getuid():  # one of a long home lies where others can put one of the same name
             raise Unavailable(f"{path} is another user's; ask as the user whose peer it is")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(timeout)
-            client.connect(str(path))
+            _connect(client, path, timeout)
             client.sendall(encode_request(method, params))
             with client.makefile("rb") as reader:
                 answer = json.loads(reader.readline(MAX_LINE_BYTES))
@@ -123,8 +124,24 @@ def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, *
         raise Unavailable(
             f"no peer answers at {path}: none runs with this home; start it (`python -m flock_p2p join --home ...`)"
         ) from error
+    except BlockingIOError as error:
+        raise Unavailable(
+            f"the peer at {path.parent} is busy: more than {BACKLOG} commands wait for it already; try again"
+        ) from error
     except (OSError, ValueError) as error:
         raise Unavailable(f"no peer answers at {path.parent}: {error}") from error
     if "error" in answer:
         raise Declined(answer["error"], str(answer.get("kind")))
     return answer["result"]
+
+
+def _connect(client: socket.socket, path: Path, seconds: float) -> None:
+    """Where so many wait already that the queue is full, wait for a place; raises BlockingIOError where none comes.
+
+    A socket with a timeout of Python's does not wait: it is told at once that the queue is full.
+    """
+    whole = int(seconds)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", whole, int((seconds - whole) * 1e6)))
+    client.settimeout(None)
+    client.connect(str(path))
+    client.settimeout(seconds)

@@ -115,6 +115,15 @@ def test_following_goes_on_through_a_rotation_and_waits_for_whole_lines(tmp_path
     assert [next(lines) for _ in range(4)] == ["one\n", "two\n", "last\n", "fresh\n"]
 
 
+def test_following_goes_on_where_the_log_is_cut_short_in_place(tmp_path: Path) -> None:
+    """As `copytruncate` of logrotate does it."""
+    path = tmp_path / "peer.log"
+    path.write_text("a long line before\n")
+    steps = iter([lambda: path.write_text("short\n"), lambda: path.open("a").write("more\n")])
+    lines = follow(path, path.stat().st_size, lambda: next(steps)())
+    assert [next(lines) for _ in range(2)] == ["short\n", "more\n"]
+
+
 @in_trio()
 async def test_no_secret_is_in_the_log_at_any_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

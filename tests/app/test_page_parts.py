@@ -1,5 +1,6 @@
 """What a page is made of: rounds and news from the chain, the end of a log, and the files that are shipped."""
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -41,9 +42,9 @@ class _Header:
     timestamp = 1_795_000_000
 
 
-def slash_log(number: int, account: bytes, amount: int) -> tuple[bytes, list[int], bytes]:
+def slash_log(number: int, account: bytes, amount: int, task: int = 1) -> tuple[bytes, list[int], bytes]:
     topic = next(key for key, entry in load("TaskBoard")._events.items() if entry["name"] == "Slashed")
-    words = [topic, *(value.to_bytes(32, "big") for value in (1, number, int.from_bytes(account, "big")))]
+    words = [topic, *(value.to_bytes(32, "big") for value in (task, number, int.from_bytes(account, "big")))]
     return bytes(BOARD), [int.from_bytes(word, "big") for word in words], amount.to_bytes(32, "big")
 
 
@@ -87,6 +88,26 @@ def test_news_are_read_a_little_at_a_time_the_newest_first_and_not_for_ever() ->
         await news.step(head + 100, 1)
         assert news.events()[0]["height"] == head + 100 - head % 100 and queries.read == MAX_BLOCKS + 100
         assert news.slashed(1, head // 100) == {"0x" + A.hex(): 5} and news.slashed(2, head // 100) == {}
+
+    trio.run(main)
+
+
+class _TwoTasks(FakeQueries):
+    """A slash in each block: of rounds 1 to 9 of the first task, then of the second one's."""
+
+    def receipts(self, height: int) -> tuple[_Receipt, ...]:
+        return (_Receipt([slash_log((height - 1) % 9 + 1, A, height, task=1 + (height > 9))]),)
+
+
+def test_the_slashes_that_are_forgotten_first_are_those_of_the_oldest_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MAX_SLASHED_ROUNDS", 3)
+
+    async def main() -> None:
+        news = History(_TwoTasks())  # type: ignore[arg-type]
+        for head in (10, 10, 11):
+            await news.step(head, 1)
+        assert [news.slashed(2, number) for number in (1, 2)] == [{"0x" + A.hex(): 10}, {"0x" + A.hex(): 11}]
+        assert news.slashed(1, 9) == {"0x" + A.hex(): 9} and news.slashed(1, 8) == {}
 
     trio.run(main)
 
@@ -260,9 +281,11 @@ def test_the_end_of_a_log_is_read_when_it_grew_and_its_lines_are_known_by_their_
 
 def test_a_log_that_begins_anew_is_told_from_its_first_line_on() -> None:
     told = Told()
-    assert told.tell(Look(1, log=Tail(1, 900, ({"id": 900, "text": "old"},))), 0) is not None
-    assert told.tell(Look(2, {"peer": b"1"}, {"peer": 2}, Tail(2, 5, ())), 0) is not None  # half a line so far
-    said = told.tell(Look(3, log=Tail(2, 30, ({"id": 30, "text": "new"},))), 0)
+    assert told.tell(Look(1, log=Tail(1, 900, ({"id": 900, "text": "old"},), series=1)), 0) is not None
+    assert (
+        told.tell(Look(2, {"peer": b"1"}, {"peer": 2}, Tail(2, 5, (), series=2)), 0) is not None
+    )  # half a line so far
+    said = told.tell(Look(3, log=Tail(2, 30, ({"id": 30, "text": "new"},), series=2)), 0)
     assert b'"new"' in (said or b"")
 
 
@@ -285,7 +308,44 @@ def test_a_log_that_is_rotated_while_it_is_read_is_told_by_the_file_that_was_rea
     first = read_tail(path, Tail())
     assert [row["text"] for row in first.rows] == ["old 1", "old 12"]
     second = read_tail(path, first)
-    assert [row["text"] for row in second.rows] == ["old 1", "new 12"] and second.file != first.file
+    assert [row["text"] for row in second.rows] == ["old 1", "old 12", "old 1", "new 12"]
+    assert second.file != first.file and second.series == first.series
+    assert [row["id"] for row in second.rows] == [6, 13, 19, 26]
+
+
+def write_log(path: Path, *lines: str) -> None:
+    with path.open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def test_a_live_page_loses_no_line_and_forgets_none_when_the_log_is_rotated(tmp_path: Path) -> None:
+    path, told = tmp_path / "peer.log", Told()
+
+    def look(tail: Tail) -> tuple[Tail, dict[str, Any] | None]:
+        tail = read_tail(path, tail)
+        said = told.tell(Look(1, log=tail), 0)
+        return tail, None if said is None else json.loads(said)["log"]
+
+    write_log(path, "one", "two")
+    tail, log = look(Tail())
+    assert log == {"reset": True, "rows": list(tail.rows)}
+    write_log(path, "the last before the rotation")
+    path.rename(tmp_path / "peer.log.1")
+    write_log(path, "the first after it")
+    tail, log = look(tail)
+    assert log is not None and not log["reset"]
+    assert [row["text"] for row in log["rows"]] == ["the last before the rotation", "the first after it"]
+    assert look(tail)[1] is None
+    fresh = read_tail(path, Tail())  # a peer that starts now
+    assert [row["text"] for row in fresh.rows] == [row["text"] for row in tail.rows]
+    path.write_text("cut\n")  # in place, as `copytruncate` of logrotate
+    tail, log = look(tail)
+    assert log is not None and not log["reset"] and [row["text"] for row in log["rows"]] == ["cut"]
+    for number in (2, 1):  # nobody looked in between
+        path.rename(tmp_path / f"peer.log.{number}")
+        write_log(path, "much later")
+    tail, log = look(tail)
+    assert log is not None and log["reset"] and [row["text"] for row in log["rows"]] == ["much later"] * 2
 
 
 # Stakes and the peer

@@ -5,6 +5,8 @@ import os
 import pwd
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from flock_p2p.cli import _exit_code as exit_code
 from flock_p2p.cli import main
 from flock_peers import home as home_module
 from flock_peers import user_folder
-from flock_peers.control import MAX_LINE_BYTES, request_control, serve_control
+from flock_peers.control import BACKLOG, MAX_LINE_BYTES, encode_answer, request_control, serve_control
 from flock_peers.declined import Declined
 from flock_peers.home import Home, write_private
 
@@ -43,7 +45,8 @@ def test_a_home_that_is_a_file_and_a_key_that_is_none_are_said_in_a_line(
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "home" / "key").mkdir(parents=True)
-    for command in (["init"], ["join", "--quiet", "--no-mdns"], ["keys", "import", "--file", "x"]):
+    (tmp_path / "x").write_text("31" * 32)
+    for command in (["init"], ["join", "--quiet", "--no-mdns"], ["keys", "import", "--file", str(tmp_path / "x")]):
         for home in ("file", "file/home"):
             assert main([*command, "--home", str(tmp_path / home)]) == 2
             assert "a file is in the way; name another --home" in capsys.readouterr().err
@@ -263,6 +266,38 @@ def test_control_answers_its_owner_and_refuses_what_it_does_not_know(
             await _answers(path, "echo", value=1)
 
     trio.run(main)
+
+
+def test_as_many_commands_as_are_promised_can_wait_for_a_busy_peer(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_control, path, {})
+            with ExitStack() as clients:  # no await from here on: the peer's loop takes nobody in
+                for _ in range(BACKLOG):
+                    client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                    client.setblocking(False)
+                    client.connect(str(path))
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_who_finds_the_queue_full_waits_for_a_place_and_is_told_where_none_comes(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    with socket.socket(socket.AF_UNIX) as peer, socket.socket(socket.AF_UNIX) as first, ThreadPoolExecutor() as pool:
+        peer.bind(str(path))
+        peer.listen(0)
+        first.connect(str(path))  # is the queue
+        with pytest.raises(Unavailable, match="is busy: more than"):
+            request_control(path, "status", 0.05)
+        asked = pool.submit(request_control, path, "status", 30.0)
+        peer.accept()[0].close()
+        with peer.accept()[0] as other:
+            assert other.recv(1 << 10).endswith(b"\n")
+            other.sendall(encode_answer({"result": "here"}))
+            assert asked.result(30) == "here"
 
 
 def test_nobody_asks_a_socket_that_another_user_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

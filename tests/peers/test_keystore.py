@@ -94,7 +94,7 @@ def test_a_home_is_locked_exported_imported_and_unlocked_and_stays_the_same_peer
     assert main(["keys", "export", *named, "--file", file]) == 0
     assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
     into = ["keys", "import", "--home", str(other.path), "--file", file, "--passphrase-fd"]
-    assert main([*into, fd_with(b"not the passphrase")]) == 4 and not other.key_path.exists()
+    assert main([*into, fd_with(b"not the passphrase")]) == 4 and not other.path.exists()  # nor an empty folder
     assert main([*into, fd_with(PASSPHRASE)]) == 0
     assert main([*into, fd_with(PASSPHRASE)]) == 2  # never over another key
     assert other.load_key(lambda: PASSPHRASE).account == key.account
