@@ -1,6 +1,7 @@
 """The account database beside a slow and obvious twin, under every order of writes, checkpoints and roots."""
 
 import copy
+import tracemalloc
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -17,8 +18,8 @@ from flock_chain.execution import account_database
 from flock_chain.execution.account_database import EMPTY_CODE, AccountDatabase, MissingState
 from flock_chain.execution.machine import STORE_FAULTS, MemoryStore, Overlay
 from flock_chain.execution.ordered_trie import EMPTY_ROOT
-from flock_chain.execution.state_cache import StateCache
-from flock_chain.execution.state_trie import StateTrie
+from flock_chain.execution.state_cache import MAX_NODES, StateCache
+from flock_chain.execution.state_trie import Branch, StateTrie
 
 ADDRESSES = [keccak256(bytes([index]))[12:] for index in range(4)]
 addresses = st.sampled_from(ADDRESSES)
@@ -386,3 +387,18 @@ def test_the_caches_stay_within_their_limits() -> None:
         assert database.get_code(address) == b"code of " + address
         assert [database.get_storage(address, slot) for slot in range(20)] == list(range(1, 21))
     assert len(cache.nodes) == 5 and len(cache.codes) == 2
+
+
+def test_a_full_cache_of_nodes_of_the_largest_kind_takes_what_is_said_of_it() -> None:
+    """It is full after a dozen rounds, and in every peer."""
+    cache = StateCache()
+    tracemalloc.start()
+    try:
+        for number in range(MAX_NODES + 100):
+            branch = Branch([(16 * number + index).to_bytes(32, "big") for index in range(16)])
+            branch.reference = number.to_bytes(32, "little")
+            cache.nodes.put(branch.reference, branch)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(cache.nodes) == MAX_NODES and held < 8 << 20

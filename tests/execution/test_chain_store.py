@@ -12,7 +12,7 @@ from execution_support import USERS, Chain, make_genesis
 from flock_chain.errors import Unavailable
 from flock_chain.execution import records
 from flock_chain.execution.executor import Executor
-from flock_peers.store.chain_store import ChainStore
+from flock_peers.store.chain_store import GIVE_BACK_COMMITS, ChainStore
 
 WRITER = """
 import sys
@@ -40,6 +40,30 @@ def test_rows_come_back_and_none_deletes(tmp_path: Path) -> None:
         assert [store.get(key) for key in (b"a", b"b", b"c")] == [None, b"2", b""]
     with ChainStore(tmp_path) as store:
         assert store.get(b"b") == b"2"
+
+
+def mapped_bytes(path: Path) -> int:
+    """Of a file, as this process' memory."""
+    place, held = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            place = line.endswith(str(path))
+        elif place and line.startswith("Rss:"):
+            held += int(line.split()[1]) << 10
+    return held
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_what_was_looked_at_does_not_stay_in_this_process_memory(tmp_path: Path) -> None:
+    rows = {number.to_bytes(32, "big"): bytes([number % 256]) * 2_000 for number in range(2_000)}
+    with ChainStore(tmp_path) as store:
+        store.commit(dict(rows))
+        assert all(store.get(key) == value for key, value in rows.items())
+        assert mapped_bytes(tmp_path / "chain.mdb") > 4_000_000
+        for number in range(GIVE_BACK_COMMITS):
+            store.commit({b"head": bytes([number])})
+        assert mapped_bytes(tmp_path / "chain.mdb") < 1_000_000
+        assert all(store.get(key) == value for key, value in rows.items())
 
 
 def test_a_second_user_of_one_home_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
