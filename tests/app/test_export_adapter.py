@@ -1,5 +1,8 @@
+import json
+import shlex
 from functools import lru_cache
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -42,8 +45,15 @@ def small() -> Played:
     return play(Path(_KEPT[-1].name) / "home", Script(rounds=1))
 
 
+def type_in(line: str, *more: str) -> int:
+    return main([*shlex.split(line), *more])
+
+
 @pytest.mark.process
-def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_same_loss(tmp_path: Path) -> None:
+def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_same_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the commands of README.md, as they stand there."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -52,14 +62,18 @@ def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_s
     from flock_peers.training.rows import builtin_rows
     from flock_peers.training.streams import build_stream, fixed_windows
 
-    out, base, document = tmp_path / "out", BASE_FOLDER, shipped_document()
+    out, base, document = tmp_path / "adapter", BASE_FOLDER, shipped_document()
     out.mkdir()
-    result = export_adapter(played().home, out)
-    assert (result.task, result.round, result.adapter) == (1, 1, played().adapters[1])
-    assert result.proposers == tuple(sorted(played().proposers[1]))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-peer").symlink_to(played().home)
+    assert type_in("export --home my-peer --out adapter", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["task"], result["round"], result["adapter"]) == (1, 1, format_cid(played().adapters[1]))
+    assert result["proposers"] == [f"0x{account.hex()}" for account in sorted(played().proposers[1])]
     peft_files = {"adapter_model.safetensors", "adapter_config.json", "README.md"}
     assert {path.name for path in out.iterdir()} == peft_files | {FILE_NAME, GLOBAL_NAME}
-    assert [path.name for path in tmp_path.iterdir()] == ["out"] and not result.unproven
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter", "my-peer"} and not result["unproven"]
+    assert type_in("verify --provenance adapter --genesis HASH".replace("HASH", played().genesis.hash.hex())) == 0
     report = check_provenance(out, played().genesis.hash.hex())
     assert report.ok and any("weights are the float32 view" in text for text in report.checked)
 
@@ -77,13 +91,14 @@ def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_s
     assert measure_loss(model, windows, document.budget.batch) == pytest.approx(expected, abs=1e-6)
 
     for options, bound in ((["--precision", "float32"], 1e-5), ([], 2e-3)):  # the base's own is half of that
-        merged = tmp_path / f"merged{len(options)}"
-        assert main(["merge", "--adapter", str(out), "--out", str(merged), *options]) == 0
+        merged = tmp_path / "model"
+        assert type_in("merge --adapter adapter --out model", *options) == 0
         plain = AutoModelForCausalLM.from_pretrained(merged, local_files_only=True)
         assert type(plain).__module__.startswith("transformers.") and (plain.dtype == torch.float32) == bool(options)
         assert AutoTokenizer.from_pretrained(merged, local_files_only=True).vocab_size == model.tokenizer.vocab_size
         model.peft = plain.float()
         assert measure_loss(model, windows, document.budget.batch) == pytest.approx(expected, abs=bound)
+        rmtree(merged)
 
     text = (out / "README.md").read_text()
     for expected_text in (

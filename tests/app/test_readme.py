@@ -1,29 +1,24 @@
-"""What README.md and docs/ tell people to type is understood, and what they name exists."""
+"""What README.md and docs/ tell people to type is understood, and what they name exists.
+
+What the pages for users tell them is also run: tests/process/test_documented_commands.py.
+"""
 
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from documented_support import NAMES, ROOT, find_commands
 
 from flock_p2p.cli import COMMANDS, build_parser
 from flock_p2p.reference import render
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-NAMES = {command.name for command in COMMANDS}
 TEXTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "contracts" / "README.md"]
-_COMMAND = re.compile(r"(?:python -m flock_p2p|flock-p2p) ((?:\w|-)[^`\n#|()]*)")
 _PROGRAM = re.compile(r"python (?:-m (?!flock_p2p(?![.\w]))(flock_[\w.]+)|([\w/]+\.py))([^`\n#]*)")
 _PYTEST = re.compile(r"python -m pytest ([^`\n#\\]*)")
 SOURCE_ROOTS = (".", "chain", "contracts", "peers")
 _PLACEHOLDERS = {"N": "3", "S": "3", "J": "2", "n": "4", "HEIGHT": "7"}  # words that stand for a number
-
-
-def find_commands(text: str) -> list[str]:
-    """In lines of code and between backticks; a word after the program that is no command is prose."""
-    found = _COMMAND.findall(text)
-    return [line.strip() for line in found if line.split()[0] in NAMES or line.startswith("-")]
 
 
 LINES = {line for path in TEXTS for line in find_commands(path.read_text())}

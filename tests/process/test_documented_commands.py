@@ -1,0 +1,224 @@
+"""Every command that README.md and the pages of docs/ tell people to type is run here, or stands here with the reason.
+
+As it is written, but for the words that stand for something: addresses, hashes, accounts. An evening of two: a
+network that is there (one validator), somebody who joins it, a stranger with a model; then a home that was stopped.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from app_support import Script, play
+from base_support import make_base
+from documented_support import ROOT, Run, Runner, find_commands, open_runner, user_pages
+from execution_support import VALIDATORS, Chain, make_genesis
+from rpc_support import USER, VALIDATOR, make_rpc_genesis
+
+from flock_chain.crypto import Key
+from flock_chain.genesis import Genesis
+from flock_chain.upgrades import Schedule
+from flock_peers.home import Home, write_private
+from flock_peers.store.chain_store import ChainStore
+
+pytestmark = pytest.mark.process
+EPOCH_BLOCKS = 4  # a snapshot is made in each
+
+# A peer of this home runs from here on (and the one before it ends); it is asked; it is followed for a line; Ctrl-C.
+START, ASK, FOLLOW, STOP = "start", "ask", "follow", "stop"
+LIVE = (
+    (ASK, "doctor"),
+    (ASK, "status --home flock-demo/TIME/peer0"),
+    (START, "join --home my-peer --bootstrap ADDRESS --port 0"),
+    (FOLLOW, "watch --home my-peer"),
+    (ASK, "peers --home my-peer"),
+    (ASK, "task list --home my-peer"),
+    (ASK, "stake --home my-peer"),
+    (ASK, "status --home my-peer --json"),
+    (START, "join --home my-peer"),
+    (START, "join --home my-peer --data rows.jsonl"),
+    (START, "join --home my-peer --rpc"),
+    (START, "join --home my-peer --rpc --rpc-origin http://localhost:5173"),
+    (START, "join --home my-peer --bootstrap /ip4/127.0.0.1/tcp/4200/p2p/16Uiu2... --port 0"),
+    (START, "join --home stranger --bootstrap ADDRESS --port 0 --observe"),
+    (ASK, "send --home flock-demo/TIME/peer0 --to ACCOUNT --amount 60"),
+    (
+        ASK,
+        "task create --home stranger --model my-model --data-format text --rounds 2 --pot 40 --name \"our own model\"",
+    ),
+    (ASK, "task show --home stranger"),
+    (ASK, "task create --home my-peer --pot 20 --rounds 5 --name \"our logs\""),
+    (
+        ASK,
+        "task create --home my-peer --model my-model --data-format text --rounds 3 --pot 40 --name \"our logs\"",
+    ),
+    (STOP, "my-peer"),
+    (START, "join --home my-peer --bootstrap ADDRESS --checkpoint 1234:HASH"),
+)  # fmt: skip
+STOPPED = (
+    "verify --home my-peer",
+    "verify --home flock-demo/TIME/peer0",
+    "upgrade --home HOME --install FILE",
+    "keys export --home my-peer --file back-up.json",
+    "keys lock --home my-peer",
+    "restart propose --document restart.json --without ACCOUNT --without ACCOUNT",
+    "restart apply --document restart.json --hash HASH",
+    "abi",
+    "abi TaskBoard",
+    "demo --help",
+)
+SHORTER = {  # as it is written, it takes minutes
+    "simulate --schedules 1000": "simulate --schedules 4",
+    "simulate --faults crash,liar,rounds --validators 5": "simulate --faults crash,liar,rounds --schedules 1",
+}
+EXPORT = "tests/app/test_export_adapter.py"
+ELSEWHERE = {  # run by another test, which takes long enough; and what stands there of it
+    "export --home my-peer --out adapter": (EXPORT, '"export --home my-peer --out adapter"'),
+    "verify --provenance adapter --genesis HASH": (EXPORT, '"verify --provenance adapter --genesis HASH"'),
+    "verify --provenance FOLDER --genesis HASH": (EXPORT, '"verify --provenance adapter --genesis HASH"'),
+    "merge --adapter adapter --out model": (EXPORT, '"merge --adapter adapter --out model"'),
+    "simulate --prove": ("tests/app/test_simulate_command.py", '_run(capsys, "--prove")'),
+    "simulate --mutants": ("tests/consensus/test_consensus_mutants.py", "def test_the_campaign_tells_who_was_killed"),
+    "demo --rounds 10 --keep-running": ("tests/process/test_demo_command.py", '"demo", "--rounds", "1"'),
+    "demo --seed 812 --bits 4 --home /tmp/demo812": ("tests/process/test_demo_command.py", '"demo", "--rounds", "1"'),
+    "experiment --quick": ("tests/app/test_experiment_command.py", "def test_quick_is_one_seed"),
+}
+SHOWN = {  # what a command has printed in a run, with that run's names
+    "verify --home flock-demo/20261121-102046/peer0",
+    "join --home NEW --bootstrap /ip4/192.0.2.2/tcp/36965/p2p/16Uiu2HAky4HLfaDwSXFPBtHHyjGY3sZeAmEXRNfWTqBFdoCd3cFd",
+}
+HOURS = re.compile(r"experiment --methods ")  # of one core each: how the figures beside them were made
+PASSPHRASE = "a passphrase of nine odd words\n" * 2
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    with open_runner() as opened:
+        yield opened
+
+
+def test_every_command_of_the_user_pages_is_run_or_has_a_reason_not_to_be() -> None:
+    written = {line for page in user_pages() for line in find_commands(page.read_text())}
+    run = {line for how, line in LIVE if how != STOP} | {*STOPPED, *SHORTER}
+    listed = run | {*ELSEWHERE} | SHOWN
+    assert {line for line in written - listed if not HOURS.match(line)} == set(), "no test runs these"
+    assert listed - written == set(), "no page has these any more"
+    for command, shorter in SHORTER.items():
+        assert shorter.split()[0] == command.split()[0]
+    for path, text in ELSEWHERE.values():
+        assert text in (ROOT / path).read_text(), (path, text)
+
+
+def prepare(home: Path, key: Key | None = None, genesis: Genesis | None = None) -> None:
+    """On this machine alone, at no fixed port, and with no trainer, which other tests start."""
+    write_private(home / "peer.toml", b'listen = "127.0.0.1"\nport = 0\nhttp = 0\nobserve = true\n')
+    if key is not None:
+        write_private(home / "key", key.secret.hex().encode() + b"\n")
+    if genesis is not None:
+        write_private(home / "genesis.json", genesis.encode())
+
+
+class Evening:
+    """The folder in which somebody types, and what runs there."""
+
+    def __init__(self, runner: Runner, folder: Path) -> None:
+        self.runner, self.folder, self.running = runner, folder, dict[str, Run]()
+        self.words: dict[str, str] = {}
+
+    def start(self, line: str) -> str:
+        """What it prints when it is ready."""
+        home = line.split("--home ")[1].split()[0]
+        self.stop(home)
+        self.running[home] = run = self.runner.run(self.folder, self.fill_in(line))
+        run.wait_said(r"^to join  (.+)$")
+        return run.said()
+
+    def stop(self, home: str) -> None:
+        if home in self.running:
+            run = self.running.pop(home)
+            assert run.end() == 0, run.said()
+
+    def ask(self, line: str) -> str:
+        run = self.runner.run(self.folder, self.fill_in(line))
+        code = run.wait_over()
+        assert code == 0 or (line == "doctor" and code == 1), (line, run.said())
+        assert "Traceback" not in run.said()
+        return run.said()
+
+    def follow(self, line: str) -> None:
+        run = self.runner.run(self.folder, self.fill_in(line))
+        run.wait_said("height [0-9]+")
+        assert run.end() == 0
+
+    def fill_in(self, line: str) -> str:
+        for word, meaning in self.words.items():
+            line = line.replace(word, meaning)
+        return line
+
+
+def test_what_is_typed_beside_a_running_network_works_as_it_is_written(runner: Runner, tmp_path: Path) -> None:
+    evening, here = Evening(runner, tmp_path), "flock-demo/TIME/peer0"
+    genesis = make_rpc_genesis()
+    genesis = replace(genesis, parameters=replace(genesis.parameters, epoch_blocks=EPOCH_BLOCKS, epoch_seconds=0))
+    prepare(tmp_path / here, VALIDATOR, genesis)
+    prepare(tmp_path / "my-peer", USER)
+    prepare(tmp_path / "stranger")
+    make_base(tmp_path / "my-model")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"row {n} of mine"}) + "\n" for n in range(20)))
+    try:
+        said = evening.start(f"join --home {here}")
+        address = re.search(r"^address  (\S+)$", said, re.MULTILINE)
+        assert address is not None
+        evening.words = {"ADDRESS": address[1], "/ip4/127.0.0.1/tcp/4200/p2p/16Uiu2...": address[1]}
+        for how, line in LIVE:
+            if how == STOP:
+                evening.stop(line)
+                (tmp_path / line).rename(tmp_path / "before")
+                prepare(tmp_path / line)
+                status = json.loads(evening.ask(f"status --home {here} --json"))
+                evening.words["1234:HASH"] = f"{status['height']}:{status['block']}"
+            elif how == START:
+                said = evening.start(line)
+                if "stranger" in line:
+                    evening.words["ACCOUNT"] = re.findall(r"^account  (\S+)$", said, re.MULTILINE)[0]
+            elif how == ASK:
+                evening.ask(line)
+            else:
+                evening.follow(line)
+    finally:
+        for home in list(evening.running):
+            evening.stop(home)
+
+
+def test_what_is_typed_at_a_stopped_home_works_as_it_is_written(runner: Runner, tmp_path: Path) -> None:
+    evening = Evening(runner, tmp_path)
+    played = play(tmp_path / "my-peer", Script(rounds=1))
+    (tmp_path / "flock-demo" / "TIME").mkdir(parents=True)
+    (tmp_path / "flock-demo" / "TIME" / "peer0").symlink_to(played.home)
+    (tmp_path / "schedule.json").write_bytes(Schedule(played.genesis.hash).encode())
+    lay_out_halted_chain(Home(tmp_path / ".flock"))
+    evening.words = {"HOME": "my-peer", "FILE": "schedule.json"}
+    for line in STOPPED:
+        if line.startswith("restart propose"):
+            for key in VALIDATORS[2:]:
+                line = line.replace("ACCOUNT", key.account.hex(), 1)
+        run = runner.run(tmp_path, evening.fill_in(line), typed=PASSPHRASE if line.startswith("keys") else "")
+        assert run.wait_over() == 0, (line, run.said())
+        if line.startswith("restart propose"):
+            evening.words["HASH"] = re.findall(r"^hash +(\S+)$", run.said(), re.MULTILINE)[0]
+
+
+def lay_out_halted_chain(home: Home) -> None:
+    chain = Chain(make_genesis())
+    write_private(home.genesis_path, chain.genesis.encode())
+    chain.add()
+    with ChainStore(home.folder("chain")) as store:
+        store.commit(dict(chain.store.rows))
+
+
+@pytest.mark.parametrize("line", sorted(SHORTER.values()))
+def test_what_takes_long_works_shorter(runner: Runner, tmp_path: Path, line: str) -> None:
+    run = runner.run(tmp_path, line)
+    assert run.wait_over() == 0, run.said()

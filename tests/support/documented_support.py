@@ -1,0 +1,168 @@
+"""The commands that the documents tell people to type, and processes that run them: forks of one that has imported all.
+
+A real process for each command, with a session, a folder and a home of its own, for a tenth of what a start takes.
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from flock_p2p.cli import COMMANDS, main
+from flock_p2p.loading import load_peer
+
+ROOT = Path(__file__).parents[2]
+NAMES = {command.name for command in COMMANDS}
+_COMMAND = re.compile(r"(?:python -m flock_p2p|flock-p2p) ((?:\w|-)[^`\n#|()]*)")
+PRELOADED = ("join", "task", "status", "keys", "watch", "doctor", "verify", "export")
+POLL_SECONDS = 0.02
+SECONDS = 180.0  # for what takes one or two on an idle machine
+
+
+def find_commands(text: str) -> list[str]:
+    """In lines of code and between backticks; a word after the program that is no command is prose."""
+    found = _COMMAND.findall(text)
+    return [line.strip() for line in found if line.split()[0] in NAMES or line.startswith("-")]
+
+
+def user_pages() -> list[Path]:
+    """What people read: all but the reference, which shows what the parsers say, and the reports for developers."""
+    return [ROOT / "README.md", *(path for path in sorted(ROOT.glob("docs/*.md")) if path.name != "cli.md")]
+
+
+class Runner:
+    """Made by `open_runner`."""
+
+    def __init__(self, requests: Any) -> None:
+        self._requests, self._count = requests, 0
+
+    def run(self, folder: Path, line: str, *, typed: str = "") -> "Run":
+        """`folder`: in which it is typed, and the user's own. `typed`: at the terminal, where it asks."""
+        self._count += 1
+        run = Run(line, folder / f"{self._count}.output")
+        request = {"words": shlex.split(line), "folder": str(folder), "output": str(run.output), "typed": typed}
+        self._requests.write(json.dumps(request).encode() + b"\n")
+        self._requests.flush()
+        return run
+
+
+class Run:
+    """One command: `output` is what it prints, and beside it lie its process id and, when it is over, its exit code."""
+
+    def __init__(self, line: str, output: Path) -> None:
+        self.line, self.output = line, output
+
+    def said(self) -> str:
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def find_code(self) -> int | None:
+        path = self.output.with_suffix(".code")
+        return int(path.read_text()) if path.exists() else None
+
+    def wait_said(self, pattern: str) -> re.Match[str]:
+        """Until it has printed what matches, and runs on."""
+        compiled = re.compile(pattern, re.MULTILINE)
+
+        def look() -> re.Match[str] | None:
+            assert self.find_code() is None, (self.line, self.said())
+            return compiled.search(self.said())
+
+        found: re.Match[str] = self._wait(look)
+        return found
+
+    def wait_over(self) -> int:
+        self._wait(lambda: self.find_code() is not None)
+        return self.find_code() or 0
+
+    def end(self) -> int:
+        """Ctrl-C."""
+        os.kill(int(self.output.with_suffix(".pid").read_text()), signal.SIGINT)
+        return self.wait_over()
+
+    def _wait(self, look: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + SECONDS
+        while not (found := look()):
+            assert time.monotonic() < deadline, (self.line, self.said())
+            time.sleep(POLL_SECONDS)
+        return found
+
+
+@contextmanager
+def open_runner() -> Iterator[Runner]:
+    server = subprocess.Popen(
+        [sys.executable, "-c", "from documented_support import serve; serve()"],
+        stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+    try:
+        yield Runner(server.stdin)
+    finally:
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait(SECONDS)
+
+
+# In the process that forks
+
+
+def serve() -> None:
+    """Until nobody asks any more; whatever still runs then is killed."""
+    load_peer()
+    for name in PRELOADED:
+        import_module(f"flock_p2p.commands.{name}")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    pids = []
+    for request in sys.stdin:
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            _run(**json.loads(request))
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _run(words: list[str], folder: str, output: str, typed: str) -> None:
+    """In the fork."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.chdir(folder)
+    os.environ["HOME"] = folder
+    written, given = os.open(output, os.O_WRONLY | os.O_CREAT, 0o600), os.open(os.devnull, os.O_RDONLY)
+    if typed:
+        terminal, given = os.openpty()
+        os.close(os.open(os.ttyname(given), os.O_RDWR))  # the session's own from here on
+        threading.Thread(target=_type, args=(terminal, typed.encode().splitlines(keepends=True)), daemon=True).start()
+    for number, descriptor in enumerate((given, written, written)):
+        os.dup2(descriptor, number)
+    Path(output).with_suffix(".pid").write_text(str(os.getpid()))
+    code = 1
+    try:
+        code = main(words)
+    except SystemExit as error:
+        code = int(error.code or 0)
+    except BaseException:  # noqa: BLE001 - as the interpreter would end
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    done = Path(output).with_suffix(".done")
+    done.write_text(str(code))
+    done.rename(Path(output).with_suffix(".code"))
+    os._exit(code)
+
+
+def _type(terminal: int, lines: list[bytes]) -> None:
+    """Each when it is asked for: what was typed before is thrown away."""
+    for line in lines:
+        while not os.read(terminal, 1_024).endswith(b": "):
+            pass
+        os.write(terminal, line)
