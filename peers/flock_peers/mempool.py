@@ -216,6 +216,14 @@ class Mempool:
     def has_executable(self) -> bool:
         return any(queue.nonce in queue.entries for queue in self._queues.values())
 
+    def find_senders(self, to: Account) -> frozenset[Account]:
+        """Who has something executable for this address."""
+        return frozenset(
+            sender
+            for sender, queue in self._queues.items()
+            if any(entry.transaction.to == to for entry in queue.executable())
+        )
+
     def take(self, *, max_count: int, max_bytes: int) -> list[Transaction]:
         """The best executable ones: own, then highest tip, then first come; a sender's in nonce order. They stay here.
 

@@ -44,6 +44,7 @@ from flock_peers.peer_control import PeerControl
 from flock_peers.ports import SYNC_PROTOCOL, HostConsensus, HostSnapshots
 from flock_peers.restarts import load_restarts
 from flock_peers.retention import Retention
+from flock_peers.roles.board import RoundView
 from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
 from flock_peers.roles.participant import Participant, Surroundings
@@ -242,12 +243,18 @@ class Peer:
                 domain=self.settings.data.label,
                 spoil=split_attack(self.settings.data.attack)[1],
                 on_round=self.round_bytes.on_round,
+                on_view=self._expect,
                 measurements=self.measurements,
                 bonds_early=bonds_early,
                 find_base=self._find_base,
                 check_format=lambda wanted: check_format(self.settings.data.domain, self.settings.data.rows, wanted),
             ),
         )
+
+    def _expect(self, view: RoundView) -> None:
+        enough = view.enough()
+        if enough is not None:
+            self.ledger.expect(view.task, view.awaited(), enough)
 
     async def _find_base(self, task: int, document: TaskDocument) -> FoundBase:
         found = await self._bases.find(task, document)

@@ -1,6 +1,6 @@
 """When a block is wanted: the rule of each cause, with own time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict, replace
 
 import pytest
@@ -8,13 +8,14 @@ import trio
 import trio.testing
 from execution_support import ETHER, KEYS, Chain
 
+from flock_chain.crypto import Account
 from flock_chain.execution.block_run import Candidate
 from flock_chain.execution.blocks import Header
 from flock_chain.execution.transactions import SystemTransaction
 from flock_chain.parameters import DEFAULT
 from flock_contracts.addresses import BOARD
 from flock_contracts.loader import load
-from flock_peers.ledger.demand import NOTHING_DUE, Moment, compute_delay, estimate_chain_time
+from flock_peers.ledger.demand import NOTHING_DUE, Awaited, Moment, compute_delay, estimate_chain_time, is_all_here
 from flock_peers.ledger.pacing import Pacing
 from flock_peers.tasks import Terms
 
@@ -28,9 +29,16 @@ def delay(
     waited: float = 100.0,
     has_executable: bool = False,
     have_all_voted: bool = False,
+    is_complete: bool = False,
 ) -> float:
     return compute_delay(
-        moment, DEFAULT, now=now, waited=waited, has_executable=has_executable, have_all_voted=have_all_voted
+        moment,
+        DEFAULT,
+        now=now,
+        waited=waited,
+        has_executable=has_executable,
+        have_all_voted=have_all_voted,
+        is_complete=is_complete,
     )
 
 
@@ -60,6 +68,30 @@ def test_a_block_that_ends_a_phase_in_which_everybody_has_acted_comes_early() ->
     assert delay(QUIET, waited=0.0, has_executable=True, have_all_voted=True) == 1.0
     failing = replace(due, failed_pokes=1)  # not again and again for one that cannot be ended
     assert delay(failing, waited=0.0, has_executable=True, have_all_voted=True) == 1.0
+
+
+def test_a_block_with_all_that_a_phase_waits_for_comes_early() -> None:
+    assert delay(waited=0.0, has_executable=True, have_all_voted=True, is_complete=True) == 0.25
+    assert delay(waited=0.0, has_executable=True, is_complete=True) == 1.0
+    assert delay(waited=0.0, have_all_voted=True, is_complete=True) == 60.0  # nothing to put into one
+    failing = replace(QUIET, failed_pokes=1)
+    assert delay(failing, waited=0.0, has_executable=True, have_all_voted=True, is_complete=True) == 1.0
+
+
+def test_all_that_is_awaited_is_here_once_enough_of_those_who_may_act_have_sent_something() -> None:
+    alice, bob, carol = (key.account for key in KEYS[:3])
+    both, either, nobody = (
+        Awaited(frozenset({alice, bob}), 2),
+        Awaited(frozenset({alice, bob}), 1),
+        Awaited(frozenset(), 0),
+    )
+    for senders, expected in [
+        (set(), (False, False, True)),
+        ({carol}, (False, False, True)),
+        ({alice, carol}, (False, True, True)),
+        ({alice, bob}, (True, True, True)),
+    ]:
+        assert tuple(is_all_here(awaited, senders) for awaited in (both, either, nobody)) == expected
 
 
 def test_a_deadline_in_chain_time_is_met_on_the_clock() -> None:
@@ -108,8 +140,8 @@ def test_heights_whose_pokes_all_fail_are_counted_until_one_works() -> None:
 class Halted(Pacing):
     """With a moment of its own; nothing is read."""
 
-    def __init__(self, chain: Chain, moment: Moment) -> None:
-        super().__init__(chain.executor, None, chain.genesis.parameters)  # type: ignore[arg-type]
+    def __init__(self, chain: Chain, moment: Moment, find_senders: Callable[[], Set[Account]] = frozenset) -> None:
+        super().__init__(chain.executor, None, chain.genesis.parameters, find_senders)  # type: ignore[arg-type]
         self._read_moment = moment
 
     async def _get_moment(self) -> Moment:
@@ -151,6 +183,46 @@ def test_only_the_leader_wants_a_block_early_so_that_nobodys_timer_runs_for_one_
         while (wait := await pacing.work(1_000.0, lambda: False, have_all_voted if leads else None)) > 0:
             await trio.sleep(wait)
         assert trio.current_time() - began == pytest.approx(expected, abs=0.051)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize(
+    ("sent_after", "voted_after", "expected"), [(0.0, 0.0, 0.25), (0.5, 0.0, 0.5), (0.0, 0.6, 0.6), (9.0, 0.0, 1.0)]
+)
+def test_the_leader_s_block_comes_as_soon_as_everybody_awaited_has_sent_something_and_everybody_has_voted(
+    sent_after: float, voted_after: float, expected: float
+) -> None:
+    async def main() -> None:
+        chain, (alice, bob) = Chain(), (key.account for key in KEYS[:2])
+
+        def find_senders() -> set[Account]:
+            return {alice, bob} if trio.current_time() - began >= sent_after else {alice}
+
+        pacing = Halted(chain, QUIET, find_senders)
+        pacing.parameters = replace(chain.genesis.parameters, block_interval=1_000)
+        began = pacing.on_commit(final(chain))
+        pacing.expect(1, Awaited(frozenset({alice, bob}), 2))
+        await pacing.wait_interval(lambda: trio.current_time() - began >= voted_after)
+        assert trio.current_time() - began == pytest.approx(expected, abs=0.051)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_what_a_phase_waits_for_is_forgotten_with_the_next_block_and_told_to_whoever_waits() -> None:
+    async def main() -> None:
+        chain = Chain()
+        pacing = Halted(chain, replace(QUIET, wakeup=0))
+        pacing.parameters = replace(chain.genesis.parameters, block_interval=1_000)
+        pacing.on_commit(final(chain))
+        assert await pacing.work(1_000.0, lambda: False, lambda: True) == pytest.approx(1.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pacing.wait_work)
+            await trio.testing.wait_all_tasks_blocked()
+            pacing.expect(1, Awaited(frozenset(), 0))  # a draw's seed
+        assert 0 < await pacing.work(1_000.0, lambda: False, lambda: True) <= 0.25
+        pacing.on_commit(final(chain))
+        assert await pacing.work(1_000.0, lambda: False, lambda: True) == pytest.approx(1.0)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

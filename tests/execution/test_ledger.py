@@ -11,6 +11,7 @@ import trio
 import trio.testing
 from execution_support import CHAIN_ID, ETHER, GENESIS_TIME, USERS, VALIDATORS, make_genesis
 
+from flock_chain.consensus.types import Kind, Vote
 from flock_chain.crypto import Key
 from flock_chain.errors import InvalidBlock, InvalidEncoding, Misuse, Refused, Unavailable
 from flock_chain.execution.blocks import Block
@@ -19,7 +20,7 @@ from flock_chain.execution.schedule import ON_BLOCK_GAS
 from flock_chain.execution.transactions import sign_call
 from flock_chain.genesis import Genesis
 from flock_contracts import loader
-from flock_contracts.addresses import FAUCET
+from flock_contracts.addresses import BOARD, FAUCET
 from flock_peers.driver.ports import BlockVerdict
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.ledger.candidates import MAX_CANDIDATES
@@ -334,6 +335,30 @@ def test_work_is_heartbeat_until_a_transaction_arrives(tmp_path: Path) -> None:
             await bench.add_block(one)
             delay = await one.work(bench.clock())
             assert delay is not None and delay > 50
+
+    run(tmp_path, test)
+
+
+def test_the_leader_wants_a_block_early_once_all_that_a_phase_waits_for_is_here(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        async with bench.open("one") as one:
+            await bench.add_block(one)
+            votes = [Vote(Kind.FINALIZE, 1, 1, one.head.id, 0, key.account, bytes(65)) for key in VALIDATORS]
+            one.expect(1, [BOB.account], 1)
+
+            async def ask() -> float | None:
+                return await one.work(bench.clock(), lambda: votes)
+
+            await one.submit(transfer(0))  # by another, and not for the board
+            assert await ask() == pytest.approx(0.2)
+            await one.submit(sign_call(BOB, chain_id=CHAIN_ID, nonce=0, to=BOARD, gas=100_000, fee=10))
+            assert await ask() == pytest.approx(0.01)  # until it looks again
+            bench.trio_clock.jump(0.05)
+            assert await ask() == 0
+            votes.pop()  # whose vote is not here yet would look absent
+            assert await ask() == pytest.approx(0.01)
+            bench.trio_clock.jump(0.145)
+            assert await ask() == pytest.approx(0.005)
 
     run(tmp_path, test)
 

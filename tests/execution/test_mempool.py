@@ -52,6 +52,16 @@ def test_a_future_nonce_waits_until_its_gap_is_closed() -> None:
     assert take(pool) == [one, two]
 
 
+def test_who_has_sent_something_for_an_address_is_who_has_something_executable_for_it() -> None:
+    pool = make_pool()
+    elsewhere = sign_call(CAROL, chain_id=CHAIN_ID, nonce=0, to=CAROL.account, fee=10, tip=0, data=b"", gas=100_000)
+    add(pool, make(ALICE, 0), make(BOB, 1), decode_transaction(elsewhere, CHAIN_ID))
+    assert pool.find_senders(TO) == {ALICE.account}
+    assert pool.find_senders(CAROL.account) == {CAROL.account}
+    add(pool, make(BOB, 0))
+    assert pool.find_senders(TO) == {ALICE.account, BOB.account}
+
+
 def test_what_is_here_already_changes_nothing() -> None:
     pool = make_pool()
     zero = make(ALICE, 0)

@@ -27,6 +27,18 @@ def test_views_that_fail_are_asked_again_and_end_nothing(tmp_path: Path, error: 
     play(stage, test)
 
 
+def test_every_look_at_the_board_is_told_so_that_blocks_need_not_wait_for_who_has_acted(tmp_path: Path) -> None:
+    seen: list[tuple[int, Phase]] = []
+    stage = Stage(tmp_path, on_view=lambda view: seen.append((view.task, view.phase)))
+
+    async def test() -> None:
+        await stage.until(lambda: len(seen) >= 2)
+        stage.board.phase = Phase.DRAW_PROPOSERS
+        await stage.until(lambda: seen[-1] == (stage.part.task, Phase.DRAW_PROPOSERS))
+
+    play(stage, test)
+
+
 @pytest.mark.parametrize(("round", "phase"), [(1, Phase.REVEAL), (2, Phase.COMMIT)])
 def test_a_training_that_comes_too_late_is_given_up(tmp_path: Path, round: int, phase: Phase) -> None:
     """Its processor time is the next round's."""

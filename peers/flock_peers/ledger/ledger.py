@@ -6,7 +6,7 @@ Implements the driver's LedgerPort. Knows no votes and no network: who calls gos
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -33,9 +33,11 @@ from flock_chain.genesis import Genesis
 from flock_chain.parameters import Parameters
 from flock_chain.restart import Restart
 from flock_chain.upgrades import Schedule
+from flock_contracts.addresses import BOARD
 from flock_peers.driver.ports import BlockVerdict
 from flock_peers.ledger.builder import Builder
 from flock_peers.ledger.candidates import Candidates
+from flock_peers.ledger.demand import Awaited
 from flock_peers.ledger.evm_thread import EvmThread
 from flock_peers.ledger.pacing import Pacing
 from flock_peers.ledger.reads import Reads
@@ -87,7 +89,8 @@ class Ledger(Reads):
         )
         self._builder = None if key is None else Builder(executor, rows, domain, key, clock)
         self._sets, self._candidates = ServedSets(), Candidates()
-        self._pacing, self._timeliness = Pacing(executor, evm, parameters), Timeliness(parameters, clock)
+        self._pacing = Pacing(executor, evm, parameters, partial(self.mempool.find_senders, Account(BOARD)))
+        self._timeliness = Timeliness(parameters, clock)
         self._new_head = trio.Condition()
         self._ids: tuple[bytes, bytes] = (b"", b"")
         self._head: BlockInfo | None = None
@@ -309,6 +312,11 @@ class Ledger(Reads):
     def _have_all_voted(self, votes: Callable[[], Sequence[Vote]]) -> bool:
         """On the head; False for genesis, which had no votes."""
         return self.head.height > 0 and {vote.signer for vote in votes()} >= self._sets.previous
+
+    def expect(self, task: int, accounts: Collection[Account], enough: int) -> None:
+        """What a task's phase waits for as of the head: transactions of so many of these accounts, or blocks alone
+        where none is enough. With all of it here, a block of this peer may come early."""
+        self._pacing.expect(task, Awaited(frozenset(accounts), enough))
 
     async def wait_work(self) -> None:
         """Returns once a transaction has arrived since `work` was last asked."""

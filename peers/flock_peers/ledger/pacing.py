@@ -3,10 +3,11 @@
 Knows no transaction and no consensus; `demand` holds the rule itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 import trio
 
+from flock_chain.crypto import Account
 from flock_chain.execution.block_run import Candidate
 from flock_chain.execution.blocks import Header
 from flock_chain.execution.executor import Executor
@@ -15,11 +16,13 @@ from flock_chain.parameters import Parameters
 from flock_contracts.addresses import BOARD
 from flock_peers.ledger.demand import (
     NOTHING_DUE,
+    Awaited,
     Moment,
     can_hurry,
     compute_delay,
     compute_interval,
     estimate_chain_time,
+    is_all_here,
 )
 from flock_peers.ledger.evm_thread import EvmThread
 
@@ -28,9 +31,14 @@ ROUNDING_SECONDS = 1e-6  # of differences between two times: a sleep shorter tha
 
 
 class Pacing:
-    def __init__(self, executor: Executor, evm: EvmThread, parameters: Parameters) -> None:
-        self._executor, self._evm = executor, evm
+    def __init__(
+        self, executor: Executor, evm: EvmThread, parameters: Parameters,
+        find_senders: Callable[[], Set[Account]] = frozenset,
+    ) -> None:  # fmt: skip
+        """`find_senders`: of what a block would include now for the board."""
+        self._executor, self._evm, self._find_senders = executor, evm, find_senders
         self.parameters = parameters  # of the next height
+        self._awaited: dict[int, Awaited] = {}  # by task: those that this peer takes part in, as of the head
         self._moment: Moment | None = None  # of the head
         self._failed_pokes = 0
         self._has_poked = False  # the head
@@ -44,11 +52,17 @@ class Pacing:
         self._failed_pokes = self._failed_pokes + 1 if pokes and not any(row.status for row in pokes) else 0
         self._has_poked = bool(pokes)
         self._moment = None
+        self._awaited.clear()
         self._committed_at = trio.current_time()
         return self._committed_at
 
     def on_arrival(self) -> None:
         """Something waits for a block."""
+        self._arrived.set()
+
+    def expect(self, task: int, awaited: Awaited) -> None:
+        """Who looks at a task's phase says what it waits for: anew after every block, and about the head alone."""
+        self._awaited[task] = awaited
         self._arrived.set()
 
     # ---- what follows
@@ -60,7 +74,7 @@ class Pacing:
             left = self._left(moment, have_all_voted())
             if left <= ROUNDING_SECONDS:
                 return
-            await trio.sleep(min(left, self._look()) if can_hurry(moment) else left)
+            await trio.sleep(min(left, self._look()))
 
     async def chain_time(self, now: float) -> float:
         return estimate_chain_time(await self._get_moment(), now, self.parameters.chain_time_gap)
@@ -72,6 +86,7 @@ class Pacing:
         finite always. `have_all_voted`: asked where this peer makes the block; nobody else's timer starts early."""
         self._arrived = trio.Event()
         moment = await self._get_moment()
+        is_complete = self._is_complete()
         delay = compute_delay(
             moment,
             self.parameters,
@@ -79,8 +94,9 @@ class Pacing:
             waited=self._waited(),
             has_executable=has_executable(),
             have_all_voted=have_all_voted is not None and have_all_voted(),
+            is_complete=is_complete,
         )
-        is_watching = have_all_voted is not None and can_hurry(moment) and delay > 0
+        is_watching = have_all_voted is not None and can_hurry(moment, is_complete=is_complete) and delay > 0
         return min(delay, self._look()) if is_watching else delay
 
     async def wait_work(self) -> None:
@@ -91,7 +107,15 @@ class Pacing:
         return self.parameters.block_interval / 1_000
 
     def _left(self, moment: Moment, have_all_voted: bool) -> float:
-        return compute_interval(moment, self.parameters, have_all_voted=have_all_voted) - self._waited()
+        is_complete = self._is_complete()
+        least = compute_interval(moment, self.parameters, have_all_voted=have_all_voted, is_complete=is_complete)
+        return least - self._waited()
+
+    def _is_complete(self) -> bool:
+        if not self._awaited:
+            return False
+        senders = self._find_senders()
+        return any(is_all_here(awaited, senders) for awaited in self._awaited.values())
 
     def _look(self) -> float:
         return self._interval() / LOOKS

@@ -72,6 +72,14 @@ class RoundView:
         }.get(self.phase, ((), 0))
         return tuple(account for index, account in enumerate(seats) if open_seats >> index & 1)
 
+    def enough(self) -> int | None:
+        """How many of `awaited` have to act before this phase can end early; 0 where it waits for blocks alone, and
+        None where nobody can tell."""
+        if self.phase in (Phase.DRAW_PROPOSERS, Phase.DRAW_VOTERS):
+            return 0
+        awaited = len(self.awaited())
+        return (1 if self.phase is Phase.TALLY else awaited) if awaited else None
+
     def accepted(self) -> list[int]:
         return [i for i, verdict in enumerate(self.verdicts) if verdict is Verdict.ACCEPTED]
 

@@ -64,6 +64,7 @@ class Surroundings:
     bond: int  # wei
     domain: bytes  # 32 bytes, padded text
     on_round: Callable[[int], None]  # a round has begun
+    on_view: Callable[[RoundView], None] = lambda _view: None  # after every block
     find_base: BaseFinder = find_shipped
     check_format: Callable[[str], None] = lambda _format: None  # raises where a task's data format is not the rows' own
     spoil: Spoil | None = None  # trials of a network only: what to publish instead of the own delta
@@ -201,6 +202,7 @@ class Participant:
                 view = await read_round(self._around.ledger, self.task)
                 self._note(view)
                 self.view = view
+                self._around.on_view(view)
                 jobs.cancel_all_but(partial(_still_matters, view))
                 await self._step(view, proposer, voter, keeper)
                 if await self._is_over(view, keeper):
