@@ -184,3 +184,16 @@ async def test_a_full_store_does_not_hold_up_the_rounds_for_ever(tmp_path: Path)
         desk.settle(1, offers, adapter_after=after)
         await keep(desk, 2, steps=60)
         assert desk.keeper.kept_until == 2
+
+
+@on_stepped_clock
+async def test_an_adapter_that_a_voter_has_already_is_not_computed_again_and_is_kept(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        after = desk.contents.put_bytes(compute_candidate(desk, 500))  # what no accepted proposal gives
+        desk.contents.release_all()
+        desk.settle(1, [desk.offer(0)], adapter_after=after)
+        await keep(desk, 2, steps=5)
+        assert desk.keeper.kept_until == 2 and desk.store.is_kept(after)
+        computed = compute_file_digest(compute_candidate(desk, 100))
+        assert desk.store.file_path(computed) is None

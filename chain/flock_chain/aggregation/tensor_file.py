@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,6 +21,7 @@ from flock_chain.bounded_json import loads
 from flock_chain.errors import InvalidContent, Misuse
 
 MAX_HEADER_BYTES = 4 << 20  # 4,096 tensors in two parts with the longest names take 2.5 MB
+KNOWN_HEADERS = 4  # kept: deltas and adapters of the task that runs, and of the one before
 MAX_HEADER_DEPTH = 3  # names, their fields, and the numbers of a shape
 _LENGTH = struct.Struct("<Q")
 _DTYPES: dict[str, np.dtype[Any]] = {"I8": np.dtype("i1"), "U8": np.dtype("u1"), "I64": np.dtype("<i8")}
@@ -50,8 +52,10 @@ def _entries(specs: Sequence[TensorSpec]) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _header(specs: Sequence[TensorSpec]) -> bytes:
-    """Length and JSON, padded with spaces so that the tensors start at a multiple of 8."""
+@lru_cache(maxsize=KNOWN_HEADERS)
+def _header(specs: tuple[TensorSpec, ...]) -> bytes:
+    """Length and JSON, padded with spaces so that the tensors start at a multiple of 8. A round asks a dozen times for
+    the same two."""
     text = json.dumps(_entries(specs), sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER_BYTES:
@@ -59,8 +63,8 @@ def _header(specs: Sequence[TensorSpec]) -> bytes:
     return _LENGTH.pack(len(text)) + text
 
 
-def sort_specs(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
-    return sorted(specs, key=lambda spec: spec.name)
+def sort_specs(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    return tuple(sorted(specs, key=lambda spec: spec.name))
 
 
 def compute_file_bytes(specs: Sequence[TensorSpec]) -> int:

@@ -64,7 +64,10 @@ class Keeper:
         )
 
     async def _keep_adapter(self, result: RoundResult) -> bool:
-        """The global adapter after the round: computed here if all accepted proposals are here, else fetched."""
+        """The global adapter after the round: a voter has it; else computed here if all accepted proposals are here, or
+        fetched."""
+        if self._library.keep_if_here(result.adapter_after):
+            return True
         accepted = result.accepted()
         try:
             proposals = [await self._proposal(result, index) for index in accepted]

@@ -163,6 +163,13 @@ class Library:
         self._keep(digest)
         return path
 
+    def keep_if_here(self, digest: bytes) -> bool:
+        """Whether a global adapter, or another content, need not be computed or fetched any more; then it is kept."""
+        if self._store.file_path(digest) is None:
+            return False
+        self._keep(digest)
+        return True
+
     def _keep(self, *digests: bytes) -> None:
         for digest in digests:
             self._store.keep(digest)
