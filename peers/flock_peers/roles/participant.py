@@ -266,7 +266,7 @@ def _still_matters(view: RoundView, key: JobKey) -> bool:
     kind = key[0]
     if kind in ("train", "parent"):
         return key[2] == view.round and view.phase <= Phase.COMMIT
-    if kind in ("hold", "score", "adopt"):
+    if kind in ("bring", "hold", "score", "foresee", "adopt"):
         return bool(key[2] == view.round)
     if kind == "audit":
         return view.phase is Phase.AUDIT

@@ -6,7 +6,7 @@ The board is the only memory of what was done; what was committed to is on disk 
 import logging
 import secrets as chance
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import trio
 
 from flock_chain.aggregation import compute_gram, filter_bits
 from flock_chain.audit_rule import Finding, find, summarise
-from flock_chain.errors import FlockError, InvalidRemote, Unavailable
+from flock_chain.errors import FlockError, InvalidRemote
 from flock_chain.paper_rule import ABSTAIN, is_acceptable_loss
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
 from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
@@ -32,6 +32,7 @@ from flock_contracts.addresses import BOARD
 from flock_peers.measurements import Measurements
 from flock_peers.roles.auditor import OWN_SEED_BYTES
 from flock_peers.roles.board import Phase, RoundView, Views, bits, read_seed
+from flock_peers.roles.candidate import CandidateScale, foresee_accepted
 from flock_peers.roles.earlier import EarlierDeltas
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
@@ -81,13 +82,16 @@ class Voter:
         self._trainer, self._sender, self._secrets, self._jobs = trainer, sender, secrets, jobs
         self._earlier, self._measurements = EarlierDeltas(library, views), measurements or Measurements()
         self._paper = PaperVoter(identity, sender, secrets, jobs, self._judge_input_set)
+        self._scale = CandidateScale(library, trainer, self._find)
 
     async def step(self, view: RoundView) -> None:
         index = view.voter_index(self._identity.account)
         if index is None:
             return
-        if view.phase is Phase.AVAILABILITY and not view.attested >> index & 1:
-            await self._attest(view)
+        if view.phase is Phase.REVEAL and view.revealed:
+            self._jobs.ensure(("bring", view.task, view.round, view.revealed), lambda: self._bring(view))
+        elif view.phase is Phase.AVAILABILITY:
+            await self._attest(view, is_due=not view.attested >> index & 1)
         elif view.phase is Phase.SCORE_COMMIT and not view.score_committed >> index & 1:
             await (self._paper.commit(view) if is_paper(await self._terms(view)) else self._commit_scores(view))
         elif view.phase is Phase.SCORE_REVEAL and (view.score_committed & ~view.score_revealed) >> index & 1:
@@ -107,12 +111,21 @@ class Voter:
 
     # Availability
 
-    async def _attest(self, view: RoundView) -> None:
+    async def _bring(self, view: RoundView) -> bool:
+        """Those that are revealed already, while the others are waited for."""
+        await self._find(view, bits(view.revealed), AVAILABILITY_SECONDS)
+        return True
+
+    async def _attest(self, view: RoundView, *, is_due: bool) -> None:
+        """Then the next phase's work begins, for what is held by this voter will mostly be held by all."""
         held: Held | None = self._jobs.ensure(("hold", view.task, view.round), lambda: self._hold(view))
         if held is None:
             return
         bitmap = sum(1 << index for index in held.available)
-        await self._call(view, "attest_available", bitmap, sum(1 << index for index in held.invalid))
+        if is_due:
+            await self._call(view, "attest_available", bitmap, sum(1 << index for index in held.invalid))
+        if bitmap and not is_paper(await self._terms(view)):
+            self._ensure_scores(replace(view, held_set=bitmap))
 
     async def _hold(self, view: RoundView) -> Held:
         """Indices alone: the files are in the store, and results of many rounds are remembered."""
@@ -153,9 +166,13 @@ class Voter:
     async def _commit_scores(self, view: RoundView) -> None:
         record = self._secrets.load(view.task, view.round, "scores")
         if record is None:
-            record = self._jobs.ensure(("score", view.task, view.round), lambda: self._score(view))
-        if record is None:
-            return
+            record = self._ensure_scores(view)
+            if record is None:
+                return
+            self._secrets.save(
+                view.task, view.round, "scores", record
+            )  # what was scored ahead of time is no record yet
+        self._jobs.ensure(("foresee", view.task, view.round), lambda: self._foresee(view, record))
         commitment = compute_score_commitment(
             self._identity.chain_id,
             BOARD,
@@ -167,6 +184,14 @@ class Voter:
             record["salt"],
         )
         await self._call(view, "commit_scores", commitment)
+
+    def _ensure_scores(self, view: RoundView) -> dict[str, Any] | None:
+        """What was begun for another set than the round's takes the trainer from it, and is given up."""
+        name = ("score", view.task, view.round)
+        key = (*name, view.held_set)
+        self._jobs.cancel_all_but(lambda other: other[:3] != name or other == key)
+        record: dict[str, Any] | None = self._jobs.ensure(key, lambda: self._score(view))
+        return record
 
     async def _score(self, view: RoundView) -> dict[str, Any]:
         members = bits(view.held_set)
@@ -180,7 +205,8 @@ class Voter:
             scores[index] = SCORE_LIMIT
         again = {"own_seed": own_seed, "seed_height": view.seed_height}  # to measure it once more
         record = {"scores": scores, "filters": filters, "salt": chance.token_bytes(SALT_BYTES), **again}
-        self._secrets.save(view.task, view.round, "scores", record)
+        if view.phase is Phase.SCORE_COMMIT:
+            self._secrets.save(view.task, view.round, "scores", record)
         log.info("round %d: scored %s", view.round, {i: (scores[i], filters[i]) for i in members})
         return record
 
@@ -250,6 +276,17 @@ class Voter:
 
     # Tally and adoption
 
+    async def _foresee(self, view: RoundView, record: Mapping[str, Any]) -> bool:
+        """While the others score and reveal: the candidate, if their verdicts are this voter's."""
+        accepted = foresee_accepted(record, view.held_set, await self._terms(view))
+        try:
+            if accepted:
+                base = await self._removal.compute_base(view.round, view.adapter)
+                await self._scale.weigh(view, accepted, base, SCORE_FETCH_SECONDS)
+        except FlockError as error:  # tried again where it counts
+            log.debug("round %d: the candidate cannot be measured ahead of time: %s", view.round, error)
+        return True
+
     async def _tally(self, view: RoundView) -> None:
         tally = await read_tally(self._views, view)
         await self._call(view, "tally", list(tally.medians), tally.center, tally.mad, gas=TALLY_GAS)
@@ -295,20 +332,15 @@ class Voter:
 
         `base`: the previous adapter, less what audits found guilty; that is not put to the vote of losses again.
         """
-        found, _ = await self._find(view, accepted, SCORE_FETCH_SECONDS)
-        if len(found) < len(accepted):
-            raise Unavailable("an accepted proposal is not here yet, so the candidate cannot be computed")
-        candidate = await self._library.compute_candidate(base, [found[index].delta for index in accepted])
-        before = await self._trainer.evaluate(await self._library.global_path(base), "hold_out")
-        after = await self._trainer.evaluate(await self._library.global_path(candidate), "hold_out")
+        weighed = await self._scale.weigh(view, accepted, base, SCORE_FETCH_SECONDS)
         tolerance = (await self._terms(view))["tolerance"]
-        is_worse = not is_acceptable_loss(before.loss, after.loss, tolerance)
+        is_worse = not is_acceptable_loss(weighed.before, weighed.after, tolerance)
         log.info(
             "round %d: own hold-out loss %.4f -> %.4f with the candidate: %s",
-            view.round, before.loss, after.loss, "keep the previous" if is_worse else "adopt",
+            view.round, weighed.before, weighed.after, "keep the previous" if is_worse else "adopt",
         )  # fmt: skip
-        self._measurements.note_loss(view.task, view.round, "voter", before.loss, after.loss)
-        return base if is_worse else candidate
+        self._measurements.note_loss(view.task, view.round, "voter", weighed.before, weighed.after)
+        return base if is_worse else weighed.candidate
 
 
 async def read_tally(views: Views, view: RoundView, *, height: int | None = None) -> Tally:

@@ -1,0 +1,138 @@
+"""What a voter does before it is asked for, and that nothing of it counts where the round goes another way."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from roles_support import TASK, Desk, do, make_delta, on_stepped_clock
+
+from flock_chain.aggregation import apply, encode_global
+from flock_chain.errors import Unavailable
+from flock_chain.tally import FILTER_NO_SCORE, FILTER_NORM_SLASH, SEATS_MAX, Verdict
+from flock_peers.roles.board import Phase
+from flock_peers.roles.candidate import foresee_accepted
+from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.library import compute_file_digest
+from flock_peers.training.document import compute_initial_adapter
+
+TERMS = {"loss_limit": 20_000, "mad_multiple": 12}
+
+
+def name_candidate(desk: Desk, *seats: int) -> str:
+    before = compute_initial_adapter(desk.library.document)
+    return compute_file_digest(encode_global(apply(before, [make_delta(100 + seat) for seat in seats]))).hex()
+
+
+@on_stepped_clock
+async def test_what_is_revealed_is_fetched_while_other_proposers_are_waited_for(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        await do(desk.voter.step, desk.view(Phase.REVEAL, offers, revealed=0b01))
+        assert desk.store.file_path(offers[0].delta_digest) is not None
+        assert desk.store.file_path(offers[1].delta_digest) is None
+        assert desk.sender.calls == []
+
+
+@on_stepped_clock
+async def test_what_this_voter_holds_is_scored_at_once_and_committed_to_when_all_hold_the_same(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers))
+        await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers, attested=0b10))
+        names = [offer.delta_digest.hex() for offer in offers]
+        assert desk.trainer.measured == [names]
+        assert desk.secrets.load(TASK, 1, "scores") is None  # nothing is committed to by then
+        await desk.voter.step(desk.view(Phase.SCORE_COMMIT, offers))
+        assert len(desk.sender.sent("commit_scores")) == 1 and desk.trainer.measured == [names]
+        record = desk.secrets.load(TASK, 1, "scores")
+        assert record is not None and record["scores"][:2] == [-1_000, -2_000]
+
+
+@on_stepped_clock
+async def test_scores_of_another_set_than_the_one_that_all_hold_are_not_committed_to(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers))
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers, held_set=0b10))
+        assert desk.trainer.measured[-1] == [offers[1].delta_digest.hex()]
+        record = desk.secrets.load(TASK, 1, "scores")
+        assert record is not None and record["scores"][:2] == [0, -1_000]
+        assert len(desk.sender.sent("commit_scores")) == 1
+
+
+@on_stepped_clock
+async def test_scoring_that_is_under_way_for_another_set_is_given_up(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        jobs = Jobs(nursery)
+        desk = Desk(tmp_path, jobs)
+        desk.board.terms["audit_rounds"] = 2  # auditing takes a while
+        offers = [desk.offer(0), desk.offer(1)]
+        await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers), 1.0)
+        assert jobs.is_running(("score", TASK, 1, 0b11))
+        await desk.voter.step(desk.view(Phase.SCORE_COMMIT, offers, held_set=0b10))
+        await trio.sleep(0.1)
+        assert not jobs.is_running(("score", TASK, 1, 0b11)) and jobs.is_running(("score", TASK, 1, 0b10))
+
+
+@on_stepped_clock
+async def test_who_holds_nothing_scores_nothing_ahead_of_time(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0)]
+        desk.service.trouble[offers[0].digest] = Unavailable("gone")
+        await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers))
+        assert desk.sender.sent("attest_available") == [(0, 0)] and desk.trainer.measured == []
+
+
+@on_stepped_clock
+async def test_the_candidate_is_measured_while_others_still_score_and_once(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers))
+        await trio.sleep(30)
+        candidate = name_candidate(desk, 0, 1)
+        assert desk.trainer.evaluated == [desk.adapter.hex(), candidate]
+        await do(desk.voter.step, desk.view(Phase.ADOPT, offers, score_revealed=0b10))
+        assert desk.sender.sent("attest_adoption") == [(bytes.fromhex(candidate),)]
+        assert desk.trainer.evaluated == [desk.adapter.hex(), candidate]
+
+
+@on_stepped_clock
+async def test_a_verdict_that_was_not_foreseen_has_its_own_candidate_measured(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers))
+        await trio.sleep(30)
+        verdicts = (Verdict.REJECTED_LOSS, Verdict.ACCEPTED)
+        candidate = name_candidate(desk, 1)
+        desk.trainer.losses = {candidate: 2.0}  # worse, so the previous one stays
+        await do(desk.voter.step, desk.view(Phase.ADOPT, offers, score_revealed=0b10, verdicts=verdicts))
+        assert desk.trainer.evaluated[-1] == candidate
+        assert desk.sender.sent("attest_adoption") == [(desk.adapter,)]
+
+
+@on_stepped_clock
+async def test_a_candidate_that_cannot_be_foreseen_costs_no_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        desk.service.trouble[offers[1].delta_digest] = Unavailable("gone")
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers))
+        await trio.sleep(30)
+        assert desk.trainer.evaluated[1:] == [name_candidate(desk, 0)] and "foresee" not in caplog.text
+
+
+def test_who_is_foreseen_as_accepted_is_whom_the_own_scores_would_accept() -> None:
+    padding = [0] * (SEATS_MAX - 4)
+    scores = [-1_000, 50_000, -1_000, -1_000, *padding]
+    filters = [0, 0, FILTER_NORM_SLASH, FILTER_NO_SCORE, *padding]
+    record = {"scores": scores, "filters": filters}
+    assert foresee_accepted(record, 0b11111, TERMS) == [0, 4]
+    assert foresee_accepted(record, 0b00110, TERMS) == []
