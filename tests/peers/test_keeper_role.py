@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from roles_support import ME, NO_MANIFEST, PROPOSERS, Desk, Offer, make_delta, on_stepped_clock
+from roles_support import ACCOUNTS, ME, NO_MANIFEST, PROPOSERS, Desk, Offer, make_delta, on_stepped_clock
 
 from flock_chain.aggregation import apply, encode_global
 from flock_chain.errors import Refused, Unavailable
 from flock_chain.tally import Verdict
+from flock_peers.roles.board import Phase
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.keeper import LOOKS_AT_ONCE, MAX_ATTEMPTS
 from flock_peers.roles.library import compute_file_digest
@@ -197,3 +198,47 @@ async def test_an_adapter_that_a_voter_has_already_is_not_computed_again_and_is_
         assert desk.keeper.kept_until == 2 and desk.store.is_kept(after)
         computed = compute_file_digest(compute_candidate(desk, 100))
         assert desk.store.file_path(computed) is None
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("is_voter", [True, False])
+async def test_who_does_not_vote_computes_the_candidate_before_the_next_round_begins_with_it(
+    tmp_path: Path, is_voter: bool
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        voters = (ACCOUNTS[3], ME if is_voter else ACCOUNTS[4])
+        verdicts = (Verdict.ACCEPTED, Verdict.REJECTED_LOSS)
+        candidate = compute_file_digest(compute_candidate(desk, 100))
+        for phase in (Phase.TALLY, Phase.ADOPT):
+            assert desk.store.file_path(candidate) is None
+            desk.keeper.prepare(desk.view(phase, offers, voters=voters, verdicts=verdicts))
+            await trio.sleep(5)
+        assert (desk.store.file_path(candidate) is None) == is_voter
+        assert candidate not in desk.service.asked
+
+
+@on_stepped_clock
+async def test_a_candidate_that_cannot_be_prepared_is_no_trouble(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0)]
+        desk.service.trouble[offers[0].delta_digest] = Unavailable("gone")
+        desk.keeper.prepare(desk.view(Phase.ADOPT, offers, voters=ACCOUNTS[3:5]))
+        await trio.sleep(5)
+        assert caplog.text == ""
+
+
+@on_stepped_clock
+async def test_an_adapter_that_is_being_computed_is_waited_for_and_not_fetched(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        candidate = compute_file_digest(compute_candidate(desk, 100))
+        nursery.start_soon(desk.library.compute_candidate, desk.adapter, [make_delta(100)])
+        while not desk.library._computing.locked():
+            await trio.lowlevel.checkpoint()
+        assert (await desk.library.global_path(candidate)).is_file()
+        assert candidate not in desk.service.asked

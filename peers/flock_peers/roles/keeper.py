@@ -7,7 +7,7 @@ import logging
 
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
-from flock_peers.roles.board import RoundResult, Views, read_result
+from flock_peers.roles.board import Phase, RoundResult, RoundView, Views, read_result
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
 from flock_peers.roles.removal import Removal
@@ -38,6 +38,26 @@ class Keeper:
         if self.kept_until < settled and self._keep_round(self.kept_until):
             self.kept_until += 1
             self._attempts.clear()  # of this round: one is worked on at a time
+
+    def prepare(self, view: RoundView) -> None:
+        """While the voters judge: the candidate, where this account is none of them. The next round mostly begins with
+        it, and a moment too late it would be fetched, many times as large as what it is made of."""
+        if view.phase is Phase.ADOPT and view.voter_index(self._account) is None and view.accepted():
+            self._jobs.ensure(("prepare", view.task, view.round), lambda: self._prepare(view))
+
+    async def _prepare(self, view: RoundView) -> bool:
+        try:
+            proposals = [
+                await self._library.fetch_proposal(
+                    view.round, index, view.proposers[index], view.manifests[index], view.adapter
+                )
+                for index in view.accepted()
+            ]
+            base = await self._removal.compute_base(view.round, view.adapter)
+            await self._library.compute_candidate(base, [row.delta for row in proposals])
+        except (FlockError, OSError) as error:  # tried again once the round is settled
+            log.debug("round %d: the candidate is not here yet: %s", view.round, error)
+        return True
 
     async def _claim(self, settled: int) -> None:
         for number in range(self.claimed_until, min(settled, self.claimed_until + LOOKS_AT_ONCE)):

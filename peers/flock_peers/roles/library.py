@@ -103,6 +103,7 @@ class Library:
         self.task, self.document, self._chain = task, document, chain
         self._store, self._fetcher = store, fetcher
         self.base = base or FoundBase(BASE_FOLDER)
+        self._computing = trio.Lock()  # of a candidate
         self.initial_digest = b""  # of the round-0 adapter, once it was computed
         self.document_digest = b""
 
@@ -157,6 +158,9 @@ class Library:
         if path is None and self.initial_digest in (b"", digest):
             await trio.to_thread.run_sync(self.put_initial)
             path = self._store.file_path(digest)
+        if path is None:  # one that is being computed may be this one, and is there sooner
+            async with self._computing:
+                path = self._store.file_path(digest)
         if path is not None:
             return path
         path = await self._file(digest, compute_global_file_bytes(self.document.layout), [])
@@ -185,15 +189,19 @@ class Library:
         return self.initial_digest
 
     async def read_global(self, digest: bytes) -> GlobalAdapter:
-        path = await self.global_path(digest)
-        return await trio.to_thread.run_sync(
-            lambda: parse_global(path.read_bytes(), self.document.layout, self.document.format)
-        )
+        return await trio.to_thread.run_sync(self._parse_global, await self.global_path(digest))
+
+    def _parse_global(self, path: Path) -> GlobalAdapter:
+        return parse_global(path.read_bytes(), self.document.layout, self.document.format)
 
     async def compute_candidate(self, parent: bytes, accepted: Sequence[Delta]) -> bytes:
         """The global adapter after a round, put into the store; its content id."""
-        before = await self.read_global(parent)
-        return await trio.to_thread.run_sync(lambda: self._store.put_bytes(encode_global(apply(before, accepted))))
+        path = await self.global_path(parent)
+        async with self._computing:
+            return await trio.to_thread.run_sync(self._put_candidate, path, accepted)
+
+    def _put_candidate(self, parent: Path, accepted: Sequence[Delta]) -> bytes:
+        return self._store.put_bytes(encode_global(apply(self._parse_global(parent), accepted)))
 
     async def compute_without(self, adapter: bytes, rounds: Sequence[tuple[Sequence[Delta], Sequence[int]]]) -> bytes:
         """The global adapter less what some of each round's accepted deltas added; its content id, in the store."""

@@ -238,6 +238,8 @@ class Participant:
             if self._auditor is not None and self.membership.was_joined:
                 await self._auditor.step(view)
             await self.membership.look(view)
+        if self.membership.was_joined:
+            keeper.prepare(view)
         await keeper.step(view.round, self.is_ended)
         if self.jury is not None:
             await self.jury.step(view.round, self.is_ended)
