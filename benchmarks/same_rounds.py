@@ -231,9 +231,8 @@ class Rounds:
         if not accepted:
             return adapter
         base = adapter
-        for number, indices in plan_removal(self.lineage, audits, result.round):
-            parts, places = self.accepted[number], [self.accepted[number].index(index) for index in indices]
-            base = take_out(base, [self.deltas[number][index] for index in parts], places)
+        for row in plan_removal(self.lineage, audits, result.round):
+            base = take_out(base, [self.deltas[row.round][index] for index in row.present], row.places)
         candidate = apply(base, [self.deltas[result.round][index] for index in accepted])
         paths = [self._write(f"{what}-{result.round}", encode_global(row)) for what, row in
                  (("base", base), ("candidate", candidate))]  # fmt: skip

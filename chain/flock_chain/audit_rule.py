@@ -20,6 +20,10 @@ GUILTY_FROM = 250_000
 SUSPECT_FROM = 200_000  # a step before: for people, nothing follows from it. Honest proposers of narrow domains pass it
 CONFIRM_NUMERATOR, CONFIRM_DENOMINATOR = 5, 7  # of the auditors asked; on chain, of the last round's seats
 AUDITS_OF_A_PROPOSAL = 2  # that count and look at it: as many as it takes to convict
+# Audits, its own among them, over whose rounds a conviction reaches back. With 2, what it looked at, a backdoor stays
+# that began below the limit; with all, blame of one honest participant costs its domain all it taught
+# (docs/experiment.md).
+REACH = 4
 
 
 class Finding(IntEnum):
@@ -69,18 +73,20 @@ def has_majority(stake: int, total: int) -> bool:
     return 2 * stake > total
 
 
-def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Account, int]:
-    """Whose contributions are out of every adapter that is adopted in `before_round`, each up to which round.
+def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Account, list[range]]:
+    """Whose contributions of which rounds are out of every adapter that is adopted in `before_round`.
 
     More than half of all stake, in one audit, and for ever: a committee alone takes nothing out, and what is out does
     not come back when the next audit is silent. What an account contributes after it was cleared counts again.
+    `audits`: all closed ones, in order; those that did not count are not told apart, so they shorten the reach.
     """
-    removed: dict[Account, int] = {}
-    for audit in audits:
+    removed: dict[Account, list[range]] = {}
+    for place, audit in enumerate(audits):
         if audit.round < before_round:
+            first = audits[place - REACH].round + 1 if place >= REACH else 1
             for account, stake in sorted(audit.blamed.items()):
                 if has_majority(stake, audit.stake):
-                    removed[account] = max(removed.get(account, 0), audit.round)
+                    removed.setdefault(account, []).append(range(first, audit.round + 1))
     return removed
 
 
@@ -92,10 +98,21 @@ class Adopted:
     added: tuple[tuple[int, Account], ...]  # proposer index and account
 
 
-def plan_removal(
-    lineage: Sequence[Adopted], audits: Sequence[ClosedAudit], before_round: int
-) -> list[tuple[int, tuple[int, ...]]]:
-    """What has to come out of the present adapter before round `before_round` adds to it: rounds and proposer indices.
+@dataclass(frozen=True)
+class RemovalStep:
+    """Of one round, by proposer index: what it added that the adapter still has, and which of that has to come out."""
+
+    round: int
+    present: tuple[int, ...]
+    out: tuple[int, ...]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        return tuple(self.present.index(index) for index in self.out)
+
+
+def plan_removal(lineage: Sequence[Adopted], audits: Sequence[ClosedAudit], before_round: int) -> list[RemovalStep]:
+    """What has to come out of the present adapter before round `before_round` adds to it.
 
     `lineage`: the rounds that the present adapter consists of, in order. What was out when the last of them was adopted
     is out already.
@@ -105,13 +122,15 @@ def plan_removal(
     now, already = compute_removed(audits, before_round), compute_removed(audits, lineage[-1].round)
     plan = []
     for adopted in lineage:
-        out = tuple(
-            index for index, account in adopted.added
-            if already.get(account, 0) < adopted.round <= now.get(account, 0)
-        )  # fmt: skip
+        present = [(index, who) for index, who in adopted.added if not _is_out(already, who, adopted.round)]
+        out = tuple(index for index, who in present if _is_out(now, who, adopted.round))
         if out:
-            plan.append((adopted.round, out))
+            plan.append(RemovalStep(adopted.round, tuple(index for index, _ in present), out))
     return plan
+
+
+def _is_out(removed: Mapping[Account, Sequence[range]], account: Account, round: int) -> bool:
+    return any(round in rounds for rounds in removed.get(account, ()))
 
 
 def read_closed_audit(asked: tuple[int, int], blamed: Mapping[Account, int]) -> ClosedAudit:

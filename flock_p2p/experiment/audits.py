@@ -71,8 +71,9 @@ class Audits:
 
     def clean(self, round: int, adapter: GlobalAdapter) -> GlobalAdapter:
         """What the round adds to: without the contributions that audits took out, exactly."""
-        for number, places in plan_removal(self._lineage, self._closed, round):
-            adapter = take_out(adapter, [delta for _, delta in self._accepted[number].parts], places)
+        for row in plan_removal(self._lineage, self._closed, round):
+            parts = self._accepted[row.round].parts
+            adapter = take_out(adapter, [parts[place][1] for place in row.present], row.places)
         return adapter
 
     def refuse(self, round: int, voter: int, suspects: Sequence[Suspect]) -> list[int]:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from flock_chain.aggregation import Delta, GlobalAdapter, apply, encode_global, filter_bits, parse_global, take_out
-from flock_chain.audit_rule import Adopted, plan_removal
+from flock_chain.audit_rule import Adopted, RemovalStep, plan_removal
 from flock_chain.content import format_cid
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote
 from flock_chain.execution.executor import Executor
@@ -73,7 +73,7 @@ class _TaskCheck:
         """A round takes out what the audits before it found; what was found after the last one stays."""
         plan = [] if is_paper(self._row["terms"]) else plan_removal(self._lineage, self._audits, last + 1)
         if plan:
-            where = ", ".join(f"round {number} proposer {index}" for number, out in plan for index in out)
+            where = ", ".join(f"round {row.round} proposer {index}" for row in plan for index in row.out)
             self._report.remarks.append(
                 f"{self._name}: its current adapter still contains what audits found guilty since: {where}"
             )
@@ -277,7 +277,7 @@ class _TaskCheck:
             self._report.fail(f"{where}: adopted {format_cid(after)}, but there is no candidate: {error}")
             return "WRONG: there is no candidate", self._read_adapter(after)
         digest = compute_file_digest(encode_global(candidate))
-        less = f", less {sum(len(out) for _, out in plan)} contributions that audits found guilty" if plan else ""
+        less = f", less {sum(len(row.out) for row in plan)} contributions that audits found guilty" if plan else ""
         if after == digest:
             return f"recomputed from {len(accepted)} accepted proposals{less}", candidate
         if self._only_took_out:
@@ -289,22 +289,21 @@ class _TaskCheck:
         )
         return "WRONG: not what the accepted proposals give", self._read_adapter(after)
 
-    def _take_out(self, plan: list[tuple[int, tuple[int, ...]]]) -> GlobalAdapter | None:
+    def _take_out(self, plan: list[RemovalStep]) -> GlobalAdapter | None:
         """The present adapter without what audits found guilty; None where a proposal of those rounds is not here."""
         assert self._adapter is not None and self._document is not None
         adapter = self._adapter
-        for number, indices in plan:
-            result = self._view("round_result", self._task, number)
-            order = [index for index, verdict in enumerate(result["verdicts"]) if verdict == Verdict.ACCEPTED]
+        for row in plan:
+            result = self._view("round_result", self._task, row.round)
             deltas = []
-            for index in order:
+            for index in row.present:
                 proposer = as_account(result["proposers"][index])
-                place = Place(self._chain, self._task, number, proposer, result["adapter_before"])
+                place = Place(self._chain, self._task, row.round, proposer, result["adapter_before"])
                 found = examine(self._blobs, result["manifests"][index], place, self._document).delta
                 if found is None:
                     return None
                 deltas.append(found)
-            adapter = take_out(adapter, deltas, [order.index(index) for index in indices])
+            adapter = take_out(adapter, deltas, row.places)
         return adapter
 
     def _read_adapter(self, digest: bytes) -> GlobalAdapter | None:

@@ -15,6 +15,7 @@ from flock_chain.audit_rule import (
     Adopted,
     ClosedAudit,
     Finding,
+    RemovalStep,
     compute_removed,
     find,
     find_first_audited,
@@ -135,28 +136,40 @@ def test_more_than_half_of_the_stake_takes_an_account_s_contributions_out_for_ev
         ClosedAudit(8, 90, {ANN: 90}),
     ]
     assert compute_removed(audits, 2) == {}  # the audit of round 2 comes after round 2
-    assert compute_removed(audits, 3) == compute_removed(audits, 6) == {ANN: 2}
-    assert compute_removed(audits, 7) == {ANN: 2, BOB: 6}
-    assert compute_removed(audits, 9) == {ANN: 8, BOB: 6}
+    assert compute_removed(audits, 3) == compute_removed(audits, 6) == {ANN: [range(1, 3)]}
+    assert compute_removed(audits, 7) == {ANN: [range(1, 3)], BOB: [range(1, 7)]}
+    assert compute_removed(audits, 9) == {ANN: [range(1, 3), range(1, 9)], BOB: [range(1, 7)]}
     assert compute_removed([ClosedAudit(2, 0, {EVE: 0})], 9) == {}
+
+
+def test_a_conviction_reaches_back_over_the_rounds_of_four_audits_and_what_is_older_stays() -> None:
+    audits = [ClosedAudit(2 * place, 9, {ANN: 9} if place == 6 else {}) for place in range(1, 8)]
+    assert compute_removed(audits, 20) == {ANN: [range(5, 13)]}
+    lineage = [Adopted(number, ((0, ANN), (1, BOB))) for number in (4, 5, 12)]
+    assert plan_removal(lineage, audits, 13) == [RemovalStep(5, (0, 1), (0,)), RemovalStep(12, (0, 1), (0,))]
+    again = [*audits, ClosedAudit(14, 9, {}), ClosedAudit(14, 9, {ANN: 9})]  # all stake is heard again at once
+    assert compute_removed(again, 15)[ANN] == [range(5, 13), range(11, 15)]
 
 
 def test_a_plan_takes_out_what_was_found_since_the_last_adoption_and_nothing_twice() -> None:
     lineage = [Adopted(1, ((0, ANN), (2, BOB))), Adopted(2, ()), Adopted(3, ((1, ANN),)), Adopted(4, ((0, ANN),))]
     first, second = ClosedAudit(3, 9, {ANN: 6}), ClosedAudit(6, 9, {BOB: 9, ANN: 9})
     assert plan_removal(lineage[:3], [first], 3) == [] == plan_removal([], [first], 9)
-    assert plan_removal(lineage[:3], [first], 4) == [(1, (0,)), (3, (1,))]
+    assert plan_removal(lineage[:3], [first], 4) == [RemovalStep(1, (0, 2), (0,)), RemovalStep(3, (1,), (1,))]
     assert plan_removal(lineage, [first], 5) == []  # it was out when round 4 was adopted, which added Ann anew
-    assert plan_removal(lineage, [first, second], 7) == [(1, (2,)), (4, (0,))]
+    # Of round 1 only Bob's is still there.
+    assert plan_removal(lineage, [first, second], 7) == [RemovalStep(1, (2,), (2,)), RemovalStep(4, (0,), (0,))]
+    assert RemovalStep(1, (0, 2, 5), (2, 5)).places == (1, 2)
 
 
-def test_what_is_taken_out_was_as_if_it_had_never_been_added_whatever_came_after() -> None:
+def test_a_round_that_something_is_taken_out_of_is_as_if_it_had_accepted_the_others_whatever_came_after() -> None:
     start, later = make_adapter(SMALL), [make_delta(SMALL, seed) for seed in (7, 8)]
     accepted = [make_delta(SMALL, seed, 10.0**-seed) for seed in range(1, 5)]
     after = apply(apply(start, accepted), later)
     without = take_out(after, accepted, [1, 3])
-    assert (take_out(without, accepted, [0, 2]).grid == apply(start, later).grid).all()
-    assert (take_out(take_out(after, accepted, [3]), accepted, [1]).grid == without.grid).all()
+    assert (without.grid == apply(apply(start, [accepted[0], accepted[2]]), later).grid).all()  # a mean of two
+    assert (take_out(take_out(after, accepted, [3]), accepted[:3], [1]).grid == without.grid).all()
+    assert (take_out(without, [accepted[0], accepted[2]], [0, 1]).grid == apply(start, later).grid).all()
     assert (without.grid != after.grid).any() and encode_global(without) != encode_global(after)
 
 

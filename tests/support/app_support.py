@@ -16,15 +16,13 @@ from flock_chain.aggregation import (
     Delta,
     GlobalAdapter,
     Layout,
-    add_contribution,
     apply,
-    compute_clip_factors,
     encode_delta,
     encode_global,
     filter_bits,
     quantise,
-    squared_norm,
 )
+from flock_chain.audit_rule import REACH
 from flock_chain.consensus.certificates import make_certificate
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.signer import Signer
@@ -157,8 +155,8 @@ class Game:
         self.adapter = compute_initial_adapter(document)
         self.past: list[GlobalAdapter] = []  # before the present one
         self.parsed: dict[int, Delta] = {}  # of the running round, by seat
-        self.added: list[tuple[int, bytes, Delta, int, int]] = []  # round, account, delta, factor and count, as adopted
-        self.removed: dict[bytes, int] = {}  # by account: the last round whose contributions are out
+        self.added: dict[int, list[tuple[bytes, Delta]]] = {}  # by round, as adopted
+        self.removed: set[tuple[bytes, int]] = set()  # account and round
 
     # ---- blocks
     def view(self, function: str, *arguments: int) -> Any:
@@ -278,7 +276,7 @@ class Game:
         if audit["heard"]:
             return []
         accused = sorted(self.script.blames(audit["number"], self.played))
-        self.removed |= {who: number for who in accused}
+        self.removed |= {(who, before) for who in accused for before in range(number - REACH + 1, number + 1)}
         here = [row["account"] for row in self.view("participants", 1)]
         return [
             (BY_ACCOUNT[who], "attest_guilty", (1, audit["number"], [each for each in accused if each != who]))
@@ -290,9 +288,8 @@ class Game:
         if not self.removed or self.script.forgets:
             return self.adapter
         adapter = compute_initial_adapter(self.document)
-        for number, who, delta, factor, count in self.added:
-            if number > self.removed.get(who, 0):
-                adapter = add_contribution(adapter, delta, factor, count)
+        for number, added in self.added.items():
+            adapter = apply(adapter, [delta for who, delta in added if (who, number) not in self.removed])
         return adapter
 
     def _voters(
@@ -361,9 +358,8 @@ class Game:
         if self.script.adopt(row["round"], row["adapter"], compute_file_digest(data)) == compute_file_digest(data):
             self.past.append(self.adapter)
             self.adapter = candidate
-            factors = compute_clip_factors([squared_norm(delta) for delta in deltas])
-            for seat, delta, factor in zip(seats, deltas, factors, strict=True):
-                self.added.append((row["round"], row["proposers"][seat], delta, factor, len(deltas)))
+            who = [row["proposers"][seat] for seat in seats]
+            self.added[row["round"]] = list(zip(who, deltas, strict=True))
         return self.put(data)
 
 

@@ -68,19 +68,24 @@ def apply(adapter: GlobalAdapter, accepted: Sequence[Delta]) -> GlobalAdapter:
     """The candidate of a round: each accepted delta clipped to 3/2 of their lower median norm, then the mean."""
     if not accepted:
         return adapter
-    gram = compute_gram(accepted)
-    factors = compute_clip_factors([gram[index][index] for index in range(len(accepted))])
-    return _change(adapter, list(zip(accepted, factors, strict=True)), len(accepted), 1)
+    return _add_mean(adapter, accepted, 1)
 
 
 def take_out(adapter: GlobalAdapter, accepted: Sequence[Delta], places: Sequence[int]) -> GlobalAdapter:
-    """Exactly what `apply` added for some of a round's accepted deltas, whatever was added since.
+    """As if a round had accepted only the others, whatever was added since: exact, so the order does not matter.
 
-    `places`: positions in `accepted`, which are all of that round's, in its order.
+    `accepted`: the round's deltas that the adapter still has, in the round's order; `places`: of those to come out.
+    What is left becomes a mean again: otherwise a round with three of eight out would count five eighths of one, and
+    the more poison was found, the less would be learned.
     """
+    out = set(places)
+    return apply(_add_mean(adapter, accepted, -1), [delta for place, delta in enumerate(accepted) if place not in out])
+
+
+def _add_mean(adapter: GlobalAdapter, accepted: Sequence[Delta], sign: int) -> GlobalAdapter:
     gram = compute_gram(accepted)
     factors = compute_clip_factors([gram[index][index] for index in range(len(accepted))])
-    return _change(adapter, [(accepted[place], factors[place]) for place in places], len(accepted), -1)
+    return _change(adapter, list(zip(accepted, factors, strict=True)), len(accepted), sign)
 
 
 def _change(adapter: GlobalAdapter, parts: Sequence[tuple[Delta, int]], count: int, sign: int) -> GlobalAdapter:

@@ -204,7 +204,7 @@ class Library:
         return self._store.put_bytes(encode_global(apply(self._parse_global(parent), accepted)))
 
     async def compute_without(self, adapter: bytes, rounds: Sequence[tuple[Sequence[Delta], Sequence[int]]]) -> bytes:
-        """The global adapter less what some of each round's accepted deltas added; its content id, in the store."""
+        """The global adapter as if some of each round's deltas had not been accepted; its content id, in the store."""
         before = await self.read_global(adapter)
         return await trio.to_thread.run_sync(self._put_without, before, rounds)
 

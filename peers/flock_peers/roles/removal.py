@@ -87,14 +87,13 @@ class Removal:
             return adapter
         log.info("round %d: taking out the contributions that audits found guilty: %s", number, plan)
         rounds = []
-        for finished, indices in plan:
-            result = await self._result(finished)
-            order = result.accepted()
-            rounds.append(([await self._delta(result, index) for index in order], [order.index(i) for i in indices]))
+        for row in plan:
+            result = await self._result(row.round)
+            rounds.append(([await self._delta(result, index) for index in row.present], row.places))
         return await self._library.compute_without(adapter, rounds)
 
     async def _delta(self, result: RoundResult, index: int) -> Delta:
-        """Of every accepted proposal of the round: what each added depends on the others' norms."""
+        """Of all that the adapter has of the round: what each added depends on the others' norms, and on how many."""
         proposal = await self._library.fetch_proposal(
             result.round, index, result.proposers[index], result.manifests[index], result.adapter_before
         )
