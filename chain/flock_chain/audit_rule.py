@@ -78,15 +78,17 @@ def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Ac
 
     More than half of all stake, in one audit, and for ever: a committee alone takes nothing out, and what is out does
     not come back when the next audit is silent. What an account contributes after it was cleared counts again.
-    `audits`: all closed ones, in order; those that did not count are not told apart, so they shorten the reach.
+    `audits`: all closed ones, in order. Those that did not count are not told apart, so they shorten the reach; one
+    that is heard again, after the same round, does not.
     """
     removed: dict[Account, list[range]] = {}
-    for place, audit in enumerate(audits):
+    ends = sorted({audit.round for audit in audits})
+    first_of = {end: ends[place - REACH] + 1 if place >= REACH else 1 for place, end in enumerate(ends)}
+    for audit in audits:
         if audit.round < before_round:
-            first = audits[place - REACH].round + 1 if place >= REACH else 1
             for account, stake in sorted(audit.blamed.items()):
                 if has_majority(stake, audit.stake):
-                    removed.setdefault(account, []).append(range(first, audit.round + 1))
+                    removed.setdefault(account, []).append(range(first_of[audit.round], audit.round + 1))
     return removed
 
 

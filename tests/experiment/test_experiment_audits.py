@@ -98,6 +98,17 @@ def test_what_was_out_when_it_came_back_stays_and_a_later_finding_takes_that_out
     assert (game.adapter.grid == expected.grid).all()
 
 
+def test_what_was_added_before_the_reach_of_a_conviction_stays_and_of_the_rest_a_mean_is_made_again() -> None:
+    game, wanted = Game(), start()
+    for number in range(1, 6):
+        game.play(number, [3, 5, 7], guilty=[3] if number == 5 else [])
+        game.audits.hold(number, [0])
+        left = [delta(100 * number + who) for who in ((3, 5, 7) if number == 1 else (5, 7))]
+        wanted = apply(wanted, left)
+    game.play(6, [])
+    assert (game.adapter.grid == wanted.grid).all()
+
+
 def test_taking_out_everything_gives_back_the_first_adapter() -> None:
     game = Game()
     game.play(1, [3, 5], guilty=[3, 5])
