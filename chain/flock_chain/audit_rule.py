@@ -73,7 +73,7 @@ def has_majority(stake: int, total: int) -> bool:
     return 2 * stake > total
 
 
-def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Account, list[range]]:
+def compute_removed(audits: Sequence[ClosedAudit], before_round: int, reach: int = REACH) -> dict[Account, list[range]]:
     """Whose contributions of which rounds are out of every adapter that is adopted in `before_round`.
 
     More than half of all stake, in one audit, and for ever: a committee alone takes nothing out, and what is out does
@@ -83,7 +83,7 @@ def compute_removed(audits: Sequence[ClosedAudit], before_round: int) -> dict[Ac
     """
     removed: dict[Account, list[range]] = {}
     ends = sorted({audit.round for audit in audits})
-    first_of = {end: ends[place - REACH] + 1 if place >= REACH else 1 for place, end in enumerate(ends)}
+    first_of = {end: ends[place - reach] + 1 if place >= reach else 1 for place, end in enumerate(ends)}
     for audit in audits:
         if audit.round < before_round:
             for account, stake in sorted(audit.blamed.items()):
@@ -113,7 +113,9 @@ class RemovalStep:
         return tuple(self.present.index(index) for index in self.out)
 
 
-def plan_removal(lineage: Sequence[Adopted], audits: Sequence[ClosedAudit], before_round: int) -> list[RemovalStep]:
+def plan_removal(
+    lineage: Sequence[Adopted], audits: Sequence[ClosedAudit], before_round: int, reach: int = REACH
+) -> list[RemovalStep]:
     """What has to come out of the present adapter before round `before_round` adds to it.
 
     `lineage`: the rounds that the present adapter consists of, in order. What was out when the last of them was adopted
@@ -121,7 +123,7 @@ def plan_removal(lineage: Sequence[Adopted], audits: Sequence[ClosedAudit], befo
     """
     if not lineage:
         return []
-    now, already = compute_removed(audits, before_round), compute_removed(audits, lineage[-1].round)
+    now, already = compute_removed(audits, before_round, reach), compute_removed(audits, lineage[-1].round, reach)
     plan = []
     for adopted in lineage:
         present = [(index, who) for index, who in adopted.added if not _is_out(already, who, adopted.round)]
