@@ -143,12 +143,12 @@ def test_more_than_half_of_the_stake_takes_an_account_s_contributions_out_for_ev
 
 
 def test_a_conviction_reaches_back_over_the_rounds_of_four_audits_and_what_is_older_stays() -> None:
-    audits = [ClosedAudit(2 * place, 9, {ANN: 9} if place == 6 else {}) for place in range(1, 8)]
-    assert compute_removed(audits, 20) == {ANN: [range(5, 13)]}
-    lineage = [Adopted(number, ((0, ANN), (1, BOB))) for number in (4, 5, 12)]
-    assert plan_removal(lineage, audits, 13) == [RemovalStep(5, (0, 1), (0,)), RemovalStep(12, (0, 1), (0,))]
+    audits = [ClosedAudit(2 * place, 9, {ANN: 9} if place == 5 else {}) for place in range(1, 8)]
+    assert compute_removed(audits, 20) == {ANN: [range(3, 11)]}
+    lineage = [Adopted(number, ((0, ANN), (1, BOB))) for number in (2, 3, 10)]
+    assert plan_removal(lineage, audits, 11) == [RemovalStep(3, (0, 1), (0,)), RemovalStep(10, (0, 1), (0,))]
     again = [*audits, ClosedAudit(14, 9, {}), ClosedAudit(14, 9, {ANN: 9})]  # all stake is heard again at once
-    assert compute_removed(again, 15)[ANN] == [range(5, 13), range(7, 15)]
+    assert compute_removed(again, 15)[ANN] == [range(3, 11), range(7, 15)]
 
 
 def test_a_plan_takes_out_what_was_found_since_the_last_adoption_and_nothing_twice() -> None:
