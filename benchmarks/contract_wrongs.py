@@ -61,10 +61,10 @@ WRONG = (
     Wrong("from every reachable state every unit", "book", "    if phase == types.ENDED:\n        return True\n",
           "    if phase == types.ENDED:\n        return member.last_accepted == 0\n"),
     Wrong("bounded gas for every function", "book", "    close_height: uint256 = self.tasks[task].close_height\n"
-          "    if self.members[task][account].suspended or",
+          "    if self.records[task][account].suspended or",
           "    close_height: uint256 = self.tasks[task].close_height\n"
           "    whole: types.Member = self.members[task][account]\n"
-          "    if whole.suspended or self.members[task][account].suspended or"),
+          "    if whole.unseated or self.records[task][account].suspended or"),
     Wrong("a hostile receiver blocks nobody", "TaskBoard", "    book.rounds[task][round].claimed |= mask\n",
           '    book.rounds[task][round].claimed |= mask\n    raw_call(book.rounds[task][round].proposers[0], b"")\n'),
     Wrong("the next set never empty", "epochs", "if fall == 0 or fall == total:", "if fall == 0:"),

@@ -145,13 +145,14 @@ def add_audits(options: argparse.Namespace, table: dict[str, Any], proposals: li
 
 def add_rows(options: argparse.Namespace, table: dict[str, Any]) -> None:
     """In the place of what was read of the same runs before."""
-    proposals = read_rows(options.rows, [int(seed) for seed in options.seeds.split(",") if seed])
+    seeds = [int(seed) for seed in options.seeds.split(",") if seed]
+    proposals = [row for path in options.rows for row in read_rows(path, seeds)]
     if not proposals:
-        raise SystemExit("--rows: no row there has audits")
+        raise SystemExit("--rows: no row there has audits of an attack")
     audits, runs = table.get("audits"), {row["run"] for row in proposals}
     if audits:
         audits["proposals"] = [row for row in audits["proposals"] if row["run"] not in runs]
-    add_audits(options, table, proposals, f"detection.py --rows {options.rows.name}, a run of the experiment")
+    add_audits(options, table, proposals, "detection.py --rows rows.jsonl, a run of the experiment")
 
 
 def describe() -> str:
@@ -174,7 +175,7 @@ def main() -> int:
     parser.add_argument("--base", type=Path, default=BASE_FOLDER, help="folder of the base model")
     parser.add_argument("--audits", help="seeds of the experiment; measures what auditors see, and nothing else")
     parser.add_argument("--audit-rounds", default="0,2,4", help="after how many honest rounds (default 0,2,4)")
-    parser.add_argument("--rows", type=Path, help="rows.jsonl of the experiment; takes over what its auditors saw")
+    parser.add_argument("--rows", type=Path, nargs="+", help="rows.jsonl of the experiment: what its auditors saw")
     parser.add_argument("--seeds", default="", help="with --rows: of these seeds alone")
     parser.add_argument("--commit", help="that the rows are from, or that is measured (default: the checked out one)")
     parser.add_argument("--out", type=Path, help="JSON file; what is in it and not measured now stays")

@@ -90,23 +90,20 @@ def count_found(values: Sequence[int | None]) -> list[int]:
 
 
 def read_rows(path: Path, seeds: Collection[int]) -> list[dict[str, Any]]:
-    """Of the experiment's rows of our rule: whom how many honest auditors found guilty in up to two audits in a row."""
+    """Of the experiment's rows of our rule under attack: what each honest auditor measured of each proposal in the
+    audits that looked at it, two or, of the last round's, one."""
     proposals = []
-    for line in path.read_text("utf-8").splitlines():
-        row = json.loads(line)
-        if not row.get("audits") or (seeds and row["seed"] not in seeds):
+    for row in map(json.loads, path.read_text("utf-8").splitlines()):
+        if not row.get("audits") or not row["members"] or (seeds and row["seed"] not in seeds):
             continue
-        seen: dict[str, list[tuple[int, list[int]]]] = {}
+        seen: dict[tuple[int, int], list[list[int | None]]] = {}
         for audit in row["audits"]:
-            for who, found in audit["found"].items():
-                seen.setdefault(who, []).append((audit["round"], found))
+            for number, who, values in audit["values"]:
+                seen.setdefault((number, who), []).append(values)
         name = f"rows {row['attack']} {row['malicious']} {row['seed']}"
-        for who, audits in seen.items():
-            kind = "matched" if int(who) in row["members"] else "honest"
-            while audits:
-                number, found = audits.pop(0)
-                both = [found, audits.pop(0)[1]] if audits and audits[0][0] == number + 1 else [found]
-                proposals.append({"kind": kind, "run": name, "round": number, "who": int(who), "found": both})
+        for (number, who), audits in seen.items():
+            kind = "matched" if who in row["members"] else "honest"
+            proposals.append({"kind": kind, "run": name, "round": number, "who": who, "audits": audits})
     return proposals
 
 
@@ -118,7 +115,7 @@ def count_rates(proposals: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]
         counted = rates.setdefault(
             f"{row['run']}: {row['kind']}", {"audits": 0, "half": 0, "two thirds": 0, "all but one": 0}
         )
-        for found, auditors in row.get("found") or [count_found(values) for values in row["values"][1:]]:
+        for found, auditors in map(count_found, row["audits"] if "audits" in row else row["values"][1:]):
             counted["audits"] += 1
             counted["half"] += 2 * found >= auditors
             counted["two thirds"] += 3 * found >= 2 * auditors

@@ -60,6 +60,7 @@ def play(rule: str, poison: str, share: int, seed: int, options: argparse.Namesp
         "malicious_slashed_by_audits": seen.malicious_slashed_by_audits,
         "honest_suspended": seen.honest_suspended / economy.model.number,
         "malicious_suspended": seen.malicious_suspended / economy.model.number,
+        "honest_expelled": economy.expelled(False), "malicious_expelled": economy.expelled(True),
         "malicious_accepted": seen.malicious_verdicts.get("ACCEPTED", 0),
         "malicious_left": economy.seated_malicious(), "last_malicious_seat": seen.last_malicious_seat,
         "honest_verdicts": seen.honest_verdicts, "malicious_verdicts": seen.malicious_verdicts, "wealth": seen.wealth,
@@ -73,7 +74,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for name in ("rejected_rounds", "adopted_rounds", "honest_end", "malicious_end", "honest_accused", "honest_slashes",
                  "honest_slashed", "malicious_slashed", "malicious_left", "last_malicious_seat",
                  "honest_slashed_by_audits", "malicious_slashed_by_audits", "honest_suspended", "malicious_suspended",
-                 "malicious_accepted"):  # fmt: skip
+                 "honest_expelled", "malicious_expelled", "malicious_accepted"):  # fmt: skip
         found[name] = round(statistics.mean(row[name] for row in rows), 2)
     found["honest_least"] = round(min(row["honest_least"] for row in rows), 2)
     found["seeds_with_honest_slashed"] = sum(row["honest_slashes"] > 0 for row in rows)
@@ -87,11 +88,13 @@ COLUMNS = (
     ("bad end", "malicious_end"), ("accused", "honest_accused"), ("slashes", "honest_slashes"),
     ("by audit", "honest_slashed_by_audits"), ("% of all", "honest_share_of_slashed"),
     ("suspended", "honest_suspended"), ("bad susp.", "malicious_suspended"), ("bad acc.", "malicious_accepted"),
+    ("expelled", "honest_expelled"), ("bad exp.", "malicious_expelled"),
     ("bad left", "malicious_left"), ("last seat", "last_malicious_seat"),
 )  # fmt: skip
 LEGEND = """accused, slashes, by audit, % of all: of honest participants, accusations, slashes, those of them by audits,
 and their part of what was slashed; suspended, bad susp.: in the mean of the rounds; bad acc.: poisoned proposals that
-were accepted; bad left: malicious ones with a bond for a seat at the end; last seat: of a malicious one, the round."""
+were accepted; expelled, bad exp.: at the end; bad left: malicious ones with a bond for a seat then; last seat: of a
+malicious one, the round."""
 
 
 def table(columns: list[dict[str, Any]]) -> str:

@@ -24,6 +24,7 @@ AUDITS_OF_A_PROPOSAL = 2  # that count and look at it: as many as it takes to co
 # that began below the limit; with all, blame of one honest participant costs its domain all it taught
 # (docs/experiment.md).
 REACH = 4
+STRIKES_TO_EXPEL = 3  # proposals in a row for which more than half of all stake named their author, as on the board
 
 
 class Finding(IntEnum):

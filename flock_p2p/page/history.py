@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flock_chain.audit_rule import STRIKES_TO_EXPEL
 from flock_chain.errors import Unavailable
 from flock_chain.tally import Verdict
 from flock_contracts.addresses import BY_NAME
@@ -23,7 +24,7 @@ MAX_SLASHED_ROUNDS = 1_024  # of which losses of bonds are known
 NEWS: Mapping[str, frozenset[str]] = {
     "TaskBoard": frozenset((
         "TaskOpened", "TaskStopped", "TaskEnded", "Joined", "Left", "Adopted", "Accused", "Convicted", "Freed",
-        "Slashed", "Audited", "AuditClosed", "Unseated", "Rejoined", "FellBack", "Verdict",
+        "Slashed", "Audited", "Struck", "AuditClosed", "Unseated", "Rejoined", "FellBack", "Verdict",
     )),
     "Stake": frozenset(("Bonded", "Unbonding", "Jailed", "Unjailed", "Admitted", "Convicted", "Slashed")),
 }  # fmt: skip
@@ -98,6 +99,12 @@ class History:
             del self._slashed[min(self._slashed)]  # the oldest task's first: rounds begin at 1 in each
 
 
+def _describe_strikes(strikes: int | None) -> list[str]:
+    if strikes is None:
+        return []
+    return ["expelled"] if strikes == STRIKES_TO_EXPEL else [f"{strikes} of {STRIKES_TO_EXPEL}"]
+
+
 def find_news(view: ChainView, first: int, last: int) -> Found:
     found = Found()
     for height in range(first, last + 1):
@@ -133,7 +140,7 @@ def _note(found: Found, contract: str, height: int, timestamp: int, topics: list
             "account": account,
             "amount": None if amount is None else str(amount),
             "verdict": Verdict(values["verdict"]).name if "verdict" in values else None,
-            "flags": [flag for flag in _FLAGS if values.get(flag)],
+            "flags": [flag for flag in _FLAGS if values.get(flag)] + _describe_strikes(values.get("strikes")),
         }
     )
 

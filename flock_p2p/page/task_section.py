@@ -4,6 +4,7 @@ from typing import Any
 
 import trio
 
+from flock_chain.audit_rule import STRIKES_TO_EXPEL
 from flock_chain.errors import FlockError
 from flock_chain.tally import Verdict
 from flock_p2p.live_view import clean
@@ -117,6 +118,8 @@ def describe_participant(row: Any) -> Row:
         "is_leaving": bool(row["leaving_at"]),
         "is_unseated": bool(row["unseated"]),
         "is_suspended": bool(row["suspended"]),
+        "strikes": row["strikes"],
+        "is_expelled": row["strikes"] == STRIKES_TO_EXPEL,
     }
 
 

@@ -42,8 +42,10 @@ class _Header:
     timestamp = 1_795_000_000
 
 
-def slash_log(number: int, account: bytes, amount: int, task: int = 1) -> tuple[bytes, list[int], bytes]:
-    topic = next(key for key, entry in load("TaskBoard")._events.items() if entry["name"] == "Slashed")
+def slash_log(
+    number: int, account: bytes, amount: int, task: int = 1, *, event: str = "Slashed"
+) -> tuple[bytes, list[int], bytes]:
+    topic = next(key for key, entry in load("TaskBoard")._events.items() if entry["name"] == event)
     words = [topic, *(value.to_bytes(32, "big") for value in (task, number, int.from_bytes(account, "big")))]
     return bytes(BOARD), [int.from_bytes(word, "big") for word in words], amount.to_bytes(32, "big")
 
@@ -132,6 +134,21 @@ def test_while_many_blocks_are_caught_up_with_it_is_said_how_far_the_news_are() 
         assert news.until == 100 + BLOCKS_AT_ONCE
         await news.step(head, 1)
         assert news.until == head and news.events()[0]["height"] == 400
+
+    trio.run(main)
+
+
+def test_strikes_are_news_and_the_third_says_that_its_owner_is_expelled() -> None:
+    class Struck(FakeQueries):
+        def receipts(self, height: int) -> tuple[_Receipt, ...]:
+            return (_Receipt([slash_log(7, A, height % 4, event="Struck")]),)  # an audit, and how many strikes it left
+
+    async def main() -> None:
+        news = History(Struck())  # type: ignore[arg-type]
+        await news.step(4, 1)
+        rows = news.events()
+        assert [row["flags"] for row in rows] == [["0 of 3"], ["expelled"], ["2 of 3"], ["1 of 3"]]
+        assert {(row["event"], row["account"], row["audit"]) for row in rows} == {("Struck", "0x" + A.hex(), 7)}
 
     trio.run(main)
 
@@ -380,7 +397,7 @@ def test_a_networks_name_commands_nothing() -> None:
 def test_strangers_words_command_nothing_and_turn_nothing_around() -> None:
     row = {
         "account": A, "bond": 1, "held": 0, "domain": "a\u202eb\x1b[2J".encode().ljust(32, b"\0"), "joined_round": 1,
-        "last_accepted": 0, "missed": 0, "leaving_at": 0, "unseated": False, "suspended": False,
+        "last_accepted": 0, "missed": 0, "leaving_at": 0, "unseated": False, "suspended": False, "strikes": 0,
     }  # fmt: skip
     assert describe_participant(row)["domain"] == "a?b?[2J"
 

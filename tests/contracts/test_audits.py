@@ -1,58 +1,9 @@
 """Audit blame on the compiled contract: who is suspended, who is slashed, and whose bond waits for it."""
 
 import pytest
+from audit_support import blame, clear, close, game_of, members, others, play_to_audit, row_of
 from board_support import BOND, CREATOR, FEE, Game
 from contracts_support import AUDIT, COMMIT, ENDED, WAITING, Reverted, account
-
-
-def game_of(participants: int = 9, **terms: int) -> Game:
-    defaults = {"audit_rounds": 1, "rounds": 8, "extra_rounds": 0}
-    return Game(participants, **{**defaults, **terms})
-
-
-def members(game: Game) -> list[bytes]:
-    return [row["account"] for row in game.world.board("participants", game.task)]
-
-
-def row_of(game: Game, who: bytes) -> dict[str, object]:
-    found: dict[str, object] = game.world.board("participant", game.task, who)
-    return found
-
-
-def play_to_audit(game: Game) -> bytes:
-    """An honest round; one whose proposal was accepted."""
-    round = game.round
-    game.until(COMMIT)
-    game.play_to_tally([[-300 + k, -200, -100] for k in range(3)])
-    game.tally()
-    for who in game.voters:
-        game.must(who, "attest_adoption", round, bytes([round]) * 32)
-    game.until(AUDIT)
-    return bytes(game.result(round)["proposers"][0])
-
-
-def blame(game: Game, accused: bytes, blamers: list[bytes]) -> None:
-    audit = game.world.board("audit_view", game.task)["number"]
-    for who in blamers:
-        game.must(who, "attest_guilty", audit, [accused])
-
-
-def close(game: Game) -> None:
-    audit = game.world.board("audit_view", game.task)["number"]
-    game.world.blocks(3, 10)
-    assert game.world.board("audit_view", game.task)["number"] == audit + 1
-
-
-def clear(game: Game) -> None:
-    """More than two thirds say: nobody."""
-    everybody = members(game)
-    for who in everybody[: 1 + 2 * len(everybody) // 3]:
-        game.must(who, "attest_guilty", game.world.board("audit_view", game.task)["number"], [])
-    close(game)
-
-
-def others(game: Game, *without: bytes) -> list[bytes]:
-    return [who for who in members(game) if who not in without]
 
 
 def test_two_thirds_of_all_stake_in_two_audits_in_a_row_take_the_bond_and_burn_it() -> None:

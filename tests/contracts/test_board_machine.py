@@ -55,6 +55,11 @@ CASTS = {  # terms, who besides the honest, what follows
     ),
     "vanishing": ({"rounds": 8}, (VANISHING,) * 3, ("UNOPENED", "Unseated", "Rejoined", "Slashed")),
     "colluding": ({"rounds": 6, "audit_rounds": 1}, (COLLUDING,) * 2, ("Audited", "suspended", "slash by audit")),
+    "expelled": (
+        {"rounds": 24, "audit_rounds": 1, "voters": 4},
+        (COLLUDING,) * 3,
+        ("strikes 1", "strikes 2", "strikes 3", "Left"),
+    ),
     "the paper's": (
         {"voting_rule": 1, "rounds": 3},
         (COLLUDING,) * 2,

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from detection_audits import read_rows
+from detection_audits import count_found, read_rows
 
 from flock_chain.aggregation import Delta, Format, GlobalAdapter, Layout, apply, from_floats, quantise, take_out
 from flock_p2p.experiment.attackers import choose_attackers
@@ -185,6 +185,8 @@ def test_a_note_says_what_each_honest_auditor_saw_and_how_many_of_how_many_named
     game.audits.hold(2, honest[:7])
     row = {"attack": "shared", "malicious": 28, "seed": 1, "members": sorted(members), "audits": game.audits.notes}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
-    found = {(one["kind"], one["who"]): one["found"] for one in read_rows(tmp_path / "rows.jsonl", [])}
+    read = read_rows(tmp_path / "rows.jsonl", [])
+    found = {(one["kind"], one["who"]): list(map(count_found, one["audits"])) for one in read}
     twice = [[len(honest) - 2, len(honest)]] * 2, [[0, len(honest) - 1]] * 2
     assert found == {("matched", ally): twice[0], ("honest", other): twice[1]}
+    assert read[0]["audits"] == [saw, saw] and {one["round"] for one in read} == {1}

@@ -7,6 +7,7 @@ import pytest
 import trio
 from participant_support import TASK, Stage, contents, make_row, play
 
+from flock_chain.audit_rule import STRIKES_TO_EXPEL
 from flock_chain.errors import FlockError, InvalidContent, Misuse, Unavailable
 from flock_peers.bases import FoundBase
 from flock_peers.roles.board import Phase
@@ -203,6 +204,19 @@ def test_who_was_evicted_ends_its_part_once_all_is_claimed(tmp_path: Path) -> No
         assert stage.error is None
 
     play(stage, test)
+
+
+def test_who_is_expelled_takes_its_bond_back_and_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(tmp_path)
+    stage.board.rows = [make_row(leaving_at=9, strikes=STRIKES_TO_EXPEL)]
+    stage.board.phase = Phase.WAITING
+
+    async def test() -> None:
+        await stage.until(lambda: stage.is_over)
+        assert stage.sender.sent == ["leave_task"] and stage.error is None
+
+    play(stage, test)
+    assert "this account is expelled: the bond comes back" in caplog.text
 
 
 def test_a_leave_that_was_asked_for_before_a_restart_is_carried_through(tmp_path: Path) -> None:

@@ -157,9 +157,11 @@ class Cast:
             self.table.miss(me)
 
     def blame(self, me: bytes) -> None:
-        """The honest find the colluders' poison; colluders name the honest; the lazy say: nobody."""
-        members = self.table.model.members
-        known = sorted(who for who, member in members.items() if member.was_held and who != me)
+        """The honest find the colluders' poison, in the two audits that look at it; colluders name the honest; the lazy
+        say: nobody."""
+        model, members = self.table.model, self.table.model.members
+        oldest = model.number - 2 * model.terms["audit_rounds"] if self.character(me) != COLLUDING else 0
+        known = sorted(who for who, member in members.items() if member.last_held > oldest and who != me)
         mine = self.character(me)
         if me not in members or mine == VANISHING:
             return

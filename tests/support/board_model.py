@@ -158,7 +158,7 @@ class BoardModel(Verdicts):
                 continue
             if has_two_thirds(sum(held >> index & 1 for held, _ in row.attested.values()), seats):
                 row.held |= 1 << index
-                self.members[who].was_held = True
+                self.members[who].last_held = self.number
             elif has_two_thirds(sum(invalid >> index & 1 for _, invalid in row.attested.values()), seats):
                 row.verdicts[who] = Verdict.INVALID
                 self.accuse(who, self.rules["invalid_bytes_slash"])

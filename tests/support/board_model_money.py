@@ -1,7 +1,9 @@
 """The twin's people and coins: who is bonded, leaves, is slashed, unbonds and is paid. Knows nothing of votes."""
 
+from collections import defaultdict
+
 from board_model_delegation import Pools
-from board_model_rows import Audit, Member, Round
+from board_model_rows import Audit, Member, Record, Round
 from board_model_rules import Rules
 from contracts_support import DRAW_VOTERS, ENDED, WAITING
 
@@ -25,6 +27,7 @@ class Money(Rules):
         super().__init__(setters or {})
         self.terms, self.pot = terms, pot
         self.members: dict[bytes, Member] = {}  # in the order of joining
+        self.records: dict[bytes, Record] = defaultdict(Record)
         self.exits: dict[bytes, list[tuple[int, int]]] = {}  # amount, release; each by itself
         self.rewards: dict[tuple[int, bytes], int] = {}
         self.owners: dict[bytes, tuple[int, bytes]] = {}  # manifest -> (round, account)
@@ -69,7 +72,8 @@ class Money(Rules):
         if self.phase == ENDED or amount == 0:
             return False
         if member is None:
-            if amount < self.terms["min_bond"] or len(self.members) == 64 or len(self.exits.get(who, ())) == 8:
+            is_full = len(self.members) == 64 or len(self.exits.get(who, ())) == 8
+            if amount < self.terms["min_bond"] or is_full or self.records[who].expelled:
                 return False
             self.members[who] = Member(amount, self.height)
             return True
@@ -102,7 +106,8 @@ class Money(Rules):
             return False
         idle = self.members[who].unseated or self.members[who].leaving is not None
         in_the_way = idle and len(self.members) == 64
-        if self.members[who].bond >= self.terms["min_bond"] and not in_the_way:
+        is_out = self.members[who].bond < self.terms["min_bond"] or self.records[who].expelled
+        if not is_out and not in_the_way:
             return False
         self.remove(who)
         return True
@@ -128,7 +133,7 @@ class Money(Rules):
     def weight(self, who: bytes) -> int:
         member = self.members[who]
         if (
-            member.suspended
+            self.records[who].suspended
             or member.unseated
             or member.joined > self.close
             or (member.leaving is not None and member.leaving < self.close)
@@ -145,8 +150,11 @@ class Money(Rules):
         return max(2, self.terms["min_participants"])
 
     def able(self, with_suspended: bool) -> int:
-        stays = [m for m in self.members.values() if m.leaving is None and not m.unseated]
-        return sum(m.bond >= self.terms["min_bond"] + m.held and (with_suspended or not m.suspended) for m in stays)
+        stays = [(who, m) for who, m in self.members.items() if m.leaving is None and not m.unseated]
+        return sum(
+            m.bond >= self.terms["min_bond"] + m.held and (with_suspended or not self.records[who].suspended)
+            for who, m in stays
+        )
 
     def remove(self, who: bytes) -> None:
         if bond := self.members.pop(who).bond:

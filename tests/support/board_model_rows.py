@@ -14,18 +14,31 @@ class Member:
     later: list[tuple[int, int]] = field(default_factory=list)  # (height, amount) of every addition
     leaving: int | None = None
     last_accepted: int | None = None
-    was_held: bool = False  # a proposal of it, accepted or not
+    last_held: int = 0  # the last round in which a proposal of it was held, accepted or not
     missed: int = 0  # seats in a row
     unseated: bool = False
     accepted_audit: int = 0  # audits that had counted by then
     blamed: int | None = None  # the last of them whose two thirds of all stake blamed it
-    suspended: bool = False
     held: int = 0  # of the bond, by open accusations
 
     def bond_at(self, close: int) -> int:
         if not self.later:
             return self.bond
         return max(0, self.bond - sum(amount for height, amount in self.later if height > close))
+
+
+@dataclass
+class Record:
+    """What a task remembers of an account for ever, whether it is bonded or not."""
+
+    suspended: bool = False
+    strikes: int = 0  # in a row
+    struck: int = 0  # the last round before the last strike
+    passing: bool = False  # an audit that counts has passed what it proposed since
+
+    @property
+    def expelled(self) -> bool:
+        return self.strikes == 3
 
 
 @dataclass

@@ -104,7 +104,7 @@ class Seats(Accusations):
         stake = self.voice(who)
         if stake == 0 or list(accused) != sorted(set(accused)) or who in accused:
             return False
-        if any(name not in self.members or not self.members[name].was_held for name in accused):
+        if any(name not in self.members or not self.members[name].last_held for name in accused):
             return False
         self.audit.said[who] = (stake, accused)
         return True

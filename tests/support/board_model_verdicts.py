@@ -72,14 +72,29 @@ class Verdicts(Seats):
             is_guilty = bool(blamers) and has_two_thirds(sum(blamers.values()), self.audit.stake)
             is_out = has_majority(sum(blamers.values()), self.audit.stake)
             named = sum(name in self.audit.seats for name in blamers)
-            is_kept = member.suspended and is_void and not self.hearing_again
-            member.suspended = is_kept or is_out or (named > 0 and 7 * named >= 5 * len(self.audit.seats))
+            record = self.records[who]
+            is_kept = record.suspended and is_void and not self.hearing_again
+            record.suspended = is_kept or is_out or (named > 0 and 7 * named >= 5 * len(self.audit.seats))
             if is_guilty and member.blamed == self.counted_audits - 1 and member.blamed is not None:
                 member.blamed = None
                 if self.audit.auditors >= 4:
                     self.burned += self.cut(who, self.terms["audit_slash"])
             elif is_guilty:
                 member.blamed = self.counted_audits
+            self.note_strike(who, is_out, is_void)
+
+    def note_strike(self, who: bytes, is_out: bool, is_void: bool) -> None:
+        """Three proposals in a row for which more than half of all stake named it: it leaves for good."""
+        member, record = self.members[who], self.records[who]
+        if record.expelled or member.last_held <= record.struck:
+            return
+        if is_out and self.audit.auditors >= 4:
+            record.strikes, record.struck, record.passing = record.strikes + 1, self.number, False
+            if record.expelled and member.leaving is None:
+                member.leaving = self.height
+        elif record.strikes and not is_out and not is_void:
+            record.strikes = 0 if record.passing else record.strikes
+            record.passing = not record.passing
 
     def close_seats(self) -> None:
         row = self.round

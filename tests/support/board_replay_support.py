@@ -13,7 +13,7 @@ from contracts_support import AUDIT, DRAW_PROPOSERS
 Log = dict[str, Any]
 Row = defaultdict[str, Any]  # a struct: fields by name, 0 where nothing was written
 
-SEATS, ROWS, PAID_FROM, LANES = 16, 64, 4, 8
+SEATS, ROWS, PAID_FROM, LANES, EXPELLED = 16, 64, 4, 8, 3
 SEAT = 1 << 192  # in what blames an account: votes of seats above, stake below
 SHARES = (1 << 32) - 1
 ACCEPTED, REJECTED_AGGREGATE = 1, 9
@@ -42,6 +42,7 @@ class BoardIndex:
         self.task_count, self.live = 0, list[int]()
         self.tasks, self.accounts = rows(), defaultdict[int, list[bytes]](list)
         self.members, self.rounds, self.owners, self.cases = nested(), nested(), nested(), nested()
+        self.records = nested()
         self.leavers: Any = defaultdict(lambda: defaultdict(list))
         self.proposals, self.ballots = seats(), seats()
         self.adoptions, self.misses, self.shares = nested(), nested(), nested()
@@ -62,9 +63,9 @@ class BoardIndex:
         for task in self.tasks:
             self.tasks[task]["able"] = sum(self._is_able(task, who) for who in self.accounts[task])
         book = (
-            "initialized", "rules_version", "rules", "task_count", "live", "tasks", "accounts", "members", "leavers",
-            "rounds", "proposals", "ballots", "owners", "adoptions", "misses", "total_bonds", "total_unbonding",
-            "total_pots", "total_carried", "total_rewards", "burned",
+            "initialized", "rules_version", "rules", "task_count", "live", "tasks", "accounts", "members", "records",
+            "leavers", "rounds", "proposals", "ballots", "owners", "adoptions", "misses", "total_bonds",
+            "total_unbonding", "total_pots", "total_carried", "total_rewards", "burned",
         )  # fmt: skip
         changes = ("agreements", "approved_at", "next_rules", "enact_at")
         return {
@@ -119,7 +120,7 @@ class BoardIndex:
 
     def _is_able(self, task: int, who: bytes) -> bool:
         member = self.members[task][who]
-        is_away = member["leaving_at"] or member["unseated"] or member["suspended"]
+        is_away = member["leaving_at"] or member["unseated"] or self.records[task][who]["suspended"]
         return not is_away and member["bond"] >= self.tasks[task]["terms"]["min_bond"] + member["held"]
 
     def _add_fresh(self, task: int, who: bytes, amount: int) -> None:
@@ -402,6 +403,23 @@ class BoardIndex:
     def on_Audited(self, log: Log) -> None:
         self.audited.append(log)
 
+    def on_Struck(self, log: Log) -> None:
+        record, member = self.records[log["task"]][log["account"]], self.members[log["task"]][log["account"]]
+        record.update(strikes=log["strikes"], passing=False)
+        if log["strikes"]:
+            record["struck"] = self.tasks[log["task"]]["round"]
+        if log["strikes"] == EXPELLED and not member["leaving_at"]:
+            member["leaving_at"] = self.height
+
+    def _note_passed(self, task: int, audit: int) -> None:
+        """Of those with strikes, whose new proposal this audit is the first to pass."""
+        for who in self.accounts[task]:
+            record = self.records[task][who]
+            is_out = 2 * (self.blames[task][audit][who] % SEAT) > self.tasks[task]["audit_stake"]
+            is_new = self.members[task][who]["last_held"] > record["struck"]
+            if 0 < record["strikes"] < EXPELLED and not is_out and is_new:
+                record["passing"] = True
+
     def on_AuditClosed(self, log: Log) -> None:
         task = self.tasks[log["task"]]
         task.update(audits=log["audit"], seats_heard=self.judged_round[log["task"]])
@@ -409,9 +427,10 @@ class BoardIndex:
         task["counted_audits"] += not log["void"]
         if not log["void"]:
             task["audited_before"], task["audited"] = task["audited"], task["round"]
+            self._note_passed(log["task"], log["audit"])
         for one in self.audited:
             member = self.members[one["task"]][one["account"]]
-            member["suspended"] = one["suspended"]
+            self.records[one["task"]][one["account"]]["suspended"] = one["suspended"]
             if one["guilty"]:
                 is_second = 0 < member["blamed_audit"] == task["counted_audits"] - 1
                 member["blamed_audit"] = 0 if is_second else task["counted_audits"]

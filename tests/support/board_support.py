@@ -5,6 +5,7 @@ from typing import Any
 
 from contracts_support import (
     ADOPT,
+    AUDIT,
     AVAILABILITY,
     CHAIN_ID,
     COMMIT,
@@ -172,11 +173,12 @@ class Game:
             self.reveal(who)
         self.until(AVAILABILITY)
 
-    def play_to_scores(self) -> None:
+    def play_to_scores(self, *, away: int = 0) -> None:
+        """`away`: so many voters do not attest."""
         self.play_to_availability()
-        for who in self.voters:
+        for who in self.voters[away:]:
             self.attest(who, self.view["revealed"])
-        self.until(SCORE_COMMIT)
+        self.until(SCORE_COMMIT, seconds=10 if away else 1)
 
     def play_to_tally(self, rows: Sequence[Sequence[int]], filters: Sequence[Sequence[int]] | None = None) -> None:
         """`rows`: the scores of each voter."""
@@ -189,10 +191,10 @@ class Game:
             self.reveal_scores(who, scores, row)
         self.until(TALLY)
 
-    def play_votes(self, choices: Sequence[bytes | None]) -> int:
+    def play_votes(self, choices: Sequence[bytes | None], *, away: int = 0) -> int:
         """A round by the paper's rule, each voter with its choice (None: it commits to nothing); its number."""
         round = self.round
-        self.play_to_scores()
+        self.play_to_scores(away=away)
         voting = [(who, choice) for who, choice in zip(self.voters, choices) if choice is not None]
         for who, choice in voting:
             self.commit_vote(who, choice)
@@ -200,7 +202,7 @@ class Game:
         for who, choice in voting:
             self.reveal_vote(who, choice)
         self.world.next_block()
-        assert self.round == round + 1 or self.phase == ENDED
+        assert self.round == round + 1 or self.phase in (AUDIT, ENDED)
         return round
 
     def play_round(self, scores: Sequence[int] = (-300, -200, -100), adapter: bytes = NEW_ADAPTER) -> int:

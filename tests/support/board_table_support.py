@@ -121,12 +121,13 @@ class Table:
         model = self.model
         for who in PEOPLE:
             row, member = self.stored("participant", self.task, who), model.members.get(who)
-            found = tuple(row[name] for name in ("bond", "held", "missed", "unseated", "suspended", "blamed_audit"))
-            wanted = (0, 0, 0, False, False, 0)
+            found = tuple(row[name] for name in ("bond", "held", "missed", "unseated", "blamed_audit"))
+            wanted = (0, 0, 0, False, 0)
             if member:
-                state = (member.missed, member.unseated, member.suspended, member.blamed or 0)
-                wanted = (member.bond, member.held, *state)
+                wanted = (member.bond, member.held, member.missed, member.unseated, member.blamed or 0)
             assert found == wanted, row
+            record = model.records[who]
+            assert (row["suspended"], row["strikes"]) == (record.suspended, record.strikes), row
             leaver = self.stored("unbonding", self.task, who)
             assert (leaver["amount"], leaver["release_at"]) == model.unbonding(who)
         if model.rewards != self.rewards_seen:
@@ -199,6 +200,8 @@ class Table:
                 found["suspended"] += log["suspended"]
                 found["cleared"] += not log["suspended"]
                 found["slash by audit"] += log["slashed"] > 0
+            elif name == "Struck":
+                found[f"strikes {log['strikes']}"] += 1
             elif name == "Settled":
                 found["paid round"] += log["per_proposer"] + log["per_voter"] > 0
                 found["unpaid round"] += log["share"] == 0

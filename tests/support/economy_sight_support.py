@@ -12,7 +12,7 @@ from typing import Any
 
 from flock_chain.aggregation.format import Format
 from flock_chain.aggregation.measure import compute_filter_bits, compute_slash_floor
-from flock_chain.audit_rule import GUILTY_FROM, Finding, find
+from flock_chain.audit_rule import Finding, find
 
 MILLIONTHS = 10**6
 
@@ -37,16 +37,9 @@ class Looks:
 
 
 def _read_looks(row: dict[str, Any]) -> Looks:
-    if "values" in row:
-        recital, *audits = row["values"]
-        return Looks(recital, audits)
-    audits = [_spread(found, auditors, row["who"]) for found, auditors in row["found"]]
-    return Looks(audits[0], audits)
-
-
-def _spread(found: int, auditors: int, first: int) -> list[int | None]:
-    """Where only their number is known. Its voters are not: they are taken to find what the first audit found."""
-    return [GUILTY_FROM if (place + first) % auditors < found else 0 for place in range(auditors)]
+    """Where its voters' refusals are not kept, they are taken to find what the first audit found."""
+    recital, *audits = row["values"] if "values" in row else (row["audits"][0], *row["audits"])
+    return Looks(recital, audits)
 
 
 def _find_all(values: list[int | None]) -> list[bool]:

@@ -290,17 +290,17 @@ class Economy:
         blamers: dict[bytes, int] = {}
         for who, _, looks in looked:
             blamers[who] = max(blamers.get(who, 0), looks.blamers)
-        can_be_named = [who for who, row in self.model.members.items() if row.was_held]
+        can_be_named = [who for who, row in self.model.members.items() if row.last_held]
         honest = sorted(set(can_be_named) - self.malicious, key=lambda who: (-blamers.get(who, -1), who))
         return set(honest[:SEATS_MAX])
 
     # ------------------------------------------------ afterwards
 
     def _count_suspended(self) -> None:
-        for who, member in self.model.members.items():
-            if member.suspended and who in self.malicious:
+        for who in self.model.members:
+            if self.model.records[who].suspended and who in self.malicious:
                 self.seen.malicious_suspended += 1
-            elif member.suspended:
+            elif self.model.records[who].suspended:
                 self.seen.honest_suspended += 1
 
     def _note(self, number: int, before: dict[bytes, int]) -> None:
@@ -326,14 +326,15 @@ class Economy:
             seen.last_malicious_seat = number
 
     def _collect(self, number: int) -> None:
-        """Everybody claims at once, and who fell below the minimum bond is evicted by whoever passes."""
+        """Everybody claims at once, and who fell below the minimum bond or was expelled is evicted by who passes."""
         for who in self.number:
             owed = self.model.rewards.get((number, who), 0)
             if owed:
                 self._act(who, self.model.claim(who, number), "claim", lambda: (number,))
                 self.wallet[who] += owed
         for who, member in list(self.model.members.items()):
-            if member.bond < self.model.terms["min_bond"] and self.model.is_free(who):
+            is_out = member.bond < self.model.terms["min_bond"] or self.model.records[who].expelled
+            if is_out and self.model.is_free(who):
                 self._act(CREATOR, self.model.evict(who), "evict", partial(tuple, (who,)))
         means = [self.mean_wealth(is_malicious) for is_malicious in (False, True)]
         self.seen.wealth.append((number, *means))
@@ -353,4 +354,10 @@ class Economy:
     def seated_malicious(self) -> int:
         """Who could still be drawn."""
         members, least = self.model.members, self.model.terms["min_bond"]
-        return sum(who in members and members[who].bond >= least for who in self.malicious)
+        return sum(
+            who in members and members[who].bond >= least and not self.model.records[who].expelled
+            for who in self.malicious
+        )
+
+    def expelled(self, is_malicious: bool) -> int:
+        return sum(self.model.records[who].expelled for who in self.number if (who in self.malicious) is is_malicious)

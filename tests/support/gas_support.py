@@ -9,6 +9,8 @@ from unittest.mock import patch
 import contracts_support
 from board_support import ADAPTER, BOND, CREATOR, DOCUMENT, NEW_ADAPTER, Game
 from contracts_support import (
+    AUDIT,
+    COMMIT,
     ENDED,
     ETHER,
     FAUCET,
@@ -209,8 +211,16 @@ def play_absence() -> None:
 
 
 def play_paper_rule() -> None:
-    game = Game(2 * SEATS, proposers=SEATS, voters=SEATS, voting_rule=1, rule_slash=1_000)
-    game.play_votes([NEW_ADAPTER if seat % 3 else ADAPTER for seat in range(SEATS)])
+    """An accepted round pays proposers and majority and slashes the minority and who was away, all with delegators, of
+    whom some are too late for it, and an audit begins; a rejected one slashes the proposers with the minority."""
+    most = [NEW_ADAPTER] * 10 + [ADAPTER] * 6
+    for choices in (most, [ADAPTER if choice == NEW_ADAPTER else NEW_ADAPTER for choice in most]):
+        game = gathered(voting_rule=1, rule_slash=1_000, audit_rounds=1)
+        game.until(COMMIT)
+        for index in range(1, ROWS + 1):
+            game.world.must(CREATOR, "Delegation", "delegate", game.task, account(index), value=BOND)
+        game.play_votes(choices, away=SEATS // 3)
+        assert game.phase == AUDIT and any(game.bond_of(account(index)) < BOND for index in range(1, ROWS + 1))
 
 
 def play_full_set() -> None:

@@ -118,6 +118,7 @@ def make_task(size: Size) -> dict[str, Any]:
                 "account": name(1 + index), "bond": str(5 * COIN), "held": "0", "domain": size.text[:32],
                 "joined_round": 0, "last_accepted": size.rounds - 1, "missed": index % 2, "is_leaving": False,
                 "is_unseated": False, "is_suspended": index == 4,
+                "strikes": index % 4, "is_expelled": index % 4 == 3,
             }
             for index in range(size.participants)
         ],

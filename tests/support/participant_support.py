@@ -117,6 +117,7 @@ def make_row(**changes: Any) -> dict[str, Any]:
         "unseated": False,
         "held": 0,
         "last_accepted": 0,
+        "strikes": 0,
     } | changes
 
 

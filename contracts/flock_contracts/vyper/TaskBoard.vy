@@ -244,6 +244,7 @@ def join_task(task: uint256, domain: bytes32):
     if member.joined_height == 0:
         assert msg.value >= min_bond, "board: below the minimum bond"
         assert len(book.accounts[task]) < types.MAX_PARTICIPANTS, "board: the task is full"
+        assert book.records[task][msg.sender].strikes < types.EXPELLED, "board: expelled"
         assert len(book.leavers[task][msg.sender]) < types.MAX_EXITS, "board: withdraw what has unbonded before"
         book.accounts[task].append(msg.sender)
         book.members[task][msg.sender].joined_height = block.number
@@ -297,15 +298,16 @@ def rejoin(task: uint256):
 @external
 def evict(task: uint256, account: address):
     """
-    @notice Anybody may free the row of a participant whose bond fell below the minimum, or that is unseated or asked
-            to leave while all rows are taken; its bond starts to unbond.
+    @notice Anybody may free the row of a participant whose bond fell below the minimum, that is expelled, or that is
+            unseated or asked to leave while all rows are taken; its bond starts to unbond.
     """
     member: types.Member = book.members[task][account]
     assert member.joined_height > 0, "board: no participant"
     is_idle: bool = member.unseated or member.leaving_at > 0
     is_in_the_way: bool = is_idle and len(book.accounts[task]) == types.MAX_PARTICIPANTS
     is_short: bool = member.bond < book.tasks[task].terms.min_bond
-    assert is_short or is_in_the_way, "board: its bond suffices"
+    is_expelled: bool = book.records[task][account].strikes == types.EXPELLED
+    assert is_short or is_expelled or is_in_the_way, "board: its bond suffices"
     assert book._is_free(task, account), "board: not free yet"
     book._remove(task, account)
 

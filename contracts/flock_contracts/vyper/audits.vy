@@ -6,10 +6,13 @@
         stake, or five of seven of that round's voters, suspend: no seat is drawn until an audit clears it; where that
         would leave too few for a round, all stake is heard again at once, without seats. The half also takes the
         contributions out of the task's adapter (flock_chain.audit_rule): that costs nobody its own, and a third of
-        liars must not prevent it. Principal goes only by two thirds of all stake, in two audits in a row, so that no
+        liars must not prevent it. Whom it names for three proposals in a row, each in an audit of its own, is expelled:
+        it leaves by that with all of its bond, and never comes back to the task. Principal goes only by two thirds of all stake, in two audits in a row, so that no
         committee and no creator can take it; it is burned. Where less than two thirds spoke nobody could be convicted,
         so their silence clears nobody: such an audit is void, and the next one counts for it, or the one after that,
-        whoever is silent then. An audit looks at the rounds that fewer than two that counted have looked at. A task with an accepted proposal ends after two audits of it that count.
+        whoever is silent then. An audit looks at the rounds that fewer than two that counted have looked at. A task with
+        an accepted proposal ends after two audits of it that count. A suspension, and strikes, stay with an account that
+        leaves and comes back.
 """
 
 import book
@@ -135,7 +138,7 @@ def _is_stopped_by_suspensions(task: uint256) -> bool:
     if able >= needed:
         return False
     for account: address in book.accounts[task]:
-        if book.members[task][account].suspended and book._is_able_but_suspended(task, account):
+        if book.records[task][account].suspended and book._is_able_but_suspended(task, account):
             able += 1
     return able >= needed
 
@@ -184,8 +187,9 @@ def _close(task: uint256):
     clears: bool = book.tasks[task].hearing_again or not is_void
     for account: address in book.accounts[task]:
         packed: uint256 = self.blames[task][audit][account]
-        if packed > 0 or (clears and book.members[task][account].suspended):
+        if packed > 0 or (clears and book.records[task][account].suspended):
             self._judge(task, audit, account, packed, seats, clears)
+        self._count_strikes(task, audit, account, packed % SEAT, is_void)
     log events.AuditClosed(task=task, audit=audit, void=is_void)
 
 
@@ -214,10 +218,10 @@ def _judge(task: uint256, audit: uint256, account: address, packed: uint256, sea
     is_out: bool = 2 * stake > book.tasks[task].audit_stake
     is_suspended: bool = is_out or (named > 0 and 7 * named >= 5 * seats)
     if not clears:
-        is_suspended = is_suspended or book.members[task][account].suspended
+        is_suspended = is_suspended or book.records[task][account].suspended
     counted: uint256 = book.tasks[task].counted_audits
     was_able: bool = book._is_able(task, account)
-    book.members[task][account].suspended = is_suspended
+    book.records[task][account].suspended = is_suspended
     book._recount(task, account, was_able)
     slashed: uint256 = 0
     if is_guilty:
@@ -231,3 +235,31 @@ def _judge(task: uint256, audit: uint256, account: address, packed: uint256, sea
     log events.Audited(
         task=task, audit=audit, account=account, guilty=is_guilty, suspended=is_suspended, slashed=slashed
     )
+
+
+@internal
+def _count_strikes(task: uint256, audit: uint256, account: address, stake: uint256, is_void: bool):
+    """
+    @notice A strike is one more proposal for which more than half of all stake named an account: who was named for it
+            before has to show another one first. A new one that both audits pass which look at it wipes strikes out.
+            Whoever has three asks to leave by that, and does not come back; its bond comes back to it.
+    """
+    strikes: uint256 = book.records[task][account].strikes
+    is_out: bool = 2 * stake > book.tasks[task].audit_stake
+    if strikes == types.EXPELLED or not (is_out or (strikes > 0 and not is_void)):
+        return
+    if book.members[task][account].last_held <= book.records[task][account].struck:
+        return
+    if not is_out and not book.records[task][account].passing:
+        book.records[task][account].passing = True
+        return
+    if is_out:
+        if book.tasks[task].auditors < types.PAID_FROM:
+            return
+        book.records[task][account].struck = book.tasks[task].round
+    strikes = strikes + 1 if is_out else 0
+    book.records[task][account].passing = False
+    book.records[task][account].strikes = strikes
+    if strikes == types.EXPELLED and book.members[task][account].leaving_at == 0:
+        book.members[task][account].leaving_at = block.number  # suspended just now, so not counted as able
+    log events.Struck(task=task, audit=audit, account=account, strikes=strikes)

@@ -19,6 +19,7 @@ live: DynArray[uint256, types.MAX_TASKS]
 tasks: HashMap[uint256, types.Task]
 accounts: HashMap[uint256, DynArray[address, types.MAX_PARTICIPANTS]]
 members: HashMap[uint256, HashMap[address, types.Member]]
+records: HashMap[uint256, HashMap[address, types.Record]]
 leavers: HashMap[uint256, HashMap[address, DynArray[types.Leaver, types.MAX_EXITS]]]
 rounds: HashMap[uint256, HashMap[uint256, types.Round]]
 proposals: HashMap[uint256, HashMap[uint256, types.Proposal[types.SEATS]]]
@@ -77,7 +78,7 @@ def _is_able(task: uint256, account: address) -> bool:
     """
     @notice Whether it counts as a participant for a round to start.
     """
-    return not self.members[task][account].suspended and self._is_able_but_suspended(task, account)
+    return not self.records[task][account].suspended and self._is_able_but_suspended(task, account)
 
 
 @view
@@ -112,7 +113,7 @@ def _weight(task: uint256, account: address) -> uint256:
             besides, and makes nobody eligible.
     """
     close_height: uint256 = self.tasks[task].close_height
-    if self.members[task][account].suspended or self.members[task][account].unseated:  # not the whole row: 64 are asked
+    if self.records[task][account].suspended or self.members[task][account].unseated:  # not the whole row: 64 are asked
         return 0
     leaving_at: uint256 = self.members[task][account].leaving_at
     if leaving_at > 0 and leaving_at < close_height:

@@ -240,6 +240,12 @@ event Audited:
     suspended: bool
     slashed: uint256
 
+event Struck:
+    task: indexed(uint256)
+    audit: indexed(uint256)
+    account: indexed(address)
+    strikes: uint256  # 0: what it proposed since has passed; 3: expelled
+
 event AuditClosed:
     task: indexed(uint256)
     audit: indexed(uint256)

@@ -22,6 +22,7 @@ MAX_DELAY: constant(uint256) = 10**9  # seconds
 MAX_EXITS: constant(uint256) = 8  # of one account that unbond from one task, each with its own delay
 BPS: constant(uint256) = 10_000
 FEE_STEP: constant(uint256) = 8  # running tasks; each further such number doubles the price of opening one
+EXPELLED: constant(uint256) = 3  # strikes; who has them leaves a task for good
 PAID_FROM: constant(uint256) = 4  # eligible participants; with fewer, no pay and no slash
 MIN_VOTERS: constant(uint256) = 3
 MIN_SPREAD: constant(uint256) = 3  # medians; the deviation of one or two is 0 by construction
@@ -153,9 +154,15 @@ struct Member:
     unseated: bool  # drawn no more until it comes back
     accepted_audit: uint256  # counted audits at its last acceptance
     blamed_audit: uint256  # the last counted audit in which two thirds of all stake blamed it, 0 = none
-    suspended: bool  # draws no seat until an audit clears it
     row: uint256  # its own for as long as it stays, 0-63
     held: uint256  # the part of the bond that is at stake in open accusations: it weighs nothing and does not leave
+
+# of an account that was a participant, for ever: it comes back to what it left
+struct Record:
+    suspended: bool  # draws no seat until an audit clears it
+    strikes: uint256  # proposals in a row for which more than half of all stake named it
+    struck: uint256  # the last round before the last strike: what it proposed until then makes no other one
+    passing: bool  # one audit that counts has passed what it proposed since
 
 struct Leaver:
     amount: uint256
@@ -290,6 +297,7 @@ struct ParticipantRow:
     suspended: bool
     blamed_audit: uint256
     held: uint256
+    strikes: uint256
 
 struct CaseView:
     named: uint256  # bitmaps by proposer

@@ -169,7 +169,7 @@ def participants(task: uint256) -> DynArray[types.ParticipantRow, types.MAX_PART
 @external
 def participant(task: uint256, account: address) -> types.ParticipantRow:
     """
-    @notice One participant; all zero for somebody else.
+    @notice One participant; of somebody else only what the task remembers of it: whether it is suspended, its strikes.
     """
     return self._participant(task, account)
 
@@ -188,9 +188,10 @@ def _participant(task: uint256, account: address) -> types.ParticipantRow:
         leaving_at=member.leaving_at,
         missed=member.missed,
         unseated=member.unseated,
-        suspended=member.suspended,
+        suspended=book.records[task][account].suspended,
         blamed_audit=member.blamed_audit,
         held=member.held,
+        strikes=book.records[task][account].strikes,
     )
 
 

@@ -51,6 +51,6 @@ function participants(task) {
 }
 
 function state(row) {
-  return [row.is_suspended ? badge("suspended", "bad") : null, row.held !== "0" ? badge(`${coins(row.held)} held`, "warn") : null, row.is_unseated ? badge("unseated", "warn") : null,
+  return [row.is_expelled ? badge("expelled", "bad") : row.strikes ? badge(plural(row.strikes, "strike"), "warn") : null, row.is_suspended ? badge("suspended", "bad") : null, row.held !== "0" ? badge(`${coins(row.held)} held`, "warn") : null, row.is_unseated ? badge("unseated", "warn") : null,
     row.is_leaving ? badge("leaving") : null, row.missed ? badge(`missed ${row.missed}`, "warn") : null].filter(Boolean);
 }

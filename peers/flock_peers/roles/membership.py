@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from flock_chain.audit_rule import STRIKES_TO_EXPEL
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, Unavailable
 from flock_peers.roles.board import Phase, RoundView, Views, as_account
@@ -93,7 +94,10 @@ class Membership:
             log.warning("task %d: somebody evicted this account, whose bond was below the minimum", self._task)
         elif row["leaving_at"]:
             self.is_leaving = True
-            log.info("task %d: going on to leave it, as was asked for before", self._task)
+            if row["strikes"] == STRIKES_TO_EXPEL:
+                log.warning("task %d: this account is expelled: the bond comes back, and no other is taken", self._task)
+            else:
+                log.info("task %d: going on to leave it, as was asked for before", self._task)
         else:
             await self._mend(row)
         self._looked_at = view.round
