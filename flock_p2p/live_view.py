@@ -48,7 +48,7 @@ def find_task(status: dict[str, Any]) -> dict[str, Any] | None:
 def describe_line(status: dict[str, Any], pace: Pace, now: float) -> str:
     """For a pipe or a file."""
     parts = [f"height {status['height']}", f"{len(status['peers'])} peers", _describe_task(find_task(status))]
-    parts += [text for text in (_describe_training(status["training"]), _describe_left(status, pace, now)) if text]
+    parts += [text for text in (describe_training(status["training"]), _describe_left(status, pace, now)) if text]
     if status["sync"]:
         parts.append(f"catching up to {status['sync']['target']}")
     return ", ".join(parts)
@@ -79,7 +79,7 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
         lines.append(_bar((task["round"] - 0.5) / task["rounds"] if task["round"] else 0.0, width))
         if task["awaited"]:
             lines.append("waiting for " + ", ".join(account[:10] for account in task["awaited"]))
-    lines += [text for text in (_describe_training(status["training"]), _describe_left(status, pace, now)) if text]
+    lines += [text for text in (describe_training(status["training"]), _describe_left(status, pace, now)) if text]
     if status["sync"]:
         lines.append(f"catching up: height {status['sync']['height']} of {status['sync']['target']}")
     if (base := status.get("base_model")) is not None:
@@ -124,7 +124,7 @@ def _describe_task(task: dict[str, Any] | None) -> str:
     return f"task {task['task']}, {describe_round(task)}, {task['phase']}, {part}"
 
 
-def _describe_training(training: dict[str, Any]) -> str:
+def describe_training(training: dict[str, Any]) -> str:
     if "loss" not in training:
         return ""
     return f"training step {training.get('step', '?')} of {training.get('steps', '?')}, loss {training['loss']:.4f}"

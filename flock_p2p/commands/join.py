@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flock_chain.crypto import Key, keccak256
-from flock_chain.errors import Misuse, Refused, Unavailable
+from flock_chain.errors import InvalidEncoding, Misuse, Refused, Unavailable
 from flock_chain.genesis import Genesis
 from flock_p2p.cli import parse_coins, parse_genesis_hash
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         load_peer()
         checkpoint = _parse_checkpoint(home, arguments.checkpoint)
         _check_data(config)
+        _check_addresses(config)
         settings = build_settings(home, key, config)
         genesis = _get_genesis(home, key, config, expected)
     trio.run(_run, settings, genesis, config, checkpoint, arguments.until_stdin_closes)
@@ -70,6 +71,18 @@ def _parse_checkpoint(home: Home, text: str | None) -> "Pin | None":
         discard_staging(home.path)  # of an import that ended in the middle, and is not asked for any more
         return None
     return parse_checkpoint(text)
+
+
+def _check_addresses(config: JoinConfig) -> None:
+    """A slip of whoever typed or pasted one is nothing that another peer sent."""
+    from flock_peers.network.identity import parse_address
+
+    for option, addresses in (("--bootstrap", config.bootstrap), ("--via", config.via)):
+        for text in addresses:
+            try:
+                parse_address(text)
+            except InvalidEncoding as error:
+                raise Misuse(f"{option}: {error}") from error
 
 
 def _check_data(config: JoinConfig) -> None:

@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     if action != "status":
         said = "sent" if answer["sent"] else "the same order is under way already"
         named = {"account": params["account"]} if action in DELEGATIONS else {}
+        if action == "terms":  # what it has set shows as the terms of its own account
+            named = {"account": request_control(path, "stake", action="status")["account"]}
         answer = _wait(path, arguments.wait, named)
         said += "; not final yet: `stake` shows when it is" if answer["under_way"] else "; it is final"
         print(said, file=sys.stderr if arguments.json else sys.stdout)
@@ -84,7 +86,8 @@ def format_stake(row: dict[str, Any]) -> str:
     if int(row["delegated"]):
         lines.append(f"delegated  {format_coins(int(row['delegated']))} coins of others, bonded with this validator")
     if "delegation" in row:
-        lines += format_delegation(row["delegation"], row["chain_time"])
+        named = row["delegation"]["validator"]
+        lines += format_delegation(row["delegation"], row["chain_time"], is_own=named == row["account"])
     if row["tombstoned_at"]:
         lines.append("convicted  this key signed against itself; it is never a validator again")
     elif row["jailed_until"]:
@@ -93,14 +96,12 @@ def format_stake(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def format_delegation(row: dict[str, Any], now: int) -> list[str]:
-    """What this account has with the validator that was named."""
+def format_delegation(row: dict[str, Any], now: int, *, is_own: bool = False) -> list[str]:
+    """What this account has with the validator that was named; of itself, what others may bond with it."""
     coins = {name: format_coins(int(row[name])) for name in ("stake", "leaving", "reward", "room")}
-    lines = [
-        f"with       {row['validator']}: {coins['stake']} coins, {coins['leaving']} more leaving, "
-        f"{coins['reward']} earned",
-        f"its terms  keeps {row['commission'] / 100:.2f} % of rewards, has room for {coins['room']} coins more",
-    ]
+    with_it = f"{coins['stake']} coins, {coins['leaving']} more leaving, {coins['reward']} earned"
+    terms = f"keeps {row['commission'] / 100:.2f} % of rewards, has room for {coins['room']} coins more"
+    lines = [f"own terms  {terms}"] if is_own else [f"with       {row['validator']}: {with_it}", f"its terms  {terms}"]
     if row["next_commission"] != row["commission"]:
         wait = max(0, row["next_commission_at"] - now)
         lines.append(f"from then  {row['next_commission'] / 100:.2f} %, in {wait} s of chain time")

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from flock_p2p.live_view import describe_round
+from flock_p2p.live_view import describe_round, describe_training
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
@@ -50,7 +50,8 @@ def format_status(status: dict[str, Any]) -> str:
     else:
         rows.append(("task", _format_other(status.get("other_task"))))
     if status["training"]:
-        rows.append(("trainer", ", ".join(f"{key} {value}" for key, value in sorted(status["training"].items()))))
+        told = ", ".join(f"{key} {value}" for key, value in sorted(status["training"].items()))
+        rows.append(("trainer", describe_training(status["training"]).removeprefix("training ") or told))
     text = "\n".join(f"{name:<9}{value}" for name, value in rows)
     if status["not_signing"]:
         text += f"\nwarning  this validator does not sign: {status['not_signing']}"
@@ -67,8 +68,8 @@ def format_status(status: dict[str, Any]) -> str:
 def _format_other(row: dict[str, Any] | None) -> str:
     if row is None:
         return "none: nobody has opened one on this network yet; `task create` does"
-    where = "ended" if row["is_ended"] else f"in {describe_round(row)}, {row['phase']}"
-    return f"none of this peer's; task {row['task']} is {where} (`task list`: {row['count']} in all)"
+    where = "has ended" if row["is_ended"] else f"is in {describe_round(row)}, {row['phase']}"
+    return f"none of this peer's; task {row['task']} {where} (`task list`: {row['count']} in all)"
 
 
 def _format_away(accounts: list[str]) -> str:

@@ -75,6 +75,14 @@ def test_join_without_a_network_says_what_is_missing(tmp_path: Path, capsys: pyt
     assert "--bootstrap" in capsys.readouterr().err
 
 
+def test_a_slip_in_an_address_is_wrong_usage_and_no_other_peers_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--bootstrap", "--via"):
+        assert main(["join", "--home", str(tmp_path), "--quiet", option, "/ip4/192.0.2.1/tcp/4200"]) == 2
+        assert f"join: {option}: address '/ip4/192.0.2.1/tcp/4200': must look like" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "{}\n[]\n", "not json\n"])
 def test_a_data_file_without_usable_rows_is_refused_before_anything_is_contacted(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]

@@ -179,6 +179,8 @@ def test_a_delegation_is_shown_with_the_validators_terms() -> None:
     lines = "\n".join(format_delegation(change, 100))
     assert "9.00 %, in 60 s" in lines and "when it secures no set any more" in lines
     assert lines in format_stake(ROW | {"delegation": change})
+    own = format_stake(ROW | {"delegation": DELEGATION | {"validator": ROW["account"]}})
+    assert "own terms  keeps 5.00 %" in own and "with  " not in own
     assert "of others" in format_stake(ROW | {"delegated": str(COIN)}) and "of others" not in format_stake(ROW)
 
 
@@ -190,7 +192,8 @@ def test_an_order_about_a_delegation_shows_what_is_bonded_there(tmp_path: Path) 
         assert asked[-1] == {"action": "status", "account": "0x" + "22" * 20}
         assert main(["stake", *where]) == 0 and asked[-1] == {"action": "status", "account": "0x" + "22" * 20}
         assert main(["stake", "terms", *where[:2], "--amount", "5", "--commission", "300"]) == 0
-        assert asked[-2] == {"action": "terms", "amount": str(5 * COIN), "commission": 300}
+        assert {"action": "terms", "amount": str(5 * COIN), "commission": 300} in asked
+        assert asked[-1] == {"action": "status", "account": ROW["account"]}  # its own, so that they are shown
 
 
 def test_orders_that_people_look_for_by_their_own_names_are_those_of_stake(

@@ -12,7 +12,7 @@ from execution_support import USERS, Chain, make_genesis
 from flock_chain.errors import Unavailable
 from flock_chain.execution import records
 from flock_chain.execution.executor import Executor
-from flock_peers.store.chain_store import GIVE_BACK_COMMITS, ChainStore
+from flock_peers.store.chain_store import ChainStore
 
 WRITER = """
 import sys
@@ -60,8 +60,7 @@ def test_what_was_looked_at_does_not_stay_in_this_process_memory(tmp_path: Path)
         store.commit(dict(rows))
         assert all(store.get(key) == value for key, value in rows.items())
         assert mapped_bytes(tmp_path / "chain.mdb") > 4_000_000
-        for number in range(GIVE_BACK_COMMITS):
-            store.commit({b"head": bytes([number])})
+        store.commit({b"head": b"1"})
         assert mapped_bytes(tmp_path / "chain.mdb") < 1_000_000
         assert all(store.get(key) == value for key, value in rows.items())
 
