@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 from fuzz_mutators import behind, mutate_bytes
-from fuzz_streams import ScriptedStream, split_pieces
+from fuzz_streams import ScriptedStream, make_link, split_pieces
 from fuzz_target import Target, in_trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.pubsub.pb import rpc_pb2
@@ -60,7 +60,7 @@ def _run_gossip(data: bytes) -> None:
         piece, rest = split_pieces(data)
         stream = ScriptedStream(rest, piece)
         stream.muxed_stream = stream
-        stream.muxed_conn = SimpleNamespace(peer_id=peer_id_of(_OTHER), link=SimpleNamespace(closed=trio.Event()))
+        stream.muxed_conn = SimpleNamespace(peer_id=peer_id_of(_OTHER), link=make_link())
         await pubsub.continuously_read_stream(stream)
 
     in_trio(script)

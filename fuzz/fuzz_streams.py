@@ -4,8 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import trio
-from fuzz_target import PEER
+from fuzz_target import PEER, PEER_KEY
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
+
+from flock_peers.network.identity import peer_id_of
+
+_PEER_ID = peer_id_of(PEER_KEY)
 
 
 class ScriptedStream:
@@ -45,7 +49,9 @@ class ScriptedStream:
 
 def make_link() -> Any:
     """As much of a link as a stream asks for."""
-    return SimpleNamespace(account=PEER, closed=trio.Event(), remote="192.0.2.9:4200")
+    return SimpleNamespace(
+        account=PEER, peer_id=_PEER_ID, closed=trio.Event(), remote="192.0.2.9:4200", remote_host="192.0.2.9"
+    )  # fmt: skip
 
 
 def split_pieces(data: bytes) -> tuple[int, bytes]:

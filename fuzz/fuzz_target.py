@@ -11,7 +11,8 @@ from flock_chain.crypto import Key
 from flock_chain.errors import InvalidRemote
 
 Mutate = Callable[[bytes, Random], bytes]
-PEER = Key(b"\x09" * 32).account
+PEER_KEY = Key(b"\x09" * 32)
+PEER = PEER_KEY.account
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,10 @@ async def give_a_megabyte(_digest: bytes) -> bytes:
     return bytes(1 << 20)
 
 
+async def give_little(_digest: bytes) -> bytes:
+    return b"a block"
+
+
 async def give_nothing(_digest: bytes) -> None:
     return None
 
@@ -202,6 +206,38 @@ def test_askers_that_take_nothing_hold_a_few_blocks_in_memory_and_not_for_long()
             for number in range(1, 21):
                 nursery.start_soon(ask, number)
         assert (most, holding, given_up) == (8, 0, 20) and trio.current_time() - begun < 120
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_one_asker_that_takes_nothing_holds_one_turn_and_the_next_asker_does_not_wait_for_it() -> None:
+    class NeverTaken(FakeStream):
+        async def write(self, _data: bytes) -> None:
+            await trio.sleep_forever()
+
+    class SlowLink(FakeLink):
+        async def open(self, _protocol: str) -> FakeStream:
+            return NeverTaken(self, b"")
+
+    async def main() -> None:
+        gateway, given_up = BitswapGateway(give_little, trio.current_time), 0
+
+        async def hold() -> None:
+            nonlocal given_up
+            with pytest.raises(trio.TooSlowError):
+                await gateway.serve(PROTOCOL, FakeStream(SlowLink(), wants(bytes(32))))  # type: ignore[arg-type]
+            given_up += 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(16):
+                nursery.start_soon(hold)
+            await trio.sleep(1)
+            honest = FakeStream(FakeLink(), wants(bytes(32)))
+            honest.account = key(3).account
+            begun = trio.current_time()
+            await gateway.serve(PROTOCOL, honest)  # type: ignore[arg-type]
+            assert trio.current_time() - begun < 1 and given_up == 0
+        assert given_up == 16 and trio.current_time() - begun > 400  # one after the other
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

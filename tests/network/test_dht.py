@@ -12,10 +12,11 @@ from multiaddr import Multiaddr
 from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_hosts, wait_until
 
 from flock_chain.errors import InvalidRemote
-from flock_peers.network.bitswap import encode_varint
+from flock_peers.network.bitswap import encode_varint, read_varint
 from flock_peers.network.dht import DHT_PROTOCOL, MAX_KEYS, _to_addresses, announce_forever, check_request
 from flock_peers.network.host import open_host
 from flock_peers.network.identity import peer_id_of
+from flock_peers.network.link import Stream
 
 DIGEST = b"d" * 32
 
@@ -61,6 +62,29 @@ async def test_a_flood_of_records_fills_no_memory_and_names_nobody_but_its_sende
         await stream.write(encode_varint(len(data)) + data)
         await wait_until(lambda: len(store.providers) <= MAX_KEYS)
         assert b"\x12\x20" + DIGEST not in store.providers  # b speaks for c
+
+
+@in_trio()
+async def test_questions_to_a_peer_that_never_ends_a_stream_leave_no_stream_behind() -> None:
+    asked: list[int] = []
+
+    async def answer_without_end(stream: Stream) -> None:
+        message = Message.FromString(await stream.read_exactly(await read_varint(stream, 8 << 10)))
+        asked.append(message.type)
+        if message.type == Message.FIND_NODE:
+            data = Message(type=Message.FIND_NODE, key=message.key).SerializeToString()
+            await stream.write(encode_varint(len(data)) + data)
+        await trio.sleep_forever()
+
+    async with open_hosts(2, dht=True) as (a, b):
+        b._stack.add_protocol(DHT_PROTOCOL, answer_without_end)  # type: ignore[union-attr]
+        (links,) = a._stack.links.values()  # type: ignore[union-attr]
+        for number in range(3):
+            await a.provide(bytes([number]) * 32)
+        assert asked.count(Message.ADD_PROVIDER) == 3
+        for link in links:
+            streams = link.swarm_conn.muxed_conn.streams.values()
+            await wait_until(lambda rows=streams: not any(row.is_send_closed for row in rows))
 
 
 def _info(address: str) -> object:

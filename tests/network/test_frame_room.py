@@ -2,17 +2,20 @@
 
 import logging
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, Inbox, in_trio, key, open_attacker, wait_until
 
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.host import Host, open_host
-from flock_peers.network.limits import Limits
+from flock_peers.network.limits import MIB, Limits
 from flock_peers.network.link import Stream, encode_frame
 from flock_peers.network.messages import receive
 from flock_peers.network.requests import read_request
@@ -60,7 +63,7 @@ def test_what_a_claim_took_it_gives_back_once_whoever_has_become_of_its_peer() -
         assert first.take(PEER) and second.take(PEER)
         validators.clear()
         raise InvalidRemote("a broken frame")
-    assert (room.total, room._of_strangers, room._held) == (0, 0, {})
+    assert (room.total, room.of_strangers, room._held) == (0, 0, {})
     first.release()
     assert room.total == 0
     claim = room.claim(PEOPLE[2])
@@ -79,6 +82,10 @@ class Script(Stream):
     @property
     def account(self) -> Account:
         return self._account
+
+    @property
+    def remote_host(self) -> str:
+        return "192.0.2.7"
 
     async def _receive(self, most: int) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -125,6 +132,121 @@ def test_a_request_without_a_claim_is_small_and_one_without_room_is_declined() -
                 await read_request(Script(encode_frame(bytes(PEER)), PEOPLE[0]), TIGHT, room.claim(PEOPLE[0]))
 
     trio.run(main)
+
+
+# --- strangers who take all that strangers have
+
+
+def in_virtual_time(main: Callable[[], Awaitable[None]]) -> None:
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def read_a_frame(room: FrameRoom, account: Account, host: str, size: int, seconds: float) -> bool:
+    """Whether it came through; a piece of it a second."""
+    with room.claim(account, host) as claim:
+        claim.take(size)
+        until = trio.current_time() + seconds
+        while not claim.refused and trio.current_time() < until:
+            with claim.reading():
+                await trio.sleep(1)
+        return not claim.refused
+
+
+async def hold_for_ever(room: FrameRoom, account: Account, host: str, size: int) -> None:
+    """Half a frame, and the next as soon as that has lost its room."""
+    while True:
+        await read_a_frame(room, account, host, size, 30)
+        await trio.sleep(1)
+
+
+@pytest.mark.parametrize(("attackers", "networks", "size"), [(8, 1, MIB), (8, 8, MIB), (24, 24, 300 * KIB)])
+def test_identities_that_take_all_room_and_renew_it_for_ever_keep_out_no_honest_newcomer(
+    attackers: int, networks: int, size: int
+) -> None:
+    limits, named = Limits(), set[Account]()
+
+    async def main() -> None:
+        room = FrameRoom(limits, lambda _account: False, lambda account, _why: named.add(account))
+        crowd = [key(100 + number).account for number in range(attackers)]
+        async with trio.open_nursery() as nursery:
+            for number, account in enumerate(crowd):
+                for _ in range(3):
+                    nursery.start_soon(hold_for_ever, room, account, f"8.8.{number % networks}.1", size)
+            await trio.sleep(5)
+            assert room.of_strangers > limits.half_read_bytes_of_strangers - size
+            for number in range(10):  # a peer of the same network, and one of another
+                honest = key(10 + number % 2).account
+                assert await read_a_frame(room, honest, f"8.8.{number % 2 * 99}.2", 70_000, 4)
+                assert room.of_strangers <= limits.half_read_bytes_of_strangers
+            nursery.cancel_scope.cancel()
+        assert named and named <= set(crowd) and not room.total and not room.of_strangers
+        assert not room._strangers and not room._of_holder and not room._of_group
+
+    in_virtual_time(main)
+
+
+def test_one_network_full_of_identities_gives_way_to_a_large_frame_from_elsewhere_and_not_the_other_way_round() -> None:
+    async def main() -> None:
+        room = FrameRoom(Limits(), lambda _account: False, lambda *_words: None)
+        async with trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(hold_for_ever, room, key(100 + number).account, "8.8.8.1", 400 * KIB)
+            await trio.sleep(1)
+            assert await read_a_frame(room, PEOPLE[0], "9.9.9.9", MIB, 20)
+            async with trio.open_nursery() as others:  # one that is there stays, whatever the crowd asks for
+                others.start_soon(read_a_frame, room, PEOPLE[1], "9.9.9.9", MIB, 40)
+                await trio.sleep(1)
+                assert not await read_a_frame(room, key(180).account, "8.8.8.1", MIB, 5)
+                assert room._of_group["9.9.9.0/24"] == MIB
+            nursery.cancel_scope.cancel()
+
+    in_virtual_time(main)
+
+
+def test_a_frame_of_which_nothing_comes_for_ten_seconds_loses_its_room_and_its_stream_goes_on() -> None:
+    refused: list[str] = [""]
+
+    class Stalling(Script):
+        async def _receive(self, most: int) -> bytes:
+            """Nothing for a while before the last byte of the first frame."""
+            left = len(self._data) - len(tail) - 1
+            if not left:
+                await trio.sleep(15)
+            return await super()._receive(min(most, left) if left > 0 else most)
+
+    async def main() -> None:
+        room, heard = make_room(refused), Inbox()
+        stream = Stalling(encode_frame(bytes(PEER)) + tail, PEOPLE[5])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                receive, stream, TIGHT, room, lambda _size: 0.0, lambda payload: heard(stream.account, payload)
+            )
+            await trio.sleep(9)
+            assert room.total == PEER
+            await trio.sleep(2)
+            assert room.total == 0 and not heard.payloads
+        assert heard.payloads == [b"next"]
+
+    tail = encode_frame(b"next")
+    in_virtual_time(main)
+    assert refused[1:] == [f"a frame of {PEER} bytes is read past: nothing of it came for 10 s"]
+
+
+def test_who_waits_for_its_rate_with_a_large_frame_gives_way_to_who_has_less() -> None:
+    """And what it sent is dropped at once, not when its turn comes."""
+
+    async def main() -> None:
+        room, heard = make_room(), Inbox()
+        async with trio.open_nursery() as nursery:
+            for account in (PEOPLE[5], PEOPLE[6]):
+                stream = Script(encode_frame(bytes(PEER)) + encode_frame(b"next"), account)
+                nursery.start_soon(receive, stream, TIGHT, room, lambda _size: 5.0, partial(heard, account))
+            await trio.sleep(1)  # of virtual time
+            assert room.total == 2 * PEER == STRANGERS and room.claim(PEOPLE[7]).take(PEER // 2)
+            assert room.total == 3 * PEER // 2
+        assert sorted(map(len, heard.payloads)) == [4, 4, PEER] and trio.current_time() >= 10
+
+    in_virtual_time(main)
 
 
 @in_trio()

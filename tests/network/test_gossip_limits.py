@@ -467,3 +467,26 @@ def test_looking_through_an_rpc_changes_nothing_of_what_it_says(data: bytes) -> 
         assert parse_rpc(data) == expected
     except InvalidRemote as error:  # stricter in two things that no encoder writes
         assert "wire type" in str(error) or "five bytes" in str(error)
+
+
+def test_a_half_read_rpc_of_a_greedy_stranger_gives_way_and_its_next_one_is_read() -> None:
+    class Pausing(_Bytes):
+        async def read(self, most: int) -> bytes:
+            await trio.sleep(1)
+            return await super().read(most)
+
+    async def main() -> None:
+        limits = Limits(half_read_bytes_of_strangers=400_000)
+        frames = FrameRoom(limits, lambda _account: False, lambda *_words: None)
+        data = encode_varint_prefixed(bytes(300_000)) + encode_varint_prefixed(b"next")
+        with frames.claim(Account(bytes(20))) as claim, frames.claim(Account(bytes([1] * 20))) as other:
+            reader = RpcReader(Pausing(data, [100_000]), 1 << 20, claim, 30.0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_expect, reader, [b"", b"next"])
+                await trio.sleep(2.5)
+                assert claim.can_give_way and other.take(200_000) and frames.total == 200_000
+
+    async def _expect(reader: RpcReader, rpcs: list[bytes]) -> None:
+        assert [await reader.read() for _ in rpcs] == rpcs
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

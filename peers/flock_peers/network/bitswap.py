@@ -4,7 +4,9 @@ The answer goes on a stream that we open, as kubo and helia expect; the stock on
 remembered between messages: who wants what is not here yet asks again.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,7 @@ MAX_REQUEST_BYTES = 16 << 10  # a want takes some 50 bytes; blocks for us are no
 MAX_CID_BYTES = 128
 _REQUEST_SECONDS = 10.0
 _ANSWERS = 8  # in memory at once, of all askers
+_ANSWERS_OF_ONE = 1  # or one that takes nothing would hold all of them for half a minute each
 _TAKE_SECONDS = 30.0  # for one block, then it is given up
 _PEER_RATE, _PEER_BURST = 1.0 * MIB, 4.0 * MIB  # bytes of one asker
 _ALL_RATE, _ALL_BURST = 4.0 * MIB, 8.0 * MIB  # of all askers together: adapters travel on a protocol of their own
@@ -38,13 +41,20 @@ _TRACKED = 256
 GetObject = Callable[[bytes], Awaitable[bytes | None]]
 
 
+@dataclass
+class _Asker:
+    rate: TokenBucket
+    turns: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_ANSWERS_OF_ONE))
+    using: int = 0  # streams that are answered now: it is not forgotten meanwhile
+
+
 class BitswapGateway:
     """`get_public(digest)`: an object that may be shown to everybody, or None."""
 
     def __init__(self, get_public: GetObject, clock: Callable[[], float]) -> None:
         self._get_public, self._clock = get_public, clock
         self._all = TokenBucket(_ALL_RATE, _ALL_BURST, clock)
-        self._askers: dict[Account, TokenBucket] = {}
+        self._askers: dict[Account, _Asker] = {}
         self._turns = trio.Semaphore(_ANSWERS)
 
     def handler(self, protocol: str) -> Callable[[Stream], Awaitable[None]]:
@@ -67,22 +77,23 @@ class BitswapGateway:
     async def _answer(self, protocol: str, stream: Stream, entries: Iterable[Message.Wantlist.Entry]) -> None:
         answers = await stream.link.open(protocol)
         try:
-            for entry in entries:
-                if len(entry.block) > MAX_CID_BYTES:
-                    raise InvalidRemote(f"bitswap: a content id of {len(entry.block)} bytes")
-                await self._answer_one(stream.account, entry, answers)
+            with self._asker(stream.account) as asker:
+                for entry in entries:
+                    if len(entry.block) > MAX_CID_BYTES:
+                        raise InvalidRemote(f"bitswap: a content id of {len(entry.block)} bytes")
+                    await self._answer_one(asker, entry, answers)
         except BaseException:
             await answers.reset()
             raise
         await answers.close()
 
-    async def _answer_one(self, account: Account, entry: Message.Wantlist.Entry, answers: Stream) -> None:
+    async def _answer_one(self, asker: _Asker, entry: Message.Wantlist.Entry, answers: Stream) -> None:
         """Looked up twice: who waits for its turn, or for its rate, holds nothing but its question."""
-        async with self._turns:
+        async with asker.turns, self._turns:
             size = (await self._look_up(entry)).ByteSize()
-        await self._charge(account, max(size, _WANT_COST))
+        await self._charge(asker, max(size, _WANT_COST))
         if size:
-            async with self._turns:
+            async with asker.turns, self._turns:
                 data = (await self._look_up(entry)).SerializeToString()
                 with trio.fail_after(_TAKE_SECONDS):
                     await answers.write(encode_varint(len(data)))
@@ -101,13 +112,22 @@ class BitswapGateway:
             answer.blockPresences.add(cid=entry.block, type=Message.DontHave)
         return answer
 
-    async def _charge(self, account: Account, size: int) -> None:
-        bucket = self._askers.get(account)
-        if bucket is None:
-            if len(self._askers) >= _TRACKED:
-                del self._askers[next(iter(self._askers))]
-            bucket = self._askers[account] = TokenBucket(_PEER_RATE, _PEER_BURST, self._clock)
-        wait = max(bucket.debit(size), self._all.debit(size))
+    @contextmanager
+    def _asker(self, account: Account) -> Iterator[_Asker]:
+        asker = self._askers.get(account)
+        if asker is None:
+            idle = next((who for who, row in self._askers.items() if not row.using), None)
+            if len(self._askers) >= _TRACKED and idle is not None:
+                del self._askers[idle]
+            asker = self._askers[account] = _Asker(TokenBucket(_PEER_RATE, _PEER_BURST, self._clock))
+        asker.using += 1
+        try:
+            yield asker
+        finally:
+            asker.using -= 1
+
+    async def _charge(self, asker: _Asker, size: int) -> None:
+        wait = max(asker.rate.debit(size), self._all.debit(size))
         if wait > _LONGEST_WAIT:
             raise InvalidRemote(f"bitswap: {size} bytes more than its share")
         if wait > 0:

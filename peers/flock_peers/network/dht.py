@@ -27,7 +27,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 from flock_chain.errors import FlockError, InvalidRemote
 from flock_peers.network.identity import Address, parse_address
 from flock_peers.network.limits import TokenBucket
-from flock_peers.network.link import Link
+from flock_peers.network.link import Link, Stream
 from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
@@ -59,9 +59,11 @@ class _DhtHost:
 
     def __init__(self, stack: Stack) -> None:
         self._stack, self._store = stack, _KeyedStore()
-        self.new_stream = stack.host.new_stream
         self.get_addrs = stack.host.get_addrs
         self.get_id = stack.host.get_id
+
+    async def new_stream(self, peer_id: ID, protocol_ids: Any) -> "_Query":
+        return _Query(await self._stack.host.new_stream(peer_id, protocol_ids))
 
     def get_peerstore(self) -> PeerStore:
         return self._store
@@ -71,6 +73,16 @@ class _DhtHost:
 
     def set_stream_handler(self, protocol: str, handler: Any) -> None:
         """The gate is registered instead."""
+
+
+class _Query:
+    """A stream of the library's own. Stock ends its half and leaves the rest: of a peer that never ends its own, each
+    question would keep a stream and a window of bytes for as long as it is connected."""
+
+    def __init__(self, net_stream: Any) -> None:
+        ours = Stream(net_stream, net_stream.muxed_conn.link)
+        self.muxed_conn = net_stream.muxed_conn
+        self.read, self.write, self.close, self.reset = net_stream.read, net_stream.write, ours.close, ours.reset
 
 
 class _Replay:

@@ -46,7 +46,7 @@ class Gossip:
             stack,
             lambda peer: buckets_of(_party(peer)),
             lambda peer, error: blame(_party(peer), "gossip", error),
-            lambda peer: room.claim(_party(peer)),
+            lambda link: room.claim(_party(link.peer_id), link.remote_host),
         )
         # Peers are announced to pubsub once they are admitted, not when they connect.
         notifees = stack.swarm.notifees

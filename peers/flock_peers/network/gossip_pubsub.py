@@ -51,7 +51,7 @@ class GossipPubsub(GuardedService, Pubsub):
     seen_messages: Any  # SeenIds
 
     def __init__(
-        self, stack: Stack, buckets_of: Callable[[ID], Buckets], blame: Blame, claim_of: Callable[[ID], Claim]
+        self, stack: Stack, buckets_of: Callable[[ID], Buckets], blame: Blame, claim_of: Callable[[Link], Claim]
     ) -> None:
         super().__init__(
             stack.host, Router(), strict_signing=True, max_inbound_rpc_size=stack.limits.gossip_message_bytes,
@@ -122,7 +122,7 @@ class GossipPubsub(GuardedService, Pubsub):
 
     async def continuously_read_stream(self, stream: Any) -> None:
         peer = stream.muxed_conn.peer_id
-        with self._claim_of(peer) as claim:
+        with self._claim_of(stream.muxed_conn.link) as claim:
             most, seconds = self.max_inbound_rpc_size, self._stack.limits.frame_seconds
             reader = RpcReader(stream.muxed_stream, most, claim, seconds)
             while await self._read_rpc(peer, stream.muxed_conn.link, reader, claim):
@@ -133,7 +133,13 @@ class GossipPubsub(GuardedService, Pubsub):
         data = await reader.read()
         if data is None:
             return False
-        await trio.sleep(self._buckets_of(peer).gossip_bytes.debit(len(data) + claim.refused + _RPC_COST))
+        wait = self._buckets_of(peer).gossip_bytes.debit(len(data) + claim.refused + _RPC_COST)
+        until = trio.current_time() + wait
+        with claim.reading():  # who waits for its rate may lose its room as well
+            await trio.sleep_until(until)
+        if claim.refused:
+            data = b""
+            await trio.sleep_until(until)
         if link.closed.is_set():
             return False  # what came before the end would be kept for a peer that has been forgotten
         if self.router.is_deaf_to(peer):

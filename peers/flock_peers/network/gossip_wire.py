@@ -46,7 +46,7 @@ class RpcReader:
     async def read(self) -> bytes | None:
         """The next RPC's bytes, None when the stream ends. Raises InvalidRemote for one that is too large, or too slow.
 
-        One that has no room is read past, and empty: `claim.refused` says so.
+        One that has no room, or loses it, is read past, and empty: `claim.refused` says so.
         """
         self._claim.release()
         while True:
@@ -56,8 +56,9 @@ class RpcReader:
             if self._start:
                 del self._buffer[: self._start]
                 self._start = 0
+            data = b""
             try:
-                with trio.fail_at(self._deadline):
+                with trio.fail_at(self._deadline), self._claim.reading():
                     data = await self._stream.read(_READ)
             except trio.TooSlowError as error:
                 raise InvalidRemote(f"an RPC not complete after {self._seconds:g} s") from error

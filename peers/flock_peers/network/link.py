@@ -57,6 +57,10 @@ class Stream:
     def account(self) -> Account:
         return self.link.account
 
+    @property
+    def remote_host(self) -> str:
+        return self.link.remote_host
+
     def expect_bulk(self) -> None:
         """Open the window for a fast download."""
         self._muxed.grow()
@@ -121,7 +125,7 @@ class Stream:
     async def read_frame(self, limit: int, seconds: float, claim: Claim | None = None) -> bytes | None:
         """The next frame, however long it takes to begin; None at a clean end. `seconds`: for the rest of it.
 
-        One that has no room by its `claim` is read past, and empty: `claim.refused` says so.
+        One that has no room by its `claim`, or loses it, is read past, and empty: `claim.refused` says so.
         """
         if await self.is_at_end():
             return None
@@ -130,12 +134,28 @@ class Stream:
                 (length,) = _LENGTH.unpack(await self.read_exactly(_LENGTH.size))
                 if length > limit:
                     raise InvalidRemote(f"frame of {length} bytes, at most {limit} allowed")
-                if claim is not None and not claim.take(length):
-                    await self.read_past(length)
-                    return b""
-                return await self.read_exactly(length)
+                if claim is None:
+                    return await self.read_exactly(length)
+                return await self._read_claimed(length, claim)
         except trio.TooSlowError as error:
             raise InvalidRemote(f"frame not complete after {seconds} s") from error
+
+    async def _read_claimed(self, length: int, claim: Claim) -> bytes:
+        parts: list[bytes] = []
+        left = length
+        claim.take(length)
+        while left and not claim.refused:
+            with claim.reading():
+                data = await self.read_some(left)
+                if not data:
+                    raise Unavailable(f"stream ended after {length - left} of {length} bytes")
+                parts.append(data)
+                left -= len(data)
+        if not claim.refused:
+            return b"".join(parts)
+        parts.clear()
+        await self.read_past(left)
+        return b""
 
     async def write(self, data: bytes) -> None:
         """Raises Unavailable when the stream breaks, or the other side takes nothing for half a minute."""

@@ -106,13 +106,18 @@ async def _receive_one(
     handler: Callable[[bytes], Awaitable[None]],
 ) -> bool:  # fmt: skip
     """False at the end. A function of its own: a stream that waits for its next frame must not keep the last one."""
-    with room.claim(stream.account) as claim:
+    with room.claim(stream.account, stream.remote_host) as claim:
         payload = await stream.read_frame(limits.frame_bytes, limits.frame_seconds, claim)
         if payload is None:
             return False
         wait = charge(claim.refused or len(payload))
+        until = trio.current_time() + wait
         if wait > 0:
-            await trio.sleep(wait)
-        if not claim.refused:
+            with claim.reading():  # who waits for its rate may lose its room as well
+                await trio.sleep_until(until)
+        if claim.refused:
+            payload = b""
+            await trio.sleep_until(until)
+        else:
             await handler(payload)
     return True

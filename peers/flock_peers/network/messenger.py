@@ -73,7 +73,7 @@ class Messenger:
 
     def serve_requests(self, protocol: str, handler: RequestHandler) -> StreamHandler:
         async def serve(stream: Stream) -> None:
-            with self._room.claim(stream.account) as claim:
+            with self._room.claim(stream.account, stream.remote_host) as claim:
                 await self._answer(stream, protocol, handler, claim)
 
         return serve
