@@ -219,6 +219,17 @@ def test_who_is_expelled_takes_its_bond_back_and_says_why(tmp_path: Path, caplog
     assert "this account is expelled: the bond comes back" in caplog.text
 
 
+def test_who_was_expelled_pays_no_bond_that_the_board_would_refuse(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.board.strikes = STRIKES_TO_EXPEL
+
+    async def test() -> None:
+        await stage.until(lambda: stage.error is not None)
+        assert stage.sender.sent == [] and "expelled from it, for good" in str(find_flock_error(stage.error))
+
+    play(stage, test)
+
+
 def test_a_leave_that_was_asked_for_before_a_restart_is_carried_through(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.board.rows = [make_row(leaving_at=9)]

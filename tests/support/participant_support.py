@@ -73,6 +73,7 @@ class Board:
         self.proposers: list[bytes] = []
         self.error: BaseException | None = None
         self.due = 0
+        self.strikes = 0  # of this account, bonded or not
 
     async def view(self, _contract: str, function: str, *_args: Any, **_: Any) -> Any:
         await trio.lowlevel.checkpoint()
@@ -83,6 +84,8 @@ class Board:
                 return {"document": self.document, "adapter0": self.adapter, "terms": {"min_bond": 1_000}}
             case "participants":
                 return self.rows
+            case "participant":
+                return {"strikes": self.strikes}
             case "claimable":
                 return self.due
             case "case_view":

@@ -69,6 +69,8 @@ class Membership:
                     self.was_joined = True
                     log.info("task %d: bonded", self._task)
                     return
+                if not is_under_way and await self._is_expelled():
+                    raise _BondRefused(f"task {self._task}: this account is expelled from it, for good")
                 if not is_under_way and sent == MAX_BONDINGS:
                     raise _BondRefused(f"task {self._task}: {sent} bonds were sent and none was taken")
                 if not is_under_way:
@@ -78,6 +80,10 @@ class Membership:
             except FlockError as error:
                 log.info("task %d: cannot bond yet: %s", self._task, error)
             await trio.sleep(BOND_SECONDS)
+
+    async def _is_expelled(self) -> bool:
+        row = await self._views.view("TaskBoard", "participant", self._task, self._account)
+        return bool(row["strikes"] == STRIKES_TO_EXPEL)
 
     async def _send_bond(self, label: str, domain: bytes, amount: int) -> bool:
         return await self._sender.call(label, "TaskBoard", "join_task", self._task, domain, value=amount)
