@@ -1,6 +1,6 @@
 """Token dynamics: 200 rounds, 50 participants of 64 tokens, 10 to 40 % of them malicious, by the paper's rule and ours.
 
-    python benchmarks/token_dynamics.py                      # the table, 20 seeds, on the board's model
+    python benchmarks/token_dynamics.py                      # the table, 24 seeds, on the board's model
     python benchmarks/token_dynamics.py --contract --seeds 1 # the same step for step on the compiled contract, too
     python benchmarks/token_dynamics.py --csv FILE --png FILE
 
@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument("--rules", default="paper,ours", help="of paper, ours")
     parser.add_argument("--poisons", default="boosted,matched", help="of boosted (4 x the norm), matched (honest norm)")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="per cent malicious")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=24, help="each measured run has three (default 24)")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--participants", type=int, default=50)
     parser.add_argument("--voters", type=int, default=16)

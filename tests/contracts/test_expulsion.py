@@ -109,6 +109,7 @@ def test_a_later_proposal_that_two_audits_pass_wipes_strikes_out_and_one_that_th
     back(game)
     propose(game)
     clear(game)
+    assert strikes_of(game) == 2, "what passed of the one before is no part of this one's two"
     play_to_audit(game)
     clear(game)
     assert strikes_of(game) == 0
