@@ -5,6 +5,7 @@ import json
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from flock_chain.errors import Misuse
@@ -45,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         watched = watch.run()
         watch.run_baselines(watched)
         if arguments.keep_running:
-            say(f"still running; join with --bootstrap {network.addresses[0]}; Ctrl-C ends it")
-            _wait_for_interrupt()
+            told = f"still running; join with --bootstrap {network.addresses[0]}; Ctrl-C ends it and judges the outcome"
+            _wait_for_interrupt(lambda: say(told))
     say("peers stopped; judging the outcome from their chain")
     outcome = audit(plan, watched)
     print(format_outcome(outcome))
@@ -64,8 +65,9 @@ def _choose_folder(given: Path | None) -> Path:
     return folder
 
 
-def _wait_for_interrupt() -> None:
+def _wait_for_interrupt(say: Callable[[], None]) -> None:
     try:
+        say()
         while True:
             time.sleep(1)
     except KeyboardInterrupt:

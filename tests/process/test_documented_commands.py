@@ -73,7 +73,7 @@ SHORTER = {  # as it is written, it takes minutes
     "simulate --schedules 1000": "simulate --schedules 4",
     "simulate --faults crash,liar,rounds --validators 5": "simulate --faults crash,liar,rounds --schedules 1",
 }
-EXPORT = "tests/app/test_export_adapter.py"
+DEMO, EXPORT = "tests/process/test_demo_command.py", "tests/app/test_export_adapter.py"
 ELSEWHERE = {  # run by another test, which takes long enough; and what stands there of it
     "export --home my-peer --out adapter": (EXPORT, '"export --home my-peer --out adapter"'),
     "verify --provenance adapter --genesis HASH": (EXPORT, '"verify --provenance adapter --genesis HASH"'),
@@ -81,8 +81,8 @@ ELSEWHERE = {  # run by another test, which takes long enough; and what stands t
     "merge --adapter adapter --out model": (EXPORT, '"merge --adapter adapter --out model"'),
     "simulate --prove": ("tests/app/test_simulate_command.py", '_run(capsys, "--prove")'),
     "simulate --mutants": ("tests/consensus/test_consensus_mutants.py", "def test_the_campaign_tells_who_was_killed"),
-    "demo --rounds 10 --keep-running": ("tests/process/test_demo_command.py", '"demo", "--rounds", "1"'),
-    "demo --seed 812 --bits 4 --home /tmp/demo812": ("tests/process/test_demo_command.py", '"demo", "--rounds", "1"'),
+    "demo --rounds 10 --keep-running": (DEMO, '"demo", "--rounds", "1", "--keep-running"'),
+    "demo --seed 812 --bits 4 --home /tmp/demo812": (DEMO, '"demo", "--rounds", "1", "--keep-running"'),
     "experiment --quick": ("tests/app/test_experiment_command.py", "def test_quick_is_one_seed"),
 }
 SHOWN = {  # what a command has printed in a run, with that run's names
