@@ -41,6 +41,9 @@ INSTRUMENTED = [  # where decoders are: everything would take half a minute at e
     *(f"flock_chain.{name}" for name in ("content", "proposal", "genesis", "parameters", "restart", "upgrades")),
     *(f"flock_chain.execution.{name}" for name in ("blocks", "transactions", "snapshot", "strict_rlp", "sorted_trie")),
     *(f"flock_peers.{name}" for name in ("network", "driver.sync", "snapshots", "courier", "training.document")),
+    "flock_chain.ecvrf", "flock_p2p.rpc.endpoint", "flock_p2p.web",
+    "libp2p.relay.circuit_v2.protocol", "libp2p.relay.circuit_v2.utils",
+    "libp2p.kad_dht.peer_routing", "libp2p.kad_dht.provider_store",
     "libp2p.pubsub.pubsub", "libp2p.pubsub.gossipsub", "libp2p.security.noise", "libp2p.protocol_muxer",
 ]  # fmt: skip
 _STATUS = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")

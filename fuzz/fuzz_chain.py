@@ -108,7 +108,7 @@ class _Port:
     def peers(self) -> list[Any]:
         return [PEER]
 
-    async def request(self, _account: Any, _payload: bytes, _timeout: float) -> bytes:
+    async def request(self, _account: Any, _payload: bytes, _timeout: float, _most: int) -> bytes:
         return self._answer
 
 

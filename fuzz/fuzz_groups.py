@@ -18,6 +18,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "codec", "bounded_json", "canonical_json", "genesis", "upgrade_schedule", "restart", "task_document",
     ),
     "adapters": ("manifest", "delta", "global_adapter"),
+    "overlay": ("relay_answer", "relay_stop", "relay_hop", "dht_answer"),
+    "local_server": ("http", "websocket", "json_rpc"),
+    "proofs": ("base_weights", "draw_proof"),
 }  # fmt: skip
 _OTHER_DECODER = 1 / 32  # of the mutations: mostly what is refused at the first byte
 

@@ -40,6 +40,9 @@ class ScriptedStream:
     def grow(self) -> None:
         pass
 
+    def count_apart(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
