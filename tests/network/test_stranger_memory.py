@@ -89,7 +89,7 @@ async def push(link: Link, stream: Stream, size: int) -> None:
 class Holder:
     def __init__(self, account: Account, room: WindowRoom) -> None:
         self.link: Any = SimpleNamespace(account=account)
-        self.room, self.reasons = room, list[str]()
+        self.room, self.reasons, self.is_apart = room, list[str](), False
 
     def give_way(self, reason: str) -> None:
         self.reasons.append(reason)
@@ -193,6 +193,25 @@ async def test_what_nobody_read_of_a_connection_is_given_back_once_at_its_end() 
     muxer.give_way("too much")
     assert muxer.streams[1].buffered_bytes == room.total == 0 and not room._held
     assert muxer.breach == "too much" and muxer.session.below.is_closed
+
+
+@in_trio()
+async def test_a_circuit_that_nobody_reads_goes_first_and_not_the_connection_of_who_lends_it() -> None:
+    relay, other = PEOPLE[:2]
+    room = WindowRoom(Limits(unread_bytes_of_strangers=250_000), lambda account: account != relay)
+    muxer = Muxer(FakeSession(False), None, SimpleNamespace(account=relay), room)
+    for number in (1, 3, 5):
+        muxer._feed(pack_header(WINDOW, SYN, number, 0) + pack_header(DATA, 0, number, 60_000) + bytes(60_000))
+        muxer.streams[number].count_apart()
+    poor = Holder(other, room)
+    room.change(poor, 50_000)
+    circuit = muxer.streams[3]
+    muxer._feed(pack_header(DATA, 0, 3, 30_000) + bytes(30_000))  # 260,000 of strangers, though the relay is none
+    assert circuit.is_reset and circuit.buffered_bytes == 0 and not muxer.breach and not poor.reasons
+    assert room.total == 2 * 60_000 + 50_000 and await muxer.streams[1].read(1_000) == bytes(1_000)
+    assert room.total == 2 * 60_000 + 49_000
+    muxer._end()
+    assert room.total == 50_000 and list(room._held) == [poor]
 
 
 # --- streams whose other end never ends

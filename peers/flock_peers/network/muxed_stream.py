@@ -6,8 +6,9 @@ given back once half of it was consumed. Only the muxer's read loop calls the me
 
 import math
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 from libp2p.abc import IMuxedStream
@@ -38,8 +39,10 @@ class StreamMuxer(Protocol):
 
     def get_remote_address(self) -> tuple[str, int] | None: ...
 
-    def count_unread(self, change: int) -> None:
-        """Of bytes that are here for a reader; may reset every stream."""
+    link: Any
+
+    def count_unread(self, change: int, apart: "MuxedStream | None") -> None:
+        """Of bytes that are here for a reader; may reset every stream, or the one that is counted apart."""
 
 
 class MuxedStream(IMuxedStream):
@@ -60,6 +63,7 @@ class MuxedStream(IMuxedStream):
         self.is_reset = self.is_send_closed = self.is_receive_closed = False
         self._is_abandoned = False
         self._is_counted = True  # what is held of it, in the muxer's room
+        self.is_apart = False  # as what somebody behind the other side holds, not as the connection's
 
     @property
     def is_finished(self) -> bool:
@@ -80,6 +84,21 @@ class MuxedStream(IMuxedStream):
         if window > self._window and not self.is_receive_closed and not self.is_reset:
             self._give_credit(window - self._window)
             self._window = window
+
+    def count_apart(self) -> None:
+        """A circuit carries what others say: who lends it is not to be cut off for that."""
+        waiting = self.buffered_bytes
+        self._count(-waiting)
+        self.is_apart = True
+        self._count(waiting)
+
+    @property
+    def link(self) -> Any:
+        return self._muxer.link
+
+    def give_way(self, _reason: str) -> None:
+        """The stream alone, and what nobody read of it."""
+        self._reset()
 
     def _give_credit(self, count: int) -> None:
         self.receive_credit += count
@@ -109,7 +128,7 @@ class MuxedStream(IMuxedStream):
 
     def _count(self, change: int) -> None:
         if self._is_counted and change:
-            self._muxer.count_unread(change)
+            self._muxer.count_unread(change, self if self.is_apart else None)
 
     def _drop_unread(self) -> None:
         self._count(-self.buffered_bytes)
@@ -253,7 +272,8 @@ class MuxedStream(IMuxedStream):
 
     def _reset(self) -> None:
         if not self.is_finished and not self._muxer.is_closed:
-            self._muxer.send_frame(WINDOW, RST, self.stream_id, 0)
+            with suppress(ConnectionClosedError):
+                self._muxer.send_frame(WINDOW, RST, self.stream_id, 0)
         self.on_reset()
         self._muxer.forget_if_finished(self)
 

@@ -46,6 +46,7 @@ class _Circuit(CircuitV2Protocol):
 
     async def handle_incoming_connection(self, stream: Any, remote_peer_id: bytes) -> None:  # noqa: ARG002
         """`remote_peer_id` is the relay's word; Noise proves who it is."""
+        stream.muxed_stream.count_apart()
         ours, theirs = make_pair()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(contained, self.accept, theirs, RELAYED)
@@ -62,6 +63,7 @@ class _Circuit(CircuitV2Protocol):
         deadline: float | None = None, circuit_data_limit: list[int] | None = None,
     ) -> None:  # fmt: skip
         """One direction. Stock, the end of a circuit closes the next one of the same peer, found under its name."""
+        src_stream.muxed_stream.count_apart()
         left = circuit_data_limit or [RELAY_LIMITS.data]
         try:
             with trio.move_on_after(RELAY_LIMITS.duration if deadline is None else deadline - time.monotonic()):
@@ -102,25 +104,31 @@ class Circuits:
         """A socket whose other end is that peer's, by way of the relay. Raises Unavailable."""
         request = HopMessage(type=HopMessage.CONNECT, peer=PeerId(id=peer_id.to_bytes()))
         stream = await self._ask(relay, request)
+        stream.muxed_stream.count_apart()
         ours, theirs = make_pair()
         self._nursery.start_soon(contained, pump, stream, ours)
         return theirs
 
     async def _ask(self, relay: Link, request: HopMessage) -> Any:
-        who = f"relay 0x{relay.account.hex()}"
+        """The stream, once the relay agreed. Else it is reset: nobody else would."""
+        who, stream, is_agreed = f"relay 0x{relay.account.hex()}", None, False
         try:
             with trio.fail_after(_ASK_SECONDS):
                 stream = await relay.open_net_stream(str(HOP))
                 await write_delimited_msg(stream, request)
                 answer = await read_delimited_msg(stream, HopMessage)
+            is_agreed = bool(answer.type == HopMessage.STATUS and answer.status == Status.OK)
         except (SwarmException, StreamFailure) as error:
             raise Unavailable(f"{who} relays nothing: {error}") from error
         except trio.TooSlowError as error:
             raise Unavailable(f"{who} did not answer within {_ASK_SECONDS:.0f} s") from error
         except Exception as error:
             raise Unavailable(f"{who}: no answer that could be read ({error!r})") from error
-        if answer.type != HopMessage.STATUS or answer.status != Status.OK:
-            await stream.reset()
+        finally:
+            if stream is not None and not is_agreed:
+                with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
+                    await stream.reset()
+        if not is_agreed:
             raise Unavailable(f"{who} declines, with status {answer.status}")
         return stream
 

@@ -14,12 +14,16 @@ from flock_peers.network.link import Link
 
 
 class Holder(Protocol):
-    """A connection's muxer."""
+    """A connection's muxer; or a stream that carries a circuit, whose bytes are of somebody behind the connection."""
 
-    link: Link
+    @property
+    def link(self) -> Link: ...
+
+    @property
+    def is_apart(self) -> bool: ...
 
     def give_way(self, reason: str) -> None:
-        """Ends the connection, drops what is unread."""
+        """Ends it, drops what is unread."""
 
 
 class WindowRoom:
@@ -42,7 +46,11 @@ class WindowRoom:
         self.total -= self._held.pop(holder, 0)
 
     def _make_room(self) -> None:
-        strangers = {holder: held for holder, held in self._held.items() if self._is_stranger(holder.link.account)}
+        strangers = {
+            holder: held
+            for holder, held in self._held.items()
+            if holder.is_apart or self._is_stranger(holder.link.account)
+        }
         x = self._limits
         if sum(strangers.values()) > x.unread_bytes_of_strangers:
             self._end_first(strangers, f"of {x.unread_bytes_of_strangers >> 20} MiB of all strangers")

@@ -42,6 +42,7 @@ class Muxer(IMuxedConn):
         self._next_id = 1 if session.is_initiator else 2
         self._inbound = 0
         self._is_closed = False
+        self.is_apart = False
         self._to_accept: trio.MemorySendChannel[MuxedStream]
         self._to_accept, self._accepted = trio.open_memory_channel(MAX_INBOUND_STREAMS)
         self._pong = trio.Event()
@@ -150,9 +151,9 @@ class Muxer(IMuxedConn):
 
     # --- what waits for readers
 
-    def count_unread(self, change: int) -> None:
+    def count_unread(self, change: int, apart: MuxedStream | None = None) -> None:
         if self._room is not None:
-            self._room.change(self, change)
+            self._room.change(apart or self, change)
 
     def give_way(self, reason: str) -> None:
         """End now, and take with it what nobody read."""
@@ -166,6 +167,9 @@ class Muxer(IMuxedConn):
         """What is left is for readers that run now."""
         if self._room is not None:
             self._room.forget(self)
+            for stream in self.streams.values():
+                if stream.is_apart:
+                    self._room.forget(stream)
             self._room = None
 
     # --- frames
