@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from flock_chain.codec import encode
+from flock_chain.codec import MAX_DECODED_BYTES, encode
 from flock_chain.consensus.certificates import verify_finality
 from flock_chain.consensus.digest import make_domain
 from flock_chain.consensus.wire import decode_certificate
@@ -27,7 +27,7 @@ from flock_chain.restart import Restart
 from flock_peers.driver.offences import Offences
 from flock_peers.driver.ports import SyncPort
 from flock_peers.driver.sync import Row, fetch_range
-from flock_peers.snapshots import MAX_HEADERS, Snapshot, SnapshotIndex, decode_headers, decode_list
+from flock_peers.snapshots import MAX_HEADERS, MAX_LIST_BYTES, Snapshot, SnapshotIndex, decode_headers, decode_list
 from flock_peers.staging import Imported, Staging
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.disk import DiskTrouble
@@ -51,8 +51,8 @@ class SnapshotPort(Protocol):
 
     def peers(self) -> Collection[Account]: ...
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
-        """Of the protocol /flock/snapshots/1."""
+    async def request(self, account: Account, payload: bytes, timeout: float, most: int) -> bytes:
+        """Of the protocol /flock/snapshots/1. `most`: bytes of the answer."""
 
     async def fetch_file(self, digest: bytes, providers: Sequence[Account] | None, max_bytes: int) -> Path:
         """Verified chunk by chunk against the content id, into the blob store."""
@@ -147,7 +147,7 @@ class CheckpointStart:
 
     async def _ask_offers(self) -> dict[Snapshot, list[Account]]:
         async def ask(account: Account) -> list[Snapshot]:
-            return decode_list(await self._port.request(account, encode(["list"]), ASK_SECONDS))
+            return decode_list(await self._port.request(account, encode(["list"]), ASK_SECONDS, MAX_LIST_BYTES))
 
         offers: dict[Snapshot, list[Account]] = {}
         asked = [account for account in self._port.peers() if self._is_good(account)][:MAX_PEERS_ASKED]
@@ -251,7 +251,7 @@ class CheckpointStart:
         while height < self._checkpoint.height:
             most = min(MAX_HEADERS, self._checkpoint.height - height)
             request = encode(["headers", height + 1, most])
-            rows = decode_headers(await self._port.request(account, request, ASK_SECONDS), most)
+            rows = decode_headers(await self._port.request(account, request, ASK_SECONDS, MAX_DECODED_BYTES), most)
             if not rows:
                 raise Unavailable(f"does not have block {height + 1} yet, the checkpoint is {self._checkpoint.height}")
             for row in rows:

@@ -29,6 +29,7 @@ from flock_peers.courier import Courier
 from flock_peers.driver.driver import Driver
 from flock_peers.driver.opening import open_driver
 from flock_peers.driver.ports import SyncPort
+from flock_peers.driver.sync import MAX_REQUEST_BYTES as MAX_SYNC_REQUEST_BYTES
 from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.ledger.ledger import decode_once
@@ -45,7 +46,7 @@ from flock_peers.ports import SYNC_PROTOCOL, HostConsensus, HostSnapshots
 from flock_peers.restarts import load_restarts
 from flock_peers.retention import Retention
 from flock_peers.roles.board import RoundView
-from flock_peers.roles.faucet import FAUCET_PROTOCOL, FaucetHelper
+from flock_peers.roles.faucet import ACCEPTED, FAUCET_PROTOCOL, FaucetHelper
 from flock_peers.roles.library import Library
 from flock_peers.roles.participant import Participant, Surroundings
 from flock_peers.roles.proposer import Identity
@@ -56,6 +57,7 @@ from flock_peers.roles.staking import Staking
 from flock_peers.roles.task_loop import Choice, TaskLoop, Ways, find_flock_error
 from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.settings import PeerSettings
+from flock_peers.snapshots import MAX_REQUEST_BYTES as MAX_SNAPSHOT_REQUEST_BYTES
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL, Snapshots, open_index
 from flock_peers.staging import is_started
 from flock_peers.store.blob_store import BlobStore
@@ -116,10 +118,10 @@ class Peer:
         self._loop_lag = LoopLag()
         self.control = self._make_control()
         faucet = FaucetHelper(self.sender, ledger, genesis.parameters.faucet_deposit)
-        host.on_request(FAUCET_PROTOCOL, faucet.on_request)
+        host.on_request(FAUCET_PROTOCOL, faucet.on_request, most=0)
 
     async def _ask_faucet(self, helper: Account) -> None:
-        await self.host.request(helper, FAUCET_PROTOCOL, b"", timeout=FAUCET_ANSWER_SECONDS)
+        await self.host.request(helper, FAUCET_PROTOCOL, b"", FAUCET_ANSWER_SECONDS, len(ACCEPTED))
 
     async def _validators(self) -> tuple[Account, ...]:
         return (await self.ledger.validators()).accounts
@@ -342,9 +344,9 @@ async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
             async with open_driver(
                 genesis, key, ledger, consensus, consensus, home.folder("consensus"), restarts=restarts
             ) as driver:
-                host.on_request(SYNC_PROTOCOL, driver.answer_sync)
+                host.on_request(SYNC_PROTOCOL, driver.answer_sync, most=MAX_SYNC_REQUEST_BYTES)
                 snapshots = Snapshots(ledger, store, home.folder("snapshots"), genesis.parameters.epoch_blocks)
-                host.on_request(SNAPSHOT_PROTOCOL, snapshots.answer)
+                host.on_request(SNAPSHOT_PROTOCOL, snapshots.answer, most=MAX_SNAPSHOT_REQUEST_BYTES)
                 contents = Contents(store, service, find_providers=host.find_providers if settings.dht else None)
                 yield Peer(settings, home, key, genesis, host, ledger, driver, consensus, contents, service, snapshots)
 

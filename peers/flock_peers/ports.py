@@ -52,8 +52,8 @@ class HostConsensus:
     def peers(self) -> Collection[Account]:
         return self._host.connected()
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
-        return await self._host.request(account, SYNC_PROTOCOL, payload, timeout)
+    async def request(self, account: Account, payload: bytes, timeout: float, most: int) -> bytes:
+        return await self._host.request(account, SYNC_PROTOCOL, payload, timeout, most)
 
 
 class HostSnapshots:
@@ -65,8 +65,8 @@ class HostSnapshots:
     def peers(self) -> Collection[Account]:
         return self._host.connected()
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
-        return await self._host.request(account, SNAPSHOT_PROTOCOL, payload, timeout)
+    async def request(self, account: Account, payload: bytes, timeout: float, most: int) -> bytes:
+        return await self._host.request(account, SNAPSHOT_PROTOCOL, payload, timeout, most)
 
     async def fetch_file(self, digest: bytes, providers: Sequence[Account] | None, max_bytes: int) -> Path:
         return await self._service.fetch_file(digest, providers, max_bytes)

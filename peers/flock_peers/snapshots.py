@@ -41,6 +41,8 @@ MAX_HEADERS = 1_024  # in one answer: about 600 KB
 HEADERS_AT_ONCE = 16  # then consensus, in the same loop, has its turn: each is a block to read, 0.5 ms and more
 HEADERS_PAUSE = 0.005  # seconds; who asks on and on gets half of the loop at most, all askers together
 MAX_LISTED = 8  # rows of an answer that are read
+MAX_LIST_BYTES = 4_096  # of such an answer: eight rows take 700
+MAX_REQUEST_BYTES = 256
 SHARE_OF_QUOTA = 4  # of the blob store's disk snapshots take a quarter at most: the rest is for adapters
 REST_FACTOR = 20  # making snapshots takes at most a twentieth of one core
 REST_SECONDS = 1.0
@@ -204,7 +206,7 @@ class Snapshots:
     async def answer(self, _account: Account, payload: bytes) -> bytes:
         """Raises InvalidEncoding for a malformed request."""
         await trio.lowlevel.checkpoint()
-        match decode(payload, limit=256):
+        match decode(payload, limit=MAX_REQUEST_BYTES):
             case ["list"]:
                 return encode([[row.height, row.block_id, row.digest, row.size] for row in self.rows])
             case ["headers", int(first), int(count)] if 1 <= first < MAX_HEIGHT and count >= 1:
@@ -226,7 +228,7 @@ class Snapshots:
 
 def decode_list(data: bytes) -> list[Snapshot]:
     """What a peer offers, nothing proved; raises InvalidEncoding."""
-    rows = decode(data, limit=4_096)
+    rows = decode(data, limit=MAX_LIST_BYTES)
     if not isinstance(rows, list) or len(rows) > MAX_LISTED:
         raise InvalidEncoding(f"snapshot answer: not a list of at most {MAX_LISTED}")
     found = []

@@ -19,7 +19,7 @@ from network_support import (
 )
 
 from flock_chain.crypto import Account
-from flock_chain.errors import InvalidBlock, InvalidSignature, Misuse, Refused, Unavailable
+from flock_chain.errors import InvalidBlock, InvalidRemote, InvalidSignature, Misuse, Refused, Unavailable
 from flock_peers.network.host import open_host
 from flock_peers.network.limits import Limits, TokenBucket
 
@@ -252,3 +252,23 @@ async def test_a_protocol_has_one_handler() -> None:
         a.on_message(PROTOCOL, Inbox())
         with pytest.raises(Misuse):
             a.on_message(PROTOCOL, Inbox())
+
+
+@in_trio()
+async def test_an_answer_and_a_request_have_the_size_that_their_protocol_has_and_no_more() -> None:
+    async def give(_account: Account, payload: bytes) -> bytes:
+        if not payload:
+            raise Unavailable("r" * 300)
+        return payload * 200
+
+    async with open_hosts(2) as (a, b):
+        a.on_request("/small/1", give, most=2)
+        assert await b.request(a.account, "/small/1", b"12", PATIENCE, 400) == b"12" * 200
+        with pytest.raises(InvalidRemote, match="frame of 401 bytes, at most 400 allowed"):
+            await b.request(a.account, "/small/1", b"12", PATIENCE, 399)
+        with pytest.raises(Unavailable, match="rrr"):  # a reason has its place, however short an answer is
+            await b.request(a.account, "/small/1", b"", PATIENCE, 2)
+        assert a.is_connected(b.account)
+        with pytest.raises(Unavailable):
+            await b.request(a.account, "/small/1", b"123", PATIENCE)
+        await wait_until(lambda: a.counters.peers_misbehaved)

@@ -25,7 +25,7 @@ class Peers:
     def peers(self) -> list[Account]:
         return list(self.heads)
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
+    async def request(self, account: Account, payload: bytes, timeout: float, _most: int) -> bytes:
         assert decode(payload) == ["head"]
         head = self.heads[account]
         if head is None:

@@ -189,7 +189,7 @@ class MemoryPort:
             if account != self.account and self.wires.reaches(self.account, account)
         ]
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
+    async def request(self, account: Account, payload: bytes, timeout: float, most: int) -> bytes:
         await trio.sleep(self.wires.delay)
         if not self.wires.reaches(self.account, account):
             raise Unavailable("request: not connected")
@@ -197,6 +197,7 @@ class MemoryPort:
             answer = self.wires.ports[account].answer
             assert answer is not None
             result: bytes = await answer(self.account, payload)
+            assert len(result) <= most
             await trio.sleep(self.wires.delay)
             return result
         raise Unavailable("request: no answer in time")

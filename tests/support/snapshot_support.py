@@ -105,9 +105,11 @@ class FakePort:
     def peers(self) -> Collection[Account]:
         return list(self.servers)
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
+    async def request(self, account: Account, payload: bytes, timeout: float, most: int) -> bytes:
         with trio.move_on_after(timeout):
-            return await self.servers[account].answer(payload)
+            answer = await self.servers[account].answer(payload)
+            assert len(answer) <= most
+            return answer
         raise Unavailable("request: no answer in time")
 
     async def fetch_file(self, digest: bytes, providers: Sequence[Account] | None, _max_bytes: int) -> Path:
@@ -129,7 +131,7 @@ class _SyncSide:
     def peers(self) -> Collection[Account]:
         return self._port.peers()
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
+    async def request(self, account: Account, payload: bytes, timeout: float, _most: int) -> bytes:
         with trio.move_on_after(timeout):
             return await self._port.servers[account].answer_range(payload)
         raise Unavailable("request: no answer in time")

@@ -13,7 +13,7 @@ from flock_chain.consensus.types import Kind
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import encode_certificate
 from flock_chain.crypto import Account, keccak256
-from flock_chain.errors import Unavailable
+from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.driver.bodies import Bodies
 from flock_peers.driver.catch_up import Committer, Follower
 from flock_peers.driver.journal import Journal
@@ -137,9 +137,12 @@ class FakeSyncPort:
     def peers(self) -> Collection[Account]:
         return list(self.providers)
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
+    async def request(self, account: Account, payload: bytes, timeout: float, most: int) -> bytes:
         with trio.move_on_after(timeout):
-            return await self.providers[account].answer(payload)
+            answer = await self.providers[account].answer(payload)
+            if len(answer) > most:
+                raise InvalidRemote(f"an answer of {len(answer)} bytes, at most {most}")
+            return answer
         raise Unavailable("request: no answer in time")
 
 

@@ -78,5 +78,6 @@ class SyncPort(Protocol):
     def peers(self) -> Collection[Account]:
         """Connected peers, validators or not."""
 
-    async def request(self, account: Account, payload: bytes, timeout: float) -> bytes:
-        """Raises Unavailable on a timeout or a closed connection."""
+    async def request(self, account: Account, payload: bytes, timeout: float, most: int) -> bytes:
+        """`most`: bytes of the answer. Raises Unavailable on a timeout or a closed connection, InvalidRemote
+        for more."""

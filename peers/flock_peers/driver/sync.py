@@ -23,6 +23,9 @@ from flock_peers.driver.ports import LedgerPort, SyncPort
 MAX_RANGE_BLOCKS = 64
 MAX_ANSWER_BYTES = MAX_DECODED_BYTES - (64 << 10)  # the blocks of one answer; the rest is for frames
 MAX_ROW_BYTES = (512 << 10) + MAX_CERTIFICATE_BYTES  # the largest block that a genesis can allow
+MAX_REQUEST_BYTES = 256
+MAX_HEAD_BYTES = 64  # two heights
+MAX_BODY_BYTES = MAX_ROW_BYTES  # a block, and the length of its bytes
 MAX_WAIT_MS = 20_000  # how long a listener's question is held open for the next block
 MAX_WAITING = 128  # held questions, all together: each is one small task
 MAX_WAITING_PER_ACCOUNT = 2
@@ -47,7 +50,7 @@ class SyncServer:
 
     async def answer(self, account: Account, payload: bytes) -> bytes:
         """Raises InvalidEncoding for a malformed request."""
-        request = decode(payload, limit=256)
+        request = decode(payload, limit=MAX_REQUEST_BYTES)
         match request:
             case ["head"]:
                 return encode([self._ledger.base(), self._ledger.height()])
@@ -93,7 +96,7 @@ class SyncServer:
 
 async def fetch_head(port: SyncPort, account: Account) -> Head:
     """What the peer claims; raises Unavailable or InvalidEncoding."""
-    value = decode(await port.request(account, encode(["head"]), HEAD_SECONDS), limit=64)
+    value = decode(await port.request(account, encode(["head"]), HEAD_SECONDS, MAX_HEAD_BYTES), limit=MAX_HEAD_BYTES)
     match value:
         case [int(base), int(height)] if 1 <= base < MAX_HEIGHT and 0 <= height < MAX_HEIGHT:
             return Head(base, height)
@@ -105,7 +108,7 @@ async def fetch_range(
 ) -> list[Row]:
     """At most `count` blocks and certificates from `first` on, unverified; raises Unavailable or InvalidEncoding."""
     request = encode(["range", first, count, wait_ms])
-    rows: Any = decode(await port.request(account, request, REQUEST_SECONDS + wait_ms / 1_000))
+    rows: Any = decode(await port.request(account, request, REQUEST_SECONDS + wait_ms / 1_000, MAX_DECODED_BYTES))
     if not isinstance(rows, list) or len(rows) > count:
         raise InvalidEncoding(f"sync answer: not a list of at most {count} blocks")
     for row in rows:
@@ -116,7 +119,7 @@ async def fetch_range(
 
 async def fetch_body(port: SyncPort, account: Account, height: int, block_id: bytes) -> bytes | None:
     """A body, unverified; None where the peer has none; raises Unavailable or InvalidEncoding."""
-    body = decode(await port.request(account, encode(["body", height, block_id]), REQUEST_SECONDS))
+    body = decode(await port.request(account, encode(["body", height, block_id]), REQUEST_SECONDS, MAX_BODY_BYTES))
     if not isinstance(body, bytes):
         raise InvalidEncoding("sync answer: the body is not bytes")
     return body or None

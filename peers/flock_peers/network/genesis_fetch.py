@@ -67,7 +67,7 @@ async def fetch_genesis(
 async def _fetch_from(stack: Stack, address: Address, expected_hash: bytes | None, timeout: float) -> bytes:
     link = await stack.dial(address)
     try:
-        document = await ask(link, GENESIS, b"", timeout)
+        document = await ask(link, GENESIS, b"", timeout, MAX_GENESIS_BYTES)
     finally:
         link.abort()
     if len(document) > MAX_GENESIS_BYTES:

@@ -95,9 +95,14 @@ def encode_addresses(addresses: list[Address]) -> bytes:
     return encode([str(address) for address in addresses])
 
 
+def max_peers_bytes(addresses: int) -> int:
+    """Of an answer to peer exchange."""
+    return addresses * (MAX_ADDRESS_CHARACTERS + 8)
+
+
 def decode_addresses(data: bytes, most: int) -> list[Address]:
     """Hearsay: the first `most` that parse and may be dialed on a stranger's word."""
-    value = decode(data, limit=most * (MAX_ADDRESS_CHARACTERS + 8))
+    value = decode(data, limit=max_peers_bytes(most))
     if not isinstance(value, list):
         raise InvalidEncoding("peer exchange: no list")
     found = []

@@ -15,6 +15,7 @@ import trio
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import Misuse, Unavailable
 from flock_peers.network.addresses import AddressBook
+from flock_peers.network.admission import Admission
 from flock_peers.network.answer_room import AnswerRoom
 from flock_peers.network.bitswap import BITSWAP_PROTOCOLS
 from flock_peers.network.bulk import BULK, BulkLinks
@@ -27,13 +28,14 @@ from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.gossip import GOSSIP_PROTOCOL, Gossip, GossipHandler, Topic, Validator
 from flock_peers.network.guarded import contained
 from flock_peers.network.handshake import Handshake
-from flock_peers.network.hello import GENESIS, HELLO, PEERS, Hello, encode_addresses, listen_addresses
+from flock_peers.network.hello import GENESIS, HELLO, PEERS
 from flock_peers.network.identity import Address, parse_address, peer_id_of
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
 from flock_peers.network.mdns import LanDiscovery
 from flock_peers.network.messenger import MessageHandler, Messenger, RequestHandler
 from flock_peers.network.own_addresses import OwnAddresses, open_last_listener
+from flock_peers.network.peer_exchange import PeerExchange
 from flock_peers.network.peer_table import PeerTable
 from flock_peers.network.relay import Circuits
 from flock_peers.network.relay_client import RelayClient
@@ -67,6 +69,7 @@ class Host:
         self._table = PeerTable(limits, trio.current_time)
         self._complaints = Complaints(trio.current_time)
         self._conduct = Conduct(self._table, limits, self.counters, self._complaints)
+        self.book = AddressBook(key.account, limits, known_peers)
         self._room = FrameRoom(limits, lambda account: account in self.book.favoured, self._complain)
         self._answers = AnswerRoom(limits, self._complain)
         self._messenger = Messenger(
@@ -74,19 +77,17 @@ class Host:
             lambda task: self._nursery.start_soon(contained, task),
         )  # fmt: skip
         self._handshake = Handshake(
-            genesis_hash,
-            genesis_document,
-            upgrades_hash,
-            limits,
+            genesis_hash, genesis_document, upgrades_hash, limits,
             lambda link: [str(address) for address in self._own.of(link)],
-            self._admit,
-            self._complaints,
-        )
-        self.book = AddressBook(key.account, limits, known_peers)
+            lambda link, theirs: self._admission.admit(link, theirs), self._complaints,
+        )  # fmt: skip
         self._bulk = BulkLinks(
             self._table, self.book, limits, self._handshake, lambda: self._stack,
             lambda task: self._nursery.start_soon(contained, task),
         )  # fmt: skip
+        self._admission = Admission(
+            key.account, self._table, self.book, self._bulk, limits, self._all_links, self._on_peer, self._on_guest
+        )
         self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer, BULK: self._bulk.answer}
         if genesis_document is not None:
             self._handlers[GENESIS] = self._handshake.serve_genesis
@@ -101,17 +102,17 @@ class Host:
         self._nursery: trio.Nursery
         for address in (*map(parse_address, bootstrap), *self._relays.via):
             self.book.add(address, is_bootstrap=True)
+        exchange = PeerExchange(self.book, self._table, self._own, limits, self.request)
         self._connector = Connector(
             self.book, limits, is_connected=self.is_connected, dial=self._dial, connected=self.connected,
-            ask_peers=lambda account: self.request(account, PEERS, b"", limits.open_seconds),
-            count_outbound=self._table.count_outbound, keeps_loopback=self._keeps_loopback,
+            ask_peers=exchange.ask, count_outbound=self._table.count_outbound, keeps_loopback=exchange.keeps_loopback,
         )  # fmt: skip
         self._lan: LanDiscovery | None = None
         if mdns:
             self._lan = LanDiscovery(
                 genesis_hash, lambda: self._own.of(None), lambda hints: self._connector.hear(hints, MDNS)
             )
-        self.on_request(PEERS, self._answer_peers)
+        self.on_request(PEERS, exchange.answer, most=0)
 
     # --- who we are, who is there
 
@@ -185,7 +186,7 @@ class Host:
                     await self._gossip.on_admitted(link)
                 if self._dht is not None and not link.is_bulk:
                     await self._dht.on_admitted(link, self.book.addresses_of(link.account))
-            elif not self._take_guest(link):
+            elif not self._admission.take_guest(link):
                 self._complaints.note(f"0x{link.account.hex()} at {link.remote_host}", "never said hello: disconnected")
                 link.abort()
                 return
@@ -197,39 +198,16 @@ class Host:
             if self._dht is not None and not link.is_bulk:
                 self._dht.on_gone(link)
 
-    def _take_guest(self, link: Link) -> bool:
-        """Whether a connection without hello may stay: a few that came to us, for gossip and bitswap alone."""
-        if link.is_guest or self._stack is None:
-            return link.is_guest
-        others = [other for links in self._stack.links.values() for other in links]
-        guests = sum(other.is_guest and not other.admitted.is_set() for other in others)
-        if link.outbound or guests >= self.limits.guests or self._table.ban_left(link.account) > 0:
-            return False
-        link.is_guest = True
-        log.info("guest %s at %s", link.peer_id, link.remote)
-        if self._gossip is not None and link.has_account:
-            self._nursery.start_soon(contained, self._gossip.on_admitted, link)
-        return True
+    def _all_links(self) -> list[Link]:
+        return [link for links in self._stack.links.values() for link in links] if self._stack else []
 
-    def _admit(self, link: Link, theirs: Hello) -> None:
-        if link.admitted.is_set() or link.closed.is_set():
-            return
-        if not link.has_account or link.account == self.account or self._table.ban_left(link.account) > 0:
-            link.abort()
-            return
-        if link.is_bulk:
-            self._bulk.admit(link)
-            return
-        link.admitted.set()
-        is_near = link.is_loopback
-        for address in reversed(listen_addresses(theirs, link.account)):  # the first is the best, and is to be on top
-            if is_near or not address.is_loopback:
-                self.book.add(address, is_confirmed=True)
-        self.book.on_success(link.account, trio.current_time())
-        if self._table.add(link):
-            log.info("connected to 0x%s at %s", link.account.hex(), link.remote)
-            self._nursery.start_soon(contained, self._connector.learn_from, link.account)
-            self._tell(self._on_connected, link.account)
+    def _on_peer(self, account: Account) -> None:
+        self._nursery.start_soon(contained, self._connector.learn_from, account)
+        self._tell(self._on_connected, account)
+
+    def _on_guest(self, link: Link) -> None:
+        if self._gossip is not None:
+            self._nursery.start_soon(contained, self._gossip.on_admitted, link)
 
     def _forget(self, link: Link) -> None:
         if self._table.remove(link):
@@ -237,11 +215,6 @@ class Host:
             self.book.on_lost(link.account, trio.current_time())
             self._connector.wake()
             self._tell(self._on_disconnected, link.account)
-
-    def _is_favoured(self, account: Account) -> bool:
-        """Has a place when a crowd has taken all."""
-        entry = self.book.entries.get(account)
-        return account in self.book.favoured or (entry is not None and self.book.is_wanted(entry))
 
     def _tell(self, handlers: Iterable[PeerHandler], account: Account) -> None:
         for handler in handlers:
@@ -257,25 +230,6 @@ class Host:
     def ban(self, account: Account, reason: str, seconds: float | None = None) -> None:
         """Disconnect and refuse for a while."""
         self._conduct.ban(account, reason, seconds)
-
-    async def _answer_peers(self, asker: Account, _payload: bytes) -> bytes:
-        """Who is connected, at an address that may be of use to the asker."""
-        is_near = self._is_near(asker)
-        known = []
-        for entry in self.book.entries.values():
-            useful = [address for address in entry.addresses if is_near or not address.is_loopback]
-            if entry.account != asker and useful and self.is_connected(entry.account):
-                known.append(useful[0])
-        return encode_addresses(known[: self.limits.exchanged_addresses])
-
-    def _is_near(self, account: bytes) -> bool:
-        """Whether this peer is on this machine: what it knows of loopback addresses holds here."""
-        link = self._table.newest_link(Account(account))
-        return link is not None and link.is_loopback
-
-    def _keeps_loopback(self, told_by: bytes) -> bool:
-        """Of what somebody says of others: a neighbour of this machine, or anybody where all are of this machine."""
-        return self._own.is_loopback or self._is_near(told_by)
 
     # --- messages, requests and streams
 
@@ -295,13 +249,17 @@ class Host:
         targets = self.connected() if accounts is None else accounts
         return self._messenger.broadcast(protocol, payload, [row for row in targets if row != self.account])
 
-    def on_request(self, protocol: str, handler: RequestHandler) -> None:
-        """What `handler` returns is the answer; a FlockError that it raises is told to the asker in one line."""
-        self._add_protocol(protocol, self._messenger.serve_requests(protocol, handler))
+    def on_request(self, protocol: str, handler: RequestHandler, most: int | None = None) -> None:
+        """What `handler` returns is the answer; a FlockError that it raises is told to the asker in one line. `most`:
+        bytes of a request, by default those of a frame; whoever sends more is disconnected."""
+        self._add_protocol(protocol, self._messenger.serve_requests(protocol, handler, most))
 
-    async def request(self, account: Account, protocol: str, payload: bytes, timeout: float = 10.0) -> bytes:
-        """Raises Unavailable when the peer is not connected, declines, or does not answer in time."""
-        return await self._messenger.request(account, protocol, payload, timeout)
+    async def request(
+        self, account: Account, protocol: str, payload: bytes, timeout: float = 10.0, most: int | None = None
+    ) -> bytes:  # fmt: skip
+        """Raises Unavailable when the peer is not connected, declines, or does not answer in time, InvalidRemote for an
+        answer of more than `most` bytes, by default those of a frame."""
+        return await self._messenger.request(account, protocol, payload, timeout, most)
 
     def on_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Raw streams of admitted peers; the stream is closed when the handler returns, reset when it raises."""
@@ -373,8 +331,8 @@ class Host:
         stack = Stack(
             self.key, self.limits, announce=self._own.of(None), protocols=self._handlers,
             open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link, complaints=self._complaints,
-            is_favoured=self._is_favoured, is_stranger=self._room.is_stranger,
-            guest_protocols=_GUEST_PROTOCOLS, take_guest=self._take_guest,
+            is_favoured=self._admission.is_favoured, is_stranger=self._room.is_stranger,
+            guest_protocols=_GUEST_PROTOCOLS, take_guest=self._admission.take_guest,
         )  # fmt: skip
         gossip = Gossip(stack, self._topics, self._table.buckets_of, self._conduct.blame, self._room)
         circuits = Circuits(stack, is_relay=self._is_relay)

@@ -10,7 +10,7 @@ from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_peers.network import requests
 from flock_peers.network.answer_room import AnswerRoom
 from flock_peers.network.conduct import Conduct, Counters
-from flock_peers.network.frame_room import Claim, FrameRoom
+from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Stream
 from flock_peers.network.messages import Outbox, receive
@@ -71,16 +71,16 @@ class Messenger:
         """Returns to how many it was sent."""
         return sum(self.send(account, protocol, payload) for account in accounts)
 
-    def serve_requests(self, protocol: str, handler: RequestHandler) -> StreamHandler:
+    def serve_requests(self, protocol: str, handler: RequestHandler, most: int | None = None) -> StreamHandler:
         async def serve(stream: Stream) -> None:
             with self._room.claim(stream.account, stream.remote_host) as claim:
-                await self._answer(stream, protocol, handler, claim)
+                async with self._conduct.blamed(stream.account, protocol):
+                    payload = await requests.read_request(stream, self._limits, claim, most)
+                await self._answer(stream, protocol, handler, payload)
 
         return serve
 
-    async def _answer(self, stream: Stream, protocol: str, handler: RequestHandler, claim: Claim) -> None:
-        async with self._conduct.blamed(stream.account, protocol):
-            payload = await requests.read_request(stream, self._limits, claim)
+    async def _answer(self, stream: Stream, protocol: str, handler: RequestHandler, payload: bytes) -> None:
         wait = self._table.buckets_of(stream.account).requests.debit()
         if wait > 0:
             await trio.sleep(wait)
@@ -94,7 +94,9 @@ class Messenger:
         with self._answers.hold(stream.account, len(answer)):
             await requests.answer(stream, self._limits, answer)
 
-    async def request(self, account: Account, protocol: str, payload: bytes, timeout: float) -> bytes:
+    async def request(
+        self, account: Account, protocol: str, payload: bytes, timeout: float, most: int | None = None
+    ) -> bytes:  # fmt: skip
         """Raises Unavailable when the peer is not connected, declines, or does not answer in time."""
         peer = self._table.get(account)
         link = peer.newest_link() if peer else None
@@ -105,7 +107,7 @@ class Messenger:
             await peer.requests.acquire_on_behalf_of(token := object())
             try:
                 left = max(0.001, deadline - trio.current_time())
-                return await requests.ask(link, protocol, payload, left)
+                return await requests.ask(link, protocol, payload, left, most)
             finally:
                 peer.requests.release_on_behalf_of(token)
         raise Unavailable(f"request {protocol}: 0x{account.hex()} did not answer within {timeout} s")

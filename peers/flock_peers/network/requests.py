@@ -13,8 +13,9 @@ _ANSWER, _ERROR = b"\x00", b"\x01"
 _MAX_REASON = 256
 
 
-async def ask(link: Link, protocol: str, payload: bytes, timeout: float) -> bytes:
-    """Raises Unavailable when there is no answer in time or the peer declines, InvalidRemote for a bad frame."""
+async def ask(link: Link, protocol: str, payload: bytes, timeout: float, most: int | None = None) -> bytes:
+    """`most`: bytes of the answer. Raises Unavailable when there is none in time or the peer declines, InvalidRemote
+    for a bad frame."""
     if len(payload) > link.limits.frame_bytes:
         raise Misuse(f"request of {len(payload)} bytes, at most {link.limits.frame_bytes}")
     who = f"0x{link.account.hex()}"
@@ -23,7 +24,8 @@ async def ask(link: Link, protocol: str, payload: bytes, timeout: float) -> byte
             stream = await link.open(protocol)
             try:
                 await stream.write_frame(payload)
-                answer = await stream.read_frame(link.limits.frame_bytes + 1, timeout)
+                limit = link.limits.frame_bytes if most is None else max(most, _MAX_REASON)
+                answer = await stream.read_frame(len(_ANSWER) + limit, timeout)
             except BaseException:
                 await stream.reset()
                 raise
@@ -40,9 +42,12 @@ async def ask(link: Link, protocol: str, payload: bytes, timeout: float) -> byte
     raise InvalidRemote(f"request {protocol}: the answer of {who} is neither an answer nor an error")
 
 
-async def read_request(stream: Stream, limits: Limits, claim: Claim | None = None) -> bytes:
+async def read_request(
+    stream: Stream, limits: Limits, claim: Claim | None = None, most: int | None = None
+) -> bytes:  # fmt: skip
     """Without a claim a small one. Raises Unavailable where none comes, or there is no room for it."""
-    most = limits.small_frame_bytes if claim is None else limits.frame_bytes
+    if most is None:
+        most = limits.small_frame_bytes if claim is None else limits.frame_bytes
     with trio.move_on_after(limits.frame_seconds):
         payload = await stream.read_frame(most, limits.frame_seconds, claim)
         if claim is not None and claim.refused:
