@@ -80,11 +80,14 @@ async def test_scoring_that_is_under_way_for_another_set_is_given_up(tmp_path: P
 @on_stepped_clock
 async def test_who_holds_nothing_scores_nothing_ahead_of_time(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
-        desk = Desk(tmp_path, Jobs(nursery))
+        jobs = Jobs(nursery)
+        desk = Desk(tmp_path, jobs)
         offers = [desk.offer(0)]
         desk.service.trouble[offers[0].digest] = Unavailable("gone")
         await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers))
-        assert desk.sender.sent("attest_available") == [(0, 0)] and desk.trainer.measured == []
+        await trio.sleep(1)
+        assert desk.sender.sent("attest_available") == [(0, 0)]
+        assert not jobs.is_running(("score", TASK, 1, 0)) and not jobs.is_done(("score", TASK, 1, 0))
 
 
 @on_stepped_clock
