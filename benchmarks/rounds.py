@@ -109,11 +109,17 @@ def print_table(result: dict[str, Any]) -> None:
         for name in COMPARED:
             if f"{name}_s" in size:
                 print(f"  {name:<18} {size[f'{name}_s']:8.3f} s   ratio_to_{name} {size[f'ratio_to_{name}']:.2f}")
-    for name in ("join", "training", "memory"):
+    for row in result.get("training", []):
+        _print_rows(f"training, {row['peers']} peers", row)
+    for name in ("join", "memory"):
         if name in result:
-            print(f"\n{name}")
-            for key, value in result[name].items():
-                print(f"  {key.replace('_', ' '):<32}{value}")
+            _print_rows(name, result[name])
+
+
+def _print_rows(title: str, rows: dict[str, Any]) -> None:
+    print(f"\n{title}")
+    for key, value in rows.items():
+        print(f"  {key.replace('_', ' '):<32}{value}")
 
 
 def main() -> int:
@@ -153,7 +159,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if "join" in kinds:
         result["join"] = measure_join(folder / "join", base, 1 if options.quick else 5)
     if "training" in kinds:
-        result["training"] = measure_training(folder / "training", base, 10.0 if options.quick else 60.0)
+        counts = [int(text) for text in options.peers.split(",")]
+        result["training"] = measure_training(folder / "training", base, counts, 10.0 if options.quick else 60.0)
     return result
 
 

@@ -1,6 +1,7 @@
 """The share of a round in which its proposer trains, where that takes a minute."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,25 @@ from rounds_ours import open_round_network, read_trace, wait_round
 
 from flock_peers.training.document import Budget
 
-PEERS, ROUNDS = 4, 3
-TRIAL_STEPS = 24
+MOST_PEERS = 4  # more than that measure how many share a core, at a minute a round
+ROUNDS = 3
+TRIAL_STEPS = 48
 
 
-def measure_training(folder: Path, base: Path, seconds: float) -> dict[str, Any]:
+def measure_training(folder: Path, base: Path, peers: Sequence[int], seconds: float) -> list[dict[str, Any]]:
     """The project's own budget with as many steps as take `seconds` here; scores and votes as in any task."""
-    trial = _run(folder / "trial", base, 1, TRIAL_STEPS)
-    steps = max(1, round(TRIAL_STEPS * seconds / trial["training_seconds"]))
-    return _run(folder / "run", base, ROUNDS, steps) | {"steps": steps}
+    rows = []
+    for count in (count for count in peers if count <= MOST_PEERS):
+        trial = _run(folder / f"{count}-trial", base, count, 1, TRIAL_STEPS)
+        steps = max(1, round(TRIAL_STEPS * seconds / trial["training_seconds"]))
+        rows.append({"peers": count, "steps": steps} | _run(folder / f"{count}-run", base, count, ROUNDS, steps))
+    return rows
 
 
-def _run(folder: Path, base: Path, rounds: int, steps: int) -> dict[str, Any]:
+def _run(folder: Path, base: Path, peers: int, rounds: int, steps: int) -> dict[str, Any]:
     default = Budget()
     budget = {"steps": steps, "batch": default.batch, "seq_len": default.seq_len, "eval_windows": default.eval_windows}
-    with open_round_network(folder, base, PEERS, rounds + 1, budget) as network:
+    with open_round_network(folder, base, peers, rounds + 1, budget) as network:
         wait_round(network, rounds + 2)
         plan = network.plan
     trace = read_trace(plan)
