@@ -70,7 +70,13 @@ def test_three_proposals_in_a_row_that_more_than_half_of_all_stake_names_expel_a
     for _ in range(2):
         play_to_audit(game)
         assert WHO not in (*game.result(game.round)["proposers"], *game.result(game.round)["voters"])
-        clear(game)
+        audit = game.world.board("audit_view", game.task)
+        assert (audit["stake"], audit["auditors"]) == (8 * BOND, 8), "its bond has no say, though it is still there"
+        late = game.send(WHO, "attest_guilty", audit["number"], [])
+        assert late.reason == "board: nothing was bonded when the round began"
+        for who in others(game, WHO)[:6]:
+            game.must(who, "attest_guilty", audit["number"], [])
+        close(game)
     assert not row_of(game, WHO)["suspended"], "cleared, and yet it comes not back"
     game.until(COMMIT)
     assert game.view["candidate_count"] == 8

@@ -95,7 +95,8 @@ class Seats(Accusations):
 
     def voice(self, who: bytes) -> int:
         """In an audit: its bond as it was when the last round began."""
-        own = self.members[who].bond_at(self.close) if self.members[who].joined <= self.close else 0
+        has_say = self.members[who].joined <= self.close and not self.records[who].expelled
+        own = self.members[who].bond_at(self.close) if has_say else 0
         return own + self.pools.closed(who) if own else 0
 
     def blame(self, who: bytes, audit: int, accused: tuple[bytes, ...]) -> bool:

@@ -22,7 +22,7 @@ from flock_contracts.loader import Contract
 
 MAX_POKES = 16  # the board returns no more
 ON_BLOCK_GAS = 500_000  # it takes about 100,000
-POKE_GAS = 10_000_000  # the dearest ends a round: 32 seats with delegators paid, 16 slashed, an audit begun: 6.7 M
+POKE_GAS = 10_000_000  # the dearest ends a round: 32 seats with delegators paid, 16 slashed, an audit begun: 6.8 M
 POKE_GAS_MIN = 8_000_000  # with less left in the block a poke waits for the next one, instead of failing in this
 VIEW_GAS = 20_000_000  # for what consensus itself asks; bounded like anything else
 _PROOF_OFFSET = 4 + 32 * 3  # selector, mix, offset and length of the proof

@@ -38,7 +38,7 @@ def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, type
     assert book.tasks[task].phase == types.AUDIT, "board: not the phase for this"
     assert audit == book.tasks[task].audits + 1, "board: not the open audit"
     assert not self.spoken[task][audit][msg.sender], "board: already attested"
-    stake: uint256 = book._closed_bond(task, msg.sender)
+    stake: uint256 = self._voice(task, msg.sender)
     assert stake > 0, "board: nothing was bonded when the round began"
     stake += book._delegated(task, msg.sender)
     self.spoken[task][audit][msg.sender] = True
@@ -111,6 +111,17 @@ def _has_seat(task: uint256, account: address) -> bool:
 
 @view
 @internal
+def _voice(task: uint256, account: address) -> uint256:
+    """
+    @notice Its own bond when the last round began; who is expelled has no say, whether it goes or not.
+    """
+    if book.records[task][account].strikes == types.EXPELLED:
+        return 0
+    return book._closed_bond(task, account)
+
+
+@view
+@internal
 def _is_due(task: uint256) -> bool:
     every: uint256 = book.tasks[task].terms.audit_rounds
     return every > 0 and book.tasks[task].round % every == 0
@@ -152,7 +163,7 @@ def _open(task: uint256):
     auditors: uint256 = 0
     delegated: DynArray[uint256, types.MAX_PARTICIPANTS] = book._all_delegated(task)
     for index: uint256 in range(len(delegated), bound=types.MAX_PARTICIPANTS):
-        bond: uint256 = book._closed_bond(task, book.accounts[task][index])
+        bond: uint256 = self._voice(task, book.accounts[task][index])
         if bond > 0:
             stake += bond + delegated[index]
             auditors += 1
