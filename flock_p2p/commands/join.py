@@ -23,6 +23,7 @@ from flock_p2p.passphrase import Passphrases
 from flock_p2p.uptime import seconds_since_start
 from flock_peers.home import Home
 from flock_peers.settings import DataSettings, PeerSettings
+from flock_peers.training.domains import check_domain
 from flock_peers.training.privacy import check_privacy, parse_privacy
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _check_data(config: JoinConfig) -> None:
         from flock_peers.training.base_check import check_base_folder
 
         check_base_folder(Path(config.base))
+    if not config.data:
+        check_domain(config.domain, max(config.domain_slice, 0))
     if not 1 <= config.gpus <= MAX_GPUS:
         raise Misuse(f"--gpus {config.gpus}: 1 to {MAX_GPUS}")
     if config.privacy:

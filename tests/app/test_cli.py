@@ -83,6 +83,15 @@ def test_a_slip_in_an_address_is_wrong_usage_and_no_other_peers_fault(
         assert f"join: {option}: address '/ip4/192.0.2.1/tcp/4200': must look like" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("told", [("--domain", "pyhton"), ("--domain-slice", "16")])
+def test_text_that_is_not_there_is_said_when_it_is_asked_for_and_not_by_a_trainer_later(
+    tmp_path: Path, told: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns", *told]) == 2
+    error = capsys.readouterr().err
+    assert "domain" in error and told[1] in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("text", ["", "{}\n[]\n", "not json\n"])
 def test_a_data_file_without_usable_rows_is_refused_before_anything_is_contacted(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]

@@ -33,12 +33,19 @@ def class_of(text: str) -> int:
     return int.from_bytes(sha256(text.encode()).digest()[:4], "big") % CLASSES
 
 
-def private_rows(domain: str, index: int) -> list[str]:
-    """The private rows of participant `index` of a domain; raises Misuse for an unknown domain or index."""
+def check_domain(domain: str, index: int) -> None:
+    """Raises Misuse for an unknown domain or index."""
+    if domain not in DOMAINS:
+        raise Misuse(f"domain {domain!r} is unknown; there are {', '.join(DOMAINS)}")
     if not 0 <= index < SLICES:
         raise Misuse(
             f"domain {domain}: participant index {index} is not between 0 and {SLICES - 1}; use --data instead"
         )
+
+
+def private_rows(domain: str, index: int) -> list[str]:
+    """The private rows of participant `index` of a domain; raises Misuse as `check_domain` does."""
+    check_domain(domain, index)
     return _checked(domain, list(_rows(domain, index)))
 
 
