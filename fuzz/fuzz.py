@@ -57,8 +57,10 @@ def run_child(name: str, engine_arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         from fuzz_table import load_target
+        from fuzz_target import use_one_run
 
         target = load_target(name)
+    use_one_run()
 
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
         random = Random(seed)

@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import trio
+from fuzz_loop import Loop
 
 from flock_chain.crypto import Key
 from flock_chain.errors import InvalidRemote
@@ -35,11 +36,23 @@ class Target:
         return True
 
 
+_LOOPS: list[Loop | None] = []  # none: a run for each input
+
+
+def use_one_run() -> None:
+    """From now on, for all inputs of this process."""
+    _LOOPS[:] = [None]
+
+
 def in_trio(script: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """One run of trio for one input; its deadline is a finding: a decoder that waits for ever."""
+    """As one run of trio for one input; its deadline is a finding: a decoder that waits for ever."""
 
     async def main() -> None:
         with trio.fail_after(10):
             await script()
 
-    trio.run(main)
+    if not _LOOPS:
+        trio.run(main)
+        return
+    loop = _LOOPS[0] = _LOOPS[0] or Loop()
+    loop.run(main)

@@ -158,10 +158,11 @@ def targets() -> list[Target]:
     get = b"GET /api/state?x=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     post = b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
     chunked = b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    odd = _UPGRADE.replace(b"localhost", b"l\xd3calhost")  # a finding
     frames = [_frame(0x81, b"{}"), _frame(0x01, b"a") + _frame(0x80, b"b"), _frame(0x89, b"ping") + _frame(0x88, b"")]
+    requests = (get + post, chunked, _UPGRADE + frames[0], odd)
     return [
-        Target("http", _run_http, lambda: [b"\0" + row for row in (get + post, chunked, _UPGRADE + frames[0])], _mutate,
-               ()),
+        Target("http", _run_http, lambda: [b"\0" + row for row in requests], _mutate, ()),
         Target("websocket", _run_websocket, lambda: [b"\0" + row for row in frames], _mutate, ()),
         Target("json_rpc", _run_json_rpc, _calls, mutate_json, ()),
         Target("base_weights", _run_base_weights, _weights, mutate_safetensors, (InvalidContent,)),

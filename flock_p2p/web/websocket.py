@@ -42,7 +42,7 @@ class WebSocket:
             self._protocol.initiate_upgrade_connection(list(headers), target)
             for _ in self._protocol.events():
                 pass
-        except (RemoteProtocolError, LocalProtocolError) as error:
+        except (RemoteProtocolError, LocalProtocolError, UnicodeError) as error:  # the last of a host that is no name
             raise BrokenSocket(f"websocket: {error}") from error
 
     async def open(self) -> None:

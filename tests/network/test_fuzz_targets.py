@@ -6,11 +6,14 @@ Short and the same each time; `python fuzz/fuzz.py` goes on for hours, guided by
 import json
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any
 
 import pytest
+import trio
 from fuzz_counts import add_up, format_table, load, merge, name_campaign, replace_table
 from fuzz_groups import GROUPS, make_group
+from fuzz_loop import Loop
 from fuzz_mutators import mutate_bytes
 from fuzz_table import load_target, load_targets
 from fuzz_target import Target
@@ -71,6 +74,32 @@ def test_what_one_decoder_finds_is_a_finding_of_its_fuzzer() -> None:
     assert group.check(b"") and group.check(b"\0x") and group.check(b"\2x")
     with pytest.raises(ZeroDivisionError, match="x"):
         group.check(b"\1x")
+
+
+def test_one_run_of_trio_takes_input_after_input_and_says_of_each_what_came_of_it() -> None:
+    seen: list[str] = []
+
+    def drive() -> None:
+        loop = Loop()
+        for number in range(3):
+
+            async def script(number: int = number) -> None:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.sleep, 0.01)
+                seen.append(f"{number} done")
+                if number == 1:
+                    raise ZeroDivisionError
+
+            try:
+                loop.run(script)
+            except ZeroDivisionError:
+                seen.append("raised")
+        loop.close()
+
+    thread = Thread(target=drive)
+    thread.start()
+    thread.join()
+    assert seen == ["0 done", "1 done", "raised", "2 done"]
 
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "reliability"
