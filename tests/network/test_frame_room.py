@@ -203,6 +203,37 @@ def test_one_network_full_of_identities_gives_way_to_a_large_frame_from_elsewher
     in_virtual_time(main)
 
 
+def test_many_behind_one_address_keep_their_share_though_each_attacker_has_a_network_of_its_own() -> None:
+    async def main() -> None:
+        room = FrameRoom(Limits(), lambda _account: False, lambda *_words: None)
+        async with trio.open_nursery() as nursery:
+            for number in range(20):  # a laboratory, which has the most of all networks
+                nursery.start_soon(read_a_frame, room, key(10 + number).account, "8.8.8.1", 100 * KIB, 60)
+            for number in range(24):
+                nursery.start_soon(hold_for_ever, room, key(100 + number).account, f"9.9.{number}.1", MIB)
+            await trio.sleep(2)
+            assert room.of_strangers > 15 * MIB
+            assert await read_a_frame(room, key(50).account, "8.8.8.1", 100 * KIB, 5)
+            assert room._of_group["8.8.8.0/24"] == 20 * 100 * KIB  # nobody of it was pushed out
+            nursery.cancel_scope.cancel()
+
+    in_virtual_time(main)
+
+
+def test_of_one_network_who_holds_less_is_not_refused_for_the_network_s_sake() -> None:
+    async def main() -> None:
+        room = FrameRoom(Limits(), lambda _account: False, lambda *_words: None)
+        async with trio.open_nursery() as nursery:
+            for number in range(16):
+                nursery.start_soon(hold_for_ever, room, key(100 + number // 2).account, "8.8.8.1", MIB)
+            await trio.sleep(1)
+            assert room.of_strangers == 16 * MIB
+            assert await read_a_frame(room, PEOPLE[0], "8.8.8.2", 500 * KIB, 5)
+            nursery.cancel_scope.cancel()
+
+    in_virtual_time(main)
+
+
 def test_a_frame_of_which_nothing_comes_for_ten_seconds_loses_its_room_and_its_stream_goes_on() -> None:
     refused: list[str] = [""]
 
