@@ -64,6 +64,16 @@ def test_invalid_bytes_are_decided_by_the_same_stake() -> None:
     game.check_solvent()
 
 
+def test_who_is_cleared_in_an_audit_has_its_whole_say_in_it() -> None:
+    game, who = accused(audit_rounds=1)
+    game.until(AUDIT, seconds=10)
+    for other in [name for name in members(game) if name != who][:3]:
+        game.confirm(other, 1, 0, 0b001)
+    assert game.held_of(who) == 0 and game.phase == AUDIT
+    game.must(who, "attest_guilty", 1, [])
+    assert game.world.board("audit_view", game.task)["heard_stake"] == game.bond_of(who) == BOND
+
+
 def test_half_of_the_stake_frees_the_innocent_at_once_and_its_bond_is_whole() -> None:
     game, who = accused()
     for other in members(game)[:3]:

@@ -262,7 +262,9 @@ def test_a_void_audit_between_two_blames_does_not_make_two_offences_of_them() ->
     blame(game, guilty, others(game, guilty)[:6])
     close(game)
     play_to_audit(game)
-    close(game)  # silence
+    blame(game, guilty, others(game, guilty)[:1])  # all others are silent
+    close(game)
+    assert row_of(game, guilty)["suspended"], "a word of too few clears no more than silence"
     play_to_audit(game)
     blame(game, guilty, others(game, guilty)[:6])
     close(game)

@@ -352,6 +352,9 @@ def test_a_task_without_a_pot_runs_and_owes_nobody_anything() -> None:
 
 
 def test_the_creator_stops_only_when_the_guaranteed_rounds_are_run_or_running() -> None:
+    game = Game(0, rounds=1)
+    refused = game.send(CREATOR, "stop_task")
+    assert refused.reason == "board: guaranteed rounds are left", "the last of them waits for people: it does not run"
     game = Game()
     game.until(COMMIT)
     assert game.send(CREATOR, "stop_task").reason == "board: guaranteed rounds are left"
