@@ -289,10 +289,13 @@ def test_who_finds_the_queue_full_waits_for_a_place_and_is_told_where_none_comes
     with socket.socket(socket.AF_UNIX) as peer, socket.socket(socket.AF_UNIX) as first, ThreadPoolExecutor() as pool:
         peer.bind(str(path))
         peer.listen(0)
+        peer.settimeout(10)
         first.connect(str(path))  # is the queue
         with pytest.raises(Unavailable, match="is busy: more than"):
             request_control(path, "status", 0.05)
         asked = pool.submit(request_control, path, "status", 30.0)
+        with pytest.raises(TimeoutError):
+            asked.result(0.3)  # it waits
         peer.accept()[0].close()
         with peer.accept()[0] as other:
             assert other.recv(1 << 10).endswith(b"\n")
