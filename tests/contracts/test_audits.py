@@ -349,6 +349,15 @@ def test_a_committee_that_suspends_too_many_for_a_round_does_not_end_the_task() 
     assert game.world.board("audit_view", game.task)["counted"] == 0, "one in which few spoke counts for nobody's bond"
 
 
+def test_all_stake_is_not_heard_again_for_the_sake_of_a_suspended_one_that_leaves() -> None:
+    game = game_of(8, min_participants=8)
+    accused = play_to_audit(game)
+    assert game.send(accused, "leave_task").ok  # a request
+    blame(game, accused, game.result(1)["voters"])
+    close(game)
+    assert row_of(game, accused)["suspended"] and (game.round, game.phase) == (2, WAITING)
+
+
 def test_two_thirds_of_all_stake_may_end_a_task_by_a_suspension_and_every_bond_comes_back() -> None:
     game = game_of(8, min_participants=8)
     accused = suspend_one_too_many(game)
