@@ -142,6 +142,10 @@ def test_three_of_four_stakes_strike_and_two_of_three_do_not_in_a_task_that_is_t
         close(game)
         row = row_of(game, accused)
         assert row["suspended"] and row["strikes"] == strikes
+    game.until(AUDIT, seconds=10)
+    blame(game, accused, others(game, accused))
+    close(game)
+    assert game.bond_of(accused) == BOND, "two thirds of three, twice, take nothing either"
 
 
 def test_who_leaves_suspended_is_suspended_when_it_comes_back_until_an_audit_that_counts_clears_it() -> None:
