@@ -11,7 +11,7 @@ import trio
 from consensus_support import DOMAIN, real_key, sign_vote
 from driver_support import Cluster, on_mock_clock
 
-from flock_chain.codec import encode
+from flock_chain.codec import decode, encode
 from flock_chain.consensus.certificates import make_certificate
 from flock_chain.consensus.types import Certificate, Kind, Proposal, Status
 from flock_chain.consensus.wire import decode_message, encode_certificate, encode_message
@@ -244,12 +244,15 @@ async def test_a_forged_certificate_makes_nothing_final_at_a_listener(tmp_path: 
         vote = sign_vote(real_key(0), Kind.FINALIZE, 1, 1, cluster.peers[0].ledger.block_id(block))
         forged = make_certificate(Kind.FINALIZE, 1, 1, vote.block_id, {vote.signer: vote.signature}, cluster.validators)
 
-        async def answer(_account: bytes, _payload: bytes) -> bytes:
-            return encode([[block, encode_certificate(forged)]])
+        asked: list[object] = []
+
+        async def answer(_account: bytes, payload: bytes) -> bytes:
+            asked.append(decode(payload)[0])
+            return encode([1, 1] if asked[-1] == "head" else [[block, encode_certificate(forged)]])
 
         cluster.wires.ports[cluster.peers[0].account].answer = answer
         await trio.sleep(30)
-        assert cluster.heights()[4] == 0
+        assert cluster.heights()[4] == 0 and "range" in asked
 
 
 @on_mock_clock
@@ -315,5 +318,5 @@ async def test_a_malformed_sync_request_is_refused(tmp_path: Path) -> None:
             with pytest.raises(InvalidEncoding):
                 await driver.answer_sync(real_key(9).account, encode(request))
         with pytest.raises(Unavailable):
-            await cluster.wires.ports[cluster.peers[0].account].request(real_key(9).account, b"", 1)
+            await cluster.wires.ports[cluster.peers[0].account].request(real_key(9).account, b"", 1, 1_000)
         assert DOMAIN.chain_id == 7

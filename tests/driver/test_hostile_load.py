@@ -34,10 +34,10 @@ async def test_a_validator_that_boasts_without_end_is_asked_for_less_and_less(tm
         port = cluster.wires.ports[victim.account]
         ask = port.request
 
-        async def count(account: Account, payload: bytes, timeout: float) -> bytes:
+        async def count(account: Account, payload: bytes, timeout: float, most: int) -> bytes:
             if decode(payload) == ["head"]:
                 heads.append(trio.current_time())
-            return await ask(account, payload, timeout)
+            return await ask(account, payload, timeout, most)
 
         port.request = count  # type: ignore[method-assign]
         for step in range(1_200):

@@ -1,7 +1,7 @@
 """Strangers with bad manners, before, in and after the handshake: connections, identities, hello, places."""
 
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import pytest
@@ -19,7 +19,7 @@ from network_support import (
     wait_until,
 )
 
-from flock_chain.errors import Unavailable
+from flock_chain.errors import FlockError, Unavailable
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import peer_id_of
 from flock_peers.network.limits import Limits
@@ -127,10 +127,11 @@ async def test_who_never_says_hello_is_disconnected_and_served_nothing() -> None
 )
 @in_trio()
 async def test_a_malformed_hello_is_not_admitted(hello: bytes) -> None:
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, hello_seconds=0.2)) as a:
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, hello_seconds=0.5)) as a:
         async with open_attacker(50, a, hello=False) as link:
-            stream = await link.open("/flock/hello/1")
-            await stream.write_frame(hello)
+            with suppress(FlockError):  # on a busy machine its time is over before
+                stream = await link.open("/flock/hello/1")
+                await stream.write_frame(hello)
             with trio.fail_after(PATIENCE):
                 await link.closed.wait()
         assert not a.connected()

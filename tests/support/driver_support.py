@@ -17,7 +17,7 @@ from flock_chain.consensus.types import Proposal, Vote
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_message
 from flock_chain.crypto import Account, keccak256
-from flock_chain.errors import InvalidBlock, InvalidEncoding, Unavailable
+from flock_chain.errors import InvalidBlock, InvalidEncoding, InvalidRemote, Unavailable
 from flock_peers.driver.driver import Driver
 from flock_peers.driver.journal import Journal, open_journal
 from flock_peers.driver.ports import BlockVerdict
@@ -197,7 +197,8 @@ class MemoryPort:
             answer = self.wires.ports[account].answer
             assert answer is not None
             result: bytes = await answer(self.account, payload)
-            assert len(result) <= most
+            if len(result) > most:
+                raise InvalidRemote(f"request: an answer of {len(result)} bytes, at most {most}")
             await trio.sleep(self.wires.delay)
             return result
         raise Unavailable("request: no answer in time")

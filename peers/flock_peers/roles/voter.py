@@ -50,7 +50,9 @@ SCORE_FETCH_SECONDS = 12.0  # at least, for all proposals together
 SCORE_FETCH_SHARE = 1 / 5  # of the phase: scoring must still fit into it
 JUDGE_SHARE = 1 / 2  # of the phase: so long a proposal that the candidate consists of, and is not here, is waited for
 JUDGE_RETRY_SECONDS = 3.0
-TALLY_GAS = 7_000_000  # where it accuses 16 it ends the round, pays 16 with delegators and begins an audit: 5.8 million
+TALLY_GAS = (
+    7_000_000  # where it accuses 16 it ends the round, pays 16 with delegators and begins an audit: 5.94 million
+)
 NORM_BITS = FILTER_NORM_REJECT | FILTER_NORM_SLASH
 
 
