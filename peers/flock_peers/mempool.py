@@ -6,7 +6,7 @@ Where the pool is full, what cannot be executed goes first, then the lowest tip.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flock_chain.crypto import Account, Digest
@@ -216,11 +216,12 @@ class Mempool:
     def has_executable(self) -> bool:
         return any(queue.nonce in queue.entries for queue in self._queues.values())
 
-    def find_senders(self, to: Account) -> frozenset[Account]:
-        """Who has something executable for this address."""
+    def find_senders(self, to: Account, among: Collection[Account]) -> frozenset[Account]:
+        """Who of these has something executable for an address."""
+        queues = {account: self._queues[account] for account in among if account in self._queues}
         return frozenset(
-            sender
-            for sender, queue in self._queues.items()
+            account
+            for account, queue in queues.items()
             if any(entry.transaction.to == to for entry in queue.executable())
         )
 

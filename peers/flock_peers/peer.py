@@ -256,7 +256,7 @@ class Peer:
     def _expect(self, view: RoundView) -> None:
         enough = view.enough()
         if enough is not None:
-            self.ledger.expect(view.task, view.awaited(), enough)
+            self.ledger.expect(view.task, (view.round, view.phase), view.awaited(), enough)
 
     async def _find_base(self, task: int, document: TaskDocument) -> FoundBase:
         found = await self._bases.find(task, document)

@@ -1,6 +1,6 @@
 """When a block is wanted: the rule of each cause, with own time."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from dataclasses import asdict, replace
 
 import pytest
@@ -19,6 +19,8 @@ from flock_peers.ledger.demand import NOTHING_DUE, Awaited, Moment, compute_dela
 from flock_peers.ledger.pacing import Pacing
 from flock_peers.tasks import Terms
 
+FindSenders = Callable[[Collection[Account]], Set[Account]]
+STAGE = (1, 2)  # round and phase
 QUIET = Moment(timestamp=1_000, chain_time=900, wakeup=NOTHING_DUE, failed_pokes=0)
 
 
@@ -81,9 +83,9 @@ def test_a_block_with_all_that_a_phase_waits_for_comes_early() -> None:
 def test_all_that_is_awaited_is_here_once_enough_of_those_who_may_act_have_sent_something() -> None:
     alice, bob, carol = (key.account for key in KEYS[:3])
     both, either, nobody = (
-        Awaited(frozenset({alice, bob}), 2),
-        Awaited(frozenset({alice, bob}), 1),
-        Awaited(frozenset(), 0),
+        Awaited(STAGE, frozenset({alice, bob}), 2),
+        Awaited(STAGE, frozenset({alice, bob}), 1),
+        Awaited(STAGE, frozenset(), 0),
     )
     for senders, expected in [
         (set(), (False, False, True)),
@@ -140,7 +142,7 @@ def test_heights_whose_pokes_all_fail_are_counted_until_one_works() -> None:
 class Halted(Pacing):
     """With a moment of its own; nothing is read."""
 
-    def __init__(self, chain: Chain, moment: Moment, find_senders: Callable[[], Set[Account]] = frozenset) -> None:
+    def __init__(self, chain: Chain, moment: Moment, find_senders: FindSenders = lambda _: frozenset()) -> None:
         super().__init__(chain.executor, None, chain.genesis.parameters, find_senders)  # type: ignore[arg-type]
         self._read_moment = moment
 
@@ -196,13 +198,13 @@ def test_the_leader_s_block_comes_as_soon_as_everybody_awaited_has_sent_somethin
     async def main() -> None:
         chain, (alice, bob) = Chain(), (key.account for key in KEYS[:2])
 
-        def find_senders() -> set[Account]:
-            return {alice, bob} if trio.current_time() - began >= sent_after else {alice}
+        def find_senders(among: Collection[Account]) -> set[Account]:
+            return set(among) & ({alice, bob} if trio.current_time() - began >= sent_after else {alice})
 
         pacing = Halted(chain, QUIET, find_senders)
         pacing.parameters = replace(chain.genesis.parameters, block_interval=1_000)
         began = pacing.on_commit(final(chain))
-        pacing.expect(1, Awaited(frozenset({alice, bob}), 2))
+        pacing.expect(1, Awaited(STAGE, frozenset({alice, bob}), 2))
         await pacing.wait_interval(lambda: trio.current_time() - began >= voted_after)
         assert trio.current_time() - began == pytest.approx(expected, abs=0.051)
 
@@ -219,10 +221,35 @@ def test_what_a_phase_waits_for_is_forgotten_with_the_next_block_and_told_to_who
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pacing.wait_work)
             await trio.testing.wait_all_tasks_blocked()
-            pacing.expect(1, Awaited(frozenset(), 0))  # a draw's seed
+            pacing.expect(1, Awaited(STAGE, frozenset(), 0))  # a draw's seed
         assert 0 < await pacing.work(1_000.0, lambda: False, lambda: True) <= 0.25
         pacing.on_commit(final(chain))
         assert await pacing.work(1_000.0, lambda: False, lambda: True) == pytest.approx(1.0)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_who_is_awaited_and_sends_something_else_hurries_one_block_and_no_more() -> None:
+    """Its transactions for the board may all be refused there: at a wei each it would set the pace of the chain."""
+
+    async def main() -> None:
+        chain, (alice, bob) = Chain(), (key.account for key in KEYS[:2])
+        pacing = Halted(chain, QUIET, frozenset)
+        pacing.parameters = replace(chain.genesis.parameters, block_interval=1_000)
+
+        async def measure(stage: tuple[int, int], *accounts: Account, enough: int = 1) -> float:
+            began = pacing.on_commit(final(chain))
+            pacing.expect(1, Awaited(stage, frozenset(accounts), enough))
+            await pacing.wait_interval(lambda: True)
+            return round(trio.current_time() - began, 2)
+
+        assert await measure((1, 2), alice, bob) == 0.25
+        assert await measure((1, 2), alice, bob) == 1.0
+        assert await measure((1, 2), bob) == 0.25  # somebody has acted
+        assert await measure((1, 2), bob) == 1.0
+        assert await measure((1, 4), bob) == 0.25  # another phase
+        for _ in range(3):  # a draw waits for blocks alone
+            assert await measure((2, 1), enough=0) == 0.25
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

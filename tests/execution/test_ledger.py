@@ -344,7 +344,7 @@ def test_the_leader_wants_a_block_early_once_all_that_a_phase_waits_for_is_here(
         async with bench.open("one") as one:
             await bench.add_block(one)
             votes = [Vote(Kind.FINALIZE, 1, 1, one.head.id, 0, key.account, bytes(65)) for key in VALIDATORS]
-            one.expect(1, [BOB.account], 1)
+            one.expect(1, (1, 2), [BOB.account], 1)
 
             async def ask() -> float | None:
                 return await one.work(bench.clock(), lambda: votes)

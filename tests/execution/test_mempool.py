@@ -15,6 +15,7 @@ from flock_peers.mempool import Limits, Mempool
 
 ALICE, BOB, CAROL, _ = USERS
 TO = KEYS[0].account
+EVERYBODY = [key.account for key in USERS]
 
 
 def make_pool(own: Account | None = None, **changes: int) -> Mempool:
@@ -56,10 +57,11 @@ def test_who_has_sent_something_for_an_address_is_who_has_something_executable_f
     pool = make_pool()
     elsewhere = sign_call(CAROL, chain_id=CHAIN_ID, nonce=0, to=CAROL.account, fee=10, tip=0, data=b"", gas=100_000)
     add(pool, make(ALICE, 0), make(BOB, 1), decode_transaction(elsewhere, CHAIN_ID))
-    assert pool.find_senders(TO) == {ALICE.account}
-    assert pool.find_senders(CAROL.account) == {CAROL.account}
+    assert pool.find_senders(TO, EVERYBODY) == {ALICE.account}
+    assert pool.find_senders(CAROL.account, EVERYBODY) == {CAROL.account}
     add(pool, make(BOB, 0))
-    assert pool.find_senders(TO) == {ALICE.account, BOB.account}
+    assert pool.find_senders(TO, EVERYBODY) == {ALICE.account, BOB.account}
+    assert pool.find_senders(TO, [BOB.account, CAROL.account]) == {BOB.account}
 
 
 def test_what_is_here_already_changes_nothing() -> None:

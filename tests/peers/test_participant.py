@@ -10,6 +10,7 @@ from participant_support import ME, Stage, play
 from flock_chain.errors import Unavailable
 from flock_peers.roles.board import Phase
 from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.participant import _still_matters
 
 
 @pytest.mark.parametrize("error", [Unavailable("256 views wait already"), OSError(28, "No space left on device")])
@@ -77,6 +78,19 @@ def test_what_a_finished_piece_of_work_found_is_used_at_once(tmp_path: Path) -> 
             assert await look(5, jobs) == 0
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_candidate_is_prepared_until_the_round_after_the_one_that_begins_with_it(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.board.round = 3
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.view is not None)
+        assert stage.part.view is not None
+        found = [_still_matters(stage.part.view, ("prepare", stage.part.task, number)) for number in (1, 2, 3)]
+        assert found == [False, True, True]
+
+    play(stage, test)
 
 
 async def never(_height: int) -> int:

@@ -78,6 +78,35 @@ async def test_scoring_that_is_under_way_for_another_set_is_given_up(tmp_path: P
 
 
 @on_stepped_clock
+async def test_nothing_is_scored_ahead_of_time_by_who_does_not_hold_all_that_was_revealed(tmp_path: Path) -> None:
+    """The set that all hold may be another one then, and would wait for a trainer that measures this one."""
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        offers = [desk.offer(0), desk.offer(1)]
+        desk.service.trouble[offers[1].digest] = Unavailable("not served to this voter")
+        await do(desk.voter.step, desk.view(Phase.AVAILABILITY, offers))
+        await trio.sleep(1)
+        assert desk.sender.sent("attest_available") == [(0b01, 0)] and desk.trainer.measured == []
+
+
+@on_stepped_clock
+@pytest.mark.parametrize("is_foreseen", [True, False])
+async def test_measuring_another_candidate_than_the_accepted_one_is_given_up(tmp_path: Path, is_foreseen: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        jobs = Jobs(nursery)
+        desk = Desk(tmp_path, jobs)
+        desk.trainer.evaluation_seconds = 20.0
+        offers = [desk.offer(0), desk.offer(1)]
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers), 5.0)
+        await trio.sleep(1)
+        assert jobs.is_running(("foresee", TASK, 1))
+        verdicts = (Verdict.ACCEPTED, Verdict.ACCEPTED if is_foreseen else Verdict.REJECTED_LOSS)
+        await desk.voter.step(desk.view(Phase.ADOPT, offers, score_revealed=0b10, verdicts=verdicts))
+        await trio.sleep(1)
+        assert jobs.is_running(("foresee", TASK, 1)) == is_foreseen
+
+
+@on_stepped_clock
 async def test_who_holds_nothing_scores_nothing_ahead_of_time(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         jobs = Jobs(nursery)

@@ -196,6 +196,7 @@ class FakeTrainer:
         self.scores: list[int] | None = None  # instead of better and better ones
         self.losses: dict[str, float] = {}  # of the hold-out, by the adapter file's name
         self.evaluated: list[str] = []  # names of adapter files
+        self.evaluation_seconds = 0.0
         self.profiles: list[list[int]] = []  # thousandths
         self.audited: list[tuple[list[tuple[str, str]], int, int]] = []  # names of adapter and delta files, two seeds
         self.recited: dict[str, int] = {}  # millionths, by the delta file's name
@@ -226,6 +227,7 @@ class FakeTrainer:
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult:
         assert adapter_path is not None and adapter_path.is_file() and split == "hold_out"
         self.evaluated.append(adapter_path.name)
+        await trio.sleep(self.evaluation_seconds)
         return EvaluateResult(self.losses.get(adapter_path.name, 1.0), 1.0, 100, {})
 
 

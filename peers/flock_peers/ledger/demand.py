@@ -29,6 +29,7 @@ class Moment:
 class Awaited:
     """What a task's phase still waits for, as of the head."""
 
+    stage: tuple[int, int]  # round and phase
     accounts: frozenset[Account]  # who may act
     enough: int  # of them; 0: for blocks alone, as a draw does for its seed
 
@@ -49,7 +50,8 @@ def compute_interval(
     """Seconds between the last block and the next one, at least: less where it ends what is over, and where it has all
     that a phase waits for, for then nobody can be in want of time.
 
-    Only as a round gets on: the second kind takes all who were drawn, so nobody alone makes blocks come faster.
+    Only as a round gets on: the second kind comes once for those who are awaited, so nobody who sends something else
+    makes block after block come faster.
     `have_all_voted`: on the last block, as far as this peer knows; who has not would look absent.
     `is_complete`: a task's phase has all that it waits for with the next block (`is_all_here`).
     """

@@ -313,10 +313,10 @@ class Ledger(Reads):
         """On the head; False for genesis, which had no votes."""
         return self.head.height > 0 and {vote.signer for vote in votes()} >= self._sets.previous
 
-    def expect(self, task: int, accounts: Collection[Account], enough: int) -> None:
-        """What a task's phase waits for as of the head: transactions of so many of these accounts, or blocks alone
-        where none is enough. With all of it here, a block of this peer may come early."""
-        self._pacing.expect(task, Awaited(frozenset(accounts), enough))
+    def expect(self, task: int, stage: tuple[int, int], accounts: Collection[Account], enough: int) -> None:
+        """What a task's stage, a round's phase, waits for as of the head: transactions of so many of these accounts, or
+        blocks alone where none is enough. With all of it here, a block of this peer may come early."""
+        self._pacing.expect(task, Awaited(stage, frozenset(accounts), enough))
 
     async def wait_work(self) -> None:
         """Returns once a transaction has arrived since `work` was last asked."""

@@ -3,7 +3,7 @@
 Knows no transaction and no consensus; `demand` holds the rule itself.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 
 import trio
 
@@ -33,12 +33,13 @@ ROUNDING_SECONDS = 1e-6  # of differences between two times: a sleep shorter tha
 class Pacing:
     def __init__(
         self, executor: Executor, evm: EvmThread, parameters: Parameters,
-        find_senders: Callable[[], Set[Account]] = frozenset,
+        find_senders: Callable[[Collection[Account]], Set[Account]] = lambda _among: frozenset(),
     ) -> None:  # fmt: skip
-        """`find_senders`: of what a block would include now for the board."""
+        """`find_senders`: who of some accounts has something for the board that a block would include now."""
         self._executor, self._evm, self._find_senders = executor, evm, find_senders
         self.parameters = parameters  # of the next height
         self._awaited: dict[int, Awaited] = {}  # by task: those that this peer takes part in, as of the head
+        self._had: dict[int, Awaited] = {}  # by task: what was awaited when all of it was in a block
         self._moment: Moment | None = None  # of the head
         self._failed_pokes = 0
         self._has_poked = False  # the head
@@ -52,6 +53,7 @@ class Pacing:
         self._failed_pokes = self._failed_pokes + 1 if pokes and not any(row.status for row in pokes) else 0
         self._has_poked = bool(pokes)
         self._moment = None
+        self._had.update({task: awaited for task, awaited in self._awaited.items() if self._is_here(awaited)})
         self._awaited.clear()
         self._committed_at = trio.current_time()
         return self._committed_at
@@ -61,7 +63,12 @@ class Pacing:
         self._arrived.set()
 
     def expect(self, task: int, awaited: Awaited) -> None:
-        """Who looks at a task's phase says what it waits for: anew after every block, and about the head alone."""
+        """Who looks at a task's phase says what it waits for: anew after every block, and about the head alone.
+
+        Where the same accounts are awaited still, what they sent was something else: that hurries nobody again.
+        """
+        if awaited.enough and self._had.get(task) == awaited:
+            return
         self._awaited[task] = awaited
         self._arrived.set()
 
@@ -112,10 +119,10 @@ class Pacing:
         return least - self._waited()
 
     def _is_complete(self) -> bool:
-        if not self._awaited:
-            return False
-        senders = self._find_senders()
-        return any(is_all_here(awaited, senders) for awaited in self._awaited.values())
+        return any(self._is_here(awaited) for awaited in self._awaited.values())
+
+    def _is_here(self, awaited: Awaited) -> bool:
+        return is_all_here(awaited, self._find_senders(awaited.accounts) if awaited.enough else frozenset())
 
     def _look(self) -> float:
         return self._interval() / LOOKS

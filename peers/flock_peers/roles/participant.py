@@ -270,6 +270,8 @@ def _still_matters(view: RoundView, key: JobKey) -> bool:
         return key[2] == view.round and view.phase <= Phase.COMMIT
     if kind in ("bring", "hold", "score", "foresee", "adopt"):
         return bool(key[2] == view.round)
+    if kind == "prepare":  # is what the next round begins with
+        return bool(key[2] >= view.round - 1)
     if kind == "audit":
         return view.phase is Phase.AUDIT
     return True

@@ -7,6 +7,7 @@ import logging
 import secrets as chance
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,13 +86,14 @@ class Voter:
         self._earlier, self._measurements = EarlierDeltas(library, views), measurements or Measurements()
         self._paper = PaperVoter(identity, sender, secrets, jobs, self._judge_input_set)
         self._scale = CandidateScale(library, trainer, self._find)
+        self._foreseen: list[int] | None = None  # whom the last round's scores would accept
 
     async def step(self, view: RoundView) -> None:
         index = view.voter_index(self._identity.account)
         if index is None:
             return
-        if view.phase is Phase.REVEAL and view.revealed:
-            self._jobs.ensure(("bring", view.task, view.round, view.revealed), lambda: self._bring(view))
+        if view.phase is Phase.REVEAL:
+            self._bring(view)
         elif view.phase is Phase.AVAILABILITY:
             await self._attest(view, is_due=not view.attested >> index & 1)
         elif view.phase is Phase.SCORE_COMMIT and not view.score_committed >> index & 1:
@@ -113,20 +115,25 @@ class Voter:
 
     # Availability
 
-    async def _bring(self, view: RoundView) -> bool:
-        """Those that are revealed already, while the others are waited for."""
-        await self._find(view, bits(view.revealed), AVAILABILITY_SECONDS)
+    def _bring(self, view: RoundView) -> None:
+        """What is revealed already, while the others are waited for."""
+        for index in bits(view.revealed):
+            self._jobs.ensure(("bring", view.task, view.round, index), partial(self._bring_one, view, index))
+
+    async def _bring_one(self, view: RoundView, index: int) -> bool:
+        await self._find(view, [index], AVAILABILITY_SECONDS)
         return True
 
     async def _attest(self, view: RoundView, *, is_due: bool) -> None:
-        """Then the next phase's work begins, for what is held by this voter will mostly be held by all."""
+        """Then the next phase's work begins where all of the round is here, for then all will mostly hold the same. Not
+        otherwise: a trainer that measures another set keeps the round's waiting, and a proposer may serve only some."""
         held: Held | None = self._jobs.ensure(("hold", view.task, view.round), lambda: self._hold(view))
         if held is None:
             return
         bitmap = sum(1 << index for index in held.available)
         if is_due:
             await self._call(view, "attest_available", bitmap, sum(1 << index for index in held.invalid))
-        if bitmap and not is_paper(await self._terms(view)):
+        if bitmap and bitmap == view.revealed and not is_paper(await self._terms(view)):
             self._ensure_scores(replace(view, held_set=bitmap))
 
     async def _hold(self, view: RoundView) -> Held:
@@ -280,7 +287,7 @@ class Voter:
 
     async def _foresee(self, view: RoundView, record: Mapping[str, Any]) -> bool:
         """While the others score and reveal: the candidate, if their verdicts are this voter's."""
-        accepted = foresee_accepted(record, view.held_set, await self._terms(view))
+        self._foreseen = accepted = foresee_accepted(record, view.held_set, await self._terms(view))
         try:
             if accepted:
                 base = await self._removal.compute_base(view.round, view.adapter)
@@ -294,6 +301,8 @@ class Voter:
         await self._call(view, "tally", list(tally.medians), tally.center, tally.mad, gas=TALLY_GAS)
 
     async def _adopt(self, view: RoundView) -> None:
+        if self._foreseen != view.accepted():
+            self._jobs.cancel_all_but(lambda other: other != ("foresee", view.task, view.round))
         key = ("adopt", view.task, view.round)
         choice = self._jobs.ensure(key, lambda: self._judge_or_keep(view))
         if choice is not None:
