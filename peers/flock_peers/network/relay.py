@@ -29,7 +29,7 @@ from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
 
-# What a relay lends to all others together. An adapter fits; a life of it does not.
+# A relay lends 16 places, and 16 circuits at a time to each: an adapter fits into one; a life of it does not.
 RELAY_LIMITS = RelayLimits(duration=3_600, data=1 << 30, max_circuit_conns=16, max_reservations=16)
 RENEW_SECONDS = 600.0  # a reservation lasts an hour
 _ASK_SECONDS = 10.0

@@ -2,9 +2,11 @@
 
 A window is granted before it is known who will fill it, so nothing can be refused. Where it is too much, the connection
 that holds the most ends. All strangers may hold more than a full window on every connection there can be, so whoever
-has one full window has never the most: who fills more than one that nobody reads has.
+has one full window has never the most: who fills more than one that nobody reads has. The circuits of one connection
+count together, or some hundred of them would fill all of it with less than a window each; but one of them goes alone.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -58,5 +60,13 @@ class WindowRoom:
             self._end_first(self._held, f"of {x.unread_bytes_of_all >> 20} MiB of all peers")
 
     def _end_first(self, crowd: dict[Holder, int], share: str) -> None:
-        worst = max(crowd, key=lambda holder: crowd[holder])
+        together = Counter[tuple[int, bool]]()
+        for holder, held in crowd.items():
+            together[_place(holder)] += held
+        worst = max(crowd, key=lambda holder: (together[_place(holder)], crowd[holder]))
         worst.give_way(f"holds {crowd[worst] >> 10} KiB that nobody reads, the most {share}")
+
+
+def _place(holder: Holder) -> tuple[int, bool]:
+    """Circuits apart from the connection that carries them: who lends it is not to go for them."""
+    return id(holder.link), holder.is_apart
