@@ -234,20 +234,24 @@ def test_of_one_network_who_holds_less_is_not_refused_for_the_network_s_sake() -
     in_virtual_time(main)
 
 
+TAIL = encode_frame(b"next")
+
+
+class Stalling(Script):
+    async def _receive(self, most: int) -> bytes:
+        """Nothing for a while before the last byte of the first frame."""
+        left = len(self._data) - len(TAIL) - 1
+        if not left:
+            await trio.sleep(15)
+        return await super()._receive(min(most, left) if left > 0 else most)
+
+
 def test_a_frame_of_which_nothing_comes_for_ten_seconds_loses_its_room_and_its_stream_goes_on() -> None:
     refused: list[str] = [""]
 
-    class Stalling(Script):
-        async def _receive(self, most: int) -> bytes:
-            """Nothing for a while before the last byte of the first frame."""
-            left = len(self._data) - len(tail) - 1
-            if not left:
-                await trio.sleep(15)
-            return await super()._receive(min(most, left) if left > 0 else most)
-
     async def main() -> None:
         room, heard = make_room(refused), Inbox()
-        stream = Stalling(encode_frame(bytes(PEER)) + tail, PEOPLE[5])
+        stream = Stalling(encode_frame(bytes(PEER)) + TAIL, PEOPLE[5])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
                 receive, stream, TIGHT, room, lambda _size: 0.0, lambda payload: heard(stream.account, payload)
@@ -258,9 +262,21 @@ def test_a_frame_of_which_nothing_comes_for_ten_seconds_loses_its_room_and_its_s
             assert room.total == 0 and not heard.payloads
         assert heard.payloads == [b"next"]
 
-    tail = encode_frame(b"next")
     in_virtual_time(main)
     assert refused[1:] == [f"a frame of {PEER} bytes is read past: nothing of it came for 10 s"]
+
+
+def test_a_validator_s_frame_keeps_its_room_while_nothing_of_it_comes_for_as_long_as_any_frame_may_take() -> None:
+    refused: list[str] = [""]
+
+    async def main() -> None:
+        room, heard = make_room(refused), Inbox()
+        stream = Stalling(encode_frame(bytes(PEER)) + TAIL, VALIDATORS[0])
+        await receive(stream, TIGHT, room, lambda _size: 0.0, lambda payload: heard(stream.account, payload))
+        assert heard.payloads == [bytes(PEER), b"next"] and trio.current_time() >= 15 and not room.total
+
+    in_virtual_time(main)
+    assert refused[1:] == []
 
 
 def test_who_waits_for_its_rate_with_a_large_frame_gives_way_to_who_has_less() -> None:

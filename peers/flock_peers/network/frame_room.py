@@ -8,6 +8,7 @@ network with the most, in it the account with the most, of its frames the oldest
 which is as much as every connection there can be would get, always has room, and its frames stay.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,10 @@ class FrameRoom:
     @property
     def stalled_seconds(self) -> float:
         return self._limits.stalled_seconds
+
+    def find_deadline(self, account: Account) -> float:
+        """For its next bytes. A validator's large frame waits as long as any frame may: it takes no stranger's room."""
+        return trio.current_time() + self.stalled_seconds if self.is_stranger(account) else math.inf
 
     def claim(self, account: Account, host: str = "") -> "Claim":
         """`host`: where it comes from, as the connection says."""
@@ -146,7 +151,7 @@ class Claim:
         if not self._size:
             yield
             return
-        with trio.CancelScope(deadline=trio.current_time() + self._room.stalled_seconds) as self._reading:
+        with trio.CancelScope(deadline=self._room.find_deadline(self.holder[0])) as self._reading:
             try:
                 yield
             finally:

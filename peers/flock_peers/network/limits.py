@@ -64,7 +64,7 @@ class Limits:
     small_frame_bytes: int = 16 << 10  # votes, questions: bounded by the number of streams, and always read
     half_read_bytes_per_peer: int = 2 * MIB  # a proposal, and something else beside it
     half_read_bytes_of_strangers: int = 16 * MIB  # 170 KiB of each connection; a transaction takes 64
-    stalled_seconds: float = 10.0  # nothing of it came: it loses its room, not its connection
+    stalled_seconds: float = 10.0  # nothing of a stranger's came: it loses its room, not its connection
     half_read_bytes: int = 64 * MIB  # 16 liars of 50 validators and all strangers leave 16 proposals their room
 
     # Large answers that were not taken yet: six of a MiB, the most that an honest peer asks for at once, of ten peers.
