@@ -114,8 +114,9 @@ async def test_who_never_says_hello_is_disconnected_and_served_nothing() -> None
         inbox = Inbox()
         a.on_message("/test/1", inbox)
         async with open_attacker(50, a, hello=False) as link:
-            stream = await link.open("/test/1")
-            await stream.write_frame(b"let me in")
+            with suppress(FlockError):  # on a busy machine its time is over before
+                stream = await link.open("/test/1")
+                await stream.write_frame(b"let me in")
             with trio.fail_after(PATIENCE):
                 await link.closed.wait()
         assert not inbox.received and not a.connected()
@@ -127,13 +128,11 @@ async def test_who_never_says_hello_is_disconnected_and_served_nothing() -> None
 )
 @in_trio()
 async def test_a_malformed_hello_is_not_admitted(hello: bytes) -> None:
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, hello_seconds=0.5)) as a:
-        async with open_attacker(50, a, hello=False) as link:
-            with suppress(FlockError):  # on a busy machine its time is over before
-                stream = await link.open("/flock/hello/1")
-                await stream.write_frame(hello)
-            with trio.fail_after(PATIENCE):
-                await link.closed.wait()
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a, open_attacker(50, a, hello=False) as link:
+        stream = await link.open("/flock/hello/1")
+        await stream.write_frame(hello)
+        with pytest.raises(Unavailable):  # at once, long before the seconds for hello are over
+            await stream.read_frame(4096, PATIENCE)
         assert not a.connected()
 
 

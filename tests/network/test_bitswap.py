@@ -1,5 +1,6 @@
 """Guests and the bitswap gateway: what somebody without hello may do, and how little of it."""
 
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from libp2p.bitswap.pb.bitswap_pb2 import Message
 from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, key, open_attacker, open_hosts, wait_until
 
 from flock_chain.content import CID_PREFIX, format_cid
-from flock_chain.errors import InvalidRemote, Unavailable
+from flock_chain.errors import FlockError, InvalidRemote, Unavailable
 from flock_peers.network.bitswap import (
     BITSWAP_PROTOCOLS,
     MAX_REQUEST_BYTES,
@@ -260,8 +261,9 @@ async def test_without_the_option_nobody_stays_without_hello(tmp_path: Path) -> 
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, hello_seconds=0.5)) as a:
         serve_bitswap(a, BlobStore(tmp_path, 1 << 30))
         async with open_attacker(2, a, hello=False) as link:
-            stream = await link.open(PROTOCOL)
-            await stream.wait_gone()  # refused after the seconds for hello
+            with suppress(FlockError):  # on a busy machine its time is over before
+                stream = await link.open(PROTOCOL)
+                await stream.wait_gone()  # refused after the seconds for hello
             await link.closed.wait()
 
 
