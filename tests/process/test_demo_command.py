@@ -53,6 +53,7 @@ def run_demo(output: Path, *options: str) -> str:
         demo = subprocess.Popen(
             [sys.executable, "-m", "flock_p2p", "demo", "--rounds", "1", "--keep-running", *options],
             stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored in a background job
         )  # fmt: skip
     try:
         wait_until("its rounds are over", 900, lambda: demo.poll() is not None or "still running" in output.read_text())

@@ -6,6 +6,7 @@ network that is there (one validator), somebody who joins it, a stranger with a 
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from pathlib import Path
 import pytest
 from app_support import Script, play
 from base_support import make_base
-from documented_support import ROOT, Run, Runner, find_commands, open_runner, user_pages
+from documented_support import ROOT, Run, Runner, exit_code, find_commands, open_runner, user_pages
 from execution_support import VALIDATORS, Chain, make_genesis
 from rpc_support import USER, VALIDATOR, make_rpc_genesis
 
 from flock_chain.crypto import Key
 from flock_chain.genesis import Genesis
 from flock_chain.upgrades import Schedule
+from flock_p2p.cli import build_parser
 from flock_peers.home import Home, write_private
 from flock_peers.store.chain_store import ChainStore
 
@@ -82,8 +84,10 @@ ELSEWHERE = {  # run by another test, which takes long enough; and what stands t
     "simulate --prove": ("tests/app/test_simulate_command.py", '_run(capsys, "--prove")'),
     "simulate --mutants": ("tests/consensus/test_consensus_mutants.py", "def test_the_campaign_tells_who_was_killed"),
     "demo --rounds 10 --keep-running": (DEMO, '"demo", "--rounds", "1", "--keep-running"'),
-    "demo --seed 812 --bits 4 --home /tmp/demo812": (DEMO, '"demo", "--rounds", "1", "--keep-running"'),
-    "experiment --quick": ("tests/app/test_experiment_command.py", "def test_quick_is_one_seed"),
+}
+PARSED = {  # run by no test as it is written, only understood; because
+    "demo --seed 812 --bits 4 --home /tmp/demo812": "another demo takes minutes; one of 8 bits is run in " + DEMO,
+    "experiment --quick": "real trainings of three methods, twelve rounds each",
 }
 SHOWN = {  # what a command has printed in a run, with that run's names
     "verify --home flock-demo/20261121-102046/peer0",
@@ -102,13 +106,31 @@ def runner() -> Iterator[Runner]:
 def test_every_command_of_the_user_pages_is_run_or_has_a_reason_not_to_be() -> None:
     written = {line for page in user_pages() for line in find_commands(page.read_text())}
     run = {line for how, line in LIVE if how != STOP} | {*STOPPED, *SHORTER}
-    listed = run | {*ELSEWHERE} | SHOWN
+    listed = run | {*ELSEWHERE, *PARSED} | SHOWN
     assert {line for line in written - listed if not HOURS.match(line)} == set(), "no test runs these"
     assert listed - written == set(), "no page has these any more"
     for command, shorter in SHORTER.items():
         assert shorter.split()[0] == command.split()[0]
     for path, text in ELSEWHERE.values():
         assert text in (ROOT / path).read_text(), (path, text)
+
+
+@pytest.mark.parametrize("line", sorted(PARSED))
+def test_what_no_test_runs_is_at_least_understood(line: str) -> None:
+    assert build_parser().parse_args(shlex.split(line)).command == line.split()[0]
+
+
+def test_a_run_ends_with_the_code_that_the_interpreter_would_give() -> None:
+    assert [exit_code(SystemExit(code)) for code in (None, 0, 3, "one line")] == [0, 0, 3, 1]
+
+
+def test_what_has_ended_keeps_its_number_so_that_no_other_process_is_killed_for_it(
+    runner: Runner, tmp_path: Path
+) -> None:
+    run = runner.run(tmp_path, "abi")
+    assert run.wait_over() == 0
+    state = Path("/proc", run.output.with_suffix(".pid").read_text(), "stat")
+    run._wait(lambda: ") Z " in state.read_text())  # it is over, and there is nobody else of that number
 
 
 def prepare(home: Path, key: Key | None = None, genesis: Genesis | None = None) -> None:

@@ -109,7 +109,10 @@ def open_runner() -> Iterator[Runner]:
     finally:
         assert server.stdin is not None
         server.stdin.close()
-        server.wait(SECONDS)
+        try:
+            server.wait(SECONDS)
+        finally:
+            server.kill()
 
 
 # In the process that forks
@@ -120,8 +123,8 @@ def serve() -> None:
     load_peer()
     for name in PRELOADED:
         import_module(f"flock_p2p.commands.{name}")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    pids = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who runs the tests; each fork has its own way of it
+    pids = []  # none is waited for: what has ended keeps its number until all is over, so no other process is killed
     for request in sys.stdin:
         pids.append(os.fork())
         if pids[-1] == 0:
@@ -134,7 +137,7 @@ def serve() -> None:
 def _run(words: list[str], folder: str, output: str, typed: str) -> None:
     """In the fork."""
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests are a job in the background
     os.chdir(folder)
     os.environ["HOME"] = folder
     written, given = os.open(output, os.O_WRONLY | os.O_CREAT, 0o600), os.open(os.devnull, os.O_RDONLY)
@@ -149,7 +152,7 @@ def _run(words: list[str], folder: str, output: str, typed: str) -> None:
     try:
         code = main(words)
     except SystemExit as error:
-        code = int(error.code or 0)
+        code = exit_code(error)
     except BaseException:  # noqa: BLE001 - as the interpreter would end
         traceback.print_exc()
     sys.stdout.flush()
@@ -158,6 +161,13 @@ def _run(words: list[str], folder: str, output: str, typed: str) -> None:
     done.write_text(str(code))
     done.rename(Path(output).with_suffix(".code"))
     os._exit(code)
+
+
+def exit_code(error: SystemExit) -> int:
+    """As the interpreter would end; it prints a text, too."""
+    if isinstance(error.code, str):
+        print(error.code, file=sys.stderr)
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 def _type(terminal: int, lines: list[bytes]) -> None:
