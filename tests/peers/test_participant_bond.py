@@ -206,9 +206,24 @@ def test_who_was_evicted_ends_its_part_once_all_is_claimed(tmp_path: Path) -> No
     play(stage, test)
 
 
+@pytest.mark.parametrize(
+    ("strikes", "why"), [(STRIKES_TO_EXPEL, "which is expelled; its bond"), (0, "had too small a bond, or no seats")]
+)
+def test_who_was_evicted_is_told_why(tmp_path: Path, caplog: pytest.LogCaptureFixture, strikes: int, why: str) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
+        stage.board.strikes, stage.board.rows, stage.board.round = strikes, [], 2
+        await stage.until(lambda: stage.is_over)
+
+    play(stage, test)
+    assert "somebody evicted this account" in caplog.text and why in caplog.text
+
+
 def test_who_is_expelled_takes_its_bond_back_and_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage(tmp_path)
-    stage.board.rows = [make_row(leaving_at=9, strikes=STRIKES_TO_EXPEL)]
+    stage.board.rows, stage.board.strikes = [make_row(leaving_at=9, strikes=STRIKES_TO_EXPEL)], STRIKES_TO_EXPEL
     stage.board.phase = Phase.WAITING
 
     async def test() -> None:
@@ -226,8 +241,22 @@ def test_who_was_expelled_pays_no_bond_that_the_board_would_refuse(tmp_path: Pat
     async def test() -> None:
         await stage.until(lambda: stage.error is not None)
         assert stage.sender.sent == [] and "expelled from it, for good" in str(find_flock_error(stage.error))
+        assert isinstance(find_flock_error(stage.error), Misuse), "tried again in an hour, not in half a minute"
+        assert stage.part.library is None and stage.opened_at is None, "nor opens a library and a trainer for that"
 
     play(stage, test)
+
+
+def test_who_is_evicted_as_expelled_while_its_trainer_opens_pays_no_bond(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.board.strikes = STRIKES_TO_EXPEL
+
+    async def test() -> None:
+        with pytest.raises(Misuse, match="expelled from it, for good"):
+            await stage.part.membership.bond_until_joined(lambda: True)
+        assert stage.sender.sent == []
+
+    trio.run(test)
 
 
 def test_a_leave_that_was_asked_for_before_a_restart_is_carried_through(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import trio
 
 from flock_chain.audit_rule import STRIKES_TO_EXPEL
 from flock_chain.crypto import Account
-from flock_chain.errors import FlockError, Unavailable
+from flock_chain.errors import FlockError, Misuse, Unavailable
 from flock_peers.roles.board import Phase, RoundView, Views, as_account
 from flock_peers.roles.sender import Sender
 
@@ -24,6 +24,10 @@ TOP_UP_PERCENT = 5  # of the minimum: a few missed reveals are paid again, a ver
 
 class _BondRefused(Unavailable):
     """The board does not take the bond."""
+
+
+class _Expelled(Misuse):
+    """The board never takes a bond of this account again."""
 
 
 class Membership:
@@ -69,17 +73,22 @@ class Membership:
                     self.was_joined = True
                     log.info("task %d: bonded", self._task)
                     return
-                if not is_under_way and await self._is_expelled():
-                    raise _BondRefused(f"task {self._task}: this account is expelled from it, for good")
+                if not is_under_way:
+                    await self.check_not_expelled()
                 if not is_under_way and sent == MAX_BONDINGS:
                     raise _BondRefused(f"task {self._task}: {sent} bonds were sent and none was taken")
                 if not is_under_way:
                     sent += await self._send_bond(self._join_label, self._domain, self._bond)
-            except _BondRefused:
+            except (_BondRefused, _Expelled):
                 raise
             except FlockError as error:
                 log.info("task %d: cannot bond yet: %s", self._task, error)
             await trio.sleep(BOND_SECONDS)
+
+    async def check_not_expelled(self) -> None:
+        """Asked before anything is fetched or opened; who is expelled and still there has a bond to take back."""
+        if await self._is_expelled() and not await self.is_joined():
+            raise _Expelled("this account is expelled from it, for good")
 
     async def _is_expelled(self) -> bool:
         row = await self._views.view("TaskBoard", "participant", self._task, self._account)
@@ -96,8 +105,10 @@ class Membership:
             return
         row = await self._row()
         if row is None:
+            is_expelled = await self._is_expelled()
             self.is_lost = True
-            log.warning("task %d: somebody evicted this account, whose bond was below the minimum", self._task)
+            why = "is expelled" if is_expelled else "had too small a bond, or no seats while all rows were taken"
+            log.warning("task %d: somebody evicted this account, which %s; its bond comes back", self._task, why)
         elif row["leaving_at"]:
             self.is_leaving = True
             if row["strikes"] == STRIKES_TO_EXPEL:

@@ -123,6 +123,7 @@ class Participant:
         around = self._around
         if (await read_round(around.ledger, self.task)).phase is Phase.ENDED and not await self.is_joined():
             return
+        await self.membership.check_not_expelled()
         self.library = await self._open_library()
         around.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
