@@ -80,7 +80,8 @@ def compute_removed(audits: Sequence[ClosedAudit], before_round: int, reach: int
     More than half of all stake, in one audit, and for ever: a committee alone takes nothing out, and what is out does
     not come back when the next audit is silent. What an account contributes after it was cleared counts again.
     `audits`: all closed ones, in order. Those that did not count are not told apart, so they shorten the reach; one
-    that is heard again, after the same round, does not.
+    that is heard again, after the same round, does not. Where too few were left to draw a round, all stake is heard
+    again after rounds of which no audit is due, too, and such a hearing shortens the reach as well.
     """
     removed: dict[Account, list[range]] = {}
     ends = sorted({audit.round for audit in audits})
