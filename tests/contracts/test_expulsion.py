@@ -168,3 +168,28 @@ def test_who_leaves_suspended_is_suspended_when_it_comes_back_until_an_audit_tha
     assert not row_of(game, WHO)["suspended"] and strikes_of(game) == 1
     game.until(COMMIT)
     assert game.view["candidate_count"] == 9
+
+
+def test_whoever_leaves_during_an_audit_takes_nobody_s_word_about_others_along() -> None:
+    """An auditor says once whom it found, from its disk: where that was refused for one name, the others went free."""
+    game = game_of(12, audit_rounds=2, rounds=12)
+    game.until(COMMIT)
+    game.play_to_tally([[500_000, -200 + k, -100] for k in range(3)])
+    game.tally()
+    for who in game.voters:
+        game.must(who, "attest_adoption", 1, b"n" * 32)
+    game.until(AUDIT, seconds=10)  # in round 2 nobody commits
+    leaver, guilty = game.result(1)["proposers"][:2]
+    both, auditors = sorted([leaver, guilty]), others(game, leaver, guilty)
+    game.must(auditors[0], "attest_guilty", 1, both)
+    before = game.world.board("blame_of", game.task, 1, leaver)
+    game.must(leaver, "leave_task")
+    assert leaver not in members(game), "nothing of it was accepted, and it has no seat: it is free at once"
+    for who in auditors[1:]:
+        game.must(who, "attest_guilty", 1, both)
+    assert game.world.board("blame_of", game.task, 1, leaver) == before
+    close(game)
+    assert game.world.board("audit_view", game.task)["counted"] == 1
+    row = row_of(game, guilty)
+    assert row["suspended"] and row["strikes"] == 1 and row["blamed_audit"] == 1
+    game.check_solvent()

@@ -105,7 +105,6 @@ class Seats(Accusations):
         stake = self.voice(who)
         if stake == 0 or list(accused) != sorted(set(accused)) or who in accused:
             return False
-        if any(name not in self.members or not self.members[name].last_held for name in accused):
-            return False
-        self.audit.said[who] = (stake, accused)
+        shown = tuple(name for name in accused if name in self.members and self.members[name].last_held)
+        self.audit.said[who] = (stake, shown)
         return True

@@ -397,7 +397,8 @@ class BoardIndex:
         self.audit_words[log["task"]][log["audit"]][log["account"]] = True
         task["heard"] += 1
         task["heard_stake"] += log["stake"]
-        for who in log["accused"]:
+        members = self.members[log["task"]]
+        for who in (who for who in log["accused"] if who in members and members[who]["last_held"]):
             said[who] += log["stake"] + SEAT * log["has_seat"]
 
     def on_Audited(self, log: Log) -> None:

@@ -7,7 +7,8 @@
         would leave too few for a round, all stake is heard again at once, without seats. The half also takes the
         contributions out of the task's adapter (flock_chain.audit_rule): that costs nobody its own, and a third of
         liars must not prevent it. Whom it names for three proposals in a row, each in an audit of its own, is expelled:
-        it leaves by that with all of its bond, and never comes back to the task. Principal goes only by two thirds of all stake, in two audits in a row, so that no
+        it leaves by that, and never comes back to the task; its bond comes back to it, unless two thirds convict it
+        before that is free. Principal goes only by two thirds of all stake, in two audits in a row, so that no
         committee and no creator can take it; it is burned. Where less than two thirds spoke nobody could be convicted,
         so their silence clears nobody: such an audit is void, and the next one counts for it, or the one after that,
         whoever is silent then. An audit looks at the rounds that fewer than two that counted have looked at. A task with
@@ -33,7 +34,8 @@ spoken: HashMap[uint256, HashMap[uint256, HashMap[address, bool]]]
 def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, types.SEATS]):
     """
     @notice A participant names, once in an audit, whom it found guilty; an empty list says: nobody.
-    @param accused In ascending order; of each, voters held a proposal, accepted or not; none is the caller.
+    @param accused In ascending order; none is the caller. Whom voters held no proposal of, accepted or not, since it
+            joined, is passed over: whoever leaves during the audit must not make void what is said of others with it.
     """
     assert book.tasks[task].phase == types.AUDIT, "board: not the phase for this"
     assert audit == book.tasks[task].audits + 1, "board: not the open audit"
@@ -50,8 +52,9 @@ def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, type
     for account: address in accused:
         assert convert(account, uint256) > last, "board: not in ascending order"
         assert account != msg.sender, "board: nobody judges itself"
-        assert book.members[task][account].last_held > 0, "board: nothing of it was held"
         last = convert(account, uint256)
+        if book.members[task][account].last_held == 0:
+            continue
         self.blames[task][audit][account] += weight
     log events.Blamed(
         task=task, audit=audit, account=msg.sender, stake=stake, has_seat=has_seat, accused=accused
@@ -251,9 +254,11 @@ def _judge(task: uint256, audit: uint256, account: address, packed: uint256, sea
 @internal
 def _count_strikes(task: uint256, audit: uint256, account: address, stake: uint256, is_void: bool):
     """
-    @notice A strike is one more proposal for which more than half of all stake named an account: who was named for it
-            before has to show another one first. A new one that both audits pass which look at it wipes strikes out.
-            Whoever has three asks to leave by that, and does not come back; its bond comes back to it.
+    @notice More than half of all stake named an account: a strike, if it showed a proposal since its last one. What it
+            was named for nobody says. It is the older one again only where that is still looked at when its author has
+            been cleared and shown another: after a strike in a void audit, which does not move what is looked at, or
+            when an audit that is heard again at once was void and cleared it. A new proposal that both audits pass
+            which look at it wipes strikes out. Whoever has three asks to leave by that, and does not come back.
     """
     strikes: uint256 = book.records[task][account].strikes
     is_out: bool = 2 * stake > book.tasks[task].audit_stake
