@@ -252,7 +252,7 @@ def test_who_is_evicted_as_expelled_while_its_trainer_opens_pays_no_bond(tmp_pat
     stage.board.strikes = STRIKES_TO_EXPEL
 
     async def test() -> None:
-        with pytest.raises(Misuse, match="expelled from it, for good"):
+        with trio.fail_after(10), pytest.raises(Misuse, match="expelled from it, for good"):
             await stage.part.membership.bond_until_joined(lambda: True)
         assert stage.sender.sent == []
 
