@@ -4,24 +4,16 @@ from pathlib import Path
 
 import pytest
 import trio
-from roles_support import Desk, Offer, do, make_delta, on_stepped_clock
+from roles_support import Desk, Offer, do, expect_candidate, on_stepped_clock
 
-from flock_chain.aggregation import apply, encode_global
 from flock_chain.errors import Unavailable
 from flock_chain.tally import SEATS_MAX, Verdict, compute_tally
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
-from flock_peers.roles.library import compute_file_digest
-from flock_peers.training.document import compute_initial_adapter
 
 
 def adopting(desk: Desk, offers: list[Offer], **changes: object) -> RoundView:
     return desk.view(Phase.ADOPT, offers, score_revealed=0b10, **changes)
-
-
-def expect_candidate(desk: Desk, *seats: int) -> bytes:
-    before = compute_initial_adapter(desk.library.document)
-    return compute_file_digest(encode_global(apply(before, [make_delta(100 + seat) for seat in seats])))
 
 
 @on_stepped_clock

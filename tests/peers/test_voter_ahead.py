@@ -4,23 +4,15 @@ from pathlib import Path
 
 import pytest
 import trio
-from roles_support import TASK, Desk, do, make_delta, on_stepped_clock
+from roles_support import TASK, Desk, do, expect_candidate, on_stepped_clock
 
-from flock_chain.aggregation import apply, encode_global
 from flock_chain.errors import Unavailable
 from flock_chain.tally import FILTER_NO_SCORE, FILTER_NORM_SLASH, SEATS_MAX, Verdict
 from flock_peers.roles.board import Phase
 from flock_peers.roles.candidate import foresee_accepted
 from flock_peers.roles.jobs import Jobs
-from flock_peers.roles.library import compute_file_digest
-from flock_peers.training.document import compute_initial_adapter
 
 TERMS = {"loss_limit": 20_000, "mad_multiple": 12}
-
-
-def name_candidate(desk: Desk, *seats: int) -> str:
-    before = compute_initial_adapter(desk.library.document)
-    return compute_file_digest(encode_global(apply(before, [make_delta(100 + seat) for seat in seats]))).hex()
 
 
 @on_stepped_clock
@@ -126,7 +118,7 @@ async def test_the_candidate_is_measured_while_others_still_score_and_once(tmp_p
         offers = [desk.offer(0), desk.offer(1)]
         await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers))
         await trio.sleep(30)
-        candidate = name_candidate(desk, 0, 1)
+        candidate = expect_candidate(desk, 0, 1).hex()
         assert desk.trainer.evaluated == [desk.adapter.hex(), candidate]
         await do(desk.voter.step, desk.view(Phase.ADOPT, offers, score_revealed=0b10))
         assert desk.sender.sent("attest_adoption") == [(bytes.fromhex(candidate),)]
@@ -141,7 +133,7 @@ async def test_a_verdict_that_was_not_foreseen_has_its_own_candidate_measured(tm
         await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers))
         await trio.sleep(30)
         verdicts = (Verdict.REJECTED_LOSS, Verdict.ACCEPTED)
-        candidate = name_candidate(desk, 1)
+        candidate = expect_candidate(desk, 1).hex()
         desk.trainer.losses = {candidate: 2.0}  # worse, so the previous one stays
         await do(desk.voter.step, desk.view(Phase.ADOPT, offers, score_revealed=0b10, verdicts=verdicts))
         assert desk.trainer.evaluated[-1] == candidate
@@ -158,7 +150,7 @@ async def test_a_candidate_that_cannot_be_foreseen_costs_no_line_in_the_log(
         desk.service.trouble[offers[1].delta_digest] = Unavailable("gone")
         await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers))
         await trio.sleep(30)
-        assert desk.trainer.evaluated[1:] == [name_candidate(desk, 0)] and "foresee" not in caplog.text
+        assert desk.trainer.evaluated[1:] == [expect_candidate(desk, 0).hex()] and "foresee" not in caplog.text
 
 
 def test_who_is_foreseen_as_accepted_is_whom_the_own_scores_would_accept() -> None:

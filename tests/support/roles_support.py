@@ -11,7 +11,7 @@ import numpy as np
 import trio
 from clock_support import on_stepped_clock as on_stepped_clock
 
-from flock_chain.aggregation import Delta, Layout, encode_delta, quantise
+from flock_chain.aggregation import Delta, Layout, apply, encode_delta, encode_global, quantise
 from flock_chain.content import compute_chunk_list, object_digest, split_chunks
 from flock_chain.crypto import Account, Key, keccak256
 from flock_chain.errors import InvalidEncoding, Unavailable
@@ -23,7 +23,7 @@ from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.jury import Jury
 from flock_peers.roles.keeper import Keeper
-from flock_peers.roles.library import Library
+from flock_peers.roles.library import Library, compute_file_digest
 from flock_peers.roles.proposer import Identity, Proposer
 from flock_peers.roles.removal import Removal
 from flock_peers.roles.secrets import RoundSecrets
@@ -32,7 +32,7 @@ from flock_peers.roles.voter import Voter
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.training.base_manifest import BaseFile
 from flock_peers.training.client import EvaluateResult, Measured, TrainResult
-from flock_peers.training.document import LoraSettings, TaskDocument
+from flock_peers.training.document import LoraSettings, TaskDocument, compute_initial_adapter
 
 CHAIN_ID = 4242
 CHAIN = keccak256(b"roles test network")
@@ -306,6 +306,12 @@ class Desk:
             "scores_revealed": 0, "adapter_before": self.adapter, "adapter_after": self.adapter,
         }  # fmt: skip
         self.board.results[number] = {**row, **changes}
+
+
+def expect_candidate(desk: Desk, *seats: int) -> bytes:
+    """The content id of what the first round adds to where these seats' offers are accepted."""
+    before = compute_initial_adapter(desk.library.document)
+    return compute_file_digest(encode_global(apply(before, [make_delta(100 + seat) for seat in seats])))
 
 
 async def do(step: Callable[[RoundView], Awaitable[None]], view: RoundView, seconds: float = 30.0) -> None:
