@@ -103,3 +103,21 @@ def test_circuits_of_one_relay_count_together_and_no_stranger_goes_for_them_who_
     assert len(circuits[3].reasons) == 1 and not honest.reasons and not lender.reasons
     assert [len(circuit.reasons) for circuit in circuits] == [int(number == 3) for number in range(20)]
     assert room.total == 19 * 35 + 200 + 99
+
+
+def test_small_circuits_go_one_after_the_other_until_there_is_room_for_what_came() -> None:
+    relay = PEOPLE[0]
+    room = WindowRoom(Limits(unread_bytes_of_strangers=1_000, unread_bytes_of_all=1_000), lambda who: who != relay)
+    link = Holder(relay, room).link
+    circuits = [Holder(relay, room) for _ in range(30)]
+    for circuit in circuits:
+        circuit.link, circuit.is_apart = link, True
+        room.change(circuit, 20)
+    others = [Holder(who, room) for who in PEOPLE[1:9]]
+    for other in others:
+        room.change(other, 64)
+        assert room.total <= 1_000
+    assert sum(len(circuit.reasons) for circuit in circuits) == 6 and not any(other.reasons for other in others)
+    lender = Holder(relay, room)
+    room.change(lender, 110)  # no stranger: the bound of all
+    assert room.total <= 1_000 and not any(other.reasons for other in [*others, lender])

@@ -111,8 +111,19 @@ def open_runner() -> Iterator[Runner]:
         server.stdin.close()
         try:
             server.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            _kill_forks(server.pid)
+            raise
         finally:
             server.kill()
+
+
+def _kill_forks(parent: int) -> None:
+    """They lead sessions of their own, so the end of who forked them is not theirs."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it ended meanwhile
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                os.killpg(int(folder.name), signal.SIGKILL)
 
 
 # In the process that forks

@@ -39,7 +39,7 @@ class Pacing:
         self._executor, self._evm, self._find_senders = executor, evm, find_senders
         self.parameters = parameters  # of the next height
         self._awaited: dict[int, Awaited] = {}  # by task: those that this peer takes part in, as of the head
-        self._had: dict[int, Awaited] = {}  # by task: what was awaited when all of it was in a block
+        self._had: dict[int, Awaited] = {}  # by task: what was awaited when a block came while all of it was here
         self._moment: Moment | None = None  # of the head
         self._failed_pokes = 0
         self._has_poked = False  # the head

@@ -195,7 +195,8 @@ class Voter:
         await self._call(view, "commit_scores", commitment)
 
     def _ensure_scores(self, view: RoundView) -> dict[str, Any] | None:
-        """What was begun for another set than the round's takes the trainer from it, and is given up."""
+        """What was begun for another set than the round's takes the trainer from it, and is given up: but for the one
+        measurement that the trainer is at, which it ends."""
         name = ("score", view.task, view.round)
         key = (*name, view.held_set)
         self._jobs.cancel_all_but(lambda other: other[:3] != name or other == key)
