@@ -21,6 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "overlay": ("relay_answer", "relay_stop", "relay_hop", "dht_answer"),
     "local_server": ("http", "websocket", "json_rpc"),
     "proofs": ("base_weights", "draw_proof"),
+    "exports": ("provenance", "proof_of_an_adapter", "exported_files"),
 }  # fmt: skip
 _OTHER_DECODER = 1 / 32  # of the mutations: mostly what is refused at the first byte
 

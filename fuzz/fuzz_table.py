@@ -6,7 +6,10 @@ from importlib import import_module
 from fuzz_groups import GROUPS, make_group
 from fuzz_target import Target
 
-_MODULES = ("fuzz_documents", "fuzz_chain", "fuzz_network", "fuzz_session", "fuzz_gossip", "fuzz_overlay", "fuzz_web")
+_MODULES = (
+    "fuzz_documents", "fuzz_chain", "fuzz_network", "fuzz_session", "fuzz_gossip", "fuzz_overlay", "fuzz_web",
+    "fuzz_provenance",
+)  # fmt: skip
 
 
 def _iterate() -> Iterator[Target]:

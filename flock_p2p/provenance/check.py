@@ -1,6 +1,6 @@
 """Checks a provenance file and the folder it lies in, trusting the genesis hash alone. No network, home or torch."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from flock_chain.consensus.digest import ChainDomain, make_domain
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import decode_certificate
 from flock_chain.content import format_cid, object_digest
+from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote, Misuse
 from flock_chain.execution.blocks import Header, decode_header
 from flock_chain.execution.proof import ProofRows, ProvenState
@@ -59,10 +60,7 @@ def check_provenance(
     try:
         provenance = read_provenance(file)
         _check_chain(provenance, genesis_hash, restart_hashes, report)
-        _check_files(provenance, file.parent, report)
-        if path.is_dir():
-            _name_others(provenance, path, report)
-        _check_weights(provenance, decode_document(provenance.document), file.parent, report)
+        check_files(provenance, path, report)
     except Misuse:
         raise
     except FlockError as error:
@@ -126,7 +124,7 @@ def _check_restarts(
 def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: ProvenanceReport) -> Header:
     """From the genesis document's set to the last block, each signed by a set that is known by then."""
     domain, restarts = make_domain(genesis, provenance.restarts), {row.height: row for row in provenance.restarts}
-    known = [ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))]
+    known = [_make_set((row.account, row.stake) for row in genesis.validators)]
     headers: list[Header] = []
     for index, (encoded, certificate) in enumerate(provenance.blocks):
         header = decode_header(encoded)
@@ -140,7 +138,7 @@ def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: P
             if restart is not None:
                 served = _restart(served, restart, header)
             for row in (served.rows, served.following):
-                known.append(ValidatorSet(tuple((validator.account, validator.weight) for validator in row)))
+                known.append(_make_set((validator.account, validator.weight) for validator in row))
     if not headers:
         raise InvalidContent("provenance: no block, so nothing is proven")
     if restarts:
@@ -150,6 +148,13 @@ def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: P
         f"validators to block {headers[-1].height}"
     )
     return headers[-1]
+
+
+def _make_set(rows: Iterable[tuple[Account, int]]) -> ValidatorSet:
+    try:
+        return ValidatorSet(tuple(rows))
+    except Misuse as error:  # of whoever made up the document, or the state
+        raise InvalidContent(str(error)) from error
 
 
 def _restart(served: Served, restart: Restart, header: Header) -> Served:
@@ -196,7 +201,19 @@ def _check_rounds(provenance: Provenance, state: ProvenState, report: Provenance
 # ---- what lies beside the file
 
 
-def _check_files(provenance: Provenance, folder: Path, report: ProvenanceReport) -> None:
+def check_files(provenance: Provenance, path: Path, report: ProvenanceReport) -> None:
+    """Of a proof that holds, `path` as above: the files that it names, and whether the weights are that adapter's."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        _check_named(provenance, folder, report)
+        if path.is_dir():
+            _name_others(provenance, folder, report)
+        _check_weights(provenance, decode_document(provenance.document), folder, report)
+    except OSError as error:
+        report.fail(f"{error.filename}: cannot be read ({error.strerror})")
+
+
+def _check_named(provenance: Provenance, folder: Path, report: ProvenanceReport) -> None:
     missing = []
     for row in provenance.files:
         path = folder / row.name

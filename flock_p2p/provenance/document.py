@@ -20,6 +20,7 @@ RESTARTED_FORMAT = 2  # the same, and the restart documents of a network that wa
 MAX_BYTES = 64 << 20  # 1,000 rounds take about 10 MB
 MAX_ITEMS = 1 << 17  # of any list: beyond what the bytes hold of useful ones
 DEPTH = 6
+MAX_NAME_BYTES = 255  # of a file
 _KEYS = {"format", "genesis", "task", "round", "adapter", "document", "rounds", "blocks", "rows", "files"}
 _ROUND_KEYS = {"round", "adapter", "proposals"}
 _PROPOSAL_KEYS = {"proposer", "manifest", "verdict", "loss_change_ppm"}
@@ -163,7 +164,8 @@ def _parse_row(key: str, value: Any) -> bytes:
 def _parse_file(name: str, value: Any) -> FileRow:
     where = f"file {name:.80}"
     _expect_keys(value, {"bytes", "sha256"}, where)
-    if not name or "/" in name or "\\" in name or name.startswith("."):
+    is_name = name.isprintable() and 0 < len(name.encode()) <= MAX_NAME_BYTES  # shown, and asked of a file system
+    if not is_name or "/" in name or "\\" in name or name.startswith("."):
         raise InvalidEncoding(f"provenance: {where}: not the name of a file beside this one")
     return FileRow(name, _number(value["bytes"], where), parse_hex(value["sha256"], 32, f"provenance: {where}"))
 

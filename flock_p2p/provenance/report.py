@@ -53,4 +53,9 @@ def format_provenance(report: ProvenanceReport) -> str:
         verdict = "OK for what the chain says of that adapter, if you trust the genesis hash. No weights were checked: "
         verdict += "what is called by its name may be another one."
     failed = f"FAILED: {len(report.failures)} checks; do not believe what this folder says of itself."
-    return "\n".join([*lines, "", verdict if report.ok else failed])
+    return "\n".join(_make_printable(line) for line in (*lines, "", verdict if report.ok else failed))
+
+
+def _make_printable(line: str) -> str:
+    """It quotes the names of strangers' files, and a terminal obeys control characters."""
+    return "".join(c if c.isprintable() else "?" for c in line)

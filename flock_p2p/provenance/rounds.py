@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from flock_chain.errors import InvalidContent
 from flock_chain.tally import Verdict
 from flock_p2p.provenance.document import ProposalRow, RoundRow
 
@@ -26,10 +27,13 @@ def read_rounds(state: Views, task: int, last: int) -> OnChain:
         result: Any = state.view("TaskBoard", "round_result", task, number)
         is_settled = is_settled and result["settled"]
         adapter = result["adapter_after"]
-        rounds.append(RoundRow(number, adapter, tuple(_read_proposals(result))))
+        rounds.append(RoundRow(number, adapter, tuple(_read_proposals(result, f"task {task} round {number}"))))
     return OnChain(row["document"], adapter, tuple(rounds), is_settled)
 
 
-def _read_proposals(result: Any) -> list[ProposalRow]:
+def _read_proposals(result: Any, name: str) -> list[ProposalRow]:
     rows = zip(result["proposers"], result["manifests"], result["verdicts"], result["medians"], strict=True)
-    return [ProposalRow(bytes(who), bytes(manifest), Verdict(v).name, int(m)) for who, manifest, v, m in rows]
+    try:
+        return [ProposalRow(bytes(who), bytes(manifest), Verdict(v).name, int(m)) for who, manifest, v, m in rows]
+    except ValueError as error:  # the state of a proof may be made up
+        raise InvalidContent(f"{name}: the chain says what no contract of its own does: {error}") from error

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from flock_chain.errors import InvalidRemote
 
 TARGETS = load_targets()
-SLOW = {"noise_handshake", "noise_payload", "gossip"}  # keys, signatures
+SLOW = {"noise_handshake", "noise_payload", "gossip", "proof_of_an_adapter"}  # keys, signatures, the EVM
 NEVER_ACCEPTED = {"noise_handshake"}  # its seeds are strangers
 
 

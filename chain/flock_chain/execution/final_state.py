@@ -75,9 +75,12 @@ class FinalState:
         )
 
     def state_of(self, header: Header) -> State:
+        return open_state(self.open_overlay(), header.state_root, self.context_of(header), ())
+
+    def context_of(self, header: Header) -> Context:
+        """Of calls that ask its state."""
         context = self.next_context(header, header.timestamp)
-        context = replace(context, height=header.height, proposer=header.coinbase)
-        return open_state(self.open_overlay(), header.state_root, context, ())
+        return replace(context, height=header.height, proposer=header.coinbase)
 
     def ancestors(self, header: Header) -> Iterator[bytes]:
         for _ in range(MAX_ANCESTORS):

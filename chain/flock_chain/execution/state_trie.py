@@ -73,6 +73,8 @@ class StateTrie:
         while link is not None:
             node = self._open(link)
             if isinstance(node, Branch):
+                if position == len(path):
+                    raise DamagedNode("state trie: a path that is longer than its key")
                 link = node.children[_VALUE_OF[path[position]]]
                 position += 1
             elif isinstance(node, Leaf):
