@@ -16,6 +16,7 @@ from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, ke
 
 from flock_chain.content import CID_PREFIX, format_cid
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
+from flock_peers.network import bitswap
 from flock_peers.network.bitswap import (
     BITSWAP_PROTOCOLS,
     MAX_REQUEST_BYTES,
@@ -128,6 +129,7 @@ class FakeLink:
 
 class FakeStream:
     account = key(2).account
+    remote_host = "127.0.0.1"
 
     def __init__(self, link: FakeLink, data: bytes) -> None:
         self.link, self._data = link, data
@@ -199,7 +201,7 @@ def test_askers_that_take_nothing_hold_a_few_blocks_in_memory_and_not_for_long()
             nonlocal given_up
             stream = FakeStream(SlowLink(), wants(bytes(32)))
             stream.account = key(number).account
-            with pytest.raises(trio.TooSlowError):
+            with pytest.raises(Unavailable, match="not taken in time"):
                 await gateway.serve(PROTOCOL, stream)  # type: ignore[arg-type]
             given_up += 1
 
@@ -225,7 +227,7 @@ def test_one_asker_that_takes_nothing_holds_one_turn_and_the_next_asker_does_not
 
         async def hold() -> None:
             nonlocal given_up
-            with pytest.raises(trio.TooSlowError):
+            with pytest.raises(Unavailable, match="not taken in time"):
                 await gateway.serve(PROTOCOL, FakeStream(SlowLink(), wants(bytes(32))))  # type: ignore[arg-type]
             given_up += 1
 
@@ -239,6 +241,110 @@ def test_one_asker_that_takes_nothing_holds_one_turn_and_the_next_asker_does_not
             await gateway.serve(PROTOCOL, honest)  # type: ignore[arg-type]
             assert trio.current_time() - begun < 1 and given_up == 0
         assert given_up == 16 and trio.current_time() - begun > 400  # one after the other
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+class Unread(FakeStream):
+    """Nobody takes what is written to it."""
+
+    async def write(self, _data: bytes) -> None:
+        await trio.sleep_forever()
+
+
+class UnreadLink(FakeLink):
+    async def open(self, _protocol: str) -> FakeStream:
+        return Unread(self, b"")
+
+
+def from_host(number: int, host: str, link: FakeLink, *digests: bytes) -> FakeStream:
+    stream = FakeStream(link, wants(*digests or [bytes(32)]))
+    stream.account, stream.remote_host = key(number).account, host
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("crowd", "asker", "is_favoured", "seconds"),
+    [
+        (["8.8.8.8"] * 9, "9.9.9.9", False, 0),
+        (["8.8.8.8"] * 9, "8.8.8.8", True, 0),
+        ([f"8.8.{number}.8" for number in range(9)], "9.9.9.9", False, 20),
+        (["8.8.8.8"] * 9, "8.8.8.9", False, 20),
+    ],
+    ids=["of another network", "of the same, but no stranger", "of a tenth network", "of the same network"],
+)
+def test_a_crowd_of_accounts_that_take_nothing_does_not_hold_all_turns(
+    crowd: list[str], asker: str, is_favoured: bool, seconds: float
+) -> None:
+    """Each with as many streams as it may have. An answer takes two turns: to look, and to give."""
+    honest = key(99).account
+
+    async def main() -> None:
+        gateway = BitswapGateway(give_little, trio.current_time, lambda who: is_favoured and who == honest)
+
+        async def hold(number: int, host: str) -> None:
+            with suppress(Unavailable):
+                await gateway.serve(PROTOCOL, from_host(number, host, UnreadLink()))  # type: ignore[arg-type]
+
+        async with trio.open_nursery() as nursery:
+            for number, host in enumerate(crowd):
+                for _ in range(16):
+                    nursery.start_soon(hold, 10 + number, host)
+            await trio.sleep(1)
+            begun = trio.current_time()
+            await gateway.serve(PROTOCOL, from_host(99, asker, FakeLink()))  # type: ignore[arg-type]
+            assert trio.current_time() - begun <= seconds
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_turn_is_sure_where_nobody_has_fewer_and_lasts_where_nobody_waits() -> None:
+    async def main(others: int) -> list[float]:
+        gateway, ended = BitswapGateway(give_little, trio.current_time), list[float]()
+
+        async def hold(number: int) -> None:
+            with pytest.raises(Unavailable):
+                await gateway.serve(PROTOCOL, from_host(number, f"8.8.{number}.8", UnreadLink()))  # type: ignore[arg-type]
+            ended.append(round(trio.current_time() - begun))
+
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(1, 9 + others):
+                nursery.start_soon(hold, number)
+        return ended
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    assert trio.run(main, 0, clock=clock) == [30] * 8
+    assert trio.run(main, 1, clock=trio.testing.MockClock(autojump_threshold=0)) == [10] * 8 + [40]
+
+
+def test_what_is_refused_is_nobodys_debt_and_a_network_has_its_share_whatever_others_ask_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bitswap, "_LONGEST_WAIT", 2.0)  # so that a test need not ask for a hundred
+
+    async def main() -> None:
+        gateway, refused = BitswapGateway(give_a_megabyte, trio.current_time), 0
+
+        async def ask(number: int, host: str) -> None:
+            nonlocal refused
+            try:
+                await gateway.serve(PROTOCOL, from_host(number, host, FakeLink()))  # type: ignore[arg-type]
+            except InvalidRemote:
+                refused += 1
+
+        async with trio.open_nursery() as nursery:
+            for number in range(1, 5):
+                for _ in range(9):
+                    nursery.start_soon(ask, number, "8.8.8.8")
+            await trio.sleep(1)
+            begun = trio.current_time()
+            await gateway.serve(PROTOCOL, from_host(99, "9.9.9.9", FakeLink()))  # type: ignore[arg-type]
+            assert trio.current_time() - begun < 1
+        assert refused > 9
+        await ask(98, "8.8.8.8")  # pays for what was given, not for what was refused
+        assert refused < 24
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

@@ -6,7 +6,7 @@ remembered between messages: who wants what is not here yet asks again.
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ from libp2p.bitswap.pb.bitswap_pb2 import Message
 from flock_chain.content import CID_PREFIX, MAX_OBJECT_BYTES
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote
-from flock_peers.network.limits import MIB, TokenBucket
+from flock_peers.network.limits import MIB, Limits, TokenBucket
 from flock_peers.network.link import Stream
+from flock_peers.network.slots import group_of
+from flock_peers.network.turns import Turns
 
 if TYPE_CHECKING:
     from flock_peers.network.host import Host
@@ -29,11 +31,13 @@ MAX_WANTS = 64  # of one message, those taken back too; helia sends one to a few
 MAX_REQUEST_BYTES = 16 << 10  # a want takes some 50 bytes; blocks for us are not wanted
 MAX_CID_BYTES = 128
 _REQUEST_SECONDS = 10.0
-_ANSWERS = 8  # in memory at once, of all askers
-_ANSWERS_OF_ONE = 1  # or one that takes nothing would hold all of them for half a minute each
+_ANSWERS = 8  # in memory at once, of all askers; one of each
 _TAKE_SECONDS = 30.0  # for one block, then it is given up
+_SURE_SECONDS = 10.0  # of them, where others wait: a MiB at 100 KB/s
 _PEER_RATE, _PEER_BURST = 1.0 * MIB, 4.0 * MIB  # bytes of one asker
 _ALL_RATE, _ALL_BURST = 4.0 * MIB, 8.0 * MIB  # of all askers together: adapters travel on a protocol of their own
+# What each network has in any case, however much the others ask for: an object, and then its part of the whole.
+_SHARE_RATE, _SHARE_BURST = _ALL_RATE / Limits.max_inbound, 2.0 * MIB
 _WANT_COST = 4 << 10  # of a want that is not answered with a block: it costs a look on the disk
 _LONGEST_WAIT = 20.0  # seconds; who wants more than that is not answered at all
 _TRACKED = 256
@@ -41,21 +45,29 @@ _TRACKED = 256
 GetObject = Callable[[bytes], Awaitable[bytes | None]]
 
 
+def _nobody(_account: Account) -> bool:
+    return False
+
+
 @dataclass
 class _Asker:
+    account: Account
+    host: str
     rate: TokenBucket
-    turns: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_ANSWERS_OF_ONE))
     using: int = 0  # streams that are answered now: it is not forgotten meanwhile
 
 
 class BitswapGateway:
-    """`get_public(digest)`: an object that may be shown to everybody, or None."""
+    """`get_public(digest)`: an object that may be shown to everybody, or None. `is_favoured`: who is no stranger."""
 
-    def __init__(self, get_public: GetObject, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, get_public: GetObject, clock: Callable[[], float], is_favoured: Callable[[Account], bool] = _nobody
+    ) -> None:
         self._get_public, self._clock = get_public, clock
         self._all = TokenBucket(_ALL_RATE, _ALL_BURST, clock)
+        self._shares: dict[str, TokenBucket] = {}  # by network
         self._askers: dict[Account, _Asker] = {}
-        self._turns = trio.Semaphore(_ANSWERS)
+        self._turns = Turns(_ANSWERS, _SURE_SECONDS, _TAKE_SECONDS, is_favoured)
 
     def handler(self, protocol: str) -> Callable[[Stream], Awaitable[None]]:
         return partial(self.serve, protocol)
@@ -77,7 +89,7 @@ class BitswapGateway:
     async def _answer(self, protocol: str, stream: Stream, entries: Iterable[Message.Wantlist.Entry]) -> None:
         answers = await stream.link.open(protocol)
         try:
-            with self._asker(stream.account) as asker:
+            with self._asker(stream) as asker:
                 for entry in entries:
                     if len(entry.block) > MAX_CID_BYTES:
                         raise InvalidRemote(f"bitswap: a content id of {len(entry.block)} bytes")
@@ -89,13 +101,13 @@ class BitswapGateway:
 
     async def _answer_one(self, asker: _Asker, entry: Message.Wantlist.Entry, answers: Stream) -> None:
         """Looked up twice: who waits for its turn, or for its rate, holds nothing but its question."""
-        async with asker.turns, self._turns:
+        async with self._turns.take(asker.account, asker.host):
             size = (await self._look_up(entry)).ByteSize()
         await self._charge(asker, max(size, _WANT_COST))
         if size:
-            async with asker.turns, self._turns:
+            async with self._turns.take(asker.account, asker.host) as turn:
                 data = (await self._look_up(entry)).SerializeToString()
-                with trio.fail_after(_TAKE_SECONDS):
+                with turn.at_others_pace():
                     await answers.write(encode_varint(len(data)))
                     await answers.write(data)
 
@@ -113,13 +125,15 @@ class BitswapGateway:
         return answer
 
     @contextmanager
-    def _asker(self, account: Account) -> Iterator[_Asker]:
+    def _asker(self, stream: Stream) -> Iterator[_Asker]:
+        account = stream.account
         asker = self._askers.get(account)
         if asker is None:
             idle = next((who for who, row in self._askers.items() if not row.using), None)
             if len(self._askers) >= _TRACKED and idle is not None:
                 del self._askers[idle]
-            asker = self._askers[account] = _Asker(TokenBucket(_PEER_RATE, _PEER_BURST, self._clock))
+            asker = self._askers[account] = _Asker(account, "", TokenBucket(_PEER_RATE, _PEER_BURST, self._clock))
+        asker.host = stream.remote_host
         asker.using += 1
         try:
             yield asker
@@ -127,11 +141,24 @@ class BitswapGateway:
             asker.using -= 1
 
     async def _charge(self, asker: _Asker, size: int) -> None:
-        wait = max(asker.rate.debit(size), self._all.debit(size))
-        if wait > _LONGEST_WAIT:
+        """Nothing is taken for who is refused: its questions must not be others' debts."""
+        waits = [asker.rate.find_wait(size), self._all.find_wait(size)]
+        if waits[0] <= _LONGEST_WAIT and self._share_of(asker.host).take(size):
+            waits[1] = 0.0
+        elif max(waits) > _LONGEST_WAIT:
             raise InvalidRemote(f"bitswap: {size} bytes more than its share")
-        if wait > 0:
-            await trio.sleep(wait)
+        else:
+            self._all.debit(size)
+        asker.rate.debit(size)
+        await trio.sleep(max(waits))
+
+    def _share_of(self, host: str) -> TokenBucket:
+        group = group_of(host)
+        share = self._shares.pop(group, None) or TokenBucket(_SHARE_RATE, _SHARE_BURST, self._clock)
+        self._shares[group] = share
+        if len(self._shares) > _TRACKED:
+            del self._shares[next(iter(self._shares))]
+        return share
 
 
 def serve_bitswap(host: "Host", store: "BlobStore") -> None:
@@ -141,7 +168,7 @@ def serve_bitswap(host: "Host", store: "BlobStore") -> None:
     async def get_public(digest: bytes) -> bytes | None:
         return await trio.to_thread.run_sync(store.get_object, digest) if store.is_kept(digest) else None
 
-    gateway = BitswapGateway(get_public, trio.current_time)
+    gateway = BitswapGateway(get_public, trio.current_time, lambda account: account in host.book.favoured)
     for protocol in BITSWAP_PROTOCOLS:
         host.on_stream(protocol, gateway.handler(protocol))
 

@@ -114,6 +114,11 @@ class TokenBucket:
         self._tokens -= amount
         return True
 
+    def find_wait(self, amount: float = 1.0) -> float:
+        """What `debit` would say; takes nothing."""
+        self._refill()
+        return max(0.0, (amount - self._tokens) / self._rate)
+
     def debit(self, amount: float = 1.0) -> float:
         """Take in any case; returns the seconds to wait until the debt is paid."""
         self._refill()

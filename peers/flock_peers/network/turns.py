@@ -1,0 +1,126 @@
+"""A few turns at a time, for many who want one: at most one of an account. Of those who wait the first is of the
+network that has the fewest now, then of that which had its last one the longest ago, and of accounts likewise.
+
+Where all turns are taken, one is made free: of the network that has the most the oldest goes at once, so that a crowd
+that takes nothing keeps out nobody who comes from elsewhere; among equals a turn is sure for a while, and then goes.
+Knows neither streams nor what is done in a turn.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import trio
+
+from flock_chain.crypto import Account
+from flock_chain.errors import Unavailable
+from flock_peers.network.slots import group_of
+
+_REMEMBERED = 1024  # networks and accounts that had a turn
+Rank = tuple[bool, int]  # whether a stranger; turns of its network: the lowest goes first
+
+
+class Turns:
+    """`sure_seconds`: of a turn, when others wait; `most_seconds`: in any case. `is_favoured`: who is no stranger."""
+
+    def __init__(
+        self, count: int, sure_seconds: float, most_seconds: float, is_favoured: Callable[[Account], bool]
+    ) -> None:
+        self._count, self._is_favoured = count, is_favoured
+        self.sure_seconds, self.most_seconds = sure_seconds, most_seconds
+        self._held: list[Turn] = []  # the oldest first
+        self._waiting: list[Turn] = []
+        self._begun = 0
+        self._last: dict[str | Account, int] = {}  # network or account: number of its last turn, the oldest first
+
+    @asynccontextmanager
+    async def take(self, account: Account, host: str) -> AsyncIterator["Turn"]:
+        """`host`: where it comes from, as the connection says."""
+        turn = Turn(self, account, group_of(host))
+        self._waiting.append(turn)
+        self.pass_on()
+        try:
+            await turn.begun.wait()
+            yield turn
+        finally:
+            (self._held if turn in self._held else self._waiting).remove(turn)
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """What is free to those who are next; and where nothing is, whose turn goes for the first of them."""
+        while (turn := self._find_next()) is not None:
+            if len(self._held) >= self._count:
+                self._make_room(turn)
+                return
+            self._waiting.remove(turn)
+            self._held.append(turn)
+            self._note(turn)
+            turn.begun.set()
+
+    def _note(self, turn: "Turn") -> None:
+        self._begun += 1
+        for key in (turn.group, turn.account):
+            self._last.pop(key, None)
+            self._last[key] = self._begun
+        while len(self._last) > _REMEMBERED:
+            del self._last[next(iter(self._last))]
+
+    def _find_next(self) -> "Turn | None":
+        having, groups = {turn.account for turn in self._held}, self._count_groups()
+        able = (turn for turn in self._waiting if turn.account not in having)
+        last = self._last
+        return min(
+            able,
+            key=lambda turn: (self._rank(turn, groups), last.get(turn.group, 0), last.get(turn.account, 0)),
+            default=None,
+        )
+
+    def _make_room(self, asker: "Turn") -> None:
+        if any(turn.is_leaving for turn in self._held):
+            return
+        groups = self._count_groups()
+        groups[asker.group] += 1  # as it would be
+        own = self._rank(asker, groups)
+        able = [(self._rank(turn, groups), turn) for turn in self._held if turn.scope is not None]
+        worst = max((rank for rank, _ in able), default=own)
+        for rank, turn in able:
+            if rank == worst > own:
+                turn.give_way(0.0)
+                return
+            if rank >= own:
+                turn.give_way(self.sure_seconds)
+
+    def _count_groups(self) -> Counter[str]:
+        return Counter(turn.group for turn in self._held)
+
+    def _rank(self, turn: "Turn", groups: Counter[str]) -> Rank:
+        return not self._is_favoured(turn.account), groups[turn.group]
+
+
+class Turn:
+    def __init__(self, turns: Turns, account: Account, group: str) -> None:
+        self._turns, self.account, self.group = turns, account, group
+        self.begun = trio.Event()
+        self.scope: trio.CancelScope | None = None  # while it waits for whoever has it
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.scope is not None and self.scope.cancel_called
+
+    def give_way(self, after: float) -> None:
+        """Seconds after it began to wait for others."""
+        if self.scope is not None:
+            self.scope.deadline = min(self.scope.deadline, self._since + after)
+
+    @contextmanager
+    def at_others_pace(self) -> Iterator[None]:
+        """Raises Unavailable where that takes too long, or others have waited for long enough."""
+        self._since = trio.current_time()
+        with trio.CancelScope(deadline=self._since + self._turns.most_seconds) as self.scope:
+            self._turns.pass_on()  # it may be this one that goes
+            try:
+                yield
+            finally:
+                scope, self.scope = self.scope, None
+        if scope.cancelled_caught:
+            raise Unavailable("an answer was not taken in time, or while others waited")
