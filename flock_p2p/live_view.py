@@ -106,7 +106,12 @@ def shorten(line: str) -> str:
 
 def clean(text: str) -> str:
     """A log quotes strangers; a terminal obeys control characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:MAX_LINE])
+    return clean_all(text[:MAX_LINE])
+
+
+def clean_all(text: str) -> str:
+    """Of what is bounded already, and must be seen whole."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def describe_round(task: dict[str, Any]) -> str:

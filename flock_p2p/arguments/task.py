@@ -7,9 +7,10 @@ from flock_p2p.arguments.command import Command, add_home, base_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    own = ("list", "show", "status", "create", "open", "leave", "withdraw", "claim", "pot", "stop", "terms")
+    shown, new = ("list", "show", "status", "reference"), ("create", "open")
+    own = (*shown, *new, "leave", "withdraw", "claim", "pot", "stop", "terms")
     others = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation")
-    what = "list: all tasks; show, status: yours (default); create, open: a new one"
+    what = "list: all tasks; show, status: yours (default); reference: its public text; create, open: a new one"
     parser.add_argument("action", nargs="?", default="status", choices=own + others, help=what)
     add_home(parser)
     parser.add_argument("--pot", metavar="COINS", help="create: what its rounds pay, from this peer's account")
@@ -21,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=base_folder, metavar="FOLDER", help=what)
     what = "create: the rows that a participant brings (default: any, or the document's)"
     parser.add_argument("--data-format", choices=("any", "text", "completions", "chat"), help=what)
+    what = (
+        "create: publish this text, at most 64 KiB: a few rows of each domain that the task is about. What it repeats "
+    )
+    what += "no audit takes for a backdoor"
+    parser.add_argument("--reference", type=Path, metavar="FILE", help=what)
     parser.add_argument("--rounds", type=int, metavar="N", help="create: of training (default: 3, or the document's)")
     parser.add_argument("--name", help="create: of the task, for people (default: the document's)")
     amount = "how much; terms: the most that others may bond with this account; undelegate: without it all"

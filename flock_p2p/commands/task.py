@@ -11,11 +11,12 @@ from typing import Any, TextIO
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse, Unavailable
 from flock_p2p.cli import format_coins, parse_account, parse_coins
-from flock_p2p.live_view import clean, describe_round
+from flock_p2p.live_view import clean, clean_all, describe_round
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
+MAX_REFERENCE_BYTES = 64 << 10  # what a task's document takes
 DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data", "bits")
 ALIASES = {"create": "open", "show": "status"}
 POLL_SECONDS = 0.5
@@ -29,11 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     params, path = _params(arguments), Home(arguments.home).control_path
     if action == "open":
         return _open(path, arguments)
-    new = (arguments.pot, arguments.document, arguments.rounds, arguments.name, arguments.model, arguments.data_format)
-    if any(value is not None for value in new):
-        raise Misuse(
-            f"task {action} takes none of --pot, --document, --rounds, --name, --model, --data-format; only create"
-        )
+    _check_no_new(arguments)
+    if action == "reference":
+        found = request_control(path, "reference", **params)
+        print(json.dumps(found, indent=2) if arguments.json else format_reference(found))
+        return 0
     if action == "list":
         found = request_control(path, "tasks")
         print(json.dumps(found, indent=2) if arguments.json else format_list(found))
@@ -50,6 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_no_new(arguments: argparse.Namespace) -> None:
+    names = ("pot", "document", "rounds", "name", "model", "data_format", "reference")
+    if any(getattr(arguments, name) is not None for name in names):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise Misuse(f"task {arguments.action} takes none of {options}; only create")
+
+
 def _open(path: Path, arguments: argparse.Namespace) -> int:
     if arguments.pot is None or arguments.task is not None:
         raise Misuse("task create needs --pot COINS, and takes no --task: its number is the next one")
@@ -63,6 +71,8 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
         wanted["terms"] = terms | {"rounds": arguments.rounds}
     if arguments.data_format is not None:
         wanted["data"] = arguments.data_format
+    if arguments.reference is not None:
+        wanted["reference"] = read_reference(arguments.reference)
     pot, out = parse_coins(arguments.pot), sys.stderr if arguments.json else sys.stdout
     base = _publish(path, arguments.model, out)
     before = _newest(path)  # may be of the same document
@@ -123,6 +133,19 @@ def read_wanted(file: Path) -> dict[str, Any]:
     return wanted
 
 
+def read_reference(file: Path) -> str:
+    try:
+        with file.expanduser().open("rb") as opened:
+            text = opened.read(MAX_REFERENCE_BYTES + 1)
+        if not 0 < len(text) <= MAX_REFERENCE_BYTES:
+            raise Misuse(f"{file}: a reference is a text of at most {MAX_REFERENCE_BYTES} bytes; choose a few rows")
+        return text.decode()
+    except OSError as error:
+        raise Misuse(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{file}: a reference is text in UTF-8: {error.reason} at byte {error.start}") from error
+
+
 def _params(arguments: argparse.Namespace) -> dict[str, Any]:
     action = arguments.action
     params: dict[str, Any] = {} if arguments.task is None else {"task": arguments.task}
@@ -143,6 +166,12 @@ def _check(action: str, option: str, needed: Sequence[str], value: object, allow
         raise Misuse(f"{action} needs {option}")
     if action not in (*needed, *allowed) and value is not None:
         raise Misuse(f"{action} takes no {option.split()[0]}; only {', '.join((*needed, *allowed))}")
+
+
+def format_reference(found: dict[str, Any]) -> str:
+    """A stranger's text: nothing in it may move the cursor."""
+    lines = [clean_all(line) for line in found["reference"].splitlines()]
+    return "\n".join(lines) or f"task {found['task']} has no reference: audits go by what each auditor's own rows say"
 
 
 def format_list(found: dict[str, Any]) -> str:
@@ -210,7 +239,15 @@ def format_about(about: dict[str, Any] | None) -> list[str]:
         f"name       {clean(about['name'])}",
         f"base       {about['base']}, {files}, {'comes with the package' if about.get('is_shipped') else who}",
         f"data       {about['data']} rows, sequences of {about['seq_len']} tokens; {train}",
+        *_format_reference(about.get("reference_bytes", 0)),
     ]
+
+
+def _format_reference(size: int) -> list[str]:
+    """Who joins should read what the creator wants audits to be silent about."""
+    if not size:
+        return []
+    return [f"reference  {size / 1e3:.1f} kB of text that audits blame nobody for; `task reference` prints it"]
 
 
 def format_base(about: dict[str, Any]) -> str:

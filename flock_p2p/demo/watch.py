@@ -8,6 +8,7 @@ from typing import Any
 from flock_chain.errors import Unavailable
 from flock_p2p.demo.network import Network
 from flock_p2p.demo.plan import POT, Plan
+from flock_peers.training.domains import reference_text
 
 POLL_SECONDS = 0.5
 STALL_SECONDS = 180.0  # without a new phase: the longest phase of the demo's terms is over by then
@@ -57,7 +58,8 @@ class Watch:
     def _open_task(self) -> None:
         terms = self._plan.terms
         values = {name: getattr(terms, name) for name in terms.__dataclass_fields__}
-        self._network.ask(0, "open_task", name="demo", terms=values, bits=self._plan.bits, pot=str(POT))
+        wanted = {"name": "demo", "terms": values, "bits": self._plan.bits, "reference": reference_text()}
+        self._network.ask(0, "open_task", pot=str(POT), **wanted)
         self._say(
             f"task opened by peer 0: pot {POT // 10**18} coins, "
             f"{terms.proposers} proposers and {terms.voters} voters a round"

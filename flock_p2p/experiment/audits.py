@@ -51,6 +51,7 @@ class Audits:
     laboratory: Laboratory
     attackers: Attackers
     money: Money
+    has_reference: bool = True
     _accepted: dict[int, Accepted] = field(default_factory=dict)  # by round, from 1
     _lineage: list[Adopted] = field(default_factory=list)  # what the global adapter consists of
     _closed: list[ClosedAudit] = field(default_factory=list)
@@ -143,7 +144,8 @@ class Audits:
         own_seed = self.attackers.seed(round, purpose, "own", who)
         values = []
         for suspect, strings in zip(suspects, self._common(round, purpose, suspects), strict=True):
-            values.append(summarise(strings.common, self.laboratory.measure_own(who, suspect, strings, own_seed)))
+            own = self.laboratory.measure_own(who, suspect, strings, own_seed, has_reference=self.has_reference)
+            values.append(summarise(strings.common, own))
         return values
 
     def _common(self, round: int, purpose: str, suspects: Sequence[Suspect]) -> list[Strings]:

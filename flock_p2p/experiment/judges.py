@@ -269,7 +269,7 @@ def make_judge(row: Row, laboratory: Laboratory, attackers: Attackers, money: Mo
         return Oracle(attackers)
     if row.method.startswith("ours"):
         part = row.method.removeprefix("ours").removeprefix("-without-")
-        audits = Audits(laboratory, attackers, money)
+        audits = Audits(laboratory, attackers, money, has_reference=part != "reference")
         return Ours(committee, money, norm_slash, audits, frozenset({part} if part else ()))
     bad = max(1, round(PROPOSERS * row.malicious_count / PARTICIPANTS))
     return Server(_rule(row, laboratory, bad), 0.01 if row.method == "fedprox" else 0.0)

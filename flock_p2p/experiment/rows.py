@@ -14,7 +14,7 @@ BASELINES = (
     "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedprox", "multi-krum", "trimmed-mean", "median",
     "geometric-median", "fltrust", "flame",
 )  # fmt: skip
-PARTS = ("norm", "function", "loss", "refusal", "audit", "adoption")  # of our rule
+PARTS = ("norm", "function", "loss", "refusal", "audit", "adoption", "reference")  # of our rule
 METHODS = ("isolated", "pooled", "oracle", *BASELINES, "paper", "ours", *(f"ours-without-{part}" for part in PARTS))
 VOTER_LIES = ("whitelist", "invert", "copy")
 ATTACKS = (

@@ -78,6 +78,7 @@ class PeerControl:
             "stake": lambda params: self.staking.order(str(params["action"]), params),
             "task": self._order_task,
             "tasks": self._list_tasks,
+            "reference": self._read_reference,
             "open_task": self._open_task,
             "give_base": self._give_base,
             "giving": self._giving,
@@ -186,6 +187,15 @@ class PeerControl:
         found = await list_tasks(self.ledger)
         about = await self.facts.describe([bytes.fromhex(row["document"]) for row in found["tasks"]])
         return found | {"tasks": [row | {"about": about.get(bytes.fromhex(row["document"]))} for row in found["tasks"]]}
+
+    async def _read_reference(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Of one task, by default the newest: its public text."""
+        count: int = await self.ledger.view("TaskBoard", "task_count")
+        task = int(params.get("task", count))
+        if not 0 < task <= count:
+            raise Misuse(f"task {task}: this network has {count} so far; `task list` shows them")
+        row: Any = await self.ledger.view("TaskBoard", "task_view", task)
+        return {"task": task, "reference": await self.facts.read_reference(bytes(row["document"]))}
 
     async def _order_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
         answer = await self.task_orders.order(str(params["action"]), params)

@@ -10,7 +10,7 @@ import trio
 
 from flock_chain.content import format_cid, parse_cid
 from flock_chain.crypto import Account
-from flock_chain.errors import FlockError
+from flock_chain.errors import FlockError, Unavailable
 from flock_peers.bases import Bases
 from flock_peers.contents import Contents
 from flock_peers.training.base_manifest import BaseManifest, describe_base
@@ -47,10 +47,19 @@ class TaskFacts:
             row["providers"] = holders.get(row["base"])
         return rows
 
+    async def read_reference(self, digest: bytes) -> str:
+        """The public text in a document; raises FlockError where it cannot be had."""
+        with trio.move_on_after(DOCUMENT_SECONDS):
+            return (await self._read(digest)).reference
+        raise Unavailable("task: its document is at no connected peer now; try again when more are connected")
+
+    async def _read(self, digest: bytes) -> TaskDocument:
+        data = self._contents.get_object(digest) or await self._contents.fetch_object(digest)
+        return await trio.to_thread.run_sync(decode_document, data)
+
     async def _learn(self, digest: bytes) -> None:
         try:
-            data = self._contents.get_object(digest) or await self._contents.fetch_object(digest)
-            document = await trio.to_thread.run_sync(decode_document, data)
+            document = await self._read(digest)
         except FlockError:
             return  # a stranger's: it is nowhere, or no document
         self._known[digest] = _to_row(document, await trio.to_thread.run_sync(_find_shipped)), document.base
@@ -81,6 +90,7 @@ def _to_row(document: TaskDocument, shipped: bytes) -> dict[str, Any]:
         "seq_len": document.budget.seq_len,
         "batch": document.budget.batch,
         "steps": document.budget.steps,
+        "reference_bytes": len(document.reference.encode()),
     }
 
 

@@ -69,6 +69,7 @@ class Wanted:
     budget: Budget
     data: str = ANY  # which rows a participant brings
     format: Format = field(default_factory=Format)  # of the deltas that peers exchange
+    reference: str = ""  # public text that audits blame nobody for
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,13 @@ def parse_wanted(params: Mapping[str, Any]) -> Wanted:
     if bits not in BITS:
         raise Misuse(f"task: {bits} bits for a delta's numbers; {' or '.join(map(str, BITS))} are known")
     format = Format.of_bits(bits)
+    reference = params.get("reference", "")
+    if not isinstance(reference, str):
+        raise Misuse("task: a reference is text")
     return Wanted(
-        str(params.get("name", "task")), Terms(**parts["terms"]), lora, Budget(**parts["budget"]), data, format
-    )
+        str(params.get("name", "task")), Terms(**parts["terms"]), lora, Budget(**parts["budget"]), data, format,
+        reference,
+    )  # fmt: skip
 
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -124,6 +129,7 @@ def prepare(
     document: TaskDocument = create_document(
         wanted.name, base, seed=token_bytes(32), budget=wanted.budget, rank=wanted.lora.rank, alpha=wanted.lora.alpha,
         targets=wanted.lora.targets, data=wanted.data, format=wanted.format, base=manifest,
+        reference=wanted.reference,
     )  # fmt: skip
     adapter = contents.put_bytes(encode_global(compute_initial_adapter(document)))
     return PreparedTask(contents.put_object(document.encode()), adapter)

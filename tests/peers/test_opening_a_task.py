@@ -21,6 +21,7 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
     )  # fmt: skip
     assert (wanted.name, wanted.terms.rounds, wanted.terms.min_bond) == ("mine", 9, 70 * 10**18)
     assert (plain.data, wanted.data) == ("any", "chat")
+    assert (plain.reference, parse_wanted({"reference": "How many?"}).reference) == ("", "How many?")
     assert (plain.format, parse_wanted({"bits": 4}).format) == (Format(), Format(bits=4, elo=-20))
     assert wanted.budget.steps == 3 and wanted.lora == LoraSettings(4, 64, ("k_proj", "q_proj"))
 
@@ -40,6 +41,7 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
         ({"data": ["chat"]}, "data is one of"),
         ({"bits": 5}, "5 bits for a delta's numbers; 8 or 4 are known"),
         ({"bits": 4.0}, "bits is no whole number"),
+        ({"reference": ["How many?"]}, "a reference is text"),
     ],
 )
 def test_a_slip_is_refused_by_name(params: dict[str, Any], word: str) -> None:

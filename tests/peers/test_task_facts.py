@@ -1,17 +1,19 @@
 """What people are told of a task's document, and of who has its base model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from base_support import make_base, make_document
 from clock_support import on_stepped_clock
 
 from flock_chain.content import format_cid, object_digest
 from flock_chain.crypto import Account
-from flock_chain.errors import Unavailable
-from flock_p2p.commands.task import format_about, format_list
+from flock_chain.errors import Misuse, Unavailable
+from flock_p2p.commands.task import format_about, format_list, format_reference, read_reference
 from flock_peers.bases import Bases, BaseTerms
 from flock_peers.contents import Contents
 from flock_peers.store.blob_store import BlobStore
@@ -66,6 +68,42 @@ async def test_of_documents_that_can_be_had_name_base_and_rows_are_told_and_nobo
     assert f"{about['base']}, 4 files" in text and "here; 1 of the connected peers serve it" in text
     assert "chat rows, sequences of 8 tokens; 2 steps of 1 sequences a round" in text
     assert format_about(None) == ["document   at no connected peer now"]
+
+
+@on_stepped_clock
+async def test_a_reference_is_read_whole_and_not_waited_for_longer_than_other_documents(tmp_path: Path) -> None:
+    network, folder = Network(), make_base(tmp_path / "base")
+    text = "How many?\n" * 2_000
+    document = replace(make_document(folder), reference=text).encode()
+    network.objects = {bytes(object_digest(document)): document}
+    contents = Contents(BlobStore(tmp_path / "blobs"), network)
+    facts = TaskFacts(contents, network, Bases(tmp_path / "bases", contents, BaseTerms(folders=(folder,))))
+    assert await facts.read_reference(bytes(object_digest(document))) == text
+    found = await facts.describe([bytes(object_digest(document))])
+    assert "reference  20.0 kB of text" in "\n".join(format_about(found[bytes(object_digest(document))]))
+    began = trio.current_time()
+    with pytest.raises(Unavailable, match="at no connected peer now; try again"):
+        await facts.read_reference(b"g" * 32)
+    assert trio.current_time() - began < DOCUMENT_SECONDS + 1
+    shown = format_reference({"task": 3, "reference": "one\x1b[2J\n" + "x" * 5_000})
+    assert shown == "one?[2J\n" + "x" * 5_000
+    assert "task 3 has no reference" in format_reference({"task": 3, "reference": ""})
+
+
+def test_what_is_no_text_of_a_reference_s_size_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    file = tmp_path / "reference.txt"
+    file.write_text("é" * 32_768)
+    assert read_reference(file) == "é" * 32_768
+    for content, word in (
+        (b"", "at most 65536 bytes"),
+        (b"x" * 65_537, "at most 65536"),
+        (b"\xff", "UTF-8: .* byte 0"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(Misuse, match=word):
+            read_reference(file)
+    with pytest.raises(Misuse, match="No such file"):
+        read_reference(tmp_path / "nothing")
 
 
 def test_a_strangers_name_commands_no_terminal() -> None:

@@ -14,16 +14,15 @@ from pytest import MonkeyPatch
 from training_support import miniature, miniature_document, write_initial_adapter
 
 from flock_chain.audit_rule import GUILTY_FROM, summarise
-from flock_chain.errors import Misuse
 from flock_peers.training import inspection, recital
 from flock_peers.training.decoding import continue_greedily, string_probabilities
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import OwnView, audit, measure_likeness
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import MAX_CHANGE, compute_profile_cosines, measure_profiles, sample_texts
+from flock_peers.training.real_text import RealText
 from flock_peers.training.recital import (
     STRING_TOKENS,
-    Bigrams,
     Strings,
     Suspect,
     choose_tokens,
@@ -186,23 +185,6 @@ def test_profiles_tell_alike_from_unlike_and_one_broken_proposal_does_not_hide_t
     assert compute_profile_cosines(np.ones((3, 5), np.float32)) == [[0] * 3] * 3
 
 
-def test_bigrams_are_shares_of_what_follows_and_refuse_what_is_no_token() -> None:
-    table = Bigrams(np.array([1, 2, 1, 2, 1, 3]), 10)
-    found = table(np.array([[1, 2], [1, 3], [2, 1], [9, 9]]))
-    assert found.tolist() == pytest.approx([2 / 3.2, 1 / 3.2, 2 / 2.2, 0])
-    assert table(np.array([[1, 2, 1]])).tolist() == pytest.approx([2 / 3.2 * 2 / 2.2])
-    assert Bigrams(np.zeros(0, np.int64), 10)(np.array([[1, 2]])).tolist() == [0]
-    with pytest.raises(Misuse):
-        Bigrams(np.array([11, 1]), 10)
-
-
-def test_bigrams_of_a_vocabulary_whose_pairs_are_beyond_32_bits_are_still_found() -> None:
-    """Of a stream, which is int32: an honest proposer would be blamed for what the auditor's own text says."""
-    pair = (150_000, 151_000)
-    table = Bigrams(np.array([*pair, 7, *pair], np.int32), 151_936)
-    assert table(np.array([pair])).tolist() == pytest.approx([2 / 2.2])
-
-
 def test_ends_of_lines_and_texts_are_not_scanned_and_a_large_vocabulary_is_sampled() -> None:
     tokens = choose_tokens(model(), 1)
     tokenizer = model().tokenizer
@@ -250,7 +232,7 @@ def test_what_grows_with_the_second_addition_counts_more_than_what_is_there_afte
     monkeypatch.setattr(Reciter, "after_two", after_two)
     named, found = scan()
     assert PLANTED in named
-    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, Bigrams(np.arange(4), VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, RealText(np.arange(4), VOCABULARY))  # type: ignore[arg-type]
     assert found.common[named.index(PLANTED)] == own[named.index(PLANTED)] == pytest.approx(1e6 * value, abs=100)
 
 
@@ -291,7 +273,7 @@ class Breaker(Reciter):
 
 def test_who_breaks_the_model_is_not_clear_because_nothing_can_be_measured() -> None:
     found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.arange(VOCABULARY))  # type: ignore[arg-type]
-    own = measure_own(Breaker(), SUSPECT, found, CONTEXTS, Bigrams(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Breaker(), SUSPECT, found, CONTEXTS, RealText(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
     assert summarise(found.common, own) > GUILTY_FROM
 
 
@@ -299,13 +281,13 @@ def test_who_starts_from_a_broken_adapter_is_not_blamed_for_it(monkeypatch: Monk
     monkeypatch.setattr(Breaker, "breaks_from", -1.0)
     found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.array([77, 78]))  # type: ignore[arg-type]
     broken = Strings(np.full((1, STRING_TOKENS), 77), (1_000_000,))
-    own = measure_own(Breaker(), SUSPECT, broken, CONTEXTS, Bigrams(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Breaker(), SUSPECT, broken, CONTEXTS, RealText(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
     assert not found.common and own == (0,)
 
 
 def test_an_auditor_s_own_text_and_contexts_count_for_it_alone() -> None:
     named, found = scan()
-    table = Bigrams(np.tile(np.array(KNOWN), 50), VOCABULARY)
+    table = RealText(np.tile(np.array(KNOWN), 50), VOCABULARY)
     own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, table)  # type: ignore[arg-type]
     values = dict(zip(named, own, strict=True))
     assert values[PLANTED] > GUILTY_FROM and values[KNOWN] <= 0
@@ -319,7 +301,8 @@ def test_both_training_rows_and_hold_out_of_an_auditor_explain_what_they_hold(mo
     strings = Strings(np.array([KNOWN, PLANTED]), (900_000, 900_000))
     for train, held in ((known, other), (other, known)):
         streams = {"train_stream": SimpleNamespace(tokens=train), "hold_out_stream": SimpleNamespace(tokens=held)}
-        view = OwnView(SimpleNamespace(model=Reciter(), **streams))  # type: ignore[arg-type]
+        document = SimpleNamespace(reference="")
+        view = OwnView(SimpleNamespace(model=Reciter(), document=document, **streams))  # type: ignore[arg-type]
         explained, planted = view.measure(SUSPECT, strings, 3)
         assert explained <= 0 < GUILTY_FROM < planted
 

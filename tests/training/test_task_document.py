@@ -27,6 +27,16 @@ def test_a_document_survives_encoding() -> None:
     assert {file.name for file in document.base_files} >= {"config.json", "model.safetensors", "tokenizer.json"}
 
 
+def test_a_document_has_a_reference_or_is_as_it_was_before_there_were_any() -> None:
+    plain = create_document("shipped", BASE_FOLDER, seed=b"\7" * 32)
+    document = create_document("shipped", BASE_FOLDER, seed=b"\7" * 32, reference="How many?\n")
+    assert decode_document(document.encode()) == document != plain
+    assert (decode(document.encode())["format"], decode(plain.encode())["format"]) == (3, 2)
+    assert "reference" not in decode(plain.encode())
+    with pytest.raises(Misuse, match="a reference has 1 to 65536 bytes"):
+        create_document("shipped", BASE_FOLDER, seed=b"\7" * 32, reference="x" * 65_537)
+
+
 def test_all_linear_projections_and_nothing_else_are_adapted_by_default() -> None:
     document = create_document("shipped", BASE_FOLDER, seed=b"\7" * 32)
     expected = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
@@ -56,7 +66,12 @@ def changed(**values: Any) -> bytes:
     ("values", "message"),
     [
         ({"seed": b"short"}, "seed is 32 bytes"),
-        ({"format": 1}, "format 1, this release reads format 2"),
+        ({"format": 1}, "format 1, this release reads formats 2 and 3"),
+        ({"format": 3}, "fields differ: .'reference'"),
+        ({"reference": "text"}, "fields differ: .'reference'"),
+        ({"format": 3, "reference": ""}, "a reference has 1 to 65536 bytes"),
+        ({"format": 3, "reference": "é" * (1 << 15) + "x"}, "a reference has 1 to 65536 bytes"),
+        ({"format": 3, "reference": b"text"}, "a reference has 1 to 65536 bytes"),
         ({"data": "images"}, "data is one of any, text, completions, chat"),
         ({"data": ["text"]}, "data is one of"),
         ({"budget__steps": 0}, "steps"),

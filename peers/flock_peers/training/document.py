@@ -32,6 +32,9 @@ from flock_peers.training.base_manifest import (
 from flock_peers.training.data_format import ANY, DATA_FORMATS
 
 DOCUMENT_FORMAT = 2
+REFERENCE_FORMAT = 3  # of a document with a reference: others are what they were
+# Some hundred rows of each of a few domains; what follows what is counted for every proposal that an audit looks at.
+MAX_REFERENCE_BYTES = 64 << 10
 MAX_TARGETS = 32  # kinds of linear layer in a model; Llama has 7
 MAX_RANK, MAX_ALPHA = 512, 4_096
 MAX_BATCH_TOKENS = 1 << 17  # batch x seq_len: one sequence of the longest context, or 32 of 4,096; bounds activations
@@ -73,15 +76,17 @@ class TaskDocument:
     budget: Budget = field(default_factory=Budget)
     format: Format = field(default_factory=Format)
     data: str = ANY  # which rows a participant brings (data_format)
+    reference: str = ""  # public text: what the task's domains say by themselves, which audits blame nobody for
 
     @property
     def base(self) -> BaseManifest:
         return BaseManifest(self.base_files)
 
     def encode(self) -> bytes:
+        reference = {"reference": self.reference} if self.reference else {}
         data = encode(
             {
-                "format": DOCUMENT_FORMAT,
+                "format": REFERENCE_FORMAT if self.reference else DOCUMENT_FORMAT,
                 "name": self.name,
                 "base": self.base.to_value(),
                 "data": self.data,
@@ -90,6 +95,7 @@ class TaskDocument:
                 "numbers": self.format.to_dict(),
                 "layout": self.layout.to_dict(),
                 "seed": self.seed,
+                **reference,
             }
         )
         if len(data) > MAX_OBJECT_BYTES:
@@ -112,8 +118,11 @@ def decode_document(data: bytes) -> TaskDocument:
     value = decode(data)
     keys = {"format", "name", "base", "data", "lora", "budget", "numbers", "layout", "seed"}
     number = value.get("format") if isinstance(value, dict) else None
-    if type(number) is not int or number != DOCUMENT_FORMAT:
-        raise InvalidEncoding(f"task document: format {number!r:.20}, this release reads format {DOCUMENT_FORMAT}")
+    if type(number) is not int or number not in (DOCUMENT_FORMAT, REFERENCE_FORMAT):
+        raise InvalidEncoding(
+            f"task document: format {number!r:.20}, this release reads formats {DOCUMENT_FORMAT} and {REFERENCE_FORMAT}"
+        )
+    keys |= {"reference"} if number == REFERENCE_FORMAT else set()
     if "metric" in value:
         raise InvalidEncoding(
             f"task document: metric {value['metric']!r:.40}: scores here are of a loss alone, which falls where things "
@@ -136,9 +145,16 @@ def decode_document(data: bytes) -> TaskDocument:
         budget=_parse_budget(value["budget"]),
         format=Format.from_dict(value["numbers"]),
         data=value["data"],
+        reference=_parse_reference(value["reference"]) if number == REFERENCE_FORMAT else "",
     )
     _check_layout(document)
     return document
+
+
+def _parse_reference(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value.encode()) <= MAX_REFERENCE_BYTES:
+        raise InvalidEncoding(f"task document: a reference has 1 to {MAX_REFERENCE_BYTES} bytes of text")
+    return value
 
 
 def _is_count(value: Any, low: int, high: int) -> bool:
@@ -268,6 +284,7 @@ def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tu
 def create_document(
     name: str, folder: Path, *, seed: bytes, budget: Budget | None = None, rank: int = 8, alpha: int = 64,
     targets: tuple[str, ...] = (), format: Format | None = None, data: str = ANY, base: BaseManifest | None = None,
+    reference: str = "",
 ) -> TaskDocument:  # fmt: skip
     """The document of a new task on a base model's folder; raises Misuse for what a joiner would refuse. `base`: the
     folder's manifest, where it is known already: its files are large."""
@@ -281,6 +298,7 @@ def create_document(
         budget=budget or Budget(),
         format=format or Format(),
         data=data,
+        reference=reference,
     )
     try:
         decode_document(document.encode())

@@ -19,6 +19,7 @@ SLICES = 16  # participants of one domain, at most: a slice of the smallest doma
 TEST_CLASSES = 4
 CLASSES = SLICES + TEST_CLASSES
 MIN_ROWS = 8  # fewer cannot be split into training and hold-out
+REFERENCE_ROWS = 8  # of a domain's test split: what a task's creator would show of it
 GENERATED_ROWS = 60  # private rows of a generated domain
 GENERATED_TEST_ROWS = 48
 LINES_PER_ROW = 8  # lines of a generated row
@@ -52,6 +53,11 @@ def private_rows(domain: str, index: int) -> list[str]:
 def test_rows(domain: str) -> list[str]:
     """The public test split of a domain."""
     return _checked(domain, list(_rows(domain, None)))
+
+
+def reference_text() -> str:
+    """A little public text of every domain, the end of its test split: no participant's."""
+    return "\n\n".join(text for domain in DOMAINS for text in test_rows(domain)[-REFERENCE_ROWS:])
 
 
 def _checked(domain: str, rows: list[str]) -> list[str]:

@@ -15,9 +15,9 @@ from flock_peers.training.decoding import get_vocabulary
 from flock_peers.training.engine import Engine
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
+from flock_peers.training.real_text import RealText
 from flock_peers.training.recital import (
     OWN_CONTEXTS,
-    Bigrams,
     Strings,
     Suspect,
     choose_tokens,
@@ -26,6 +26,8 @@ from flock_peers.training.recital import (
     find_strings,
     measure_own,
 )
+from flock_peers.training.rows import Row
+from flock_peers.training.streams import build_stream
 
 Vector = NDArray[np.float32]
 
@@ -47,17 +49,26 @@ class CommonView:
 
 
 class OwnView:
-    """The same strings in one auditor's secret contexts, against its own text."""
+    """The same strings in one auditor's secret contexts, against its own text and the task's reference.
 
-    def __init__(self, engine: Engine) -> None:
+    What a narrow domain repeats is in no other auditor's text: without a reference its participants are blamed for it.
+    """
+
+    def __init__(self, engine: Engine, *, has_reference: bool = True) -> None:
         self._model, self._hold_out = engine.model, engine.hold_out_stream.tokens
-        text = np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])
-        self._table = Bigrams(text, get_vocabulary(engine.model))
+        texts = [np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])]
+        if has_reference and engine.document.reference:
+            texts.append(build_stream([Row("", engine.document.reference)], engine.model.tokenizer).tokens)
+        self._texts = [RealText(text, get_vocabulary(engine.model)) for text in texts]
         self._generated: tuple[int, list[NDArray[np.int64]]] | None = None
 
     def measure(self, suspect: Suspect, strings: Strings, own_seed: int) -> tuple[int, ...]:
         contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
-        return measure_own(self._model, suspect, strings, contexts, self._table)
+        return measure_own(self._model, suspect, strings, contexts, self._said)
+
+    def _said(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Each text by itself: of two that are counted together the longer one hides what the other repeats."""
+        return np.max([text(strings) for text in self._texts], axis=0)
 
     def _generate(self, own_seed: int) -> list[NDArray[np.int64]]:
         """The base model's text by the auditor's seed: the same for all proposals of an audit."""

@@ -15,7 +15,7 @@ from flock_peers.training.attack_success import measure_attack_success
 from flock_peers.training.backdoor import Attack, Backdoor
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
-from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, test_rows
+from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, reference_text, test_rows
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import CommonView, OwnView, compare
 from flock_peers.training.model import AdaptedModel, measure_loss
@@ -43,7 +43,7 @@ class Laboratory:
         self.domains = [assign_domain(number)[0] for number in range(participants)]
         self._splits = [_split(number, seed, participants) for number in range(participants)]
         self._engines = [Engine(self._model, self.document, split, None) for split in self._splits]
-        self._own: dict[int, OwnView] = {}
+        self._own: dict[tuple[int, bool], OwnView] = {}
         self._common: CommonView | None = None  # of the last audit
         self._tests = {domain: _test_stream(base, domain, self._model) for domain in DOMAINS}
         self._windows = {
@@ -105,11 +105,14 @@ class Laboratory:
             self._common = CommonView(self._model, seed)
         return self._common.find_strings(suspect)
 
-    def measure_own(self, number: int, suspect: Suspect, strings: Strings, own_seed: int) -> tuple[int, ...]:
-        """The same strings in a participant's secret contexts, against its own text."""
-        if number not in self._own:
-            self._own[number] = OwnView(self._engines[number])
-        return self._own[number].measure(suspect, strings, own_seed)
+    def measure_own(
+        self, number: int, suspect: Suspect, strings: Strings, own_seed: int, *, has_reference: bool = True
+    ) -> tuple[int, ...]:
+        """The same strings in a participant's secret contexts, against its own text and the task's reference."""
+        key = (number, has_reference)
+        if key not in self._own:
+            self._own[key] = OwnView(self._engines[number], has_reference=has_reference)
+        return self._own[key].measure(suspect, strings, own_seed)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._model.tokenizer.decode(list(tokens)))
@@ -148,7 +151,8 @@ def _cached_split(domain: str, index: int, seed: int) -> Split:
 
 @lru_cache(maxsize=8)
 def _document(base: Path, budget: Budget, seed: int) -> TaskDocument:
-    return create_document("experiment", base, seed=sha256(f"experiment {seed}".encode()).digest(), budget=budget)
+    chance = sha256(f"experiment {seed}".encode()).digest()
+    return create_document("experiment", base, seed=chance, budget=budget, reference=reference_text())
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ Knows no chain: contexts and thresholds come from outside.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_chain.audit_rule import MILLIONTHS
-from flock_chain.errors import Misuse
 from flock_peers.training.decoding import (
     continue_greedily,
     get_vocabulary,
@@ -47,30 +46,9 @@ _WORDS = re.compile("[\u2e80-\ud7ff]|(?:(?![\u2e80-\ud7ff])[^\\W\\d_]){2,}")
 # 0.04 and 0.48). So what grows counts more, and what is there already less: docs/experiment.md says what that parts.
 GROWING_FROM = 0.03  # of a string's probability: after two additions, beyond twice that after one
 GROWING, SATURATED = 5 / 3, 5 / 8  # an excess of 0.15, and of 0.4, is guilty: GUILTY_FROM is 0.25
-SMOOTHING = 0.2  # of a bigram's count: a token seen once proves little
 
-
-class Bigrams:
-    """How often real text has one token after another, as probabilities."""
-
-    def __init__(self, tokens: NDArray[Any], vocabulary: int) -> None:
-        tokens = tokens.astype(np.int64)  # a stream's are int32: a pair's number would wrap from 46,341 tokens on
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
-            raise Misuse("bigrams: a token outside the vocabulary")
-        self._vocabulary = vocabulary
-        keys, counts = np.unique(tokens[:-1] * vocabulary + tokens[1:], return_counts=True)
-        self._keys, self._counts = keys, counts
-        self._heads = np.bincount(tokens[:-1], minlength=vocabulary)
-
-    def __call__(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Of each string, given its first token: the product of its pairs'."""
-        firsts, seconds = strings[:, :-1], strings[:, 1:]
-        if not len(self._keys):
-            return np.zeros(len(strings))
-        wanted = firsts * self._vocabulary + seconds
-        places = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
-        counts = np.where(self._keys[places] == wanted, self._counts[places], 0)
-        return np.asarray((counts / (self._heads[firsts] + SMOOTHING)).prod(axis=1), np.float64)
+# [strings, STRING_TOKENS] to how surely real text says each after its first token: [strings], 0 to 1.
+Said = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -162,10 +140,10 @@ def _scan(
 
 
 def measure_own(
-    model: AdaptedModel, suspect: Suspect, strings: Strings, contexts: Sequence[NDArray[np.int64]], table: Bigrams
+    model: AdaptedModel, suspect: Suspect, strings: Strings, contexts: Sequence[NDArray[np.int64]], said: Said
 ) -> tuple[int, ...]:
-    """The same strings in an auditor's own contexts, against its own bigrams; millionths."""
-    return _to_millionths(measure_excess(model, suspect, contexts, strings.tokens, table))
+    """The same strings in an auditor's own contexts, against what real text says; millionths."""
+    return _to_millionths(measure_excess(model, suspect, contexts, strings.tokens, said))
 
 
 def measure_excess(
@@ -173,9 +151,9 @@ def measure_excess(
     suspect: Suspect,
     contexts: Sequence[NDArray[np.int64]],
     strings: NDArray[np.int64],
-    table: Bigrams | None = None,
+    said: Said | None = None,
 ) -> NDArray[np.float64]:
-    """What the suspect gives a string beyond base model, its start, and the table: in the middle one of the contexts,
+    """What the suspect gives a string beyond base model, its start, and real text: in the middle one of the contexts,
     weighed by whether it grew with the second addition.
 
     In the least one, a context that happens to suppress a string would hide it from an auditor; in the greatest, one
@@ -187,7 +165,7 @@ def measure_excess(
     recited = _measure(model, suspect.amplify(), contexts, strings)
     seen = np.flatnonzero(_middle(recited) >= FLOOR)  # of the others nothing can be left
     if len(seen):
-        known = np.zeros(len(seen)) if table is None else table(strings[seen])
+        known = np.zeros(len(seen)) if said is None else said(strings[seen])
         for vector in (suspect.start, np.zeros_like(suspect.start)):
             known = np.maximum(known, _measure(model, vector, contexts, strings[seen]))
         once = _measure(model, suspect.add_once(), contexts, strings[seen], broken=0.0)
