@@ -12,6 +12,7 @@ from detection_audits import count_found, read_rows
 from flock_chain.aggregation import Delta, Format, GlobalAdapter, Layout, apply, from_floats, quantise, take_out
 from flock_p2p.experiment.attackers import choose_attackers
 from flock_p2p.experiment.audits import Audits
+from flock_p2p.experiment.judges import Ours, make_judge
 from flock_p2p.experiment.money import BOND, Money
 from flock_p2p.experiment.rows import PARTICIPANTS, Row
 from flock_peers.tasks import Terms
@@ -37,6 +38,7 @@ class Auditors:
     own: dict[int, int] = field(default_factory=dict)  # by auditor
     guilty: list[Vector] = field(default_factory=list)
     looked: int = 0  # proposals, in common contexts
+    with_reference: set[bool] = field(default_factory=set)
 
     def find_strings(self, suspect: Suspect, seed: int) -> SimpleNamespace:
         del seed
@@ -44,8 +46,11 @@ class Auditors:
         known = any(np.array_equal(suspect.change, vector) for vector in self.guilty)
         return SimpleNamespace(common=(900_000 if known else 0,))
 
-    def measure_own(self, auditor: int, suspect: Suspect, strings: object, own_seed: int) -> tuple[int, ...]:
+    def measure_own(
+        self, auditor: int, suspect: Suspect, strings: object, own_seed: int, *, has_reference: bool
+    ) -> tuple[int, ...]:
         del suspect, strings, own_seed
+        self.with_reference.add(has_reference)
         return (self.own.get(auditor, 900_000),)
 
 
@@ -82,6 +87,18 @@ def test_what_all_find_is_taken_out_exactly_and_the_second_time_it_costs_the_bon
     assert game.audits.hold(2, [0, 1, 2]) == [(7, Terms.audit_slash)]
     game.play(3, [5])
     assert game.audits.hold(3, [0, 1, 2]) == [] and not game.money.suspended  # two audits looked at it, and that is all
+
+
+def test_without_the_reference_auditors_and_voters_go_by_their_own_text_alone() -> None:
+    for method, wanted in (("ours", True), ("ours-without-loss", True), ("ours-without-reference", False)):
+        game, row = Game(), Row(method, "none", 0, 1, 12)
+        judge = make_judge(row, game.auditors, choose_attackers(row), game.money, 0)  # type: ignore[arg-type]
+        assert isinstance(judge, Ours)
+        game.audits = judge.audits
+        game.play(1, [4, 7], guilty=[7])
+        judge.audits.refuse(1, 3, [Suspect(start().to_float32(), delta(104).to_float32())])
+        judge.audits.hold(1, [0])
+        assert game.auditors.with_reference == {wanted}
 
 
 def test_what_was_out_when_it_came_back_stays_and_a_later_finding_takes_that_out_too() -> None:

@@ -94,11 +94,8 @@ def test_what_is_no_text_of_a_reference_s_size_is_refused_before_anything_is_sen
     file = tmp_path / "reference.txt"
     file.write_text("é" * 32_768)
     assert read_reference(file) == "é" * 32_768
-    for content, word in (
-        (b"", "at most 65536 bytes"),
-        (b"x" * 65_537, "at most 65536"),
-        (b"\xff", "UTF-8: .* byte 0"),
-    ):
+    wrong = {b"": "at most 65536 bytes", b"x" * 65_537: "at most 65536 bytes", b"\xff": "UTF-8: .* byte 0"}
+    for content, word in wrong.items():
         file.write_bytes(content)
         with pytest.raises(Misuse, match=word):
             read_reference(file)

@@ -221,6 +221,9 @@ def documents() -> dict[str, Sample]:
         "restart document": Sample(RESTART.encode(), lambda data: decode_restart(data).encode()),
         "base manifest": Sample(_document().base.encode(), lambda data: parse_base(codec.decode(data)).encode()),
         "task document": Sample(_document().encode(), lambda data: decode_document(data).encode()),
+        "task document with a reference": Sample(
+            replace(_document(), reference="How many?\n").encode(), lambda data: decode_document(data).encode()
+        ),
         "manifest": Sample(manifest.encode(), lambda data: decode_manifest(data).encode()),
         "proposal commitment": Sample(
             compute_proposal_commitment(CHAIN_ID, b"\4" * 20, 1, 2, KEYS[0].account, HASH, b"\7" * 32)
