@@ -62,7 +62,12 @@ CASES: list[tuple[str, Callable[[], bytes], Callable[[bytes], object], str]] = [
         lambda data: decode_schedule(data, genesis_hash=HASH, genesis=DEMO),
         "format 2, this release reads 1",
     ),
-    ("task", lambda: _next_msgpack("documents", "task document with a reference", "format"), decode_document, "format 4"),
+    (
+        "task",
+        lambda: _next_msgpack("documents", "task document with a reference", "format"),
+        decode_document,
+        "format 4",
+    ),
     (
         "base",
         lambda: _next_msgpack("documents", "base manifest", "format"),
