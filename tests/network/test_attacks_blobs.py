@@ -85,7 +85,10 @@ async def _watched(host: Host) -> AsyncIterator[list[int]]:
 
 @pytest.mark.parametrize("provider", [endless, unasked, drips], ids=lambda provider: provider.__name__)
 @in_trio()
-async def test_a_provider_without_an_end_is_replaced_and_fills_no_memory(tmp_path: Path, provider: Provider) -> None:
+async def test_a_provider_without_an_end_is_replaced_and_named_and_fills_no_memory(
+    tmp_path: Path, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     source = tmp_path / "source"
     source.write_bytes(os.urandom(6 * CHUNK_BYTES + 12_345))
     async with open_hosts(3) as (bad, good, fetcher), _watched(fetcher) as most:
@@ -99,6 +102,9 @@ async def test_a_provider_without_an_end_is_replaced_and_fills_no_memory(tmp_pat
         assert most[0] <= FAST.ranges_in_flight * BULK_WINDOW_BYTES + CHUNK_BYTES
         assert fetcher.is_connected(bad.account)  # lost as a provider, not as a peer
         assert await is_healthy(fetcher)
+        assert any(
+            f"0x{bad.account.hex()}" in row.getMessage() and "file " in row.getMessage() for row in caplog.records
+        )
 
 
 @in_trio()

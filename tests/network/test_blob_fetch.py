@@ -136,10 +136,13 @@ class Desk:
     def __init__(self, part: FakePart, providers: dict[Account, FakeProvider]) -> None:
         self.part, self.providers = part, providers
         self.liars: dict[Account, str] = {}
+        self.failed: dict[Account, str] = {}
         self.received: Counter[Account] = Counter()
         slots = trio.CapacityLimiter(LIMITS.fetch_streams)
         turns = {account: trio.CapacityLimiter(LIMITS.turns_per_provider) for account in providers}
-        ways = Ways(self._open, self._count, self.liars.__setitem__, turns.__getitem__, slots)
+        ways = Ways(
+            self._open, self._count, self.liars.__setitem__, self.failed.__setitem__, turns.__getitem__, slots
+        )  # fmt: skip
         self.download = Download(part, LIMITS, ways)  # type: ignore[arg-type]
 
     async def _open(self, account: Account, size: int) -> Any:
@@ -235,6 +238,7 @@ async def test_who_is_silent_gives_its_ranges_back_and_is_no_liar() -> None:
     with pytest.raises(Unavailable, match=r"4 of 4 chunks missing, no provider left.*took more than 10"):
         await desk.run()
     assert 30 <= trio.current_time() - began <= 32 and not desk.liars
+    assert "chunk 0 took more than 10" in desk.failed[silent]
 
 
 @on_stepped_clock
@@ -251,7 +255,7 @@ async def test_who_does_not_have_it_is_replaced_by_the_next_until_somebody_does(
     nobody = {Account(bytes([n]) * 20): FakeProvider(0.0, ["without"] * 9) for n in range(1, 40)}
     desk = Desk(FakePart(9), nobody | {HONEST: FakeProvider(0.0, [])})
     await desk.run()
-    assert all(len(row.streams) <= 1 for row in nobody.values())
+    assert all(len(row.streams) <= 1 for row in nobody.values()) and not desk.failed
 
 
 @on_stepped_clock

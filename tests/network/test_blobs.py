@@ -73,6 +73,13 @@ async def nothing(stream: Stream, _store: BlobStore, _kind: int, _digest: bytes,
     await _answer(stream, None)
 
 
+def _is_blamed(caplog: pytest.LogCaptureFixture, host: Host) -> bool:
+    """By whoever fetched: what it gave, or did not give, is in the log."""
+    name = f"0x{host.account.hex()}"
+    lines = [row.getMessage() for row in caplog.records]
+    return any(name in line and ("object " in line or "file " in line) for line in lines)
+
+
 SINS = [wrong_bytes, short_bytes, wrong_length, huge_length, silence, nothing]
 
 
@@ -119,7 +126,10 @@ async def test_what_nobody_has_is_unavailable_with_reasons(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("sin", SINS, ids=lambda sin: sin.__name__)
 @in_trio()
-async def test_a_bad_provider_is_replaced_by_a_good_one(tmp_path: Path, sin: Sin) -> None:
+async def test_a_bad_provider_is_replaced_by_a_good_one_and_named(
+    tmp_path: Path, sin: Sin, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     source = _source(tmp_path, 6)
     async with open_hosts(3) as (bad, good, fetcher):
         store = BlobStore(tmp_path / "good")
@@ -128,9 +138,11 @@ async def test_a_bad_provider_is_replaced_by_a_good_one(tmp_path: Path, sin: Sin
         BlobService(good, store, FAST)
         service = BlobService(fetcher, BlobStore(tmp_path / "fetched"), FAST)
         assert await service.fetch_object(small, [bad.account, good.account]) == b"small"
+        assert _is_blamed(caplog, bad) == (sin not in (nothing, wrong_bytes))  # these give the object, or say no
         path = await service.fetch_file(file, [bad.account, good.account])
         assert path.read_bytes() == source.read_bytes()
         assert fetcher.is_connected(bad.account)  # lost as a provider, not as a peer
+        assert _is_blamed(caplog, bad) == (sin is not nothing) and not _is_blamed(caplog, good)
 
 
 @pytest.mark.parametrize("sin", SINS, ids=lambda sin: sin.__name__)

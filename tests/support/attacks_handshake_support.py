@@ -217,16 +217,18 @@ async def never_hello(victim: Victim, scale: int) -> None:
     ended = 0
     async with trio.open_nursery() as nursery:
 
-        async def wait(number: int) -> None:
+        async def wait(number: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
             nonlocal ended
             async with open_stack(number) as stack:
                 with suppress(SwarmException):
                     link = await dial(stack, victim)
+                    task_status.started()
                     with trio.fail_after(PATIENCE):
                         await link.closed.wait()
                     ended += 1
 
-        for number in range(victim.number, victim.number + 4 * scale):
+        await nursery.start(wait, victim.number)  # who is to be named has a place
+        for number in range(victim.number + 1, victim.number + 4 * scale):
             nursery.start_soon(wait, number)
     assert ended >= 4
 

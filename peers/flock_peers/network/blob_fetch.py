@@ -37,6 +37,7 @@ class Ways:
     open_stream: Callable[[Account, int], Awaitable[Stream]]  # the number: bytes of the file
     on_received: Callable[[Account, int], None]
     on_liar: Callable[[Account, str], None]
+    on_failed: Callable[[Account, str], None]  # late, or broken off: others are asked as well
     turn: Callable[[Account], trio.CapacityLimiter]  # streams with one peer: it refuses more
     slots: trio.CapacityLimiter  # streams of all downloads together, for each holds some chunks in memory
 
@@ -52,6 +53,7 @@ class Download:
         self._changed = trio.Event()
         self._scope = trio.CancelScope()
         self._reasons: dict[Account, str] = {}
+        self._gave: set[Account] = set()  # a chunk that was right
         self._trouble: DiskTrouble | None = None
         self._unflushed = 0
 
@@ -142,6 +144,7 @@ class Download:
                 self._scope.cancel()
             except FlockError as error:
                 self._reasons[account] = str(error)
+                self._ways.on_failed(account, f"file {self._part.chunks.digest.hex()}: {error}")
                 tries = tries + 1 if self._schedule.left == before else 1
                 await trio.sleep(self._limits.retry_seconds * tries)
 
@@ -182,6 +185,8 @@ class Download:
                 nursery.start_soon(read)
         finally:
             owes = self._schedule.in_flight(account)
+            if owes and not failures and not self._schedule.left and account not in self._gave:
+                self._ways.on_failed(account, f"file {self._part.chunks.digest.hex()}: gave nothing until others had")
             self._schedule.give_up(account)
             self._notify()
             await (stream.reset() if owes else stream.close())
@@ -226,6 +231,7 @@ class Download:
         size = sum(map(len, pieces))
         if self._schedule.is_needed(index):  # else somebody else was faster
             await trio.to_thread.run_sync(self._part.write, index, *pieces)
+        self._gave.add(account)
         if self._schedule.on_verified(account, index):
             self.progress.on_verified(account, size)
             self._unflushed += size

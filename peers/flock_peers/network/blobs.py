@@ -105,7 +105,9 @@ class BlobService:
         chunks = decode_chunk_list(listing, digest=digest, max_file_bytes=max_bytes)
         part = await trio.to_thread.run_sync(self.store.open_part, chunks)
         try:
-            ways = Ways(self._open_for, self._count, self._ban, self._file_turns.of, self._slots)
+            ways = Ways(
+                self._open_for, self._count, self._ban, self._host.complain, self._file_turns.of, self._slots
+            )  # fmt: skip
             download = self._running[digest] = Download(part, self._limits, ways)
             return await download.run(candidates)
         finally:
@@ -122,13 +124,17 @@ class BlobService:
 
     async def _ask_one(self, account: Account, digest: bytes) -> bytes | None:
         async with self._object_turns.of(account):
-            stream = await self._open_stream(account)
+            stream, begun, is_answered = await self._open_stream(account), trio.current_time(), False
             try:
                 with trio.fail_after(self._limits.object_seconds):
                     data = await ask_object(stream, digest)
+                is_answered = True
             except trio.TooSlowError as error:
                 raise Unavailable(f"no answer within {self._limits.object_seconds} s") from error
             finally:
+                if not is_answered:  # also where the next one that was asked was faster
+                    seconds = trio.current_time() - begun
+                    self._host.complain(account, f"object {digest.hex()}: no whole answer in {seconds:.1f} s")
                 await stream.close()
         if data is None:
             return None

@@ -70,8 +70,8 @@ class Host:
         self._complaints = Complaints(trio.current_time)
         self._conduct = Conduct(self._table, limits, self.counters, self._complaints)
         self.book = AddressBook(key.account, limits, known_peers)
-        self._room = FrameRoom(limits, lambda account: account in self.book.favoured, self._complain)
-        self._answers = AnswerRoom(limits, self._complain)
+        self._room = FrameRoom(limits, lambda account: account in self.book.favoured, self.complain)
+        self._answers = AnswerRoom(limits, self.complain)
         self._messenger = Messenger(
             self._table, limits, self.counters, self._conduct, self._room, self._answers,
             lambda task: self._nursery.start_soon(contained, task),
@@ -220,7 +220,8 @@ class Host:
         for handler in handlers:
             self._nursery.start_soon(contained, handler, account)
 
-    def _complain(self, account: Account, reason: str) -> None:
+    def complain(self, account: Account, reason: str) -> None:
+        """A line in the log, at a bounded rate."""
         self._complaints.note(f"0x{account.hex()}", reason)
 
     def disconnect(self, account: Account) -> None:
