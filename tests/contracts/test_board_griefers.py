@@ -3,6 +3,8 @@
 from board_support import BOND, CREATOR, POT, Game
 from contracts_support import COMMIT, ENDED, account
 
+from flock_chain.tally import FILTER_NEAR_DUPLICATE
+
 
 def members(game: Game) -> list[bytes]:
     return [row["account"] for row in game.world.board("participants", game.task)]
@@ -47,4 +49,17 @@ def test_rounds_beyond_the_guaranteed_ones_add_nothing_to_what_is_shared() -> No
     game.must(CREATOR, "stop_task")
     game.play_round()
     assert game.phase == ENDED and game.world.board("task_view", game.task)["pot"] < 12  # less than one each
+    game.check_solvent()
+
+
+def test_a_round_that_pays_nobody_adds_nothing_to_what_is_shared() -> None:
+    game = Game(rounds=2, extra_rounds=0, rest_share=10_000)
+    game.play_round()
+    rest = game.world.board("task_view", game.task)["pot"]
+    game.play_to_tally([[-100] * 3] * 3, [[FILTER_NEAR_DUPLICATE] * 3] * 3)  # copies, by voters who measured nothing
+    game.tally()
+    result = game.result(2)
+    assert result["tallied"] and (result["accepted_count"], result["earning"]) == (0, 0)
+    kept = game.world.board("task_view", game.task)["pot"]
+    assert game.phase == ENDED and rest // 2 <= kept < rest // 2 + 12
     game.check_solvent()

@@ -1,5 +1,6 @@
 """Bonds with a participant of a task: what they weigh and lose, and how they come back."""
 
+from audit_support import blame, clear, close, others, play_to_audit
 from board_support import BOND, FEE, Game
 from contracts_support import (
     AUDIT,
@@ -16,13 +17,13 @@ DELAY = 600
 P = account(1)
 
 
-def pass_round(game: Game) -> None:
+def pass_round(game: Game, until: int | None = None) -> None:
     """Everybody is there, so that nobody pays for an absence, and nobody holds what was proposed."""
     game.play_to_availability()
     round = game.round
     for who in game.voters:
         game.attest(who, 0)
-    while game.round == round:
+    while game.round == round and game.phase != until:
         game.world.next_block(20)
 
 
@@ -169,6 +170,29 @@ def test_where_there_are_audits_a_delegation_waits_for_two_of_them():
         seen.append(game.world.board("audit_view", game.task)["number"] - 1)
     assert game.row(ONE, who)["is_out"] and game.round >= 5
     assert seen[-1] == 6  # nobody spoke in them, so that every third one counts
+
+
+def test_who_asked_to_leave_waits_while_its_participant_is_blamed_once_and_loses_with_it():
+    """Two audits that count have passed since it asked, but the second may be the first half of a conviction."""
+    game = DelegatedGame(9, rounds=12, audit_rounds=1)
+    game.until(COMMIT)
+    who = game.proposers[0]
+    game.bonded(ONE, who, BOND)
+    game.says(ONE, "undelegate", who, BOND)
+    play_to_audit(game)
+    clear(game)
+    for speaks in (True, False):  # the third is void
+        pass_round(game, AUDIT)
+        blame(game, who, others(game, who)[: 8 * speaks])
+        close(game)
+    game.until(COMMIT)
+    assert game.round == 4 and game.world.board("audit_view", game.task)["counted"] == 2
+    assert game.tries(ONE, "undelegate", who, 0) == "delegation: leaving, but not free yet"
+    pass_round(game, AUDIT)
+    blame(game, who, others(game, who))
+    close(game)
+    assert game.bond_of(who) == 0 and game.total("burned") >= BOND - 5 and game.total("total_delegated") == 0
+    game.check_solvent()
 
 
 def test_leaving_stake_weighs_no_more_from_the_next_round_on():

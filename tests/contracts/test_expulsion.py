@@ -3,8 +3,8 @@ out of the task for good, and its bond comes back to it. A suspension, too, wait
 """
 
 from audit_support import blame, clear, close, game_of, members, others, play_to_audit, row_of
-from board_support import BOND, FEE, Game
-from contracts_support import AUDIT, COMMIT, account
+from board_support import BOND, CREATOR, FEE, Game
+from contracts_support import AUDIT, COMMIT, PARAMETERS, account
 from delegation_support import ONE, DelegatedGame
 
 WHO = account(1)  # thrice the bond of the others, so that it is drawn: of eleven bonds six are more than half
@@ -122,6 +122,24 @@ def test_a_later_proposal_that_two_audits_pass_wipes_strikes_out_and_one_that_th
     assert row_of(game, WHO)["leaving_at"] == 0
 
 
+def test_a_proposal_named_in_a_void_audit_can_make_a_second_strike_when_its_author_was_cleared_and_showed_another() -> (
+    None
+):
+    """The board is told names, and not for which proposal: what is still looked at may be what they mean."""
+    game = task_of()
+    propose(game)
+    shown = game.round
+    blame(game, WHO, others(game, WHO)[:HALF])  # more than half of all, and less than two thirds: nobody else speaks
+    close(game)
+    assert strikes_of(game) == 1 and game.world.board("audit_view", game.task)["counted"] == 0
+    play_to_audit(game)
+    clear(game)
+    propose(game)
+    assert game.world.board("audit_view", game.task)["first"] <= shown < game.round
+    name(game)
+    assert strikes_of(game) == 2 and row_of(game, WHO)["suspended"]
+
+
 def test_half_of_all_stake_strikes_nobody_and_the_seats_of_a_round_do_not_either() -> None:
     game = game_of(10, proposers=6, voters=3, rounds=12)
     for _ in range(3):
@@ -146,6 +164,32 @@ def test_three_of_four_stakes_strike_and_two_of_three_do_not_in_a_task_that_is_t
     blame(game, accused, others(game, accused))
     close(game)
     assert game.bond_of(accused) == BOND, "two thirds of three, twice, take nothing either"
+
+
+def test_an_expelled_owner_comes_back_as_a_second_account_with_a_second_bond_while_the_first_is_locked() -> None:
+    game = task_of()
+    for count in (1, 2, 3):
+        propose(game)
+        name(game)
+        if count < 3:
+            back(game)
+    expelled_in, second = game.round, account(40)
+    joined = game.join(second, 3 * BOND)
+    game.until(COMMIT)
+    while not (evicted := game.send(CREATOR, "evict", WHO)).ok:
+        assert evicted.reason == "board: not free yet"
+        play_to_audit(game)
+        audit = game.world.board("audit_view", game.task)["number"]
+        assert all(game.send(who, "attest_guilty", audit, []).ok for who in others(game, WHO, second))
+        close(game)
+        game.until(COMMIT)
+    assert game.round == expelled_in + 2, "two audits more"
+    release_at = game.world.board("unbonding", game.task, WHO)["release_at"]
+    assert release_at - game.world.view("Beacon", "chain_time") == PARAMETERS["unbonding_delay"]
+    assert game.bond_of(second) == game.world.board("unbonding", game.task, WHO)["amount"] == 3 * BOND
+    assert row_of(game, second)["strikes"] == 0, "it may be named for three proposals of its own"
+    assert joined.gas + evicted.gas < 600_000 and game.world.board("burned") == FEE
+    game.check_solvent()
 
 
 def test_who_leaves_suspended_is_suspended_when_it_comes_back_until_an_audit_that_counts_clears_it() -> None:

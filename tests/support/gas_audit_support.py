@@ -101,6 +101,24 @@ def play_audit(game: Game, known: list[bytes]) -> None:
             game.world.next_block(90)
 
 
+def play_struck() -> None:
+    """As many strikes as one audit can give: of 64 equal stakes, each of which names 16, more than half name 31."""
+    game = Game(ROWS, rounds=9, extra_rounds=0, proposers=SEATS, voters=3, audit_rounds=3, audit_seconds=90)
+    for _ in range(3):
+        play_quickly(game)
+    rows = game.world.board("participants", game.task)
+    wanting = {row["account"]: ROWS // 2 + 1 for row in rows if row["last_held"]}
+    wanting = dict(list(wanting.items())[: SEATS * ROWS // (ROWS // 2 + 1)])
+    for row in rows:
+        named = sorted((who for who in wanting if who != row["account"]), key=lambda who: -wanting[who])[:SEATS]
+        for who in named:
+            wanting[who] -= 1
+        game.must(row["account"], "attest_guilty", 1, sorted(named))
+    game.world.next_block(90)
+    rows = game.world.board("participants", game.task)
+    assert sum(row["strikes"] for row in rows) == sum(row["suspended"] for row in rows) == len(wanting) == 31
+
+
 def play_absent() -> None:
     """By the paper's rule nobody of 16 opens what it committed to: the proposers, and in the next round the voters."""
     game = Game(2 * SEATS, proposers=SEATS, voters=SEATS, voting_rule=1, rule_slash=1_000, audit_rounds=1)

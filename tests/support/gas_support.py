@@ -23,7 +23,7 @@ from contracts_support import (
     new_world,
 )
 from delegation_support import DelegatedGame
-from gas_audit_support import play_absent, play_audits, play_missing, play_rules
+from gas_audit_support import play_absent, play_audits, play_missing, play_rules, play_struck
 from gas_round_support import BACKER, ROWS, SEATS, gathered, play_dear_adoption, play_dear_tally, play_round, read_board
 from gas_views_support import read_all
 from stake_support import FOUNDERS, NEWCOMER, SHORT, make_statements, next_epoch, staking_key, staking_world, vrf_key
@@ -113,6 +113,7 @@ def measure() -> dict[str, int]:
         play_stake()
         play_faucet()
         play_audits()
+        play_struck()
         play_absent()
         play_missing()
         play_rules()
