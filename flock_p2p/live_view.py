@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from flock_p2p.commands.peers import format_age, format_bytes
+from flock_peers.plural import plural
 
 MAX_LINE = 400  # characters of a line of the log, before it is cut to the screen
 HEAD_ROWS = 12  # of the screen at most, before the log
@@ -47,7 +48,7 @@ def find_task(status: dict[str, Any]) -> dict[str, Any] | None:
 
 def describe_line(status: dict[str, Any], pace: Pace, now: float) -> str:
     """For a pipe or a file."""
-    parts = [f"height {status['height']}", f"{len(status['peers'])} peers", _describe_task(find_task(status))]
+    parts = [f"height {status['height']}", plural(len(status["peers"]), "peer"), _describe_task(find_task(status))]
     parts += [text for text in (describe_training(status["training"]), _describe_left(status, pace, now)) if text]
     if status["sync"]:
         parts.append(f"catching up to {status['sync']['target']}")
@@ -71,7 +72,7 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
     task = find_task(status)
     lines = [
         f"flock-p2p  {status['network']}  {status['account']}",
-        f"height {status['height']}, {len(status['peers'])} peers, up {format_age(status['up_seconds'])}",
+        f"height {status['height']}, {plural(len(status['peers']), 'peer')}, up {format_age(status['up_seconds'])}",
         "",
         _describe_task(task),
     ]
@@ -84,9 +85,8 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
         lines.append(f"catching up: height {status['sync']['height']} of {status['sync']['target']}")
     if (base := status.get("base_model")) is not None:
         sizes = f"{format_bytes(base['done'])} of {format_bytes(base['bytes'])}"
-        lines.append(
-            f"fetching the base model of task {base['task']}: {sizes}, {base['files_done']} of {base['files']} files"
-        )
+        files = f"{base['files_done']} of {plural(base['files'], 'file')}"
+        lines.append(f"fetching the base model of task {base['task']}: {sizes}, {files}")
     lines += [_describe_transfer(row) for row in status["transfers"]]
     if status["not_signing"]:
         lines.append(f"warning: this validator does not sign: {status['not_signing']}")
@@ -143,7 +143,7 @@ def _describe_left(status: dict[str, Any], pace: Pace, now: float) -> str:
 
 def _describe_transfer(row: dict[str, Any]) -> str:
     left = "" if row["eta_seconds"] is None else f", {format_age(row['eta_seconds'])} left"
-    rate = f"{format_bytes(int(row['bytes_per_second']))}/s from {len(row['providers'])} peers"
+    rate = f"{format_bytes(int(row['bytes_per_second']))}/s from {plural(len(row['providers']), 'peer')}"
     return f"fetching {row['file'][:12]}: {format_bytes(row['done'])} of {format_bytes(row['bytes'])}, {rate}{left}"
 
 

@@ -11,6 +11,7 @@ from flock_p2p.cli import EXIT_CHECK_FAILED
 from flock_p2p.config import choose_base
 from flock_p2p.page.assets import load_assets
 from flock_peers.home import Home
+from flock_peers.plural import plural
 from flock_peers.training.base_manifest import compute_base_file, list_base_files
 from flock_peers.training.client import BASE_FOLDER
 
@@ -35,7 +36,9 @@ def _check_package() -> Finding:
         return Finding("package", False, "the files of the web page are missing", "it is not whole: install it again")
     size = sum(file.size for file in files) / 1e6
     names = ", ".join(name for name, _ in hashes)
-    return Finding("package", True, f"contracts {names}; base model of {len(files)} files, {size:.1f} MB; the page")
+    return Finding(
+        "package", True, f"contracts {names}; base model of {plural(len(files), 'file')}, {size:.1f} MB; the page"
+    )
 
 
 def _check_memory(arguments: argparse.Namespace) -> Finding:
@@ -65,7 +68,7 @@ def _plan(arguments: argparse.Namespace, base: Path) -> Finding:
         base.expanduser(), layout, budget, Precision(name), checkpoints=arguments.checkpointing, gpus=gpus
     )
     if gpus > len(found):
-        raise Unavailable(f"memory: {gpus} GPUs are asked for, {len(found)} are here; each of them needs about {plan}")
+        raise Unavailable(f"memory: {plural(gpus, 'GPU')} wanted, {len(found)} here; each needs about {plan}")
     free = found[gpus - 1] if gpus else memory.read_free_memory()
     memory.check_memory(plan, free)
     what = f"LoRA of rank {arguments.rank} on {', '.join(targets)}: {layout.parameters:,} parameters take {plan}"

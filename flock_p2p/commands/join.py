@@ -22,6 +22,7 @@ from flock_p2p.logs import start_logging
 from flock_p2p.passphrase import Passphrases
 from flock_p2p.uptime import seconds_since_start
 from flock_peers.home import Home
+from flock_peers.plural import plural
 from flock_peers.settings import DataSettings, PeerSettings
 from flock_peers.training.domains import check_domain
 from flock_peers.training.privacy import check_privacy, parse_privacy
@@ -41,6 +42,7 @@ GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
 
 def run(arguments: argparse.Namespace) -> int:
     home, expected = Home(arguments.home), parse_genesis_hash(arguments.genesis)
+    home.check_is_own()
     with home.lock():  # a running peer's home is left as it is; the peer itself takes the lock again for its life
         home.bring_up_to_date()
         key = _get_key(home, Passphrases(arguments.passphrase_fd))
@@ -108,7 +110,7 @@ def _check_data(config: JoinConfig) -> None:
         refusals = Refusals()
         rows = read_rows(Path(config.data), refusals)
         if refusals.count:
-            print(f"data     {len(rows)} rows; {refusals.count} are left out: {refusals}", flush=True)
+            print(f"data     {plural(len(rows), 'row')}; {refusals.count} left out: {refusals}", flush=True)
 
 
 def check_http(config: JoinConfig) -> None:

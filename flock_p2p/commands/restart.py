@@ -7,6 +7,7 @@ from flock_chain.errors import Misuse
 from flock_chain.restart import MAX_DOCUMENT_BYTES
 from flock_p2p.cli import format_coins, parse_account
 from flock_peers.home import Home, write_new
+from flock_peers.plural import plural
 from flock_peers.restarts import apply_restart, propose_restart, read_halt
 
 GIVES_UP = """\
@@ -33,7 +34,7 @@ def _propose(home: Home, arguments: argparse.Namespace) -> int:
     print(f"network   {genesis.network}, genesis {genesis.hash.hex()}")
     print(f"goes on   after height {halt.height}, block {halt.block_id.hex()}")
     print(
-        f"with      {len(restart.keep)} of {len(halt.validators)} validators, "
+        f"with      {len(restart.keep)} of {plural(len(halt.validators), 'validator')}, "
         f"{format_coins(kept)} of {format_coins(halt.validators.total)} coins of weight"
     )
     for account in restart.keep:
@@ -55,6 +56,9 @@ def _apply(home: Home, arguments: argparse.Namespace) -> int:
         raise Misuse(f"{arguments.document}: {error.strerror}") from error
     restart = apply_restart(home, data, arguments.hash)
     print(f"installed restart document {restart.hash.hex()}")
-    print(f"From height {restart.height + 1} on {len(restart.keep)} validators decide. Start the peer with `join`.")
+    decide = "decides" if len(restart.keep) == 1 else "decide"
+    print(
+        f"From height {restart.height + 1} on {plural(len(restart.keep), 'validator')} {decide}. Start it with `join`."
+    )
     print("Keep the document: whoever joins later needs it too.")
     return 0

@@ -12,6 +12,7 @@ from flock_chain.errors import Misuse
 from flock_p2p.cli import format_coins, parse_account, parse_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
+from flock_peers.plural import plural
 
 AMOUNTS = ("add", "remove", "admit", "terms", "delegate", "undelegate", "share")  # take --amount
 DELEGATIONS = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation", "share")  # with --account
@@ -72,7 +73,7 @@ def format_stake(row: dict[str, Any]) -> str:
         f"account    {row['account']}",
         f"stake      {coins['stake']} coins, {coins['unbonding']} more unbonding",
         f"weight     {coins['serving_weight']} in epoch {row['epoch']}, {coins['next_weight']} in the next",
-        f"set        {row['validators']} validators; the epoch began at height {row['first_height']}",
+        f"set        {plural(row['validators'], 'validator')}; the epoch began at height {row['first_height']}",
         f"missed     {row['missed']} of the last 100 heights",
     ]
     if not row["open_staking"]:

@@ -4,9 +4,11 @@ import argparse
 import json
 from typing import Any
 
+from flock_p2p.commands.peers import format_bytes
 from flock_p2p.live_view import describe_round, describe_training
 from flock_peers.control import request_control
 from flock_peers.home import Home
+from flock_peers.plural import plural
 
 HALT_BELOW = 4  # two or three validators stop when one leaves
 MAX_NAMED = 8  # validators that are away, in one line
@@ -61,7 +63,7 @@ def format_status(status: dict[str, Any]) -> str:
     if status["stops_before"] is not None:
         text += f"\nwarning  epoch {status['epoch']} runs; this release stops before epoch {status['stops_before']}"
     if status["validators"] < HALT_BELOW:
-        text += f"\nwarning  only {status['validators']} validators: the chain stops when one of them leaves"
+        text += f"\nwarning  only {plural(status['validators'], 'validator')}: the chain stops when one of them leaves"
     return text
 
 
@@ -78,15 +80,15 @@ def _format_away(accounts: list[str]) -> str:
 
 
 def _format_disk(disk: dict[str, Any]) -> str:
-    kept = ", ".join(f"{size / 1e9:.2f} by {owner or 'an older release'}" for owner, size in disk["kept"].items())
-    text = f"{disk['used'] / 1e9:.2f} of {disk['quota'] / 1e9:.2f} GB for contents"
+    kept = ", ".join(f"{format_bytes(size)} by {owner or 'an older release'}" for owner, size in disk["kept"].items())
+    text = f"{format_bytes(disk['used'])} of {format_bytes(disk['quota'])} for contents"
     return f"{text}; needed: {kept}" if kept else text
 
 
 def _format_base(row: dict[str, Any]) -> str:
     return (
         f"fetching that of task {row['task']}: {row['done'] / 1e6:.0f} of {row['bytes'] / 1e6:.0f} MB, "
-        f"{row['files_done']} of {row['files']} files ({row['base']})"
+        f"{row['files_done']} of {plural(row['files'], 'file')} ({row['base']})"
     )
 
 
@@ -94,11 +96,11 @@ def _format_transfer(row: dict[str, Any]) -> str:
     left = "" if row["eta_seconds"] is None else f", {row['eta_seconds']:.0f} s left"
     return (
         f"{row['file'][:12]}: {row['done'] / 1e6:.0f} of {row['bytes'] / 1e6:.0f} MB, "
-        f"{row['bytes_per_second'] / 1e6:.1f} MB/s from {len(row['providers'])} peers{left}"
+        f"{row['bytes_per_second'] / 1e6:.1f} MB/s from {plural(len(row['providers']), 'peer')}{left}"
     )
 
 
 def _format_sync(sync: dict[str, Any]) -> str:
     left = "" if sync["eta_seconds"] is None else f", {sync['eta_seconds']:.0f} s left"
-    speed = f"{sync['blocks_per_second']:.0f} blocks/s from {sync['providers']} peers"
+    speed = f"{sync['blocks_per_second']:.0f} blocks/s from {plural(sync['providers'], 'peer')}"
     return f"height {sync['height']} of {sync['target']}, {speed}{left}"

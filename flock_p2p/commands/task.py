@@ -14,6 +14,7 @@ from flock_p2p.cli import format_coins, parse_account, parse_coins
 from flock_p2p.live_view import clean, clean_all, describe_round
 from flock_peers.control import request_control
 from flock_peers.home import Home
+from flock_peers.plural import plural
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
 MAX_REFERENCE_BYTES = 64 << 10  # what a task's document takes
@@ -103,7 +104,10 @@ def _publish(path: Path, model: Path | None, out: TextIO) -> str | None:
         return None
     if row["error"]:
         raise Misuse(row["error"])
-    print(f"base       {row['base']}; {row['files']} files, {row['bytes'] / 1e6:.1f} MB, served by this peer", file=out)
+    print(
+        f"base       {row['base']}; {plural(row['files'], 'file')}, {row['bytes'] / 1e6:.1f} MB, served by this peer",
+        file=out,
+    )
     return str(row["base"])
 
 
@@ -215,7 +219,7 @@ def format_task(row: dict[str, Any]) -> str:
         wait = max(0, row["release_at"] - row["chain_time"])
         lines.append(f"withdraw   {'now' if wait == 0 else f'in {wait} s of chain time'}")
     if row["missed"]:
-        lines.append(f"missed     {row['missed']} seats in a row")
+        lines.append(f"missed     {plural(row['missed'], 'seat')} in a row")
     if row["is_creator"]:
         lines.append(f"pot        {coins['pot']} coins left; `task pot` takes them back when the task has ended")
     offer = row["delegated"]
@@ -233,8 +237,8 @@ def format_about(about: dict[str, Any] | None) -> list[str]:
         return ["document   at no connected peer now"]
     here = "here" if about["is_here"] else "not here"
     who = f"{here}; {_count_providers(about)} of the connected peers serve it"
-    files = f"{about['base_files']} files, {about['base_bytes'] / 1e6:.1f} MB"
-    train = f"{about['steps']} steps of {about['batch']} sequences a round"
+    files = f"{plural(about['base_files'], 'file')}, {about['base_bytes'] / 1e6:.1f} MB"
+    train = f"{plural(about['steps'], 'step')} of {plural(about['batch'], 'sequence')} a round"
     return [
         f"name       {clean(about['name'])}",
         f"base       {about['base']}, {files}, {'comes with the package' if about.get('is_shipped') else who}",

@@ -115,7 +115,7 @@ def _median(result: RoundResult, index: int) -> str:
 
 
 def _money_table(outcome: Outcome) -> str:
-    rows = [["peer", "domain", "stake before", "stake after", "balance after", "MB per round"]]
+    rows = [["peer", "domain", "bond before", "bond after", "balance after", "MB per round"]]
     for row, status in zip(outcome.standings, outcome.watched.statuses, strict=True):
         traffic = list(status["bytes_by_round"].values())
         rows.append(

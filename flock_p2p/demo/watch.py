@@ -8,6 +8,7 @@ from typing import Any
 from flock_chain.errors import Unavailable
 from flock_p2p.demo.network import Network
 from flock_p2p.demo.plan import POT, Plan
+from flock_peers.plural import plural
 from flock_peers.training.domains import reference_text
 
 POLL_SECONDS = 0.5
@@ -62,7 +63,7 @@ class Watch:
         self._network.ask(0, "open_task", pot=str(POT), **wanted)
         self._say(
             f"task opened by peer 0: pot {POT // 10**18} coins, "
-            f"{terms.proposers} proposers and {terms.voters} voters a round"
+            f"{plural(terms.proposers, 'proposer')} and {plural(terms.voters, 'voter')} a round"
         )
 
     def _poll(self) -> list[dict[str, Any]]:
@@ -138,7 +139,10 @@ class Watch:
     def run_baselines(self, watched: Watched) -> None:
         """Each honest peer alone: same base, as many steps as the federation had rounds, the best by its hold-out."""
         honest = [peer.number for peer in self._plan.peers if not peer.attack]
-        self._say(f"training the isolated baselines: {len(honest)} peers alone, {watched.rounds} rounds of steps each")
+        self._say(
+            f"training the isolated baselines: {plural(len(honest), 'peer')} alone, as many steps as "
+            f"{plural(watched.rounds, 'round')} had"
+        )
         for number in honest:
             self._network.ask(number, "baseline", rounds=watched.rounds)
         most = BASELINE_SECONDS * watched.rounds

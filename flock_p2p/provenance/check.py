@@ -32,6 +32,7 @@ from flock_p2p.provenance.document import (
 )
 from flock_p2p.provenance.report import ProvenanceReport
 from flock_p2p.provenance.rounds import read_rounds
+from flock_peers.plural import plural
 from flock_peers.roles.library import compute_file_digest
 from flock_peers.training.document import TaskDocument, decode_document
 
@@ -42,8 +43,8 @@ MAX_NAMED = 5
 # Of peft's configuration: what changes nothing of the model that comes out, what the task document fixes, and what must
 # be so. Whatever else is in it must be nothing: peft grows switches that make another model of the same weights.
 _FREE = {
-    "base_model_name_or_path", "r", "lora_alpha", "target_modules", "lora_dropout", "peft_version", "inference_mode",
-    "fan_in_fan_out", "megatron_core", "qalora_group_size",
+    "base_model_name_or_path", "revision", "r", "lora_alpha", "target_modules", "lora_dropout", "peft_version",
+    "inference_mode", "fan_in_fan_out", "megatron_core", "qalora_group_size",
 }  # fmt: skip
 _FIXED = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "init_lora_weights": True}
 
@@ -144,8 +145,8 @@ def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: P
     if restarts:
         raise InvalidContent(f"restart document {restarts[min(restarts)].hash.hex()}: its block is not here")
     report.checked.append(
-        f"{len(headers)} blocks with their certificates lead from the genesis document's {len(genesis.validators)} "
-        f"validators to block {headers[-1].height}"
+        f"{plural(len(headers), 'block')}, with certificates, from the genesis document's "
+        f"{plural(len(genesis.validators), 'validator')} to block {headers[-1].height}"
     )
     return headers[-1]
 
@@ -181,7 +182,9 @@ def _check_certificate(header: Header, certificate: bytes, known: list[Validator
 def _check_rounds(provenance: Provenance, state: ProvenState, report: ProvenanceReport) -> None:
     name = f"task {provenance.task}"
     if len(provenance.rounds) != provenance.round:  # before any is read: the number may be without end
-        raise InvalidContent(f"{name}: {len(provenance.rounds)} rounds are told of, {provenance.round} lead to it")
+        raise InvalidContent(
+            f"{name}: {plural(len(provenance.rounds), 'round')} told of, {provenance.round} lead to it"
+        )
     found = read_rounds(state, provenance.task, provenance.round)
     if not found.is_settled:
         raise InvalidContent(f"{name}: not all of its rounds up to {provenance.round} are over on chain")
@@ -195,7 +198,9 @@ def _check_rounds(provenance: Provenance, state: ProvenState, report: Provenance
         )
     if object_digest(provenance.document) != found.document:
         raise InvalidContent(f"{name}: the task document is not the one whose content id is on chain")
-    report.checked.append(f"{len(found.rounds)} rounds, their proposers, verdicts and losses are what the chain says")
+    report.checked.append(
+        f"{plural(len(found.rounds), 'round')}: proposers, verdicts and losses are what the chain says"
+    )
 
 
 # ---- what lies beside the file
@@ -224,7 +229,7 @@ def _check_named(provenance: Provenance, folder: Path, report: ProvenanceReport)
     if missing:
         report.could_not_check.append(f"{', '.join(missing)}: not beside the provenance file")
     if len(missing) < len(provenance.files):
-        report.checked.append(f"{len(provenance.files) - len(missing)} files beside it by size and SHA-256")
+        report.checked.append(f"{plural(len(provenance.files) - len(missing), 'file')} beside it by size and SHA-256")
 
 
 def _name_others(provenance: Provenance, folder: Path, report: ProvenanceReport) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from flock_peers.plural import plural
+
 FORMAT = 1  # of `to_dict`
 
 
@@ -52,7 +54,7 @@ def format_provenance(report: ProvenanceReport) -> str:
     if not report.are_weights_checked:
         verdict = "OK for what the chain says of that adapter, if you trust the genesis hash. No weights were checked: "
         verdict += "what is called by its name may be another one."
-    failed = f"FAILED: {len(report.failures)} checks; do not believe what this folder says of itself."
+    failed = f"FAILED: {plural(len(report.failures), 'check')}; do not believe what this folder says of itself."
     return "\n".join(_make_printable(line) for line in (*lines, "", verdict if report.ok else failed))
 
 

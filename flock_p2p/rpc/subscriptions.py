@@ -17,6 +17,7 @@ from flock_p2p.rpc.sources import Sources
 from flock_p2p.rpc.values import take
 from flock_p2p.web.messages import Socket
 from flock_peers.ledger.queries import ChainView
+from flock_peers.plural import plural
 
 MAX_SUBSCRIPTIONS = 32  # of one connection: a page follows heads and a few contracts
 MAX_LAG = 1_000  # blocks: five minutes of a busy chain; a catch-up adopts as many in seconds
@@ -78,7 +79,7 @@ class Follower:
                 told = head
                 continue
             if head - told > MAX_LAG:
-                raise TooSlow(f"{head - told} blocks behind")
+                raise TooSlow(f"{plural(head - told, 'block')} behind")
             told += 1
             for name, row in await self._find(told):
                 if name in self._rows:

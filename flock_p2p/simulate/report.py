@@ -8,6 +8,7 @@ from flock_p2p.simulate.mutation import MIX, Verdict
 from flock_p2p.simulate.proof import Claim
 from flock_p2p.simulate.scenario import describe
 from flock_p2p.simulate.shrink import Counterexample
+from flock_peers.plural import plural
 
 MAX_LINES = 120  # of a counterexample, from its end: the rest is in the run with --log
 
@@ -34,10 +35,11 @@ def campaign_to_dict(plan: Plan, tally: Tally, seconds: float, cpu_seconds: floa
 def format_campaign(plan: Plan, tally: Tally, seconds: float, cpu_seconds: float) -> str:
     row = campaign_to_dict(plan, tally, seconds, cpu_seconds)
     lines = [
-        f"{tally.schedules} schedules from seed {plan.seed}: {tally.heights} heights, {tally.crashes} crashes, "
-        f"{tally.events} events, {tally.accused} misbehaving validators convicted, {tally.forks} forks by colluders",
-        f"{seconds:.1f} s, {row['runs_per_cpu_second']} runs per second of CPU; {tally.repeated} schedules ran "
-        "twice, and were equal",
+        f"{plural(tally.schedules, 'schedule')} from seed {plan.seed}: {plural(tally.heights, 'height')}, "
+        f"{plural(tally.crashes, 'crash', 'crashes')}, {plural(tally.events, 'event')}, "
+        f"{plural(tally.accused, 'misbehaving validator')} convicted, {plural(tally.forks, 'fork')} by colluders",
+        f"{seconds:.1f} s, {row['runs_per_cpu_second']} runs per second of CPU; "
+        f"{plural(tally.repeated, 'schedule')} ran twice, with equal results",
         f"digest of all runs {tally.digest[:16]}",
     ]
     return "\n".join(lines)
@@ -61,8 +63,9 @@ def format_counterexample(found: Counterexample, seed: int) -> str:
     lines = [
         f"VIOLATED  {found.violation.property}",
         f"seed      {seed}",
-        f"smallest  Scenario({describe(found.scenario)}), {found.faults} faults of chance, found in {found.runs} runs:",
-        *([f"          ({left_out} events before these)"] if left_out else []),
+        f"smallest  Scenario({describe(found.scenario)}), {plural(found.faults, 'fault')} of chance, "
+        f"found in {plural(found.runs, 'run')}:",
+        *([f"          ({plural(left_out, 'event')} before these)"] if left_out else []),
         *(f"{time:8} ms  {text}" for time, text in shown),
         f"broken    {found.violation.detail}",
     ]

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flock_chain.content import format_cid
+from flock_peers.plural import plural
 
 Progress = Callable[[str, int, int], None]  # what is being checked, how many are done, of how many
 
@@ -66,9 +67,10 @@ def format_report(report: VerifyReport) -> str:
     lines = [
         f"home      {report.home}",
         f"network   {report.network}, genesis {report.genesis}",
-        f"chain     {report.blocks} blocks replayed{certified}; head {report.head}",
+        f"chain     {plural(report.blocks, 'block')} replayed{certified}; head {report.head}",
         f"state     root {report.state_root}",
-        f"rounds    {report.rounds} in {report.tasks} tasks; {report.proposals} proposals hashed and parsed again",
+        f"rounds    {report.rounds} in {plural(report.tasks, 'task')}; "
+        f"{plural(report.proposals, 'proposal')} hashed and parsed again",
     ]
     if not report.head:
         lines[1:] = [f"network   {report.network}" if report.network else "network   unknown"]
@@ -85,7 +87,9 @@ def format_report(report: VerifyReport) -> str:
 
 def _conclude(report: VerifyReport) -> str:
     if report.failures:
-        return f"FAILED: {len(report.failures)} checks; what this home stores is not what its network decided, or was."
+        failed = plural(len(report.failures), "check")
+        return f"FAILED: {failed}; what this home stores is not what its network decided, or was."
     if report.could_not_check:
-        return f"OK for everything that is stored here; {len(report.could_not_check)} things could not be checked."
+        left = plural(len(report.could_not_check), "thing")
+        return f"OK for everything that is stored here; {left} could not be checked."
     return "OK: every block, vote, verdict and adapter was recomputed and agrees."

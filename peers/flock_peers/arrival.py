@@ -15,6 +15,7 @@ from flock_chain.errors import FlockError
 from flock_peers.driver.ports import SyncPort
 from flock_peers.driver.sync import fetch_head
 from flock_peers.ledger import BlockInfo
+from flock_peers.plural import plural
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,10 @@ class Arrival:
         is_young = self._chain.head.timestamp >= time.time() - YOUNG_SECONDS
         is_level = is_young or 0 < answers.count(False) >= answers.count(True)
         if is_level:
-            log.info("connected to %s and level at height %d", _count(asked), height)
+            log.info("connected to %s and level at height %d", plural(len(asked), "peer"), height)
         elif not self._told_level:
             self._told_level = True
-            log.info("connected to %s, at height %d; waiting for the chain", _count(asked), height)
+            log.info("connected to %s, at height %d; waiting for the chain", plural(len(asked), "peer"), height)
         return is_level
 
     async def _ask_heads(self, accounts: Sequence[Account], height: int) -> list[bool]:
@@ -81,7 +82,3 @@ class Arrival:
             log.info("faucet: 0x%s submits for this account", helper.hex())
         except FlockError as error:
             log.info("faucet: 0x%s does not: %s", helper.hex(), error)
-
-
-def _count(peers: Sequence[Account]) -> str:
-    return "1 peer" if len(peers) == 1 else f"{len(peers)} peers"

@@ -20,6 +20,7 @@ import trio
 from flock_chain.content import format_cid
 from flock_chain.errors import FlockError, InvalidContent, InvalidRemote, Misuse, Refused, Unavailable
 from flock_peers.contents import Contents
+from flock_peers.plural import plural
 from flock_peers.store.kept_marks import BASE_COMING, task_owner
 from flock_peers.training.base_check import check_base_folder, check_beside, check_configuration
 from flock_peers.training.base_manifest import CONFIGS, BaseFile, BaseManifest, check_files, compute_base_file
@@ -128,8 +129,8 @@ class Bases:
         if missing:
             self._check_size(base, missing)
             log.info(
-                "task %d: fetching its base model %s, %d files, %.1f MB, of which %.1f MB are missing here",
-                task, format_cid(base.digest), len(base.files), base.size / 1e6, missing / 1e6,
+                "task %d: fetching its base model %s, %s, %.1f MB, of which %.1f MB are missing here",
+                task, format_cid(base.digest), plural(len(base.files), "file"), base.size / 1e6, missing / 1e6,
             )  # fmt: skip
         started = trio.current_time()
         try:

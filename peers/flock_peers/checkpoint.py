@@ -27,6 +27,7 @@ from flock_chain.restart import Restart
 from flock_peers.driver.offences import Offences
 from flock_peers.driver.ports import SyncPort
 from flock_peers.driver.sync import Row, fetch_range
+from flock_peers.plural import plural
 from flock_peers.snapshots import MAX_HEADERS, MAX_LIST_BYTES, Snapshot, SnapshotIndex, decode_headers, decode_list
 from flock_peers.staging import Imported, Staging
 from flock_peers.store.blob_store import BlobStore
@@ -166,7 +167,9 @@ class CheckpointStart:
         rows = await self._fetch_block(offer, providers)
         if not rows:
             return None
-        log.info("snapshot of block %d: fetching %d bytes from %d peers", offer.height, offer.size, len(providers))
+        log.info(
+            "snapshot of block %d: fetching %d bytes from %s", offer.height, offer.size, plural(len(providers), "peer")
+        )
         try:
             file = await self._port.fetch_file(offer.digest, providers, min(offer.size, MAX_SNAPSHOT_BYTES))
             block = decode_block(rows[0][1][0], max_bytes=self._genesis.parameters.max_block_bytes)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import trio
 
 from flock_chain.errors import FlockError
+from flock_peers.plural import plural
 from flock_peers.roles.board import Phase
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import (
@@ -61,7 +62,9 @@ class Retention:
                 continue
             released = self._store.release_all(owner, {bytes(row["adapter"]), bytes(row["document"])})
             if released:
-                log.info("task %d has ended: %d contents may be removed for the room of others", task, released)
+                log.info(
+                    "task %d has ended: %s may be removed for the room of others", task, plural(released, "content")
+                )
 
     async def _number(self, new: Sequence[str], count: int) -> None:
         """What its creator serves was kept for a task that was only being opened; its number is final now."""

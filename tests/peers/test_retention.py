@@ -86,7 +86,7 @@ async def test_a_chain_that_cannot_be_asked_is_asked_again(tmp_path: Path, caplo
         assert desk.proposals[0] in desk.kept(1) and "no block yet" in caplog.text
         desk.chain.is_there = True
         await trio.sleep(LOOK_SECONDS)
-        assert desk.proposals[0] not in desk.kept(1) and "task 1 has ended: 1 contents" in caplog.text
+        assert desk.proposals[0] not in desk.kept(1) and "task 1 has ended: 1 content may" in caplog.text
         nursery.cancel_scope.cancel()
 
 

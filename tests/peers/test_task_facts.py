@@ -66,7 +66,7 @@ async def test_of_documents_that_can_be_had_name_base_and_rows_are_told_and_nobo
     assert not (await facts.describe([digest]))[digest]["is_here"]  # as it is now, not when it was first asked for
     text = "\n".join(format_about(about))
     assert f"{about['base']}, 4 files" in text and "here; 1 of the connected peers serve it" in text
-    assert "chat rows, sequences of 8 tokens; 2 steps of 1 sequences a round" in text
+    assert "chat rows, sequences of 8 tokens; 2 steps of 1 sequence a round" in text
     assert format_about(None) == ["document   at no connected peer now"]
 
 

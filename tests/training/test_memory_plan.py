@@ -143,7 +143,7 @@ def test_doctor_says_what_a_base_needs_and_whether_it_fits(
     monkeypatch.setattr(memory, "read_free_memory", lambda: 10**6)
     with pytest.raises(Unavailable, match="training needs about"):
         doctor.run(arguments("--base", str(folder)))
-    with pytest.raises(Unavailable, match="8 GPUs are asked for, 0 are here; each of them needs about"):
+    with pytest.raises(Unavailable, match="8 GPUs wanted, 0 here; each needs about"):
         doctor.run(arguments("--base", str(folder), "--gpus", "8"))
     monkeypatch.setattr(memory, "read_free_gpus", lambda: [10**6, 10**10, 10**11])
     assert doctor.run(arguments("--base", str(folder), "--gpus", "2")) == 0

@@ -87,7 +87,7 @@ def shard_badly(folder: Path) -> None:
         (lambda folder: (folder / "config.json").write_text("["), "config.json is no JSON"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
         (pickle_weights, "weights are pickled, which is never loaded"),
-        (shard_badly, "files of weights are missing, the first 'model-00002"),
+        (shard_badly, "weights are missing: 1 file, the first 'model-00002"),
     ],
 )
 def test_a_folder_that_is_no_usable_base_is_refused_by_name_before_torch(

@@ -30,7 +30,7 @@ export function showLog(force = false) {
 function make(body) {
   const level = h("select", { id: "log-level", onchange: () => showLog(true) }, h("option", { value: "all" }, "everything"), h("option", { value: "grave" }, "warnings and errors"));
   const lines = h("div", { class: "card lines", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "The peer's log" });
-  body.replaceChildren(h("div", { class: "tools" }, h("label", { for: "log-level" }, "Show"), level, h("span", { class: "muted" }, "the last 400 lines; all of it is in the home's peer.log")), lines);
+  body.replaceChildren(h("div", { class: "tools" }, h("label", { for: "log-level" }, "Show"), level, h("span", { class: "muted" }, "the last 400 lines; older ones are in the home's peer.log, peer.log.1 and peer.log.2")), lines);
   return { level, lines };
 }
 

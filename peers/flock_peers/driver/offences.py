@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import trio
 
 from flock_chain.crypto import Account
+from flock_peers.plural import plural
 
 log = logging.getLogger(__name__)
 
@@ -72,4 +73,6 @@ class Offences:
         row.offences += 1
         if row.offences >= MAX_OFFENCES and now >= row.ignored_until:
             row.ignored_until = now + IGNORE_SECONDS
-            log.warning("0x%s is ignored for %.0f s: %d offences", account.hex(), IGNORE_SECONDS, row.offences)
+            log.warning(
+                "0x%s is ignored for %.0f s: %s", account.hex(), IGNORE_SECONDS, plural(row.offences, "offence")
+            )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import trio
 
+from flock_peers.plural import plural
+
 log = logging.getLogger(__name__)
 
 RATE_SECONDS = 10.0  # blocks/s is that of the last so many seconds
@@ -47,8 +49,8 @@ class SyncProgress:
             s = self.status()
             left = "?" if s.eta_seconds is None else f"{s.eta_seconds:.0f}"
             log.info(
-                "sync: height %d of %d, %.0f blocks/s, %s s left, from %d peers",
-                *(s.height, s.target, s.blocks_per_second, left, s.providers),
+                "sync: height %d of %d, %.0f blocks/s, %s s left, from %s",
+                *(s.height, s.target, s.blocks_per_second, left, plural(s.providers, "peer")),
             )
 
     def status(self) -> SyncStatus:
@@ -61,4 +63,6 @@ class SyncProgress:
         blocks, seconds = self.height - self._start, self._clock() - self._began
         if blocks:
             rate = blocks / seconds if seconds else float(blocks)
-            log.info("sync: at height %d after %d blocks in %.1f s, %.0f/s", self.height, blocks, seconds, rate)
+            log.info(
+                "sync: at height %d after %s in %.1f s, %.0f/s", self.height, plural(blocks, "block"), seconds, rate
+            )

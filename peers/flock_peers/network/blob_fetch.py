@@ -18,6 +18,7 @@ from flock_peers.network.blob_progress import Progress
 from flock_peers.network.blob_schedule import Range, Schedule
 from flock_peers.network.blob_wire import CHUNKS, REQUEST, BlobLimits, read_length, read_pieces
 from flock_peers.network.link import Stream
+from flock_peers.plural import plural
 from flock_peers.store.disk import DiskTrouble
 from flock_peers.store.part_file import PartFile
 
@@ -87,8 +88,9 @@ class Download:
     def _explain(self) -> str:
         reasons = "; ".join(f"0x{account.hex()}: {reason}" for account, reason in self._reasons.items())
         return (
-            f"file {self._part.chunks.digest.hex()}: {self._schedule.left} of {len(self._part.chunks.digests)} chunks "
-            f"missing, no provider left ({reasons or 'none is known'})"
+            f"file {self._part.chunks.digest.hex()}: {self._schedule.left} of "
+            f"{plural(len(self._part.chunks.digests), 'chunk')} missing, no provider left "
+            f"({reasons or 'none is known'})"
         )
 
     async def _fetch(self) -> None:

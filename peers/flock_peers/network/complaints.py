@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from flock_peers.network.limits import TokenBucket
+from flock_peers.plural import plural
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Complaints:
     def _tell(self, source: str, what: object, level: int, count: int) -> None:
         text = str(what) or type(what).__name__
         text = "".join(c if c.isprintable() else "?" for c in text[:_CHARACTERS])
-        more = f" (and {count} times since it was last told)" if count else ""
+        more = f" (and {plural(count, 'time')} since it was last told)" if count else ""
         others = f" (others, not told: {self._swallowed})" if self._swallowed else ""
         self._swallowed = 0
         log.log(level, "%s: %s%s%s", source, text, more, others)

@@ -14,6 +14,7 @@ from flock_chain.errors import FlockError, Refused
 from flock_chain.proposal import SALT_BYTES, Manifest, compute_proposal_commitment
 from flock_contracts.addresses import BOARD
 from flock_peers.measurements import Measurements
+from flock_peers.plural import plural
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Objects, compute_file_digest
@@ -114,8 +115,8 @@ class Proposer:
         record = {"manifest": object_digest(manifest), "salt": chance.token_bytes(SALT_BYTES)}
         self._secrets.save(view.task, view.round, "proposal", record)
         log.info(
-            "round %d: trained %d steps in %.2f s, own loss %.4f -> %.4f",
-            view.round, result.steps, result.seconds, result.loss_before, result.loss_after,
+            "round %d: trained %s in %.2f s, own loss %.4f -> %.4f",
+            view.round, plural(result.steps, "step"), result.seconds, result.loss_before, result.loss_after,
         )  # fmt: skip
         self._measurements.note_loss(view.task, view.round, "proposer", result.loss_before, result.loss_after)
         if getattr(result, "epsilon", None) is not None:

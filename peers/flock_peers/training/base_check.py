@@ -8,6 +8,7 @@ from typing import Any
 
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse
+from flock_peers.plural import plural
 from flock_peers.training.base_manifest import (
     CONFIGS,
     INDEX,
@@ -99,7 +100,9 @@ def _check_weights(folder: Path) -> None:
         missing = sorted(set(wanted.values()) - names)
         if missing:
             raise _refusal(
-                folder, f"{len(missing)} files of weights are missing, the first {missing[0]!r:.80}", "fetch them"
+                folder,
+                f"weights are missing: {plural(len(missing), 'file')}, the first {missing[0]!r:.80}",
+                "fetch them",
             )
 
 

@@ -18,6 +18,7 @@ import trio
 
 from flock_chain import errors
 from flock_chain.errors import FlockError, Misuse, Unavailable
+from flock_peers.plural import plural
 from flock_peers.training.backdoor import parse_attack
 from flock_peers.training.data_format import ANY, DATA_FORMATS, TEXT, check_rows
 from flock_peers.training.document import TaskDocument
@@ -134,7 +135,7 @@ class Trainer:
     def _tell(self) -> None:
         """What the owner should know of data and model, once per opening."""
         if self.refused_count:
-            log.warning("data: %d rows are left out: %s", self.refused_count, "; ".join(self.refused))
+            log.warning("data: %s left out: %s", plural(self.refused_count, "row"), "; ".join(self.refused))
         if not self.is_isolating:
             log.warning("this model cannot keep rows of one sequence apart: they see each other while it trains")
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 from random import Random
 
 from flock_chain.errors import Misuse, Unavailable
+from flock_peers.plural import plural
 from flock_peers.training.generated_text import GENERATORS
 from flock_peers.training.stdlib_text import cut_pieces, cut_source, docstrings, iterate_files, read_source
 
@@ -62,7 +63,9 @@ def reference_text() -> str:
 
 def _checked(domain: str, rows: list[str]) -> list[str]:
     if len(rows) < MIN_ROWS:
-        raise Unavailable(f"domain {domain}: {len(rows)} rows on this machine, {MIN_ROWS} needed; use --data instead")
+        raise Unavailable(
+            f"domain {domain}: {plural(len(rows), 'row')} on this machine, {MIN_ROWS} needed; use --data instead"
+        )
     return rows
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_chain.errors import InvalidContent
+from flock_peers.plural import plural
 from flock_peers.training.chat import Part, cut_chat
 from flock_peers.training.rows import Refusals, Row
 
@@ -58,7 +59,7 @@ def build_stream(rows: Sequence[Row], tokenizer: Any, refusals: Refusals | None 
             break
     if total < MIN_WINDOW:
         why = f"; {refusals}" if refusals.count else ""
-        raise InvalidContent(f"data: {total} tokens in {len(rows)} rows, {MIN_WINDOW} needed{why}")
+        raise InvalidContent(f"data: {plural(total, 'token')} in {plural(len(rows), 'row')}, {MIN_WINDOW} needed{why}")
     return Stream(np.concatenate(tokens), np.concatenate(weights), np.concatenate(numbers), size / learned)
 
 
