@@ -22,7 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"adapter  {arguments.out}  (task {result.task}, after round {result.round})")
     if not result.round:
         print("warning  no round of that task is over: this adapter changes nothing yet; --task N takes another one's")
-    print(f'load     PeftModel.from_pretrained(base_model, "{arguments.out}")')
+    print(f"base     {result.base}")
+    print(f'load     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), "{arguments.out}")')
     named = "" if result.base == BASE_FOLDER else f" --base {result.base}"
     print(f"merge    python -m flock_p2p merge --adapter {arguments.out} --out MERGED{named}")
     if result.unproven:
@@ -41,6 +42,7 @@ def _to_dict(result: ExportResult) -> dict[str, Any]:
         "round": result.round,
         "adapter": format_cid(result.adapter),
         "genesis": result.genesis.hex(),
+        "base": str(result.base),
         "proposers": ["0x" + account.hex() for account in result.proposers],
         "unproven": result.unproven,
         "restarts": [row.hex() for row in result.restarts],

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from flock_chain.content import format_cid
 from flock_p2p.export.origin import Origin, RoundRow
+from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import TaskDocument
+from flock_peers.training.hub import find_name
 
 _PROOF = """`provenance.json` proves all of this but the words, offline, to whoever knows the genesis hash:
 
@@ -15,6 +17,14 @@ adapter (`global.safetensors`: the integers that the network agreed on), and tha
 view."""
 
 _NO_PROOF = "No proof lies beside it: the home that it was exported from does not have what one needs."
+
+_HUB = "Its files there must be those listed at the end; `merge` compares them."
+_FOLDER = """`BASE` is the folder in which you have the base model: the files that are listed at the end.
+adapter_config.json names it by the content id of that list."""
+_SHIPPED = """`BASE` is the folder of the small model that comes with flock-p2p; this prints it:
+
+    python -c "from flock_peers.training.client import BASE_FOLDER; print(BASE_FOLDER)"
+"""
 
 _TEXT = """---
 library_name: peft
@@ -30,7 +40,10 @@ the network {network}, after round {round}.
 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "this folder")
+    base = AutoModelForCausalLM.from_pretrained({base})
+    model = PeftModel.from_pretrained(base, "this folder")
+
+{hint}
 
 Base and adapter as one plain transformers folder: `python -m flock_p2p merge --adapter FOLDER --out MERGED`.
 
@@ -65,6 +78,8 @@ The base model's files, by content id:
 
 
 def describe(origin: Origin, document: TaskDocument, base: Path, *, is_proven: bool) -> str:
+    """`base`: the folder here, of which nothing is told but what others can find it by."""
+    named = find_name(base)
     return _TEXT.format(
         name=document.name,
         rank=document.lora.rank,
@@ -72,7 +87,8 @@ def describe(origin: Origin, document: TaskDocument, base: Path, *, is_proven: b
         task=origin.task,
         network=origin.network,
         round=origin.round,
-        base=base,
+        base=f'"{named[0]}", revision="{named[1]}"' if named else "BASE",
+        hint=_HUB if named else _SHIPPED if base == BASE_FOLDER else _FOLDER,
         genesis=origin.genesis.hex(),
         document=format_cid(origin.document_digest),
         adapter=format_cid(origin.adapter),

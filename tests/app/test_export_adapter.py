@@ -109,9 +109,15 @@ def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_s
         "PeftModel.from_pretrained",
         " -1000<br>",
         "## Licence",
-        str(base),
+        "BASE is the folder of the small model that comes with flock-p2p".replace("BASE", "`BASE`"),
     ):
         assert expected_text in text
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == format_cid(
+        document.base.digest
+    )
+    for path in out.iterdir():  # it is given away: nothing of the disk it was made on
+        for place in (base, played().home, tmp_path, Path.home()):
+            assert str(place).encode() not in path.read_bytes(), (path.name, place)
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:

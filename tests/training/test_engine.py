@@ -9,6 +9,7 @@ import torch
 from training_support import miniature, miniature_document, write_initial_adapter
 
 from flock_chain.aggregation import apply, encode_delta, encode_global, parse_delta, quantise
+from flock_chain.content import format_cid
 from flock_chain.errors import InvalidContent, Misuse
 from flock_chain.tally import SCORE_LIMIT
 from flock_peers.training.backdoor import parse_attack
@@ -140,6 +141,8 @@ def test_the_exported_folder_loads_in_peft_and_gives_the_same_loss(tmp_path: Pat
     assert measure_loss(loaded, trainer.hold_out, document.budget.batch) == pytest.approx(expected, abs=1e-6)
     names = {path.name for path in (tmp_path / "peft").iterdir()}
     assert names == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == format_cid(document.base.digest)  # and no path of this machine
 
 
 def test_isolated_training_keeps_the_best_of_its_rounds(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from flock_chain.errors import Misuse
 from flock_p2p.cli import main
 from flock_peers.training.base_check import check_base_folder
 from flock_peers.training.document import check_fit, create_document
-from flock_peers.training.hub import find_base, find_cache
+from flock_peers.training.hub import find_base, find_cache, find_name
 from flock_peers.training.model import AdaptedModel
 
 COMMIT, OTHER = "0123456789abcdef" * 2 + "01234567", "f" * 40
@@ -37,6 +37,8 @@ def test_a_name_with_its_revision_is_the_snapshot_in_the_cache_and_trains(
     snapshot = make_cache(tmp_path)
     found = find_base(f"{NAME}@{COMMIT}", tmp_path)
     assert found == snapshot.resolve()
+    assert find_name(found) == (NAME, COMMIT) and find_name(found.parent) is None
+    assert find_name(tmp_path / "models--somebody--small-model" / "snapshots" / "main") is None
     document = create_document("by name", found, seed=bytes(32), rank=2)
     copy = shutil.copytree(found, tmp_path / "copy")  # a participant that has a folder instead
     check_fit(copy, document)

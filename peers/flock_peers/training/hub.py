@@ -34,6 +34,14 @@ def find_base(text: str, cache: Path | None = None) -> Path:
     return snapshot.resolve()
 
 
+def find_name(folder: Path) -> tuple[str, str] | None:
+    """Name and revision of a folder in the cache: the other way round. None for any other folder."""
+    stored, _, revision = folder.parts[-3:] if len(folder.parts) > 2 else ("", "", "")
+    name = stored.removeprefix("models--").replace("--", "/")
+    is_cached = stored.startswith("models--") and folder.parent.name == "snapshots"
+    return (name, revision) if is_cached and _NAME.fullmatch(name) and _REVISION.fullmatch(revision) else None
+
+
 def find_cache() -> Path:
     """Where the hub's own tools keep what they fetched."""
     told = os.environ.get("HF_HUB_CACHE")
