@@ -13,6 +13,7 @@ from flock_chain.errors import FlockError, InvalidRemote, Misuse, Refused, Unava
 from flock_p2p import __version__
 from flock_p2p.advice import explain
 from flock_p2p.arguments import load_commands
+from flock_p2p.suggestions import SuggestingParser
 from flock_peers.declined import Declined
 from flock_peers.store.disk import find_trouble
 
@@ -32,7 +33,7 @@ COMMANDS = load_commands()
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = SuggestingParser(
         prog="flock_p2p",
         description="Fine-tune a language model together with people you do not trust, with no server in the middle.",
         epilog=EXIT_CODES,

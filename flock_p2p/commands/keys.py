@@ -8,7 +8,7 @@ from typing import Any
 from flock_chain.crypto import Key
 from flock_chain.errors import Misuse, Refused
 from flock_p2p.passphrase import Passphrases
-from flock_peers.home import Home, write_new, write_private
+from flock_peers.home import Home, check_is_new, write_new, write_private
 from flock_peers.keystore import MAX_KEYSTORE_BYTES, decode_keystore, encode_keystore, is_keystore, read_address
 
 WARNING = "back it up: it is this peer's identity and its stake, and nobody can make it again; never share it"
@@ -53,6 +53,7 @@ def _show(home: Home) -> list[str]:
 
 def _export(home: Home, path: Path, asked: Passphrases) -> list[str]:
     data = home.read_key()
+    check_is_new(path)  # before anybody thinks of a passphrase
     if not is_keystore(data):
         data = encode_keystore(home.load_key(), asked.ask_new())
     write_new(path, data)  # a locked key goes out as it is, under its passphrase
@@ -62,6 +63,7 @@ def _export(home: Home, path: Path, asked: Passphrases) -> list[str]:
 def _import(home: Home, path: Path, asked: Passphrases) -> list[str]:
     if home.key_path.exists():
         raise Misuse(f"{home.key_path}: there is a key already; import into a new --home")
+    home.check_is_own()
     try:
         with path.open("rb") as file:
             data = file.read(MAX_KEYSTORE_BYTES)

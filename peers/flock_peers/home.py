@@ -20,6 +20,10 @@ from flock_peers.user_folder import user_folder
 
 MAX_LOCK_TEXT = 4_096  # a path, for people
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
+MARKS = (VERSION_FILE, "key", "genesis.json", "peer.toml")  # a home has one of them at least
+LEFT_BY_STARTS = frozenset(
+    {"lock", "peer.log", f"{VERSION_FILE}.part"}
+)  # and nothing else, where the first one was refused
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say, as a USB stick's
 
 
@@ -38,6 +42,17 @@ class Home:
                 raise Misuse(
                     f"{self.path}: a home is a folder, and a file is in the way; name another --home"
                 ) from error
+
+    def check_is_own(self) -> None:
+        """Raises Misuse for a folder of other files: with them a key is soon lost, or given away."""
+        with disk_trouble(self.path):
+            names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if names.isdisjoint(MARKS) and not names <= LEFT_BY_STARTS:
+            other = min(names - LEFT_BY_STARTS)
+            raise Misuse(
+                f"{self.path}: no home, and not empty ({other!r:.80} is in it); name a new or an empty folder, such as "
+                f"--home {self.path / 'flock'}"
+            )
 
     def folder(self, name: str) -> Path:
         path = self.path / name
@@ -80,7 +95,8 @@ class Home:
     # Key
 
     def create_key(self) -> Key:
-        """Make and store a new key; raises Misuse where there is one."""
+        """Make and store a new key; raises Misuse where there is one, and in a folder of other files."""
+        self.check_is_own()
         self.make()
         if read_format(self.path) == 0 and not self.key_path.exists() and not self.genesis_path.exists():
             write_private(self.path / VERSION_FILE, encode_version(HOME_FORMAT))
@@ -275,7 +291,17 @@ def write_new(path: Path, data: bytes) -> None:
     try:
         write_private(path, data, exclusive=True)
     except FileExistsError as error:
-        raise Misuse(f"{path}: exists already and is left as it is; name a new file") from error
+        raise _taken(path) from error
+
+
+def check_is_new(path: Path) -> None:
+    """As `write_new` says it, before there is anything to write."""
+    if os.path.lexists(path):
+        raise _taken(path)
+
+
+def _taken(path: Path) -> Misuse:
+    return Misuse(f"{path}: exists already and is left as it is; name a new file")
 
 
 def _take_name(part: Path, path: Path) -> None:

@@ -70,6 +70,55 @@ def test_init_tells_a_script_where_the_key_is_and_nothing_of_it(
     assert Path(found["key"]).read_text().strip() not in out
 
 
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("jion", "did you mean join?"),
+        ("start --home x", "did you mean join?"),
+        ("task shwo", "did you mean show?"),
+        ("completion bsh", "did you mean bash?"),
+        ("status --hoem x --jsn", "did you mean --home and --json?"),
+        ("join --bootstap=x", "did you mean --bootstrap?"),
+    ],
+)
+def test_a_slip_in_a_command_an_action_or_an_option_is_answered_with_what_was_meant(
+    line: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(line.split())
+    error = capsys.readouterr().err
+    assert done.value.code == 2 and error.endswith(f"{meant}\n")
+    command = line.split()[0]
+    assert f"usage: flock_p2p {command if ' ' in line and command != 'start' else '[-h]'} " in error
+
+
+@pytest.mark.parametrize("line", ["frobnicate", "status --zzz", "watch --once", "keys my-peer"])
+def test_where_nothing_is_near_nothing_is_suggested(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(line.split())
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_a_folder_of_other_files_becomes_no_home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").touch()
+    (tmp_path.parent / "key-to-come").write_text("31" * 32)
+    for line in ("init", "join --quiet --no-mdns", f"keys import --file {tmp_path.parent}/key-to-come"):
+        assert main([*line.split(), "--home", str(tmp_path)]) == 2
+        assert f"'thesis.tex' is in it); name a new or an empty folder, such as --home {tmp_path}/flock" in (
+            capsys.readouterr().err
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_a_refused_start_or_its_owner_prepared_becomes_a_home(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    assert main(["init", "--home", str(tmp_path)]) == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "peer.toml").write_text("port = 0\n")
+    (tmp_path / "other" / "notes.txt").touch()
+    assert main(["init", "--home", str(tmp_path / "other")]) == 0
+
+
 def test_join_without_a_network_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns"]) == 2
     assert "--bootstrap" in capsys.readouterr().err

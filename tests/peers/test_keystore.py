@@ -133,6 +133,18 @@ def test_a_plain_key_is_exported_under_a_passphrase_and_a_running_peers_key_stay
     assert home.load_key().secret == key.secret
 
 
+def test_a_back_up_that_is_there_already_is_said_before_anybody_is_asked_for_a_passphrase(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, file = Home(tmp_path / "a"), tmp_path / "out.json"
+    home.create_key()
+    file.symlink_to(tmp_path / "nowhere")  # no file yet, and a name all the same
+    fd = fd_with(PASSPHRASE)
+    assert main(["keys", "export", "--home", str(home.path), "--file", str(file), "--passphrase-fd", fd]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert os.read(int(fd), 100) == PASSPHRASE + b"\n" and not (tmp_path / "nowhere").exists()
+
+
 def test_a_locked_home_joins_with_its_passphrase_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = Home(tmp_path / "a")
     home.create_key()
