@@ -8,16 +8,14 @@ import shlex
 from pathlib import Path
 
 import pytest
-from documented_support import NAMES, ROOT, find_commands
+from documented_support import NAMES, PROGRAM, ROOT, all_pages, find_commands, find_program
 
 from flock_p2p.cli import COMMANDS, build_parser
 from flock_p2p.reference import render
 
 README = (ROOT / "README.md").read_text()
-TEXTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "contracts" / "README.md"]
-_PROGRAM = re.compile(r"python (?:-m (?!flock_p2p(?![.\w]))(flock_[\w.]+)|([\w/]+\.py))([^`\n#]*)")
+TEXTS = all_pages()
 _PYTEST = re.compile(r"python -m pytest ([^`\n#\\]*)")
-SOURCE_ROOTS = (".", "chain", "contracts", "peers")
 _PLACEHOLDERS = {"N": "3", "S": "3", "J": "2", "n": "4", "HEIGHT": "7"}  # words that stand for a number
 
 
@@ -33,16 +31,16 @@ def test_every_command_in_the_documents_is_understood(line: str) -> None:
     assert build_parser().parse_args(arguments).command == arguments[0]
 
 
-PROGRAMS = {found for path in TEXTS for found in _PROGRAM.findall(path.read_text())}
+PROGRAMS = {found for path in TEXTS for found in PROGRAM.findall(path.read_text())}
 
 
 @pytest.mark.parametrize(("module", "script", "rest"), sorted(PROGRAMS))
 def test_every_other_program_in_the_documents_is_there_and_knows_its_options(
     module: str, script: str, rest: str
 ) -> None:
-    """Benchmarks and the like, which take minutes to hours: what is told to them stands in their source."""
-    name = script or module.replace(".", "/") + ".py"
-    (source,) = (ROOT / root / name for root in SOURCE_ROOTS if (ROOT / root / name).is_file())
+    """Benchmarks and the like, which take minutes to hours: what is told to them stands in their source. Which of them
+    run at their shortest: tests/process/test_documented_programs.py."""
+    source = find_program(script or module)
     for option in re.findall(r"--[\w-]+", rest):
         assert f'"{option}"' in source.read_text(), option
 

@@ -6,6 +6,7 @@ A real process for each command, with a session, a folder and a home of its own,
 import json
 import os
 import re
+import runpy
 import shlex
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from flock_p2p.loading import load_peer
 ROOT = Path(__file__).parents[2]
 NAMES = {command.name for command in COMMANDS}
 _COMMAND = re.compile(r"(?:python -m flock_p2p|flock-p2p) ((?:\w|-)[^`\n#|()]*)")
+PROGRAM = re.compile(r"python (?:-m (?!flock_p2p(?![.\w]))(flock_[\w.]+)|([\w/]+\.py))([^`\n#]*)")  # and its options
+SOURCE_ROOTS = (".", "chain", "contracts", "peers")
 PRELOADED = ("join", "task", "status", "keys", "watch", "doctor", "verify", "export")
 POLL_SECONDS = 0.02
 SECONDS = 180.0  # for what takes one or two on an idle machine
@@ -34,6 +37,17 @@ def find_commands(text: str) -> list[str]:
     """In lines of code and between backticks; a word after the program that is no command is prose."""
     found = _COMMAND.findall(text)
     return [line.strip() for line in found if line.split()[0] in NAMES or line.startswith("-")]
+
+
+def all_pages() -> list[Path]:
+    return [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "contracts" / "README.md"]
+
+
+def find_program(name: str) -> Path:
+    """Its source: `name` is a path, or a module."""
+    path = name if name.endswith(".py") else name.replace(".", "/") + ".py"
+    (source,) = (ROOT / root / path for root in SOURCE_ROOTS if (ROOT / root / path).is_file())
+    return source
 
 
 def user_pages() -> list[Path]:
@@ -47,11 +61,15 @@ class Runner:
     def __init__(self, requests: Any) -> None:
         self._requests, self._count = requests, 0
 
-    def run(self, folder: Path, line: str, *, typed: str = "") -> "Run":
-        """`folder`: in which it is typed, and the user's own. `typed`: at the terminal, where it asks."""
+    def run(self, folder: Path, line: str, *, typed: str = "", program: str = "") -> "Run":
+        """`folder`: in which it is typed, and the user's own. `typed`: at the terminal, where it asks. `program`: where
+        `line` is told to another one than the product."""
         self._count += 1
         run = Run(line, folder / f"{self._count}.output")
-        request = {"words": shlex.split(line), "folder": str(folder), "output": str(run.output), "typed": typed}
+        request = {
+            "words": shlex.split(line), "folder": str(folder), "output": str(run.output), "typed": typed,
+            "program": program,
+        }  # fmt: skip
         self._requests.write(json.dumps(request).encode() + b"\n")
         self._requests.flush()
         return run
@@ -145,7 +163,7 @@ def serve() -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def _run(words: list[str], folder: str, output: str, typed: str) -> None:
+def _run(words: list[str], folder: str, output: str, typed: str, program: str) -> None:
     """In the fork."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests are a job in the background
@@ -161,7 +179,7 @@ def _run(words: list[str], folder: str, output: str, typed: str) -> None:
     Path(output).with_suffix(".pid").write_text(str(os.getpid()))
     code = 1
     try:
-        code = main(words)
+        code = run_program(find_program(program), words) if program else main(words)
     except SystemExit as error:
         code = exit_code(error)
     except BaseException:  # noqa: BLE001 - as the interpreter would end
@@ -174,11 +192,18 @@ def _run(words: list[str], folder: str, output: str, typed: str) -> None:
     os._exit(code)
 
 
+def run_program(source: Path, words: list[str]) -> int:
+    sys.argv = [str(source), *words]
+    sys.path.insert(0, str(source.parent))
+    runpy.run_path(str(source), run_name="__main__")
+    return 0
+
+
 def exit_code(error: SystemExit) -> int:
     """As the interpreter would end; it prints a text, too."""
     if isinstance(error.code, str):
         print(error.code, file=sys.stderr)
-    return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return int(error.code) if isinstance(error.code, int) else int(error.code is not None)
 
 
 def _type(terminal: int, lines: list[bytes]) -> None:
