@@ -40,7 +40,7 @@ STEPS = 6  # rules of an example; a rule is up to 100 calls
 # What each part of the run must come to, as the board's logs say it; what is seldom is reached by CASTS and a script.
 REACHED = (
     "ACCEPTED", "VOID", "paid round", "unpaid round", "Slashed", "Adopted", "Left", "BondWithdrawn", "PotWithdrawn",
-    "Claimed", "RulesAgreed", "TaskEnded", *(f"phase {phase}" for phase in range(12)),
+    "Claimed", "RulesAgreed", "TaskEnded", "a name passed over", *(f"phase {phase}" for phase in range(12)),
 )  # fmt: skip
 CASTS = {  # terms, who besides the honest, what follows
     "honest": ({}, (), ("ACCEPTED", "paid round", "Adopted", "Claimed", "PotWithdrawn")),

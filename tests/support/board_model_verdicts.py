@@ -67,21 +67,30 @@ class Verdicts(Seats):
         for name, (stake, accused) in self.audit.said.items():
             for who in accused:
                 blamers_of.setdefault(who, {})[name] = stake
-        for who, member in self.members.items():
+        for who in self.members:
             blamers = blamers_of.get(who, {})
-            is_guilty = bool(blamers) and has_two_thirds(sum(blamers.values()), self.audit.stake)
             is_out = has_majority(sum(blamers.values()), self.audit.stake)
             named = sum(name in self.audit.seats for name in blamers)
             record = self.records[who]
             is_kept = record.suspended and is_void and not self.hearing_again
             record.suspended = is_kept or is_out or (named > 0 and 7 * named >= 5 * len(self.audit.seats))
-            if is_guilty and member.blamed == self.counted_audits - 1 and member.blamed is not None:
-                member.blamed = None
-                if self.audit.auditors >= 4:
-                    self.burned += self.cut(who, self.terms["audit_slash"])
-            elif is_guilty:
-                member.blamed = self.counted_audits
+            self.note_blame(who, sum(blamers.values()))
             self.note_strike(who, is_out, is_void)
+
+    def note_blame(self, who: bytes, stake: int) -> None:
+        """Two thirds of all stake named it, in two audits that count in a row: its bond is slashed."""
+        member = self.members[who]
+        if not (stake and has_two_thirds(stake, self.audit.stake)):
+            return
+        if member.blamed is not None and member.blamed == self.counted_audits - 1:
+            member.blamed = None
+            self.convict(who)
+        else:
+            member.blamed = self.counted_audits
+
+    def convict(self, who: bytes) -> None:
+        if self.audit.auditors >= 4:
+            self.burned += self.cut(who, self.terms["audit_slash"])
 
     def note_strike(self, who: bytes, is_out: bool, is_void: bool) -> None:
         """Three proposals in a row for which more than half of all stake named it: it leaves for good."""

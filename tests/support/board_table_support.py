@@ -51,6 +51,7 @@ class Table:
         self.mixes: dict[int, bytes] = {}
         self.steps = 0  # transactions and blocks, each judged by both
         self.refused = 0
+        self.passed_over = 0  # messages of an audit that name somebody who cannot be named
         self.seen = (1, 0)
         self.rewards_seen: dict[tuple[int, bytes], int] = {}
 
@@ -190,7 +191,7 @@ class Table:
 
     def reached(self) -> Counter[str]:
         """What happened, by the contract's own logs: events, verdicts, phases."""
-        found: Counter[str] = Counter()
+        found: Counter[str] = Counter({"a name passed over": self.passed_over})
         for name, log in self.logs():
             found[name] += 1
             if name == "Verdict":
@@ -303,7 +304,9 @@ class Table:
 
     def blame(self, me: bytes, accused: Iterable[bytes], ahead: bool = False) -> None:
         audit, names = self.model.audits + 1 + ahead, tuple(accused)
-        self.both(me, self.model.blame(me, audit, names), "attest_guilty", audit, list(names))
+        is_heard = self.model.blame(me, audit, names)
+        self.both(me, is_heard, "attest_guilty", audit, list(names))
+        self.passed_over += is_heard and len(self.model.audit.said[me][1]) < len(names)
 
     # ------------------------------------------------ accusations
 

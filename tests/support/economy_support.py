@@ -63,6 +63,8 @@ class Tally:
 
 
 class Economy:
+    board = BoardModel  # whose rules hold; `contract` knows no others
+
     def __init__(
         self, measured: Measured, *, rule: int, malicious: int, seed: int, rounds: int = 200, participants: int = 50,
         tokens: int = 64, pot: int = 0, voters: int = 16, min_bond: int = 32, rule_slash: int = 1_000,
@@ -80,7 +82,7 @@ class Economy:
             "audit_rounds": 0 if rule == RULE_PAPER else audit_rounds,
         }  # fmt: skip
         self.game = Game(0, pot=pot * TOKEN, world=new_world(), **terms) if contract else None
-        self.model = BoardModel(TERMS | terms, pot * TOKEN, 1, GENESIS_TIME + 1, ADAPTER)
+        self.model = self.board(TERMS | terms, pot * TOKEN, 1, GENESIS_TIME + 1, ADAPTER)
         if self.game:
             assert (self.game.world.height, self.game.world.timestamp) == (self.model.height, self.model.now)
         self.mixes: dict[int, bytes] = {}
@@ -128,6 +130,10 @@ class Economy:
             self.play_round()
         return self.seen
 
+    def poisons(self, who: bytes) -> bool:
+        """Whether its next proposal does; asked once for each."""
+        return who in self.malicious
+
     def play_round(self) -> None:
         number = self.model.number
         while self.model.phase != COMMIT:
@@ -135,7 +141,7 @@ class Economy:
             if self.model.phase == ENDED:
                 return
         row = self.model.round
-        is_bad = [who in self.malicious for who in row.proposers]
+        is_bad = [self.poisons(who) for who in row.proposers]
         sight = self.measured.draw(self.chance, [self.number[who] for who in row.proposers], is_bad)
         self.sights[number] = sight
         before = {who: member.bond for who, member in self.model.members.items()}

@@ -1,0 +1,39 @@
+"""Other rules of when an audit takes a bond: what each of them takes one for."""
+
+import pytest
+from board_model import BoardModel
+from board_model_rows import Audit, Member
+from board_support import ADAPTER
+from contracts_support import TERMS, account
+from token_rules import board_of
+
+WHO = account(1)
+
+
+def slashed(rule: str, audits: list[tuple[int, int]]) -> bool:
+    """Audits that count, after rounds 1, 2 and on: of nine stakes how many name it, and its last proposal's round."""
+    board: BoardModel = board_of(rule)(TERMS | {"audit_rounds": 1, "audit_slash": 10_000}, 0, 1, 1, ADAPTER)
+    board.members[WHO] = Member(1_000, 1)
+    for number, (stake, shown) in enumerate(audits, 1):
+        board.number = board.counted_audits = number
+        board.members[WHO].last_held = shown
+        board.audit = Audit(9, 9, [], number)
+        board.note_blame(WHO, stake)
+    return board.members[WHO].bond == 0
+
+
+@pytest.mark.parametrize(
+    ("audits", "taking"),
+    [
+        ([(6, 1), (6, 1)], {"now"}),  # one proposal, twice
+        ([(6, 1), (0, 1), (6, 3)], {"row", "ever"}),  # another one, once each
+        ([(6, 1), (0, 1), (0, 3), (0, 3), (6, 5)], {"ever"}),  # one between has passed two audits
+        ([(6, 1), (0, 1), (0, 3), (5, 3), (6, 5)], {"row", "ever"}),  # and one that the half names has not
+        ([(6, 1), (6, 1), (0, 1), (6, 4), (6, 4)], {"now", "row", "ever", "row-twice"}),
+        ([(7, 1), (7, 1)], {"now", "75"}),
+        ([(9, 1), (9, 1)], {"now", "75", "80", "90"}),
+    ],
+)
+def test_each_rule_takes_a_bond_for_what_it_says(audits: list[tuple[int, int]], taking: set[str]) -> None:
+    rules = ("now", "row", "ever", "row-twice", "75", "80", "90")
+    assert {rule for rule in rules if slashed(rule, audits)} == taking
