@@ -115,7 +115,7 @@ def is_as_promised(row: dict[str, Any]) -> bool:
     is_kept = 0.97 * BOND < row["bond_left"] <= BOND
     is_bond_right = row["bond_left"] == 0 if row["verdict"] == "INVALID" else is_kept
     is_judged = row["verdict"] == WANTED[row["kind"]] and is_bond_right
-    goes_on = row["last_phase"] in ("SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT")  # the others' were measured
+    goes_on = row["last_phase"] in ("SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT", "AUDIT")  # others were measured
     return bool(is_judged and goes_on and row["named_by"])
 
 

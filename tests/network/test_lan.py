@@ -4,21 +4,33 @@ Each machine is a network namespace; between them a switch in user space loses a
 """
 
 import json
+import time
 from pathlib import Path
 
 import pytest
-from lan_support import LanPeer, open_lan, running
+from lan_support import LanPeer, open_lan, running, spoofing
 from network_support import key
 
 ONE, TWO = key(1).account.hex(), key(2).account.hex()
 
 
-def test_two_machines_of_a_lan_connect_without_a_word_of_configuration(tmp_path: Path) -> None:
-    with open_lan(2) as (machines, _switch):
-        one, two = (LanPeer(machine, number, tmp_path) for number, machine in enumerate(machines, 1))
-        with running(one, two):
+def test_two_machines_of_a_lan_connect_without_configuration_whatever_a_third_one_says(tmp_path: Path) -> None:
+    """It answers for them, names machines elsewhere, sends nonsense; then all of that as fast as it can."""
+    with open_lan(3) as (machines, switch):
+        one, two = (LanPeer(machine, number, tmp_path) for number, machine in enumerate(machines[:2], 1))
+        with spoofing(machines[2]) as spoofer, running(one, two):
             one.wait_for("connected", TWO)
             two.wait_for("connected", ONE)
+            assert spoofer.stdin is not None and spoofer.stdout is not None
+            assert spoofer.stdout.readline() == "dialed\n"  # it is heard
+            before = switch.seen
+            spoofer.stdin.write("\n")
+            spoofer.stdin.flush()
+            while switch.seen < before + 2_000:
+                time.sleep(0.01)
+            one.tell(to=TWO, count=50, bytes=1_000)
+            two.wait_for("received", 50)
+            assert not any("disconnected" in row for row in (*one.log, *two.log))
     saved = json.loads((tmp_path / "peers-1.json").read_text())
     assert [text.split("/tcp/")[0] for text in saved["addresses"]] == ["/ip4/10.77.0.2"]
 

@@ -26,6 +26,7 @@ import pytest
 _TUNSETIFF, _IFF_TAP_WITHOUT_HEADER = 0x400454CA, 0x0002 | 0x1000
 _FRAME = 2_048  # an Ethernet frame of 1,500 bytes and its header
 _PEER = Path(__file__).with_name("lan_peer.py")
+_SPOOFER = Path(__file__).with_name("lan_spoofer.py")
 
 
 def why_not() -> str:
@@ -175,6 +176,21 @@ class LanPeer:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(20)
+
+
+@contextmanager
+def spoofing(machine: Machine) -> Iterator["subprocess.Popen[str]"]:
+    """Somebody who lies by multicast DNS from there; with a line on its standard input as fast as it can."""
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(machine.command(sys.executable, str(_SPOOFER), machine.address), **pipes)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "{}\n"
+        yield process
+        assert process.poll() is None, "the spoofer died"
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
