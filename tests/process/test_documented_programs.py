@@ -28,6 +28,7 @@ TESTED = {  # not started, but what it consists of is run by another test; and w
     "benchmarks/contract_soak.py": ("tests/contracts/test_calldata_fuzz.py", "contract_soak.py calldata"),
     "benchmarks/same_decisions.py": ("tests/experiment/test_same_draws.py", "same_decisions"),
     "benchmarks/same_draws.py": ("tests/experiment/test_same_draws.py", "same_draws.replay"),
+    "benchmarks/token_rules.py": ("tests/benchmarks/test_token_rules.py", "from token_rules import"),
     "flock_contracts.build_artifacts": ("tests/contracts/test_artifacts.py", "from flock_contracts.build_artifacts"),
     "flock_contracts.check_sources": ("tests/contracts/test_contract_sources.py", "main("),
     "flock_p2p.reference": ("tests/app/test_readme.py", "render()"),
