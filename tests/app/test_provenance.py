@@ -207,7 +207,7 @@ def test_a_switch_of_peft_that_makes_another_model_of_the_same_weights_is_found(
 ) -> None:
     out = copy(tmp_path)
     config = json.loads((out / "adapter_config.json").read_text())
-    usual = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "use_rslora": False, "revision": None}
+    usual = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "use_rslora": False, "revision": "f" * 40}
     (out / "adapter_config.json").write_text(json.dumps(config | usual | {"lora_dropout": 0.5}))
     write(out, proof())
     assert check_provenance(out).ok

@@ -38,7 +38,8 @@ def test_a_name_with_its_revision_is_the_snapshot_in_the_cache_and_trains(
     found = find_base(f"{NAME}@{COMMIT}", tmp_path)
     assert found == snapshot.resolve()
     assert find_name(found) == (NAME, COMMIT) and find_name(found.parent) is None
-    assert find_name(tmp_path / "models--somebody--small-model" / "snapshots" / "main") is None
+    for other in ("snapshots/main", f"blobs/{COMMIT}"):
+        assert find_name(tmp_path / "models--somebody--small-model" / other) is None
     document = create_document("by name", found, seed=bytes(32), rank=2)
     copy = shutil.copytree(found, tmp_path / "copy")  # a participant that has a folder instead
     check_fit(copy, document)
