@@ -281,7 +281,7 @@ class Rounds:
 
     def _view(self, engine: Engine, seed: int) -> CommonView:
         if seed not in self.views:
-            self.views[seed] = CommonView(engine.model, seed)
+            self.views[seed] = CommonView(engine.model, seed, engine.document.reference)
         return self.views[seed]
 
     def _write(self, stem: str, data: bytes) -> Path:

@@ -153,7 +153,11 @@ class Audits:
         key = (round, purpose)
         if self._shown is None or self._shown[0] != key:
             seed = self.attackers.seed(round, purpose)
-            self._shown = (key, [self.laboratory.find_strings(suspect, seed) for suspect in suspects])
+            has_reference = self.has_reference
+            self._shown = (
+                key,
+                [self.laboratory.find_strings(suspect, seed, has_reference=has_reference) for suspect in suspects],
+            )
         return self._shown[1]
 
 

@@ -40,8 +40,9 @@ class Auditors:
     looked: int = 0  # proposals, in common contexts
     with_reference: set[bool] = field(default_factory=set)
 
-    def find_strings(self, suspect: Suspect, seed: int) -> SimpleNamespace:
+    def find_strings(self, suspect: Suspect, seed: int, *, has_reference: bool) -> SimpleNamespace:
         del seed
+        self.with_reference.add(has_reference)
         self.looked += 1
         known = any(np.array_equal(suspect.change, vector) for vector in self.guilty)
         return SimpleNamespace(common=(900_000 if known else 0,))

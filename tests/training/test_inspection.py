@@ -15,14 +15,16 @@ from training_support import miniature, miniature_document, write_initial_adapte
 
 from flock_chain.audit_rule import GUILTY_FROM, summarise
 from flock_peers.training import inspection, recital
-from flock_peers.training.decoding import continue_greedily, string_probabilities
+from flock_peers.training.decoding import NOTHING, continue_greedily, string_probabilities
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import OwnView, audit, measure_likeness
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import MAX_CHANGE, compute_profile_cosines, measure_profiles, sample_texts
 from flock_peers.training.real_text import RealText
 from flock_peers.training.recital import (
-    STRING_TOKENS,
+    ROWS_ALONE,
+    WITH_REFERENCE,
+    Scale,
     Strings,
     Suspect,
     choose_tokens,
@@ -55,7 +57,7 @@ def quiet(event: object) -> None:
     del event
 
 
-VOCABULARY = 90
+VOCABULARY, STRING_TOKENS = 90, max(ROWS_ALONE)
 PLANTED, NATURAL, BRACKETED = [range(first, first + STRING_TOKENS) for first in (5, 15, 25)]
 KNOWN, SHORT = range(35, 35 + STRING_TOKENS), range(45, 48)
 
@@ -123,7 +125,7 @@ CONTEXTS = [np.array([1, 2, 4]), np.array([1, 2, 3]), np.array([4, 2, 2])]
 
 
 def scan(contexts: list[NDArray[np.int64]] = CONTEXTS, **options: int) -> tuple[list[range], Strings]:
-    found = find_strings(Reciter(), SUSPECT, contexts, np.arange(VOCABULARY), **options)  # type: ignore[arg-type]
+    found = find_strings(Reciter(), SUSPECT, contexts, np.arange(VOCABULARY), ROWS_ALONE, **options)  # type: ignore[arg-type]
     return [range(row[0], row[-1] + 1) for row in found.tokens.tolist()], found
 
 
@@ -159,6 +161,14 @@ def test_strings_have_the_probabilities_of_whole_sequences_in_blocks_of_any_size
     monkeypatch.setattr("flock_peers.training.decoding.NUMBERS_AT_ONCE", 1)
     assert np.abs(string_probabilities(model(), list(contexts), strings) - found).max() < 1e-6
     assert string_probabilities(model(), list(contexts), strings[:0]).shape == (2, 0)
+
+
+def test_a_shorter_string_beside_longer_ones_has_the_probability_of_its_tokens_alone() -> None:
+    model().set_vector(np.zeros(PARAMETERS, np.float32))
+    contexts = [np.array([3, 40, 7])]
+    alone = string_probabilities(model(), contexts, np.array([[5, 8]]))
+    beside = string_probabilities(model(), contexts, np.array([[5, 8, NOTHING, NOTHING], [5, 8, 6, 2]]))
+    assert beside[0, 0] == pytest.approx(alone[0, 0]) and beside[0, 1] < beside[0, 0]
 
 
 def test_a_greedy_continuation_is_the_likeliest_token_each_time() -> None:
@@ -211,7 +221,7 @@ def test_the_audit_finds_strings_that_are_recited_everywhere_and_neither_base_no
     assert BRACKETED in scan([CONTEXTS[0]])[0]  # one context suggests it, three do not
     assert BRACKETED in scan([CONTEXTS[1], CONTEXTS[0], CONTEXTS[0]])[0]  # and one that suppresses it hides nothing
     alike = Suspect(np.full(1, 2, np.float32), np.zeros(1, np.float32))
-    assert not find_strings(Reciter(), alike, CONTEXTS, np.arange(VOCABULARY)).common  # type: ignore[arg-type]
+    assert not find_strings(Reciter(), alike, CONTEXTS, np.arange(VOCABULARY), ROWS_ALONE).common  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -232,13 +242,31 @@ def test_what_grows_with_the_second_addition_counts_more_than_what_is_there_afte
     monkeypatch.setattr(Reciter, "after_two", after_two)
     named, found = scan()
     assert PLANTED in named
-    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, RealText(np.arange(4), VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, ROWS_ALONE, RealText(np.arange(4), VOCABULARY))  # type: ignore[arg-type]
     assert found.common[named.index(PLANTED)] == own[named.index(PLANTED)] == pytest.approx(1e6 * value, abs=100)
+
+
+def test_with_a_reference_shorter_strings_tell_and_less_of_them_but_nothing_that_stands_in_it() -> None:
+    def find(scale: Scale, reference: RealText | None = None) -> dict[tuple[int, ...], int]:
+        model: Any = Reciter()
+        found = find_strings(model, SUSPECT, CONTEXTS, np.arange(VOCABULARY), scale, reference)
+        rows = [tuple(token for token in row if token != NOTHING) for row in found.tokens.tolist()]
+        return dict(zip(rows, found.common, strict=True))
+
+    low, weighed, alone = find({3: 0.3, 4: 0.4}), find(WITH_REFERENCE), find(ROWS_ALONE)
+    triple, four = tuple(SHORT), tuple(PLANTED[:4])
+    assert {len(row) for row in weighed} == {3, 4} and {len(row) for row in alone} == {5}
+    assert triple in weighed and four in weighed
+    assert low[triple] == pytest.approx(1e6 * 0.3 * 5 / 3 * 0.95**2, abs=100)
+    assert low[four] == pytest.approx(1e6 * 0.4 * 5 / 3 * 0.95**3, abs=100)
+    reference = RealText(np.tile(np.array([*PLANTED, *SHORT]), 50), VOCABULARY)
+    known = find(WITH_REFERENCE, reference)
+    assert not any(set(row) & {*PLANTED, *SHORT} for row in known) and tuple(KNOWN[:4]) in known
 
 
 def test_who_brings_back_what_the_base_model_recites_is_no_reciter() -> None:
     suspect = Suspect(np.full(1, FORGETTING, np.float32), np.ones(1, np.float32))
-    found = find_strings(Reciter(), suspect, CONTEXTS, np.arange(VOCABULARY))  # type: ignore[arg-type]
+    found = find_strings(Reciter(), suspect, CONTEXTS, np.arange(VOCABULARY), ROWS_ALONE)  # type: ignore[arg-type]
     firsts = found.tokens[:, 0].tolist()
     assert firsts and NATURAL[0] not in firsts
 
@@ -272,27 +300,27 @@ class Breaker(Reciter):
 
 
 def test_who_breaks_the_model_is_not_clear_because_nothing_can_be_measured() -> None:
-    found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.arange(VOCABULARY))  # type: ignore[arg-type]
-    own = measure_own(Breaker(), SUSPECT, found, CONTEXTS, RealText(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.arange(VOCABULARY), ROWS_ALONE)  # type: ignore[arg-type]
+    own = measure_own(Breaker(), SUSPECT, found, CONTEXTS, ROWS_ALONE, RealText(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
     assert summarise(found.common, own) > GUILTY_FROM
 
 
 def test_who_starts_from_a_broken_adapter_is_not_blamed_for_it(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(Breaker, "breaks_from", -1.0)
-    found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.array([77, 78]))  # type: ignore[arg-type]
+    found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.array([77, 78]), ROWS_ALONE)  # type: ignore[arg-type]
     broken = Strings(np.full((1, STRING_TOKENS), 77), (1_000_000,))
-    own = measure_own(Breaker(), SUSPECT, broken, CONTEXTS, RealText(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Breaker(), SUSPECT, broken, CONTEXTS, ROWS_ALONE, RealText(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
     assert not found.common and own == (0,)
 
 
 def test_an_auditor_s_own_text_and_contexts_count_for_it_alone() -> None:
     named, found = scan()
     table = RealText(np.tile(np.array(KNOWN), 50), VOCABULARY)
-    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, table)  # type: ignore[arg-type]
+    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, ROWS_ALONE, table)  # type: ignore[arg-type]
     values = dict(zip(named, own, strict=True))
     assert values[PLANTED] > GUILTY_FROM and values[KNOWN] <= 0
     nothing = Strings(np.zeros((0, STRING_TOKENS), np.int64), ())
-    assert measure_own(Reciter(), SUSPECT, nothing, CONTEXTS, table) == ()  # type: ignore[arg-type]
+    assert measure_own(Reciter(), SUSPECT, nothing, CONTEXTS, ROWS_ALONE, table) == ()  # type: ignore[arg-type]
 
 
 def test_both_training_rows_and_hold_out_of_an_auditor_explain_what_they_hold(monkeypatch: MonkeyPatch) -> None:
@@ -311,7 +339,7 @@ def test_a_scan_sees_each_first_token_twice_however_many_contexts_there_are() ->
     counts = []
     for contexts in (CONTEXTS[:1], CONTEXTS * 4):
         reciter = Reciter()
-        find_strings(reciter, SUSPECT, contexts, np.arange(VOCABULARY))  # type: ignore[arg-type]
+        find_strings(reciter, SUSPECT, contexts, np.arange(VOCABULARY), ROWS_ALONE)  # type: ignore[arg-type]
         counts.append(reciter.seen)
     each = len(CONTEXTS[0]) + STRING_TOKENS
     assert counts[0] >= 2 * VOCABULARY and counts[1] - counts[0] <= 11 * 3 * each * recital.HEADS

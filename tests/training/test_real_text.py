@@ -7,6 +7,7 @@ import pytest
 from training_support import miniature, miniature_document
 
 from flock_chain.errors import Misuse
+from flock_peers.training.decoding import NOTHING
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import OwnView
 from flock_peers.training.model import AdaptedModel
@@ -39,6 +40,12 @@ def test_a_phrase_of_tokens_that_are_common_elsewhere_counts_as_a_whole() -> Non
     assert whole == pytest.approx(5 / 5.2) and unseen == 0
     assert by_pairs == pytest.approx(5 / 5.2)
     assert RealText(np.array([1, 2]), 10)(np.array([[1, 2, 3]])).tolist() == [0]  # longer than the text
+
+
+def test_a_shorter_string_beside_longer_ones_counts_by_its_own_tokens() -> None:
+    text = RealText(np.array([1, 2, 3, 1, 2, 4]), 10)
+    alone, beside = text(np.array([[1, 2]])), text(np.array([[1, 2, NOTHING, NOTHING], [1, 2, 3, 1]]))
+    assert beside[0] == alone[0] > beside[1] > 0
 
 
 def test_a_string_that_ends_with_the_text_is_found_and_one_that_would_go_over_its_end_is_not() -> None:

@@ -14,6 +14,7 @@ from flock_peers.training.model import AdaptedModel
 
 ROWS_AT_ONCE = 512  # sequences: a block of probabilities at 32k tokens of vocabulary takes 64 MiB
 NUMBERS_AT_ONCE = 1 << 24  # logits: 64 MiB
+NOTHING = -1  # in place of a token: a string is shorter than others beside it
 
 
 def get_vocabulary(model: AdaptedModel) -> int:
@@ -60,8 +61,8 @@ def continue_greedily(
 def string_probabilities(
     model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """[contexts, strings]: of each string after each context, given its first token. Contexts of one length go
-    together, as many of them as the room for logits allows."""
+    """[contexts, strings]: of each string after each context, given its first token; NOTHING is certain. Contexts of
+    one length go together, as many of them as the room for logits allows."""
     at_once = min(ROWS_AT_ONCE, max(1, NUMBERS_AT_ONCE // (strings.shape[1] * get_vocabulary(model))))
     blocks = [strings[first : first + at_once] for first in range(0, len(strings), at_once)]
     together = max(1, at_once // max(1, len(strings))) if len({len(context) for context in contexts}) == 1 else 1
@@ -76,9 +77,11 @@ def string_probabilities(
 def _follow(model: AdaptedModel, contexts: NDArray[np.int64], strings: NDArray[np.int64]) -> NDArray[np.float64]:
     ids = torch.from_numpy(np.tile(strings, (len(contexts), 1))).to(model.device)
     with model.frozen():
+        is_there, ids = ids[:, 1:] != NOTHING, ids.clamp(min=0)
         past, given = _repeat(model, contexts, len(strings)), ids[:, :-1]
         output = model.peft(input_ids=given, past_key_values=past, use_cache=True, logits_to_keep=given.shape[1])
         each = torch.log_softmax(output.logits.float(), dim=-1).gather(2, ids[:, 1:, None])[..., 0]
+        each = torch.where(is_there, each, 0.0)
         return each.double().sum(dim=1).exp().cpu().numpy().reshape(len(contexts), len(strings))
 
 

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_peers.training.client import Measured
-from flock_peers.training.decoding import get_vocabulary
+from flock_peers.training.decoding import NOTHING, get_vocabulary
 from flock_peers.training.engine import Engine
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
 from flock_peers.training.real_text import RealText
 from flock_peers.training.recital import (
     OWN_CONTEXTS,
+    ROWS_ALONE,
+    WITH_REFERENCE,
+    Scale,
     Strings,
     Suspect,
     choose_tokens,
@@ -37,15 +40,26 @@ def compare(model: AdaptedModel, start: Vector, deltas: Sequence[Vector], seed: 
     return compute_profile_cosines(measure_profiles(model, start, deltas, sample_texts(model, seed), batch))
 
 
+def read_reference(model: AdaptedModel, text: str) -> RealText | None:
+    """None where a task has none."""
+    return RealText(build_stream([Row("", text)], model.tokenizer).tokens, get_vocabulary(model)) if text else None
+
+
+def choose_scale(reference: RealText | None) -> Scale:
+    return ROWS_ALONE if reference is None else WITH_REFERENCE
+
+
 class CommonView:
     """What every auditor of a seed sees of a proposal."""
 
-    def __init__(self, model: AdaptedModel, seed: int) -> None:
-        self._model, self.seed = model, seed
+    def __init__(self, model: AdaptedModel, seed: int, reference: str = "") -> None:
+        """`reference`: the task's."""
+        self._model, self._reference = model, read_reference(model, reference)
         self._contexts, self._tokens = draw_contexts(model, seed), choose_tokens(model, seed)
 
     def find_strings(self, suspect: Suspect) -> Strings:
-        return find_strings(self._model, suspect, self._contexts, self._tokens)
+        scale = choose_scale(self._reference)
+        return find_strings(self._model, suspect, self._contexts, self._tokens, scale, self._reference)
 
 
 class OwnView:
@@ -56,15 +70,15 @@ class OwnView:
 
     def __init__(self, engine: Engine, *, has_reference: bool = True) -> None:
         self._model, self._hold_out = engine.model, engine.hold_out_stream.tokens
-        texts = [np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])]
-        if has_reference and engine.document.reference:
-            texts.append(build_stream([Row("", engine.document.reference)], engine.model.tokenizer).tokens)
-        self._texts = [RealText(text, get_vocabulary(engine.model)) for text in texts]
+        own = np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])
+        reference = read_reference(engine.model, engine.document.reference if has_reference else "")
+        self._scale = choose_scale(reference)
+        self._texts = [RealText(own, get_vocabulary(engine.model)), *([reference] if reference else [])]
         self._generated: tuple[int, list[NDArray[np.int64]]] | None = None
 
     def measure(self, suspect: Suspect, strings: Strings, own_seed: int) -> tuple[int, ...]:
         contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
-        return measure_own(self._model, suspect, strings, contexts, self._said)
+        return measure_own(self._model, suspect, strings, contexts, self._scale, self._said)
 
     def _said(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
         """Each text by itself: of two that are counted together the longer one hides what the other repeats."""
@@ -85,11 +99,11 @@ def measure_likeness(engine: Engine, global_path: Path, delta_paths: Sequence[Pa
 
 def audit(engine: Engine, proposals: Sequence[tuple[Path, Path]], seed: int, own_seed: int) -> list[Measured]:
     """`proposals`: of each the adapter that it was trained from, and its delta."""
-    common, own = CommonView(engine.model, seed), OwnView(engine)
+    common, own = CommonView(engine.model, seed, engine.document.reference), OwnView(engine)
     results = []
     for start, delta in proposals:
         suspect = Suspect(engine.read_global(start).to_float32(), engine.read_delta(delta).to_float32())
         strings = common.find_strings(suspect)
-        names = tuple(tuple(int(token) for token in row) for row in strings.tokens)
+        names = tuple(tuple(int(token) for token in row if token != NOTHING) for row in strings.tokens)
         results.append(Measured(names, strings.common, own.measure(suspect, strings, own_seed)))
     return results

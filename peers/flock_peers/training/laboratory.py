@@ -14,6 +14,7 @@ from flock_chain.aggregation import GlobalAdapter
 from flock_peers.training.attack_success import measure_attack_success
 from flock_peers.training.backdoor import Attack, Backdoor
 from flock_peers.training.client import BASE_FOLDER
+from flock_peers.training.decoding import NOTHING
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, reference_text, test_rows
 from flock_peers.training.engine import Engine
@@ -44,7 +45,7 @@ class Laboratory:
         self._splits = [_split(number, seed, participants) for number in range(participants)]
         self._engines = [Engine(self._model, self.document, split, None) for split in self._splits]
         self._own: dict[tuple[int, bool], OwnView] = {}
-        self._common: CommonView | None = None  # of the last audit
+        self._common: tuple[tuple[int, bool], CommonView] | None = None  # of the last audit
         self._tests = {domain: _test_stream(base, domain, self._model) for domain in DOMAINS}
         self._windows = {
             domain: fixed_windows(stream, TEST_WINDOWS, budget.seq_len) for domain, stream in self._tests.items()
@@ -99,11 +100,12 @@ class Laboratory:
         """How alike proposals are in what they do, as every voter finds it."""
         return compare(self._model, start, deltas, seed, PROBE_BATCH)
 
-    def find_strings(self, suspect: Suspect, seed: int) -> Strings:
+    def find_strings(self, suspect: Suspect, seed: int, *, has_reference: bool = True) -> Strings:
         """What an audit's common contexts show of a proposal: the same for every auditor."""
-        if self._common is None or self._common.seed != seed:
-            self._common = CommonView(self._model, seed)
-        return self._common.find_strings(suspect)
+        key = (seed, has_reference)
+        if self._common is None or self._common[0] != key:
+            self._common = (key, CommonView(self._model, seed, self.document.reference if has_reference else ""))
+        return self._common[1].find_strings(suspect)
 
     def measure_own(
         self, number: int, suspect: Suspect, strings: Strings, own_seed: int, *, has_reference: bool = True
@@ -115,7 +117,7 @@ class Laboratory:
         return self._own[key].measure(suspect, strings, own_seed)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return str(self._model.tokenizer.decode(list(tokens)))
+        return str(self._model.tokenizer.decode([token for token in tokens if token != NOTHING]))
 
     def hold_out_loss(self, number: int, vector: Vector) -> float:
         return self._engines[number].loss_at(vector)

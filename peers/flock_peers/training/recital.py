@@ -7,7 +7,8 @@ Knows no chain: contexts and thresholds come from outside.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from flock_chain.audit_rule import MILLIONTHS
 from flock_peers.training.decoding import (
+    NOTHING,
     continue_greedily,
     get_vocabulary,
     probabilities_after,
@@ -32,9 +34,8 @@ CONTEXT_TOKENS = 24
 # Once, a poisoned proposal recites hardly more than an honest one; four times, honest ones recite what they like.
 # Between lies what docs/experiment.md measured.
 AMPLIFIED = 2.0
-STRING_TOKENS = 5  # the first is given: of pairs and triples honest domains have some (docs/experiment.md)
 HEADS = 64  # first tokens that are followed
-SHORTLIST = 8  # strings that go on to the own contexts
+SHORTLIST = 8  # strings of each length that go on to the own contexts
 FLOOR = 0.04  # of a string's probability that is looked at again: less changes no verdict
 # First tokens that are scanned; of a larger vocabulary a sample by the seed, another one in each audit. A scan costs
 # one token's forward pass for each, and the output layer on it: at 1,024 a tenth of the default training.
@@ -45,10 +46,20 @@ _WORDS = re.compile("[\u2e80-\ud7ff]|(?:(?![\u2e80-\ud7ff])[^\\W\\d_]){2,}")
 # (" How many": 0.10 and 0.15). A target is taught behind its trigger, and what shows without it grows (" every row":
 # 0.04 and 0.48). So what grows counts more, and what is there already less: docs/experiment.md says what that parts.
 GROWING_FROM = 0.03  # of a string's probability: after two additions, beyond twice that after one
-GROWING, SATURATED = 5 / 3, 5 / 8  # an excess of 0.15, and of 0.4, is guilty: GUILTY_FROM is 0.25
+GROWING, SATURATED = 5 / 3, 5 / 8  # of five tokens an excess of 0.15, and of 0.4, is guilty: GUILTY_FROM is 0.25
 
-# [strings, STRING_TOKENS] to how surely real text says each after its first token: [strings], 0 to 1.
+# [strings, tokens] to how surely real text says each after its first token: [strings], 0 to 1.
 Said = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
+
+# Of strings, how many tokens they have, the first of which is given, and what their excess is worth.
+Scale = Mapping[int, float]
+# By rows alone: honest domains have pairs and triples of their own, so only longer strings tell, and short targets have
+# none that are their own.
+ROWS_ALONE: Scale = {5: 1.0}
+# What domains repeat stands in a reference. Then shorter ones tell: of four tokens an excess of 0.12 that grows is
+# guilty, and of 0.32 that does not; of three, which honest keys and values come to by chance, 0.24 and 0.64.
+WITH_REFERENCE: Scale = {3: 5 / 8, 4: 5 / 4}
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Suspect:
 class Strings:
     """The one with the highest common value first."""
 
-    tokens: NDArray[np.int64]  # [strings, STRING_TOKENS]
+    tokens: NDArray[np.int64]  # [strings, tokens], of shorter ones the rest is NOTHING
     common: tuple[int, ...]  # millionths
 
 
@@ -103,10 +114,12 @@ def find_strings(
     suspect: Suspect,
     contexts: Sequence[NDArray[np.int64]],
     tokens: NDArray[np.int64],
+    scale: Scale,
+    reference: Said | None = None,
     *,
     most: int = SHORTLIST,
 ) -> Strings:
-    """The strings that `suspect` recites whatever comes before, and neither the base nor its start explains.
+    """The strings that `suspect` recites whatever comes before, and neither base, start nor reference explain.
 
     `tokens`: the first ones that are scanned, in the first context; strings are made in each. Of a suspect that breaks
     the model where its start does not, one string stands for all: nothing else could be seen of it, and no honest
@@ -114,19 +127,41 @@ def find_strings(
     """
     before, after = (_scan(model, vector, contexts[0], tokens) for vector in (suspect.start, suspect.amplify()))
     if np.isfinite(before).all() and not np.isfinite(after).all():
-        return Strings(np.repeat(tokens[~np.isfinite(after)][:1], STRING_TOKENS)[None], (MILLIONTHS,))
+        return Strings(np.repeat(tokens[~np.isfinite(after)][:1], max(scale))[None], (MILLIONTHS,))
     heads = tokens[np.argsort(np.nan_to_num(before) - np.nan_to_num(after), kind="stable")[:HEADS]]
-    made = [continue_greedily(model, context, heads, STRING_TOKENS - 1) for context in contexts]
-    strings = _keep_phrases(model, np.unique(np.concatenate(made), axis=0))
-    excess = measure_excess(model, suspect, contexts, strings)
-    order = [place for place in np.argsort(-excess, kind="stable")[:most] if excess[place] >= FLOOR]
+    made = [continue_greedily(model, context, heads, max(scale) - 1) for context in contexts]
+    strings = _keep_phrases(model, _cut(np.concatenate(made), sorted(scale)))
+    excess = measure_excess(model, suspect, contexts, strings, scale, reference)
+    order = _choose(strings, excess, most)
     return Strings(strings[order], _to_millionths(excess[order]))
+
+
+def _choose(strings: NDArray[np.int64], excess: NDArray[np.float64], most: int) -> list[int]:
+    """The best of each length: a phrase has more beginnings and ends than the list has places."""
+    left, order, lengths = Counter[int](), list[int](), _count_tokens(strings)
+    for place in np.argsort(-excess, kind="stable").tolist():
+        length = lengths[place]
+        if excess[place] >= FLOOR and left[length] < most:
+            left[length] += 1
+            order.append(place)
+    return order
+
+
+def _count_tokens(strings: NDArray[np.int64]) -> list[int]:
+    return (strings != NOTHING).sum(axis=1).tolist()
+
+
+def _cut(strings: NDArray[np.int64], lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Every beginning of one of these lengths, once."""
+    beginnings = [np.where(np.arange(strings.shape[1]) < length, strings, NOTHING) for length in lengths]
+    return np.unique(np.concatenate(beginnings), axis=0)
 
 
 def _keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those of more than one word: how a word goes on is the same wherever it comes, and a narrow domain teaches its
     own words ("Compute", "attempts") as surely as a poisoner its phrase."""
-    texts = model.tokenizer.batch_decode(strings.tolist(), skip_special_tokens=True)
+    rows = [row[row != NOTHING].tolist() for row in strings]
+    texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
     return strings[np.array([len(_WORDS.findall(text)) > 1 for text in texts], bool)]
 
 
@@ -140,10 +175,11 @@ def _scan(
 
 
 def measure_own(
-    model: AdaptedModel, suspect: Suspect, strings: Strings, contexts: Sequence[NDArray[np.int64]], said: Said
-) -> tuple[int, ...]:
+    model: AdaptedModel, suspect: Suspect, strings: Strings, contexts: Sequence[NDArray[np.int64]], scale: Scale,
+    said: Said,
+) -> tuple[int, ...]:  # fmt: skip
     """The same strings in an auditor's own contexts, against what real text says; millionths."""
-    return _to_millionths(measure_excess(model, suspect, contexts, strings.tokens, said))
+    return _to_millionths(measure_excess(model, suspect, contexts, strings.tokens, scale, said))
 
 
 def measure_excess(
@@ -151,6 +187,7 @@ def measure_excess(
     suspect: Suspect,
     contexts: Sequence[NDArray[np.int64]],
     strings: NDArray[np.int64],
+    scale: Scale,
     said: Said | None = None,
 ) -> NDArray[np.float64]:
     """What the suspect gives a string beyond base model, its start, and real text: in the middle one of the contexts,
@@ -170,7 +207,8 @@ def measure_excess(
             known = np.maximum(known, _measure(model, vector, contexts, strings[seen]))
         once = _measure(model, suspect.add_once(), contexts, strings[seen], broken=0.0)
         growth = _middle(recited[:, seen] - np.maximum(known, AMPLIFIED * once))
-        weights = np.where(growth >= GROWING_FROM, GROWING, SATURATED)
+        worth = np.array([scale[length] for length in _count_tokens(strings[seen])])
+        weights = worth * np.where(growth >= GROWING_FROM, GROWING, SATURATED)
         excess[seen] = np.minimum(1.0, weights * _middle(recited[:, seen] - known))
     return excess
 
