@@ -56,15 +56,21 @@ class RpcReader:
             if self._start:
                 del self._buffer[: self._start]
                 self._start = 0
-            data = b""
             try:
-                with trio.fail_at(self._deadline), self._claim.reading():
-                    data = await self._stream.read(_READ)
-            except trio.TooSlowError as error:
-                raise InvalidRemote(f"an RPC not complete after {self._seconds:g} s") from error
+                data = await (self._stream.read(_READ) if self._length is None else self._read_more())
             except MuxedStreamError:  # the end, a reset, a lost connection: nothing is owed
                 return None
             self._buffer += data
+
+    async def _read_more(self) -> bytes:
+        """Of one that was begun. Between two of them nothing is held, and nobody waits."""
+        data = b""
+        try:
+            with trio.fail_at(self._deadline), self._claim.reading():
+                data = await self._stream.read(_READ)
+        except trio.TooSlowError as error:
+            raise InvalidRemote(f"an RPC not complete after {self._seconds:g} s") from error
+        return data
 
     def _next(self) -> bytes | None:
         if self._length is None and not self._begin():
