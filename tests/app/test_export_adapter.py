@@ -16,6 +16,8 @@ from flock_chain.execution.executor import Executor
 from flock_p2p.cli import main
 from flock_p2p.config import JoinConfig, choose_base, save_config
 from flock_p2p.export import choose_task, export_adapter
+from flock_p2p.export.model_card import describe
+from flock_p2p.export.origin import Origin
 from flock_p2p.provenance import FILE_NAME, GLOBAL_NAME, check_provenance, collect_provenance
 from flock_peers.home import Home
 from flock_peers.store.blob_reader import BlobReader
@@ -118,6 +120,15 @@ def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_s
     for path in out.iterdir():  # it is given away: nothing of the disk it was made on
         for place in (base, played().home, tmp_path, Path.home()):
             assert str(place).encode() not in path.read_bytes(), (path.name, place)
+
+
+def test_the_card_says_where_others_find_the_base_model_and_nothing_of_this_disk(tmp_path: Path) -> None:
+    origin, commit = Origin("net", bytes(32), 1, 0, bytes(32), bytes(32), ()), "a" * 40
+    cached = tmp_path / "models--somebody--small" / "snapshots" / commit
+    hub, own = (describe(origin, small_document(), base, is_proven=False) for base in (cached, tmp_path / "mine"))
+    assert f'from_pretrained("somebody/small", revision="{commit}")' in hub and "BASE" not in hub
+    assert "from_pretrained(BASE)" in own and "the folder in which you have the base model" in own
+    assert str(tmp_path) not in hub + own
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
