@@ -1,6 +1,6 @@
 """kill -9 of one of six real peers in each phase of a round: do the others finish it, and does the peer resume?
 
-    python benchmarks/kill_peers.py [--json]
+    python benchmarks/kill_peers.py [--phases COMMIT,REVEAL] [--json]
 
 One network of processes; for every phase, a peer that has a seat and still has to act is killed while that phase runs.
 Printed: whether its act was missing indeed, seconds until the round was over for the others and until the restarted
@@ -59,8 +59,13 @@ def choose_victim(network: Network, phase: str) -> tuple[int, dict[str, Any]]:
     """
     if phase not in OPENINGS:
         return find_in(network, phase, has_acted=False)
-    victim, committed = find_in(network, OPENINGS[phase], has_acted=True)
-    os.kill(network.processes[victim].pid, signal.SIGSTOP)
+    awaited, _ = find_in(network, OPENINGS[phase], has_acted=False)
+    os.kill(network.processes[awaited].pid, signal.SIGSTOP)  # or all might have acted before anybody can look again
+    try:
+        victim, committed = find_in(network, OPENINGS[phase], has_acted=True)
+        os.kill(network.processes[victim].pid, signal.SIGSTOP)
+    finally:
+        os.kill(network.processes[awaited].pid, signal.SIGCONT)
 
     def has_come() -> dict[str, Any] | None:
         task = task_of(network)
@@ -126,12 +131,13 @@ def are_equal(network: Network) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--phases", default=",".join(PHASES), help="separated by commas (default: %(default)s)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, run_network(make_network_plan(Path(folder))) as network:
         open_task(network, "kill")
-        for phase in PHASES:
+        for phase in options.phases.split(","):
             rows.append(kill_in(network, phase))
             print(
                 "{phase:<13} killed peer {victim} in round {round} ({had}): round over after {round_over_s:5.1f} s, "
