@@ -59,6 +59,7 @@ def take_everything_out(table: Any, luck: random.Random) -> None:
     pairs |= {(owner, whom) for whom, owner in (*pools.earned, *pools.seats, *pools.exits)}
     owed += [partial(table.take, *pair) for pair in sorted(pairs)]
     luck.shuffle(owed)
+    table.withdraw_pot(PEOPLE[0])  # the creator's: refused
     for take in owed:
         take()
         if luck.random() < 0.2:
