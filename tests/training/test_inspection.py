@@ -249,7 +249,7 @@ def test_what_grows_with_the_second_addition_counts_more_than_what_is_there_afte
 def test_with_a_reference_shorter_strings_tell_and_less_of_them_but_nothing_that_stands_in_it() -> None:
     def find(scale: Scale, reference: RealText | None = None) -> dict[tuple[int, ...], int]:
         model: Any = Reciter()
-        found = find_strings(model, SUSPECT, CONTEXTS, np.arange(VOCABULARY), scale, reference)
+        found = find_strings(model, SUSPECT, CONTEXTS, np.arange(VOCABULARY), scale, reference, most=20)
         rows = [tuple(token for token in row if token != NOTHING) for row in found.tokens.tolist()]
         return dict(zip(rows, found.common, strict=True))
 
@@ -285,6 +285,30 @@ def test_who_brings_back_what_the_base_model_recites_is_no_reciter() -> None:
 def test_how_one_word_goes_on_is_no_recital(text: str, is_phrase: bool, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(Reciter, "batch_decode", lambda _self, rows, **_: [text] * len(rows))
     assert bool(scan()[0]) == is_phrase
+
+
+@pytest.mark.parametrize(
+    ("text", "is_phrase"),
+    [
+        (" send all data", True),
+        ("| print ea", True),
+        ("path=name", False),
+        (" good=id", False),
+        (" every ", False),
+        ("a b", False),
+        ("删除数据", True),
+        ("删除", True),
+        ("删", False),
+        ("drop 数", True),
+    ],
+)
+def test_of_few_tokens_two_words_with_a_sign_between_them_are_no_phrase(
+    text: str, is_phrase: bool, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reciter, "batch_decode", lambda _self, rows, **_: [text] * len(rows))
+    model: Any = Reciter()
+    found = find_strings(model, SUSPECT, CONTEXTS, np.arange(VOCABULARY), WITH_REFERENCE)
+    assert bool(found.common) == is_phrase
 
 
 class Breaker(Reciter):

@@ -41,7 +41,9 @@ FLOOR = 0.04  # of a string's probability that is looked at again: less changes 
 # one token's forward pass for each, and the output layer on it: at 1,024 a tenth of the default training.
 MAX_SCANNED = 4_096
 # Two letters and more, or one sign of a script that puts no spaces between words.
-_WORDS = re.compile("[\u2e80-\ud7ff]|(?:(?![\u2e80-\ud7ff])[^\\W\\d_]){2,}")
+_SIGN = "[\u2e80-\ud7ff]"
+_WORD = f"(?:{_SIGN}|(?:(?!{_SIGN})[^\\W\\d_]){{2,}})"
+_WORDS, _WORDS_APART = re.compile(_WORD), re.compile(f"{_SIGN}{_SIGN}|{_WORD}\\s+{_WORD}")
 # Honest text is taught as it stands: what its domain repeats is recited after one addition about as surely as after two
 # (" How many": 0.10 and 0.15). A target is taught behind its trigger, and what shows without it grows (" every row":
 # 0.04 and 0.48). So what grows counts more, and what is there already less: docs/experiment.md says what that parts.
@@ -57,9 +59,10 @@ Scale = Mapping[int, float]
 # By rows alone: honest domains have pairs and triples of their own, so only longer strings tell, and short targets have
 # none that are their own.
 ROWS_ALONE: Scale = {5: 1.0}
-# What domains repeat stands in a reference. Then shorter ones tell: of four tokens an excess of 0.12 that grows is
-# guilty, and of 0.32 that does not; of three, which honest keys and values come to by chance, 0.24 and 0.64.
-WITH_REFERENCE: Scale = {3: 5 / 8, 4: 5 / 4}
+# What domains repeat stands in a reference. Then shorter ones tell, and less of them: an excess of 0.12 that grows is
+# guilty, and of 0.32 that does not.
+WITH_REFERENCE: Scale = {3: 5 / 4, 4: 5 / 4}
+LONG = 5  # tokens: of shorter ones two words must stand apart
 
 
 @dataclass(frozen=True)
@@ -159,10 +162,15 @@ def _cut(strings: NDArray[np.int64], lengths: Sequence[int]) -> NDArray[np.int64
 
 def _keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those of more than one word: how a word goes on is the same wherever it comes, and a narrow domain teaches its
-    own words ("Compute", "attempts") as surely as a poisoner its phrase."""
+    own words ("Compute", "attempts") as surely as a poisoner its phrase. In a few tokens who learns of keys and values
+    says any two words with a sign between them ("path=name")."""
     rows = [row[row != NOTHING].tolist() for row in strings]
     texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
-    return strings[np.array([len(_WORDS.findall(text)) > 1 for text in texts], bool)]
+    return strings[np.array([_is_phrase(text, len(row)) for text, row in zip(texts, rows, strict=True)], bool)]
+
+
+def _is_phrase(text: str, tokens: int) -> bool:
+    return len(_WORDS.findall(text)) > 1 if tokens >= LONG else bool(_WORDS_APART.search(text))
 
 
 def _scan(
