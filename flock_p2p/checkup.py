@@ -98,9 +98,10 @@ def _check_home(asked: Asked) -> Finding:
         return Finding(
             "home", False, f"{place}: this user cannot write there", "make it writable, or name another --home"
         )
-    if not home.key_path.exists():
-        return Finding("home", None, f"{home.path}: no key yet; `init` or `join` makes one")
     try:
+        home.check_is_own()
+        if not home.key_path.exists():
+            return Finding("home", None, f"{home.path}: no key yet; `init` or `join` makes one")
         home.check_key()
         load_config(home)
     except FlockError as error:
@@ -125,7 +126,7 @@ def _check_genesis(asked: Asked) -> Finding:
 def _check_port(asked: Asked) -> Finding:
     config = _load(asked)
     where = f"{config.port} on {config.listen}"
-    if asked.home.path.exists() and asked.home.is_running():
+    if asked.home.key_path.exists() and asked.home.is_running():
         return Finding("port", True, "the peer of this home runs and has it")
     if not config.port:
         return Finding("port", True, "any free one, as the home is configured")
@@ -152,7 +153,7 @@ def _check_http(asked: Asked) -> Finding:
         return Finding("http port", True, "none is wanted")
     if not site.wanted:
         return Finding("http port", True, "any free one, as the home is configured")
-    if asked.home.path.exists() and asked.home.is_running():
+    if asked.home.key_path.exists() and asked.home.is_running():
         return Finding("http port", True, "the peer of this home runs and has it")
 
     async def try_it() -> None:

@@ -102,7 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bond", metavar="COINS", help="how much to bond to the task (default: the task's minimum)")
     parser.add_argument(
-        "--observe", action="store_true", default=None, help="follow the chain and serve contents, but bond to no task"
+        "--observe",
+        action=argparse.BooleanOptionalAction,
+        help="follow the chain and serve contents, but bond to no task",
     )
     parser.add_argument("--seed", type=int, help="of local training (default: from the key)")
     parser.add_argument(

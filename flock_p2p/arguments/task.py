@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_home(parser)
     parser.add_argument("--pot", metavar="COINS", help="create: what its rounds pay, from this peer's account")
     keys = "name, terms, budget, lora, targets, data, bits"
-    what = f"create: JSON with some of {keys} (README.md); what it leaves out has a default"
+    what = f"create: JSON with some of {keys} (docs/models.md); what it leaves out has a default"
     parser.add_argument("--document", type=Path, metavar="FILE", help=what)
     what = "create: publish the base model in this transformers folder, or NAME@REVISION of the Hugging Face hub from "
     what += "this machine's cache, and train it (default: join's --base)"
@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what += "no audit takes for a backdoor"
     parser.add_argument("--reference", type=Path, metavar="FILE", help=what)
     parser.add_argument("--rounds", type=int, metavar="N", help="create: of training (default: 3, or the document's)")
+    what = "create: an audit for backdoors after every N rounds (default: none, or the document's)"
+    parser.add_argument("--audit-rounds", type=int, metavar="N", help=what)
     parser.add_argument("--name", help="create: of the task, for people (default: the document's)")
     amount = "how much; terms: the most that others may bond with this account; undelegate: without it all"
     parser.add_argument("--amount", metavar="COINS", help=amount)

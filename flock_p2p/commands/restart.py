@@ -57,8 +57,7 @@ def _apply(home: Home, arguments: argparse.Namespace) -> int:
     restart = apply_restart(home, data, arguments.hash)
     print(f"installed restart document {restart.hash.hex()}")
     decide = "decides" if len(restart.keep) == 1 else "decide"
-    print(
-        f"From height {restart.height + 1} on {plural(len(restart.keep), 'validator')} {decide}. Start it with `join`."
-    )
+    print(f"From height {restart.height + 1} on {plural(len(restart.keep), 'validator')} {decide}.")
+    print("Start the peer with `join`.")
     print("Keep the document: whoever joins later needs it too.")
     return 0

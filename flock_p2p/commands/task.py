@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_no_new(arguments: argparse.Namespace) -> None:
-    names = ("pot", "document", "rounds", "name", "model", "data_format", "reference")
+    names = ("pot", "document", "rounds", "audit_rounds", "name", "model", "data_format", "reference")
     if any(getattr(arguments, name) is not None for name in names):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise Misuse(f"task {arguments.action} takes none of {options}; only create")
@@ -62,18 +62,7 @@ def _check_no_new(arguments: argparse.Namespace) -> None:
 def _open(path: Path, arguments: argparse.Namespace) -> int:
     if arguments.pot is None or arguments.task is not None:
         raise Misuse("task create needs --pot COINS, and takes no --task: its number is the next one")
-    wanted = read_wanted(arguments.document) if arguments.document is not None else {}
-    if arguments.name is not None:
-        wanted["name"] = arguments.name
-    if arguments.rounds is not None:
-        terms = wanted.get("terms", {})
-        if not isinstance(terms, dict):
-            raise Misuse(f"{arguments.document}: terms is no object with names and numbers")
-        wanted["terms"] = terms | {"rounds": arguments.rounds}
-    if arguments.data_format is not None:
-        wanted["data"] = arguments.data_format
-    if arguments.reference is not None:
-        wanted["reference"] = read_reference(arguments.reference)
+    wanted = choose_wanted(arguments)
     pot, out = parse_coins(arguments.pot), sys.stderr if arguments.json else sys.stdout
     base = _publish(path, arguments.model, out)
     before = _newest(path)  # may be of the same document
@@ -89,6 +78,33 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
         time.sleep(POLL_SECONDS)
     print(json.dumps(row, indent=2) if arguments.json else format_task(row))
     return 0
+
+
+def choose_wanted(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The document's, and the options that go before it."""
+    wanted = read_wanted(arguments.document) if arguments.document is not None else {}
+    if arguments.name is not None:
+        wanted["name"] = arguments.name
+    _set_terms(wanted, arguments)
+    if arguments.data_format is not None:
+        wanted["data"] = arguments.data_format
+    if arguments.reference is not None:
+        wanted["reference"] = read_reference(arguments.reference)
+        terms = wanted.get("terms")
+        if not (isinstance(terms, dict) and terms.get("audit_rounds")):
+            raise Misuse("task create: a reference is for audits, and this task has none; add --audit-rounds N")
+    return wanted
+
+
+def _set_terms(wanted: dict[str, Any], arguments: argparse.Namespace) -> None:
+    said = {"rounds": arguments.rounds, "audit_rounds": arguments.audit_rounds}
+    said = {name: value for name, value in said.items() if value is not None}
+    if not said:
+        return
+    terms = wanted.get("terms", {})
+    if not isinstance(terms, dict):
+        raise Misuse(f"{arguments.document}: terms is no object with names and numbers")
+    wanted["terms"] = terms | said
 
 
 def _publish(path: Path, model: Path | None, out: TextIO) -> str | None:
@@ -141,7 +157,7 @@ def read_reference(file: Path) -> str:
     try:
         with file.expanduser().open("rb") as opened:
             text = opened.read(MAX_REFERENCE_BYTES + 1)
-        if not 0 < len(text) <= MAX_REFERENCE_BYTES:
+        if not 0 < len(text.strip()) <= len(text) <= MAX_REFERENCE_BYTES:
             raise Misuse(f"{file}: a reference is a text of at most {MAX_REFERENCE_BYTES} bytes; choose a few rows")
         return text.decode()
     except OSError as error:
@@ -174,8 +190,10 @@ def _check(action: str, option: str, needed: Sequence[str], value: object, allow
 
 def format_reference(found: dict[str, Any]) -> str:
     """A stranger's text: nothing in it may move the cursor."""
-    lines = [clean_all(line) for line in found["reference"].splitlines()]
-    return "\n".join(lines) or f"task {found['task']} has no reference: audits go by what each auditor's own rows say"
+    lines = [clean_all(line.expandtabs()) for line in found["reference"].splitlines()]
+    if not found["reference"]:
+        return f"task {found['task']} has no reference: audits go by what each auditor's own rows say"
+    return "\n".join(lines)
 
 
 def format_list(found: dict[str, Any]) -> str:

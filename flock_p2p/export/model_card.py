@@ -18,7 +18,7 @@ view."""
 
 _NO_PROOF = "No proof lies beside it: the home that it was exported from does not have what one needs."
 
-_HUB = "Its files there must be those listed at the end; `merge` compares them."
+_HUB = "Its files there must be those listed at the end."
 _FOLDER = """`BASE` is the folder in which you have the base model: the files that are listed at the end.
 adapter_config.json names it by the content id of that list."""
 _SHIPPED = """`BASE` is the folder of the small model that comes with flock-p2p; this prints it:
@@ -45,7 +45,9 @@ the network {network}, after round {round}.
 
 {hint}
 
-Base and adapter as one plain transformers folder: `python -m flock_p2p merge --adapter FOLDER --out MERGED`.
+Base and adapter as one plain transformers folder:
+
+    python -m flock_p2p merge --adapter FOLDER{merge_base} --out MERGED
 
 ## Licence
 
@@ -88,6 +90,7 @@ def describe(origin: Origin, document: TaskDocument, base: Path, *, is_proven: b
         network=origin.network,
         round=origin.round,
         base=f'"{named[0]}", revision="{named[1]}"' if named else "BASE",
+        merge_base="" if base == BASE_FOLDER else f" --base {named[0]}@{named[1]}" if named else " --base BASE",
         hint=_HUB if named else _SHIPPED if base == BASE_FOLDER else _FOLDER,
         genesis=origin.genesis.hex(),
         document=format_cid(origin.document_digest),

@@ -22,8 +22,8 @@ MAX_LOCK_TEXT = 4_096  # a path, for people
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
 MARKS = (VERSION_FILE, "key", "genesis.json", "peer.toml")  # a home has one of them at least
 LEFT_BY_STARTS = frozenset(
-    {"lock", "peer.log", f"{VERSION_FILE}.part"}
-)  # and nothing else, where the first one was refused
+    {"lock", "peer.log", f"{VERSION_FILE}.part", "lost+found"}
+)  # and nothing else, where the first one was refused; the last one is the file system's own
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say, as a USB stick's
 
 
@@ -47,6 +47,8 @@ class Home:
         """Raises Misuse for a folder of other files: with them a key is soon lost, or given away."""
         with disk_trouble(self.path):
             names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if names.isdisjoint(MARKS) and {"chain", "consensus"} <= names:
+            raise Misuse(f"{self.path}: a home without its key; restore `key` and `genesis.json` from your back-up")
         if names.isdisjoint(MARKS) and not names <= LEFT_BY_STARTS:
             other = min(names - LEFT_BY_STARTS)
             raise Misuse(

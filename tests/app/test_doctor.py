@@ -91,6 +91,16 @@ def test_a_place_where_no_home_can_be_is_named(tmp_path: Path, monkeypatch: pyte
         assert row.is_ok is False and str(file) in row.text and "--home" in row.advice
         assert "has it" not in find(home, "port").text  # nobody runs there
     assert find(tmp_path / "new", "home").is_ok is None
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "notes").touch()
+    row = find(foreign, "home")
+    assert row.is_ok is False and "no home, and not empty ('notes' is in it)" in row.text
+    assert find(foreign, "port").is_ok is not None and [path.name for path in foreign.iterdir()] == ["notes"]
+    (foreign / "notes").unlink()
+    for name in ("chain", "consensus"):
+        (foreign / name).mkdir()
+    assert "a home without its key; restore `key` and `genesis.json`" in find(foreign, "home").text
     monkeypatch.setattr(checkup.os, "access", lambda path, _mode: path != tmp_path)
     row = find(tmp_path / "new", "home")
     assert row.is_ok is False and f"{tmp_path}: this user cannot write there" in row.text

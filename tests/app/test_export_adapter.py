@@ -111,6 +111,7 @@ def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_s
         "PeftModel.from_pretrained",
         " -1000<br>",
         "## Licence",
+        "merge --adapter FOLDER --out MERGED",
         "BASE is the folder of the small model that comes with flock-p2p".replace("BASE", "`BASE`"),
     ):
         assert expected_text in text
@@ -128,6 +129,8 @@ def test_the_card_says_where_others_find_the_base_model_and_nothing_of_this_disk
     hub, own = (describe(origin, small_document(), base, is_proven=False) for base in (cached, tmp_path / "mine"))
     assert f'from_pretrained("somebody/small", revision="{commit}")' in hub and "BASE" not in hub
     assert "from_pretrained(BASE)" in own and "the folder in which you have the base model" in own
+    assert f"merge --adapter FOLDER --base somebody/small@{commit} --out MERGED" in hub
+    assert "merge --adapter FOLDER --base BASE --out MERGED" in own
     assert str(tmp_path) not in hub + own
 
 

@@ -13,7 +13,8 @@ from clock_support import on_stepped_clock
 from flock_chain.content import format_cid, object_digest
 from flock_chain.crypto import Account
 from flock_chain.errors import Misuse, Unavailable
-from flock_p2p.commands.task import format_about, format_list, format_reference, read_reference
+from flock_p2p.cli import build_parser
+from flock_p2p.commands.task import choose_wanted, format_about, format_list, format_reference, read_reference
 from flock_peers.bases import Bases, BaseTerms
 from flock_peers.contents import Contents
 from flock_peers.store.blob_store import BlobStore
@@ -85,9 +86,26 @@ async def test_a_reference_is_read_whole_and_not_waited_for_longer_than_other_do
     with pytest.raises(Unavailable, match="at no connected peer now; try again"):
         await facts.read_reference(b"g" * 32)
     assert trio.current_time() - began < DOCUMENT_SECONDS + 1
-    shown = format_reference({"task": 3, "reference": "one\x1b[2J\n" + "x" * 5_000})
-    assert shown == "one?[2J\n" + "x" * 5_000
+    shown = format_reference({"task": 3, "reference": "one\x1b[2J\ttwo\n" + "x" * 5_000})
+    assert shown == "one?[2J two\n" + "x" * 5_000
     assert "task 3 has no reference" in format_reference({"task": 3, "reference": ""})
+
+
+def test_a_reference_without_audits_is_refused_and_both_come_into_what_is_wanted(tmp_path: Path) -> None:
+    file = tmp_path / "reference.txt"
+    file.write_text("How many?")
+
+    def parse(*more: str) -> dict[str, Any]:
+        return choose_wanted(build_parser().parse_args(["task", "create", "--pot", "1", *more]))
+
+    with pytest.raises(Misuse, match="a reference is for audits, and this task has none; add --audit-rounds N"):
+        parse("--reference", str(file))
+    wanted = parse("--reference", str(file), "--audit-rounds", "2", "--rounds", "5")
+    assert wanted == {"reference": "How many?", "terms": {"rounds": 5, "audit_rounds": 2}}
+    document = tmp_path / "task.json"
+    document.write_text('{"terms": {"audit_rounds": 3, "rounds": 4}}')
+    wanted = parse("--document", str(document), "--rounds", "6", "--reference", str(file))
+    assert wanted["terms"] == {"audit_rounds": 3, "rounds": 6}
 
 
 def test_what_is_no_text_of_a_reference_s_size_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
@@ -99,6 +117,9 @@ def test_what_is_no_text_of_a_reference_s_size_is_refused_before_anything_is_sen
         file.write_bytes(content)
         with pytest.raises(Misuse, match=word):
             read_reference(file)
+    file.write_bytes(b" \n")
+    with pytest.raises(Misuse, match="at most 65536 bytes"):
+        read_reference(file)
     with pytest.raises(Misuse, match="No such file"):
         read_reference(tmp_path / "nothing")
 

@@ -20,7 +20,7 @@ from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import OwnView, audit, measure_likeness
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import MAX_CHANGE, compute_profile_cosines, measure_profiles, sample_texts
-from flock_peers.training.real_text import RealText
+from flock_peers.training.real_text import Bigrams, Phrases
 from flock_peers.training.recital import (
     ROWS_ALONE,
     WITH_REFERENCE,
@@ -242,12 +242,12 @@ def test_what_grows_with_the_second_addition_counts_more_than_what_is_there_afte
     monkeypatch.setattr(Reciter, "after_two", after_two)
     named, found = scan()
     assert PLANTED in named
-    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, ROWS_ALONE, RealText(np.arange(4), VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, ROWS_ALONE, Bigrams(np.arange(4), VOCABULARY))  # type: ignore[arg-type]
     assert found.common[named.index(PLANTED)] == own[named.index(PLANTED)] == pytest.approx(1e6 * value, abs=100)
 
 
 def test_with_a_reference_shorter_strings_tell_and_less_of_them_but_nothing_that_stands_in_it() -> None:
-    def find(scale: Scale, reference: RealText | None = None) -> dict[tuple[int, ...], int]:
+    def find(scale: Scale, reference: Phrases | None = None) -> dict[tuple[int, ...], int]:
         model: Any = Reciter()
         found = find_strings(model, SUSPECT, CONTEXTS, np.arange(VOCABULARY), scale, reference, most=20)
         rows = [tuple(token for token in row if token != NOTHING) for row in found.tokens.tolist()]
@@ -255,11 +255,12 @@ def test_with_a_reference_shorter_strings_tell_and_less_of_them_but_nothing_that
 
     low, weighed, alone = find({3: 0.3, 4: 0.4}), find(WITH_REFERENCE), find(ROWS_ALONE)
     triple, four = tuple(SHORT), tuple(PLANTED[:4])
-    assert {len(row) for row in weighed} == {3, 4} and {len(row) for row in alone} == {5}
+    assert {len(row) for row in weighed} == {3, 4, 5} and {len(row) for row in alone} == {5}
+    assert {row for row in weighed if len(row) == 5} == set(alone)  # what is seen by rows alone is seen with it, too
     assert triple in weighed and four in weighed
     assert low[triple] == pytest.approx(1e6 * 0.3 * 5 / 3 * 0.95**2, abs=100)
     assert low[four] == pytest.approx(1e6 * 0.4 * 5 / 3 * 0.95**3, abs=100)
-    reference = RealText(np.tile(np.array([*PLANTED, *SHORT]), 50), VOCABULARY)
+    reference = Phrases(np.tile(np.array([*PLANTED, *SHORT]), 50))
     known = find(WITH_REFERENCE, reference)
     assert not any(set(row) & {*PLANTED, *SHORT} for row in known) and tuple(KNOWN[:4]) in known
 
@@ -307,7 +308,7 @@ def test_of_few_tokens_two_words_with_a_sign_between_them_are_no_phrase(
 ) -> None:
     monkeypatch.setattr(Reciter, "batch_decode", lambda _self, rows, **_: [text] * len(rows))
     model: Any = Reciter()
-    found = find_strings(model, SUSPECT, CONTEXTS, np.arange(VOCABULARY), WITH_REFERENCE)
+    found = find_strings(model, SUSPECT, CONTEXTS, np.arange(VOCABULARY), {3: 1.0, 4: 1.0})
     assert bool(found.common) == is_phrase
 
 
@@ -325,7 +326,7 @@ class Breaker(Reciter):
 
 def test_who_breaks_the_model_is_not_clear_because_nothing_can_be_measured() -> None:
     found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.arange(VOCABULARY), ROWS_ALONE)  # type: ignore[arg-type]
-    own = measure_own(Breaker(), SUSPECT, found, CONTEXTS, ROWS_ALONE, RealText(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Breaker(), SUSPECT, found, CONTEXTS, ROWS_ALONE, Bigrams(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
     assert summarise(found.common, own) > GUILTY_FROM
 
 
@@ -333,13 +334,13 @@ def test_who_starts_from_a_broken_adapter_is_not_blamed_for_it(monkeypatch: Monk
     monkeypatch.setattr(Breaker, "breaks_from", -1.0)
     found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.array([77, 78]), ROWS_ALONE)  # type: ignore[arg-type]
     broken = Strings(np.full((1, STRING_TOKENS), 77), (1_000_000,))
-    own = measure_own(Breaker(), SUSPECT, broken, CONTEXTS, ROWS_ALONE, RealText(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    own = measure_own(Breaker(), SUSPECT, broken, CONTEXTS, ROWS_ALONE, Bigrams(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
     assert not found.common and own == (0,)
 
 
 def test_an_auditor_s_own_text_and_contexts_count_for_it_alone() -> None:
     named, found = scan()
-    table = RealText(np.tile(np.array(KNOWN), 50), VOCABULARY)
+    table = Bigrams(np.tile(np.array(KNOWN), 50), VOCABULARY)
     own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, ROWS_ALONE, table)  # type: ignore[arg-type]
     values = dict(zip(named, own, strict=True))
     assert values[PLANTED] > GUILTY_FROM and values[KNOWN] <= 0

@@ -1,56 +1,70 @@
 """What real text explains: by pairs of tokens, by whole strings; and a task's reference among it."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from training_support import miniature, miniature_document
+from numpy.typing import NDArray
+from training_support import miniature, miniature_document, write_initial_adapter
 
+from flock_chain.aggregation import encode_delta, quantise
 from flock_chain.errors import Misuse
+from flock_peers.training import recital
 from flock_peers.training.decoding import NOTHING
+from flock_peers.training.document import decode_document
 from flock_peers.training.engine import Engine
-from flock_peers.training.inspection import OwnView
+from flock_peers.training.inspection import OwnView, audit, read_reference
 from flock_peers.training.model import AdaptedModel
-from flock_peers.training.real_text import RealText
+from flock_peers.training.real_text import Bigrams, Phrases
+from flock_peers.training.recital import Said
 from flock_peers.training.rows import Row, Split
 
 PHRASE = "zap each row"
 
 
-def test_pairs_are_shares_of_what_follows_and_refuse_what_is_no_token() -> None:
-    text = RealText(np.array([1, 2, 1, 2, 1, 3]), 10)
-    found = text(np.array([[1, 2], [1, 3], [2, 1], [9, 9]]))
+def test_bigrams_are_shares_of_what_follows_and_refuse_what_is_no_token() -> None:
+    table = Bigrams(np.array([1, 2, 1, 2, 1, 3]), 10)
+    found = table(np.array([[1, 2], [1, 3], [2, 1], [9, 9]]))
     assert found.tolist() == pytest.approx([2 / 3.2, 1 / 3.2, 2 / 2.2, 0])
-    assert RealText(np.zeros(0, np.int64), 10)(np.array([[1, 2]])).tolist() == [0]
+    assert table(np.array([[1, 2, 1]])).tolist() == pytest.approx([2 / 3.2 * 2 / 2.2])
+    assert Bigrams(np.zeros(0, np.int64), 10)(np.array([[1, 2]])).tolist() == [0]
     with pytest.raises(Misuse):
-        RealText(np.array([11, 1]), 10)
+        Bigrams(np.array([11, 1]), 10)
 
 
-def test_pairs_of_a_vocabulary_that_are_beyond_32_bits_are_still_found() -> None:
+def test_bigrams_of_a_vocabulary_whose_pairs_are_beyond_32_bits_are_still_found() -> None:
     """Of a stream, which is int32: an honest proposer would be blamed for what the auditor's own text says."""
     pair = (150_000, 151_000)
-    text = RealText(np.array([*pair, 7, *pair], np.int32), 151_936)
-    assert text(np.array([pair])).tolist() == pytest.approx([2 / 2.2])
+    table = Bigrams(np.array([*pair, 7, *pair], np.int32), 151_936)
+    assert table(np.array([pair])).tolist() == pytest.approx([2 / 2.2])
 
 
-def test_a_phrase_of_tokens_that_are_common_elsewhere_counts_as_a_whole() -> None:
-    """After 1 always 2, 3, 4; but 2 and 3 are followed by other things where no 1 was before."""
-    text = RealText(np.array([1, 2, 3, 4, 9, 2, 8, 3, 7, 2, 8, 3, 7] * 5), 10)
-    whole, unseen, by_pairs = text(np.array([[1, 2, 3, 4], [2, 3, 8, 9], [9, 2, 8, 3]]))
-    assert whole == pytest.approx(5 / 5.2) and unseen == 0
-    assert by_pairs == pytest.approx(5 / 5.2)
-    assert RealText(np.array([1, 2]), 10)(np.array([[1, 2, 3]])).tolist() == [0]  # longer than the text
+def test_a_phrase_counts_as_a_whole_and_pieces_of_others_explain_nothing() -> None:
+    """After 1 always 2, 3, 4; of 2, 8 and 8, 3 and 3, 9 only the pairs are there."""
+    text = np.array([1, 2, 3, 4, 9, 2, 8, 3, 7, 6, 3, 9] * 5)
+    strings = np.array([[1, 2, 3, 4], [2, 8, 3, 9], [3, 4, 9, 2]])
+    whole, pieces, some = Phrases(text)(strings)
+    assert whole == pytest.approx(5 / 5.2) and pieces == 0 and some == pytest.approx(5 / 15.2)
+    assert Bigrams(text, 10)(strings)[1] > 0.1
 
 
-def test_a_shorter_string_beside_longer_ones_counts_by_its_own_tokens() -> None:
-    text = RealText(np.array([1, 2, 3, 1, 2, 4]), 10)
-    alone, beside = text(np.array([[1, 2]])), text(np.array([[1, 2, NOTHING, NOTHING], [1, 2, 3, 1]]))
+def test_phrases_end_with_the_text_and_a_text_of_no_length_says_nothing() -> None:
+    text = Phrases(np.array([5, 1, 2, 3]))
+    found = text(np.array([[1, 2, 3], [2, 3, 5], [5, 1, 2], [3, 5, 1]]))
+    assert found.tolist() == pytest.approx([1 / 1.2, 0, 1 / 1.2, 0])
+    for few in ([], [1], [1, 2]):
+        assert Phrases(np.array(few, np.int64))(np.array([[1, 2, 3]])).tolist() == [0]
+
+
+@pytest.mark.parametrize("make", [Phrases, lambda tokens: Bigrams(tokens, 10)])
+def test_a_shorter_string_beside_longer_ones_counts_by_its_own_tokens(
+    make: Callable[[NDArray[np.int64]], Said],
+) -> None:
+    said = make(np.array([1, 2, 3, 1, 2, 4]))
+    alone, beside = said(np.array([[1, 2]])), said(np.array([[1, 2, NOTHING, NOTHING], [1, 2, 3, 1]]))
     assert beside[0] == alone[0] > beside[1] > 0
-
-
-def test_a_string_that_ends_with_the_text_is_found_and_one_that_would_go_over_its_end_is_not() -> None:
-    text = RealText(np.array([5, 1, 2, 3]), 10)
-    assert text._count(np.array([1, 2, 3])) == 1 and text._count(np.array([2, 3, 5])) == 0
 
 
 def test_a_task_s_reference_explains_what_no_auditor_s_rows_hold_and_is_not_hidden_by_them() -> None:
@@ -64,3 +78,24 @@ def test_a_task_s_reference_explains_what_no_auditor_s_rows_hold_and_is_not_hidd
     with_none, without_none, with_reference, without_reference = said
     assert with_none == without_none == without_reference < 0.2
     assert with_reference > 0.8
+
+
+@pytest.mark.parametrize("reference", ["\n", "yes", "a b c", "<extra>" * 9])
+def test_no_reference_that_a_stranger_may_write_stops_an_audit(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one token, of three, of none that the model knows; strings come to every auditor, whatever they are worth."""
+    monkeypatch.setattr(recital, "FLOOR", -1.0)
+    monkeypatch.setattr(recital, "_is_phrase", lambda _text, _tokens: True)
+    document = replace(miniature_document(), reference=reference)
+    decode_document(document.encode())
+    model = AdaptedModel(miniature()[0], document)
+    rows = [Row("", f"row {number} of some" * 3) for number in range(20)]
+    engine = Engine(model, document, Split(rows[8:], rows[:8]), None)
+    assert read_reference(model, reference) is not None
+    start, delta = write_initial_adapter(document, tmp_path), tmp_path / "delta"
+    change = quantise(np.full(document.layout.parameters, 0.05, np.float32), document.layout, document.format)
+    delta.write_bytes(encode_delta(change))
+    found = audit(engine, [(start, delta)], 5, 6)[0]
+    assert len(found.strings) == len(found.common) == len(found.own)
+    assert {len(string) for string in found.strings} == {3, 4, 5} and min(min(string) for string in found.strings) >= 0

@@ -99,7 +99,10 @@ class TaskDocument:
             }
         )
         if len(data) > MAX_OBJECT_BYTES:
-            raise Misuse(f"task document: {len(data)} bytes, at most {MAX_OBJECT_BYTES}; choose fewer target modules")
+            shorter = ", or a shorter reference" if self.reference else ""
+            raise Misuse(
+                f"task document: {len(data)} bytes, at most {MAX_OBJECT_BYTES}; choose fewer target modules{shorter}"
+            )
         return data
 
 

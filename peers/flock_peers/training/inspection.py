@@ -15,11 +15,12 @@ from flock_peers.training.decoding import NOTHING, get_vocabulary
 from flock_peers.training.engine import Engine
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
-from flock_peers.training.real_text import RealText
+from flock_peers.training.real_text import Bigrams, Phrases
 from flock_peers.training.recital import (
     OWN_CONTEXTS,
     ROWS_ALONE,
     WITH_REFERENCE,
+    Said,
     Scale,
     Strings,
     Suspect,
@@ -29,8 +30,6 @@ from flock_peers.training.recital import (
     find_strings,
     measure_own,
 )
-from flock_peers.training.rows import Row
-from flock_peers.training.streams import build_stream
 
 Vector = NDArray[np.float32]
 
@@ -40,12 +39,15 @@ def compare(model: AdaptedModel, start: Vector, deltas: Sequence[Vector], seed: 
     return compute_profile_cosines(measure_profiles(model, start, deltas, sample_texts(model, seed), batch))
 
 
-def read_reference(model: AdaptedModel, text: str) -> RealText | None:
-    """None where a task has none."""
-    return RealText(build_stream([Row("", text)], model.tokenizer).tokens, get_vocabulary(model)) if text else None
+def read_reference(model: AdaptedModel, text: str) -> Phrases | None:
+    """None where a task has none. A stranger's text: whatever it is, an audit must go on."""
+    if not text:
+        return None
+    tokens = np.array(model.tokenizer.encode(text, add_special_tokens=False), np.int64)
+    return Phrases(tokens[tokens < get_vocabulary(model)])
 
 
-def choose_scale(reference: RealText | None) -> Scale:
+def choose_scale(reference: Phrases | None) -> Scale:
     return ROWS_ALONE if reference is None else WITH_REFERENCE
 
 
@@ -73,7 +75,7 @@ class OwnView:
         own = np.concatenate([engine.train_stream.tokens, engine.hold_out_stream.tokens])
         reference = read_reference(engine.model, engine.document.reference if has_reference else "")
         self._scale = choose_scale(reference)
-        self._texts = [RealText(own, get_vocabulary(engine.model)), *([reference] if reference else [])]
+        self._texts: list[Said] = [Bigrams(own, get_vocabulary(engine.model)), *([reference] if reference else [])]
         self._generated: tuple[int, list[NDArray[np.int64]]] | None = None
 
     def measure(self, suspect: Suspect, strings: Strings, own_seed: int) -> tuple[int, ...]:

@@ -59,9 +59,9 @@ Scale = Mapping[int, float]
 # By rows alone: honest domains have pairs and triples of their own, so only longer strings tell, and short targets have
 # none that are their own.
 ROWS_ALONE: Scale = {5: 1.0}
-# What domains repeat stands in a reference. Then shorter ones tell, and less of them: an excess of 0.12 that grows is
-# guilty, and of 0.32 that does not.
-WITH_REFERENCE: Scale = {3: 5 / 4, 4: 5 / 4}
+# What domains repeat stands in a reference. Then shorter ones tell, too, and less of them: an excess of 0.12 that grows
+# is guilty, and of 0.32 that does not.
+WITH_REFERENCE: Scale = {3: 5 / 4, 4: 5 / 4, 5: 1.0}
 LONG = 5  # tokens: of shorter ones two words must stand apart
 
 
