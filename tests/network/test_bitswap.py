@@ -349,6 +349,28 @@ def test_what_is_refused_is_nobodys_debt_and_a_network_has_its_share_whatever_ot
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+def test_fresh_networks_one_after_the_other_take_no_more_than_the_whole_rate_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody has a large block of addresses: each network has a share, and more of them come than are kept."""
+    monkeypatch.setattr(bitswap, "_LONGEST_WAIT", 2.0)
+    monkeypatch.setattr(bitswap, "_DEEPEST_DEBT", 3.0)
+
+    async def main() -> None:
+        gateway, given = BitswapGateway(give_a_megabyte, trio.current_time), 0
+        for number in range(60):
+            with suppress(InvalidRemote):
+                link = from_host(1 + number % 200, f"9.{number}.9.9", FakeLink())
+                await gateway.serve(PROTOCOL, link)  # type: ignore[arg-type]
+                given += 1
+        seconds = trio.current_time()
+        most = bitswap._ALL_BURST + (3.0 + seconds) * bitswap._ALL_RATE
+        assert 8 <= given <= 1 + most / 2**20
+        assert seconds < 60
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 @given(st.binary(max_size=300))
 @settings(deadline=None, max_examples=40)
 def test_no_bytes_make_the_gateway_fail_but_in_its_own_way(data: bytes) -> None:

@@ -40,6 +40,8 @@ _ALL_RATE, _ALL_BURST = 4.0 * MIB, 8.0 * MIB  # of all askers together: adapters
 _SHARE_RATE, _SHARE_BURST = _ALL_RATE / Limits.max_inbound, 2.0 * MIB
 _WANT_COST = 4 << 10  # of a want that is not answered with a block: it costs a look on the disk
 _LONGEST_WAIT = 20.0  # seconds; who wants more than that is not answered at all
+# Seconds of the whole rate that shares may take ahead of it: with no bound, as much as somebody has networks.
+_DEEPEST_DEBT = 60.0
 _TRACKED = 256
 
 GetObject = Callable[[bytes], Awaitable[bytes | None]]
@@ -142,15 +144,15 @@ class BitswapGateway:
 
     async def _charge(self, asker: _Asker, size: int) -> None:
         """Nothing is taken for who is refused: its questions must not be others' debts."""
-        waits = [asker.rate.find_wait(size), self._all.find_wait(size)]
-        if waits[0] <= _LONGEST_WAIT and self._share_of(asker.host).take(size):
-            waits[1] = 0.0
-        elif max(waits) > _LONGEST_WAIT:
+        own, all_others = asker.rate.find_wait(size), self._all.find_wait(size)
+        is_in_debt = all_others > _DEEPEST_DEBT  # of fresh networks somebody may have any number
+        if own <= _LONGEST_WAIT and not is_in_debt and self._share_of(asker.host).take(size):
+            all_others = 0.0
+        elif max(own, all_others) > _LONGEST_WAIT:
             raise InvalidRemote(f"bitswap: {size} bytes more than its share")
-        else:
-            self._all.debit(size)
+        self._all.debit(size)
         asker.rate.debit(size)
-        await trio.sleep(max(waits))
+        await trio.sleep(max(own, all_others))
 
     def _share_of(self, host: str) -> TokenBucket:
         group = group_of(host)

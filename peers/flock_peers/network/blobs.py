@@ -124,16 +124,19 @@ class BlobService:
 
     async def _ask_one(self, account: Account, digest: bytes) -> bytes | None:
         async with self._object_turns.of(account):
-            stream, begun, is_answered = await self._open_stream(account), trio.current_time(), False
+            begun, least = trio.current_time(), 0.0
+            stream = await self._open_stream(account)
             try:
                 with trio.fail_after(self._limits.object_seconds):
                     data = await ask_object(stream, digest)
-                is_answered = True
+                least = float("inf")
             except trio.TooSlowError as error:
                 raise Unavailable(f"no answer within {self._limits.object_seconds} s") from error
+            except trio.Cancelled:  # the next one that was asked was faster; or nobody wants it any more
+                least = self._limits.hedge_seconds
+                raise
             finally:
-                if not is_answered:  # also where the next one that was asked was faster
-                    seconds = trio.current_time() - begun
+                if (seconds := trio.current_time() - begun) >= least:
                     self._host.complain(account, f"object {digest.hex()}: no whole answer in {seconds:.1f} s")
                 await stream.close()
         if data is None:
