@@ -17,7 +17,6 @@ from flock_peers.home import Home
 from flock_peers.plural import plural
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
-MAX_REFERENCE_BYTES = 64 << 10  # what a task's document takes
 DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data", "bits")
 ALIASES = {"create": "open", "show": "status"}
 POLL_SECONDS = 0.5
@@ -154,6 +153,8 @@ def read_wanted(file: Path) -> dict[str, Any]:
 
 
 def read_reference(file: Path) -> str:
+    from flock_peers.training.document import MAX_REFERENCE_BYTES  # with numpy, which no other order needs
+
     try:
         with file.expanduser().open("rb") as opened:
             text = opened.read(MAX_REFERENCE_BYTES + 1)

@@ -87,7 +87,7 @@ ELSEWHERE = {  # run by another test, which takes long enough; and what stands t
 }
 PARSED = {  # run by no test as it is written, only understood; because
     "demo --seed 812 --bits 4 --home /tmp/demo812": "another demo takes minutes; one of 8 bits is run in " + DEMO,
-    "experiment --quick": "real trainings of three methods, twelve rounds each",
+    "experiment --quick": "minutes of real training; test_backdoor_experiment.py runs half of it",
 }
 SHOWN = {  # what a command has printed in a run, with that run's names
     "verify --home flock-demo/20261122-071751/peer0",
