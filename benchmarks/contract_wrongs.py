@@ -182,7 +182,12 @@ MORE = (  # of the tables below it
           "    return book.members[task][account].bond\n"),
     Wrong("silence clears nobody", "audits", "book.tasks[task].hearing_again or not is_void\n", "True\n"),
     Wrong("no committee ends a task by suspensions", "audits", "    return able >= needed\n", "    return False\n"),
-    Wrong("nobody leaves before two audits", "book", "audits < member.accepted_audit + 2", "audits < member.accepted_audit + 1"),
+    Wrong("nobody leaves before two audits", "book", "    if member.last_held > self.tasks[task].audited_before:\n",
+          "    if member.last_held > self.tasks[task].audited:\n"),
+    Wrong("nobody leaves before two audits", "book", "    if member.last_held > self.tasks[task].audited_before:\n",
+          "    if member.last_accepted > self.tasks[task].audited_before:\n"),
+    Wrong("nobody leaves before two audits", "book", "    return member.blamed_audit > 0 and member.blamed_audit == "
+          "self.tasks[task].counted_audits\n", "    return False\n"),
     Wrong("by the paper's rule who was served nothing", "paper_rule", "        elif choice != empty(bytes32):\n",
           "        else:\n"),
     Wrong("the paper's rule is its Python reference", "paper_rule", "2 * book.rounds[task][round].leading_votes > votes",

@@ -1,7 +1,18 @@
 """Audit blame on the compiled contract: who is suspended, who is slashed, and whose bond waits for it."""
 
 import pytest
-from audit_support import blame, clear, close, game_of, members, others, play_to_audit, row_of
+from audit_support import (
+    blame,
+    clear,
+    close,
+    game_of,
+    members,
+    others,
+    pass_rounds,
+    play_to_audit,
+    play_turning_away,
+    row_of,
+)
 from board_support import BOND, CREATOR, FEE, Game
 from contracts_support import AUDIT, COMMIT, ENDED, WAITING, Reverted, account
 
@@ -72,14 +83,7 @@ def test_more_than_half_of_all_stake_suspends_and_takes_nothing(blaming: int, is
 
 def test_whose_proposal_was_turned_away_can_be_named_and_who_showed_none_cannot() -> None:
     game = game_of()
-    round = game.round
-    game.until(COMMIT)
-    game.play_to_tally([[500_000, -200 + k, -100] for k in range(3)])
-    game.tally()
-    for who in game.voters:
-        game.must(who, "attest_adoption", round, b"n" * 32)
-    game.until(AUDIT)
-    rejected = game.result(1)["proposers"][0]
+    rejected = play_turning_away(game)
     row = row_of(game, rejected)
     assert (row["last_accepted"], row["last_held"]) == (0, 1)
     blame(game, rejected, others(game, rejected)[:6])
@@ -167,15 +171,6 @@ def test_who_was_blamed_waits_for_the_next_audit_to_decide() -> None:
     bond, burned = game.bond_of(accused), game.world.board("burned")
     close(game)
     assert game.bond_of(accused) == 0 < bond <= game.world.board("burned") - burned
-
-
-def pass_rounds(game: Game) -> None:
-    """Rounds in which nobody commits, up to the next audit."""
-    for _ in range(20):
-        if game.phase == AUDIT:
-            return
-        game.world.next_block(20)
-    raise AssertionError("no audit came")
 
 
 def test_poison_of_the_last_round_is_audited_twice_before_anybody_can_leave() -> None:

@@ -30,6 +30,27 @@ def play_to_audit(game: Game) -> bytes:
     return bytes(game.result(round)["proposers"][0])
 
 
+def play_turning_away(game: Game) -> bytes:
+    """A round to its settlement, of which the first proposal is rejected by its loss; whose that is."""
+    round = game.round
+    game.until(COMMIT)
+    game.play_to_tally([[500_000, -200 + k, -100] for k in range(3)])
+    game.tally()
+    for who in game.voters:
+        game.must(who, "attest_adoption", round, bytes([round]) * 32)
+    game.world.next_block()
+    return bytes(game.result(round)["proposers"][0])
+
+
+def pass_rounds(game: Game) -> None:
+    """Rounds in which nobody commits, up to the next audit."""
+    for _ in range(20):
+        if game.phase == AUDIT:
+            return
+        game.world.next_block(20)
+    raise AssertionError("no audit came")
+
+
 def blame(game: Game, accused: bytes, blamers: list[bytes]) -> None:
     audit = game.world.board("audit_view", game.task)["number"]
     for who in blamers:

@@ -40,6 +40,7 @@ class Money(Rules):
         self.past: list[bytes] = []  # adapters before the present one, to fall back to
         self.audits, self.audit = 0, Audit(0, 0, [], 0)
         self.counted_audits = self.void_audits = self.seats_heard = 0
+        self.audited = self.audited_before = 0  # the last round before the last two of them that counted
         self.hearing_again = False
         self.accepted_audit: int | None = None
         self.ending = False
@@ -121,8 +122,8 @@ class Money(Rules):
         if accepted is not None and self.number <= accepted + self.rules["bond_unlock_rounds"]:
             return False
         member = self.members[who]
-        awaits = self.counted_audits < member.accepted_audit + 2 or member.blamed == self.counted_audits
-        if self.terms["audit_rounds"] and accepted is not None and awaits:
+        awaits = member.last_held > self.audited_before or member.blamed == self.counted_audits
+        if self.terms["audit_rounds"] and awaits:
             return False
         if self.phase == WAITING:
             return True

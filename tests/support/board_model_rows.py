@@ -17,8 +17,7 @@ class Member:
     last_held: int = 0  # the last round in which a proposal of it was held, accepted or not
     missed: int = 0  # seats in a row
     unseated: bool = False
-    accepted_audit: int = 0  # audits that had counted by then
-    blamed: int | None = None  # the last of them whose two thirds of all stake blamed it
+    blamed: int | None = None  # the last audit that counted whose two thirds of all stake blamed it
     held: int = 0  # of the bond, by open accusations
 
     def bond_at(self, close: int) -> int:

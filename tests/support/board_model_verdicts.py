@@ -48,7 +48,7 @@ class Verdicts(Seats):
 
     def accept(self, who: bytes) -> None:
         self.members[who].last_accepted = self.number
-        self.members[who].accepted_audit = self.accepted_audit = self.counted_audits
+        self.accepted_audit = self.counted_audits
 
     def take(self, adapter: bytes) -> None:
         if adapter != self.adapter:
@@ -62,6 +62,8 @@ class Verdicts(Seats):
         is_void = not (heard and has_two_thirds(heard, self.audit.stake)) and self.void_audits < 2
         self.void_audits = self.void_audits + 1 if is_void else 0
         self.counted_audits += not is_void
+        if not is_void:
+            self.audited_before, self.audited = self.audited, self.number
         self.seats_heard = self.audit.round
         blamers_of: dict[bytes, dict[bytes, int]] = {}
         for name, (stake, accused) in self.audit.said.items():

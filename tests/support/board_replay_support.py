@@ -282,9 +282,8 @@ class BoardIndex:
             accepted = row["held_set"].bit_count() if verdict == ACCEPTED else 0
             row.update(tallied=True, medians=[NO_SCORES] * 2, accepted_count=accepted)
         if verdict == ACCEPTED:
-            counted = task["counted_audits"]
-            self.members[log["task"]][log["account"]].update(last_accepted=log["round"], accepted_audit=counted)
-            task["accepted_audit"] = counted + 1
+            self.members[log["task"]][log["account"]]["last_accepted"] = log["round"]
+            task["accepted_audit"] = task["counted_audits"] + 1
 
     def on_Adopted(self, log: Log) -> None:
         task, row = self.tasks[log["task"]], self.rounds[log["task"]][log["round"]]

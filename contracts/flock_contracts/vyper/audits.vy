@@ -35,7 +35,8 @@ def attest_guilty(task: uint256, audit: uint256, accused: DynArray[address, type
     """
     @notice A participant names, once in an audit, whom it found guilty; an empty list says: nobody.
     @param accused In ascending order; none is the caller. Whom voters held no proposal of, accepted or not, since it
-            joined, is passed over: whoever leaves during the audit must not make void what is said of others with it.
+            joined, is passed over: who leaves during the audit (of what it showed this one sees nothing) must not make
+            void what is said of others with it.
     """
     assert book.tasks[task].phase == types.AUDIT, "board: not the phase for this"
     assert audit == book.tasks[task].audits + 1, "board: not the open audit"

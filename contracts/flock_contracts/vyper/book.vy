@@ -40,7 +40,7 @@ burned: public(uint256)
 @internal
 def _is_free(task: uint256, account: address) -> bool:
     """
-    @notice Whether nothing of this round, or of the last acceptance, can still concern its bond.
+    @notice Whether nothing of this round, of the last acceptance or of an audit can still concern its bond.
     """
     phase: uint256 = self.tasks[task].phase
     member: types.Member = self.members[task][account]
@@ -64,12 +64,15 @@ def _is_free(task: uint256, account: address) -> bool:
 @internal
 def _awaits_audit(task: uint256, member: types.Member) -> bool:
     """
-    @notice Whether an audit may still cost its bond: two follow each acceptance, and one each blame.
+    @notice Whether an audit may still name it, or cost its bond: two look at each proposal that voters held, accepted or
+            not, and one follows each blame. Whoever could go before would come back as one that showed nothing. A task
+            that comes to no audit any more ends, which frees everybody.
     """
-    if self.tasks[task].terms.audit_rounds == 0 or member.last_accepted == 0:
+    if self.tasks[task].terms.audit_rounds == 0:
         return False
-    audits: uint256 = self.tasks[task].counted_audits
-    return audits < member.accepted_audit + 2 or (member.blamed_audit > 0 and member.blamed_audit == audits)
+    if member.last_held > self.tasks[task].audited_before:
+        return True
+    return member.blamed_audit > 0 and member.blamed_audit == self.tasks[task].counted_audits
 
 
 @view
@@ -361,7 +364,6 @@ def _write_verdict(task: uint256, round: uint256, index: uint256, verdict: uint2
     self.rounds[task][round].verdicts = packing._with_nibble(packed, index, verdict)
     if verdict == types.ACCEPTED:
         self.members[task][account].last_accepted = round
-        self.members[task][account].accepted_audit = self.tasks[task].counted_audits
         self.tasks[task].accepted_audit = self.tasks[task].counted_audits + 1
     log events.Verdict(task=task, round=round, account=account, verdict=verdict, slashed=slashed)
 

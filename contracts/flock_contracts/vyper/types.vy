@@ -152,7 +152,6 @@ struct Member:
     seat: uint256  # round << 5 | (16 for a voter) | index
     missed: uint256  # seats in a row in which it did not do its part
     unseated: bool  # drawn no more until it comes back
-    accepted_audit: uint256  # counted audits at its last acceptance
     blamed_audit: uint256  # the last counted audit in which two thirds of all stake blamed it, 0 = none
     row: uint256  # its own for as long as it stays, 0-63
     held: uint256  # the part of the bond that is at stake in open accusations: it weighs nothing and does not leave
