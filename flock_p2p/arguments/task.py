@@ -22,10 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=base_folder, metavar="FOLDER", help=what)
     what = "create: the rows that a participant brings (default: any, or the document's)"
     parser.add_argument("--data-format", choices=("any", "text", "completions", "chat"), help=what)
-    what = (
-        "create: publish this text, at most 64 KiB: a few rows of each domain that the task is about. What it repeats "
-    )
-    what += "no audit takes for a backdoor"
+    what = "create: publish this plain text, at most 64 KiB: a few rows of each domain that the task is about. What it "
+    what += "repeats no audit takes for a backdoor"
     parser.add_argument("--reference", type=Path, metavar="FILE", help=what)
     parser.add_argument("--rounds", type=int, metavar="N", help="create: of training (default: 3, or the document's)")
     what = "create: an audit for backdoors after every N rounds (default: none, or the document's)"
@@ -35,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amount", metavar="COINS", help=amount)
     parser.add_argument("--account", metavar="ACCOUNT", help="of a delegation: the participant")
     parser.add_argument("--commission", type=int, metavar="BPS", help="terms: of the delegators' pay, in 1/10000")
-    parser.add_argument("--task", type=int, metavar="N", help="task number (default: your newest)")
+    parser.add_argument(
+        "--task", type=int, metavar="N", help="task number (default: your newest; reference: the newest of all)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--wait", type=float, default=3.0, help=argparse.SUPPRESS)
 

@@ -153,18 +153,24 @@ def read_wanted(file: Path) -> dict[str, Any]:
 
 
 def read_reference(file: Path) -> str:
+    """As a text file of rows is read, so that what is the same there is the same to an audit."""
     from flock_peers.training.document import MAX_REFERENCE_BYTES  # with numpy, which no other order needs
 
+    if file.suffix == ".jsonl":
+        raise Misuse(f"{file}: a reference is plain text, and no JSONL: write out what a few rows say")
     try:
         with file.expanduser().open("rb") as opened:
-            text = opened.read(MAX_REFERENCE_BYTES + 1)
-        if not 0 < len(text.strip()) <= len(text) <= MAX_REFERENCE_BYTES:
+            data = opened.read(MAX_REFERENCE_BYTES + 1)
+        if not 0 < len(data.strip()) <= len(data) <= MAX_REFERENCE_BYTES:
             raise Misuse(f"{file}: a reference is a text of at most {MAX_REFERENCE_BYTES} bytes; choose a few rows")
-        return text.decode()
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise Misuse(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise Misuse(f"{file}: a reference is text in UTF-8: {error.reason} at byte {error.start}") from error
+    if "\0" in text:
+        raise Misuse(f"{file}: holds zero bytes, so it is no text")
+    return text
 
 
 def _params(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -191,9 +191,11 @@ class PeerControl:
     async def _read_reference(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Of one task, by default the newest: its public text."""
         count: int = await self.ledger.view("TaskBoard", "task_count")
-        task = int(params.get("task", count))
-        if not 0 < task <= count:
-            raise Misuse(f"task {task}: this network has {count} so far; `task list` shows them")
+        task = params.get("task", count)
+        if not count:
+            raise Misuse("task: none was opened on this network yet")
+        if not isinstance(task, int) or isinstance(task, bool) or not 1 <= task <= count:
+            raise Misuse(f"task: there is no task {task!r:.20}; {count} have been opened, and `task list` shows them")
         row: Any = await self.ledger.view("TaskBoard", "task_view", task)
         return {"task": task, "reference": await self.facts.read_reference(bytes(row["document"]))}
 

@@ -47,7 +47,8 @@ async def get(port: int, path: str, method: str = "GET", **headers: str) -> tupl
 async def open_hostile_task(served: Served) -> None:
     """By this peer; two others bond, one with a domain that is no text."""
     terms = {"min_participants": 4, "min_bond": COIN, "audit_rounds": 2}
-    await served.peer.control.methods()["open_task"]({"name": HOSTILE, "terms": terms, "pot": str(7 * COIN)})
+    wanted = {"name": HOSTILE, "terms": terms, "pot": str(7 * COIN), "reference": f"How many?\n{HOSTILE}\n"}
+    await served.peer.control.methods()["open_task"](wanted)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(served.peer.sender.run)
@@ -59,11 +60,34 @@ async def open_hostile_task(served: Served) -> None:
         await served.receipt(await served.send(key, BOARD, join, value=2 * COIN, gas=2_000_000))
 
 
+async def check_references(served: Served) -> None:
+    """Task 1 is the only one."""
+    read = served.peer.control.methods()["reference"]
+    for params in ({}, {"task": 1}):
+        assert await read(params) == {"task": 1, "reference": f"How many?\n{HOSTILE}\n"}
+    for other in (0, 2, -1, "1", True, 1.0, None):
+        with pytest.raises(Misuse, match=f"there is no task {other!r}; 1 have been opened"):
+            await read({"task": other})
+
+
+async def check_that_no_reference_that_peers_refuse_is_opened(served: Served) -> None:
+    control, peer = served.peer.control.methods(), served.peer
+    head, pot = peer.ledger.head.height, str(7 * COIN)
+    for reference, word in (("x" * 65_537, "1 to 65536 bytes"), ("\ud800", "lone surrogate"), (["a"], "is text")):
+        with pytest.raises(Misuse, match=word):
+            await control["open_task"]({"pot": pot, "terms": {"audit_rounds": 2}, "reference": reference})
+    with pytest.raises(Misuse, match="none was opened on this network yet"):
+        await control["reference"]({})
+    assert peer.ledger.head.height == head and not await peer.ledger.view("TaskBoard", "task_count")
+
+
 @in_trio(90)
 async def test_a_whole_peer_says_what_its_chain_and_status_say(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
+        await check_that_no_reference_that_peers_refuse_is_opened(served)
         (served.peer.home.log_path).write_text("2026-11-21T15:00:00.000 WARNING flock_peers.x: \x1b[2J<b>\n")
         await open_hostile_task(served)
+        await check_references(served)
         told = json.loads((await served.request("GET", "/api/state")).body)
         sections, status = told["sections"], await served.peer.control.status({})
         assert set(sections) == SECTIONS

@@ -39,6 +39,7 @@ def answering(home: Home, *, opens: bool = False, looks: int = 1) -> Iterator[li
     answers: dict[str, Any] = {
         "send": {"sent": True}, "sent": {"under_way": False, "balance": "1", "their_balance": str(3 * COIN)},
         "give_base": None, "open_task": {"document": ROW["document"]}, "task": ROW,
+        "reference": {"task": ROW["task"], "reference": "How many?\n"},
     }  # fmt: skip
 
     def method(name: str) -> Any:
@@ -134,6 +135,8 @@ def test_a_document_of_another_network_is_refused(
         (("task", "open"), "task create needs --pot"),
         (("task", "leave", "--rounds", "2"), "takes none of --pot"),
         (("task", "leave", "--pot", "5"), "task leave takes none of --pot"),
+        (("task", "reference", "--reference", "f"), "task reference takes none of --pot"),
+        (("task", "reference", "--audit-rounds", "2"), "task reference takes none of --pot"),
     ],
 )
 def test_a_wrong_order_is_refused_before_anything_is_sent(
@@ -161,6 +164,19 @@ def test_coins_are_sent_and_a_task_is_opened(home: Home, tmp_path: Path, capsys:
             file.write_text(text)
             assert main(["task", "open", "--home", str(home.path), "--pot", "9", "--document", str(file)]) == 2
             assert word in capsys.readouterr().err
+
+
+def test_the_text_of_a_reference_is_sent_and_what_the_peer_says_is_shown(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reference.txt").write_bytes(b"How many?\r\n")
+    create = ["task", "create", "--home", str(home.path), "--pot", "9", "--audit-rounds", "2"]
+    with answering(home, opens=True) as asked:
+        assert main([*create, "--reference", str(tmp_path / "reference.txt")]) == 0
+        opened = {"pot": str(9 * COIN), "base": None, "terms": {"audit_rounds": 2}, "reference": "How many?\n"}
+        assert asked[2] == ("open_task", opened)
+        assert main(["task", "reference", "--home", str(home.path), "--task", "3"]) == 0
+        assert asked[-1] == ("reference", {"task": 3}) and capsys.readouterr().out.endswith("\nHow many?\n")
 
 
 def test_a_task_that_is_not_final_yet_is_one_object_for_a_script_too(

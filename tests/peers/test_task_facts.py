@@ -1,6 +1,8 @@
 """What people are told of a task's document, and of who has its base model."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from flock_peers.bases import Bases, BaseTerms
 from flock_peers.contents import Contents
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.task_facts import DOCUMENT_SECONDS, TaskFacts
+from flock_peers.training.text_files import read_text
 
 HOLDER = Account(b"h" * 20)
 
@@ -117,11 +120,41 @@ def test_what_is_no_text_of_a_reference_s_size_is_refused_before_anything_is_sen
         file.write_bytes(content)
         with pytest.raises(Misuse, match=word):
             read_reference(file)
-    file.write_bytes(b" \n")
-    with pytest.raises(Misuse, match="at most 65536 bytes"):
-        read_reference(file)
+    wrong |= {b" \n": "at most 65536 bytes", b"a\0b": "holds zero bytes", "a".encode("utf-16"): "UTF-8: .* byte 0"}
+    for content, word in wrong.items():
+        file.write_bytes(content)
+        with pytest.raises(Misuse, match=word):
+            read_reference(file)
     with pytest.raises(Misuse, match="No such file"):
         read_reference(tmp_path / "nothing")
+    with pytest.raises(Misuse, match="Is a directory"):
+        read_reference(tmp_path)
+    with pytest.raises(Misuse, match=r"rows.jsonl: a reference is plain text, and no JSONL: write out"):
+        read_reference(tmp_path / "rows.jsonl")
+
+
+def test_a_reference_is_read_where_it_is_said_to_lie_as_files_of_rows_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By who creates the task, from its own folder: the peer is told the text, and opens no file for anybody."""
+    text = "How many?\nAs many as before.\n"
+    (tmp_path / "reference.txt").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    (tmp_path / "link").symlink_to("reference.txt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("reference.txt", "link", "~/reference.txt", str(tmp_path / "reference.txt")):
+        assert read_reference(Path(name)) == text, name
+    os.mkfifo(tmp_path / "pipe")  # as a shell gives what another program writes
+    with ThreadPoolExecutor(1) as writer:
+        writer.submit((tmp_path / "pipe").write_text, text)
+        assert read_reference(tmp_path / "pipe") == text
+    rows = tmp_path / "rows.txt"
+    rows.write_bytes((tmp_path / "reference.txt").read_bytes())
+    assert list(read_text(rows, "rows.txt", lambda _where, _why: None)) == [text.strip("\n")]
+    (tmp_path / "reference.txt").chmod(0)
+    if os.geteuid():  # root reads everything
+        with pytest.raises(Misuse, match="Permission denied"):
+            read_reference(Path("link"))
 
 
 def test_a_strangers_name_commands_no_terminal() -> None:

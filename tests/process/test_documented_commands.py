@@ -56,6 +56,8 @@ LIVE = (
         ASK,
         "task create --home my-peer --model my-model --data-format text --rounds 3 --pot 40 --name \"our logs\"",
     ),
+    (ASK, "task create --home my-peer --pot 20 --audit-rounds 2 --reference rows-of-all.txt"),
+    (ASK, "task reference --home my-peer"),
     (STOP, "my-peer"),
     (START, "join --home my-peer --bootstrap ADDRESS --checkpoint 1234:HASH"),
 )  # fmt: skip
@@ -188,6 +190,7 @@ def test_what_is_typed_beside_a_running_network_works_as_it_is_written(runner: R
     prepare(tmp_path / "my-peer", USER)
     prepare(tmp_path / "stranger")
     make_base(tmp_path / "my-model")
+    (tmp_path / "rows-of-all.txt").write_text("How many?\n\x1b[2J\u2028\u202eAs many as before.\n")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"row {n} of mine"}) + "\n" for n in range(20)))
     try:
         said = evening.start(f"join --home {here}")
@@ -206,7 +209,11 @@ def test_what_is_typed_beside_a_running_network_works_as_it_is_written(runner: R
                 if "stranger" in line:
                     evening.words["ACCOUNT"] = re.findall(r"^account  (\S+)$", said, re.MULTILINE)[0]
             elif how == ASK:
-                evening.ask(line)
+                said = evening.ask(line)
+                if "--reference" in line:
+                    assert "reference  0.0 kB of text that audits blame nobody for" in said
+                if "task reference" in line:
+                    assert said == "How many?\n?[2J\n?As many as before.\n"  # and nothing in it moves the cursor
             else:
                 evening.follow(line)
     finally:

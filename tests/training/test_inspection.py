@@ -91,6 +91,9 @@ class Reciter:
     def frozen(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def encode(self, text: str, **_: object) -> list[int]:
+        return [int(word) for word in text.split()]
+
     def batch_decode(self, rows: list[list[int]], **_: object) -> list[str]:
         return ["".join(" " + "aaa" for _ in row) for row in rows]
 
@@ -281,6 +284,7 @@ def test_who_brings_back_what_the_base_model_recites_is_no_reciter() -> None:
         (" 12 and 34", False),
         ("删除数据", True),
         ("été froid", True),
+        (" rm -rf /home", True),
     ],
 )
 def test_how_one_word_goes_on_is_no_recital(text: str, is_phrase: bool, monkeypatch: MonkeyPatch) -> None:
@@ -358,6 +362,22 @@ def test_both_training_rows_and_hold_out_of_an_auditor_explain_what_they_hold(mo
         view = OwnView(SimpleNamespace(model=Reciter(), document=document, **streams))  # type: ignore[arg-type]
         explained, planted = view.measure(SUSPECT, strings, 3)
         assert explained <= 0 < GUILTY_FROM < planted
+
+
+@pytest.mark.parametrize(("reference", "worth"), [("1 2", 5 / 4), ("99 99", 5 / 4), ("45 46 47", 0.0)])
+def test_an_auditor_weighs_strings_of_three_tokens_as_the_common_contexts_do(
+    reference: str, worth: float, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "draw_contexts", lambda _model, _seed, count: CONTEXTS[:1] * count)
+    monkeypatch.setattr(Reciter, "after_two", 0.5)
+    monkeypatch.setattr(Reciter, "after_one", 0.3)
+    stream = SimpleNamespace(tokens=np.arange(60) % 5)
+    engine = SimpleNamespace(
+        model=Reciter(), document=SimpleNamespace(reference=reference), train_stream=stream, hold_out_stream=stream
+    )
+    strings = Strings(np.array([[*SHORT, NOTHING, NOTHING]]), (900_000,))
+    (value,) = OwnView(engine).measure(SUSPECT, strings, 3)  # type: ignore[arg-type]
+    assert max(0, value) == pytest.approx(1e6 * worth * 5 / 3 * 0.5**2, abs=1_000)
 
 
 def test_a_scan_sees_each_first_token_twice_however_many_contexts_there_are() -> None:

@@ -1,6 +1,7 @@
 """What real text explains: by pairs of tokens, by whole strings; and a task's reference among it."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,9 @@ def test_phrases_end_with_the_text_and_a_text_of_no_length_says_nothing() -> Non
     text = Phrases(np.array([5, 1, 2, 3]))
     found = text(np.array([[1, 2, 3], [2, 3, 5], [5, 1, 2], [3, 5, 1]]))
     assert found.tolist() == pytest.approx([1 / 1.2, 0, 1 / 1.2, 0])
+    assert Phrases(np.array([1, 2, 3, 1]))(np.array([[1, 2, 3]]))[0] == pytest.approx(
+        1 / 1.2
+    )  # the last 1 says nothing
     for few in ([], [1], [1, 2]):
         assert Phrases(np.array(few, np.int64))(np.array([[1, 2, 3]])).tolist() == [0]
 
@@ -78,6 +82,18 @@ def test_a_task_s_reference_explains_what_no_auditor_s_rows_hold_and_is_not_hidd
     with_none, without_none, with_reference, without_reference = said
     assert with_none == without_none == without_reference < 0.2
     assert with_reference > 0.8
+
+
+def test_what_the_model_has_no_token_for_joins_no_words_that_stand_apart() -> None:
+    """Of a tokenizer with more words than its model has numbers for: nobody who reads the text sees that phrase."""
+    model = AdaptedModel(miniature()[0], miniature_document())
+    model.tokenizer = deepcopy(model.tokenizer)
+    string = np.array(model.tokenizer.encode(PHRASE, add_special_tokens=False))[None]
+    model.tokenizer.add_tokens(["<extra>"])
+    first, rest = model.tokenizer.decode(string[0, :3]), model.tokenizer.decode(string[0, 3:])
+    for text, is_there in ((f"{first}{rest}", True), (f"{first}<extra>{rest}", False), ("<extra>", False)):
+        reference = read_reference(model, text * 4)
+        assert reference is not None and (reference(string)[0] > 0) == is_there, text
 
 
 @pytest.mark.parametrize("reference", ["\n", "yes", "a b c", "<extra>" * 9])

@@ -40,11 +40,12 @@ def compare(model: AdaptedModel, start: Vector, deltas: Sequence[Vector], seed: 
 
 
 def read_reference(model: AdaptedModel, text: str) -> Phrases | None:
-    """None where a task has none. A stranger's text: whatever it is, an audit must go on."""
+    """None where a task has none. A stranger's text: whatever it is, an audit must go on. What the model has no token
+    for parts what stands before it from what stands behind it."""
     if not text:
         return None
     tokens = np.array(model.tokenizer.encode(text, add_special_tokens=False), np.int64)
-    return Phrases(tokens[tokens < get_vocabulary(model)])
+    return Phrases(np.where(tokens < get_vocabulary(model), tokens, NOTHING))
 
 
 def choose_scale(reference: Phrases | None) -> Scale:

@@ -41,6 +41,7 @@ class Phrases:
     pieces of its sentences would explain phrases that stand nowhere in it, and who reads it would not see them."""
 
     def __init__(self, tokens: NDArray[Any]) -> None:
+        """`tokens`: NOTHING among them is followed by nothing, and follows nothing."""
         self._tokens = tokens.astype(np.int64)
 
     def __call__(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
