@@ -8,8 +8,8 @@ from flock_p2p.arguments.command import Command, add_home, add_passphrase
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("export", "import"), help="write the document, or merge one into this home")
-    parser.add_argument("file", type=Path, metavar="FILE", help="the document (JSON)")
     add_home(parser)
+    parser.add_argument("--file", type=Path, required=True, help="export: the new document (JSON); import: one")
     add_passphrase(parser)
 
 

@@ -36,7 +36,7 @@ def test_bash_offers_commands_options_choices_and_actions() -> None:
 
 def test_bash_offers_files_where_a_path_is_wanted() -> None:
     assert "/etc/passwd" in complete_in_bash("join", "--data", "/etc/passw")
-    assert "/etc/passwd" in complete_in_bash("protection", "export", "/etc/passw")
+    assert "/etc/passwd" in complete_in_bash("protection", "export", "--file", "/etc/passw")
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -145,7 +145,12 @@ def test_a_round_beyond_the_guaranteed_ones_is_said_to_be_one() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("protection", "export", "x"), ("restart", "propose", "--document", "x"), ("keys", "lock"), ("keys", "unlock")],
+    [
+        ("protection", "export", "--file", "x"),
+        ("restart", "propose", "--document", "x"),
+        ("keys", "lock"),
+        ("keys", "unlock"),
+    ],
 )
 def test_a_mistyped_home_is_not_made(
     arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -159,10 +164,10 @@ def test_an_export_never_replaces_a_file(tmp_path: Path, capsys: pytest.CaptureF
     key = home.create_key()
     home.store_genesis(make_genesis().encode())
     (home.folder("consensus") / "signer.log").touch()
-    assert main(["protection", "export", str(home.key_path), "--home", str(home.path)]) == 2
+    assert main(["protection", "export", "--file", str(home.key_path), "--home", str(home.path)]) == 2
     assert "name a new file" in capsys.readouterr().err
     assert home.load_key().secret == key.secret and not list(home.path.glob("*.part"))
-    assert main(["protection", "export", str(tmp_path / "new"), "--home", str(home.path)]) == 0
+    assert main(["protection", "export", "--file", str(tmp_path / "new"), "--home", str(home.path)]) == 0
 
 
 DELEGATION = {

@@ -45,7 +45,7 @@ def _load(path: Path) -> Signer:
 def test_an_export_in_an_empty_home_refuses_what_the_old_home_refused(tmp_path: Path) -> None:
     old = _write(tmp_path / "old" / "signer.log", [MarkRecord(7), _vote(Kind.NOTARIZE, 7, "x")])
     new = tmp_path / "new" / "signer.log"
-    assert import_protection(new, export_protection(old, KEY, GENESIS), KEY, GENESIS) == (7, False)
+    assert import_protection(new, export_protection(old, KEY, GENESIS), KEY, GENESIS)[:2] == (7, False)
     signer = _load(new)
     with pytest.raises(Refused, match="different NOTARIZE"):
         signer.sign(Kind.NOTARIZE, 7, 1, block_id("y"))
@@ -57,7 +57,7 @@ def test_an_export_in_an_empty_home_refuses_what_the_old_home_refused(tmp_path: 
 def test_two_memories_that_contradict_each_other_close_the_height(tmp_path: Path) -> None:
     one = _write(tmp_path / "1" / "signer.log", [MarkRecord(7), _vote(Kind.NOTARIZE, 7, "x")])
     other = _write(tmp_path / "2" / "signer.log", [MarkRecord(7), _vote(Kind.NOTARIZE, 7, "y")])
-    assert import_protection(one, export_protection(other, KEY, GENESIS), KEY, GENESIS) == (8, True)
+    assert import_protection(one, export_protection(other, KEY, GENESIS), KEY, GENESIS)[:2] == (8, True)
     assert not _load(one).may_sign(7)
 
 
@@ -123,6 +123,27 @@ def test_another_network_another_account_and_what_is_no_document_are_refused_and
     assert log.read_bytes() == before
 
 
+def test_a_home_that_belongs_to_no_network_yet_imports_before_it_joins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To join first would be to sign first."""
+    old = _write(tmp_path / "old.log", [MarkRecord(9)])
+    document = tmp_path / "protection.json"
+    document.write_bytes(export_protection(old, KEY, GENESIS))
+    home = Home(tmp_path / "new")
+    write_private(home.key_path, KEY.secret.hex().encode())
+    assert main(["protection", "import", "--file", str(document), "--home", str(home.path)]) == 0
+    assert f"--genesis {GENESIS.hash.hex()}" in capsys.readouterr().out
+    home.store_genesis(GENESIS.encode())
+    assert _load(home.folder("consensus") / "signer.log").mark == 9
+    for network in ({"chain_id": "7"}, {"chain_id": -1}, {"chain_id": True}, {"genesis": "ab"}):
+        bad = json.loads(document.read_bytes())
+        bad["metadata"] |= network
+        with pytest.raises(InvalidEncoding):
+            import_protection(tmp_path / "none.log", json.dumps(bad).encode(), KEY, None)
+    assert not (tmp_path / "none.log").exists()
+
+
 def test_the_command_exports_imports_and_leaves_a_running_home_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,8 +153,8 @@ def test_the_command_exports_imports_and_leaves_a_running_home_alone(
         home.store_genesis(GENESIS.encode())
     _write(tmp_path / "old" / "consensus" / "signer.log", [MarkRecord(9)])
     document = str(tmp_path / "protection.json")
-    assert main(["protection", "export", document, "--home", str(tmp_path / "old")]) == 0
-    assert main(["protection", "import", document, "--home", str(tmp_path / "new")]) == 0
+    assert main(["protection", "export", "--file", document, "--home", str(tmp_path / "old")]) == 0
+    assert main(["protection", "import", "--file", document, "--home", str(tmp_path / "new")]) == 0
     assert "below height 9" in capsys.readouterr().out
     with Home(tmp_path / "old").lock():
-        assert main(["protection", "export", document, "--home", str(tmp_path / "old")]) == 3
+        assert main(["protection", "export", "--file", document, "--home", str(tmp_path / "old")]) == 3

@@ -66,6 +66,9 @@ STOPPED = (
     "verify --home flock-demo/TIME/peer0",
     "upgrade --home HOME --install FILE",
     "keys export --home my-peer --file back-up.json",
+    "protection export --home my-peer --file signed.json",
+    "keys import --home moved --file back-up.json",
+    "protection import --home moved --file signed.json",
     "keys lock --home my-peer",
     "restart propose --document restart.json --without ACCOUNT --without ACCOUNT",
     "restart apply --document restart.json --hash HASH",
@@ -228,15 +231,20 @@ def test_what_is_typed_at_a_stopped_home_works_as_it_is_written(runner: Runner, 
     (tmp_path / "flock-demo" / "TIME" / "peer0").symlink_to(played.home)
     (tmp_path / "schedule.json").write_bytes(Schedule(played.genesis.hash).encode())
     lay_out_halted_chain(Home(tmp_path / ".flock"))
+    (Home(played.home).folder("consensus") / "signer.log").touch()  # of a validator that has signed nothing yet
     evening.words = {"HOME": "my-peer", "FILE": "schedule.json"}
     for line in STOPPED:
         if line.startswith("restart propose"):
             for key in VALIDATORS[2:]:
                 line = line.replace("ACCOUNT", key.account.hex(), 1)
-        run = runner.run(tmp_path, evening.fill_in(line), typed=PASSPHRASE if line.startswith("keys") else "")
+        run = runner.run(tmp_path, evening.fill_in(line), typed=PASSPHRASE if asks_for_passphrase(line) else "")
         assert run.wait_over() == 0, (line, run.said())
         if line.startswith("restart propose"):
             evening.words["HASH"] = re.findall(r"^hash +(\S+)$", run.said(), re.MULTILINE)[0]
+
+
+def asks_for_passphrase(line: str) -> bool:
+    return line.startswith("keys") or line == "protection import --home moved --file signed.json"
 
 
 def lay_out_halted_chain(home: Home) -> None:

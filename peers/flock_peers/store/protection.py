@@ -6,7 +6,7 @@ A merge keeps the stricter of two memories. Only the home of a stopped peer is t
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flock_chain.bounded_json import loads
 from flock_chain.consensus.digest import ChainDomain
@@ -21,6 +21,7 @@ FORMAT, VERSION = "flock-p2p signing protection", 1
 MAX_DOCUMENT_BYTES = 1 << 20  # one height's votes take a few KB
 MAX_SIGNED = 4_096  # statements: a height of a thousand views
 MAX_DEPTH = 5
+MAX_CHAIN_ID = 1 << 53  # as a genesis document has it
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def export_protection(log: Path, key: SigningKey, genesis: Genesis) -> bytes:
     """Raises Refused where nothing was ever signed here, CorruptLog for a damaged file."""
     if not log.exists():
         raise Refused(f"{log}: nothing was signed in this home, so there is nothing to export")
-    signer = _read(log, key, genesis)
+    signer = _read(log, key, ChainDomain(genesis.chain_id, genesis.hash))
     rows = [record for record in signer.records() if isinstance(record, SignRecord)]
     signed = [asdict(row) | {"kind": row.kind.name, "block_id": row.block_id.hex()} for row in rows]
     document = {
@@ -52,15 +53,20 @@ def export_protection(log: Path, key: SigningKey, genesis: Genesis) -> bytes:
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def import_protection(log: Path, data: bytes, key: SigningKey, genesis: Genesis) -> tuple[int, bool]:
-    """The height from which it signs afterwards, and whether the two memories contradicted each other.
+class Imported(NamedTuple):
+    mark: int  # the height from which it signs afterwards
+    is_contradiction: bool  # between the two memories
+    genesis_hash: bytes  # of the network that the document is about
+
+
+def import_protection(log: Path, data: bytes, key: SigningKey, genesis: Genesis | None) -> Imported:
+    """`genesis`: None for a home that has joined no network yet; what it then learns holds for the document's alone.
 
     Raises Refused for another network's or account's document, InvalidEncoding for no document, CorruptLog for a
     damaged file here. A contradiction closes that height: one of the two has signed what the other does not know.
     """
-    theirs = _decode(data, key, genesis)
-    domain = ChainDomain(genesis.chain_id, genesis.hash)
-    ours = _read(log, key, genesis).records() if log.exists() else []
+    theirs, domain = _decode(data, key, genesis)
+    ours = _read(log, key, domain).records() if log.exists() else []
     try:
         merged, is_contradiction = Signer(key, domain, [*ours, *theirs.records]), False
     except Refused:
@@ -72,15 +78,15 @@ def import_protection(log: Path, data: bytes, key: SigningKey, genesis: Genesis)
         file.rewrite(encode_signer_record(record) for record in merged.records())
     finally:
         file.close()
-    return merged.mark, is_contradiction
+    return Imported(merged.mark, is_contradiction, domain.genesis_hash)
 
 
-def _read(log: Path, key: SigningKey, genesis: Genesis) -> Signer:
+def _read(log: Path, key: SigningKey, domain: ChainDomain) -> Signer:
     records = [decode_signer_record(kind, payload) for kind, payload in scan(log.read_bytes())[0]]
-    return Signer(key, ChainDomain(genesis.chain_id, genesis.hash), records)
+    return Signer(key, domain, records)
 
 
-def _decode(data: bytes, key: SigningKey, genesis: Genesis) -> Protection:
+def _decode(data: bytes, key: SigningKey, genesis: Genesis | None) -> tuple[Protection, ChainDomain]:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise InvalidEncoding(f"protection: above {MAX_DOCUMENT_BYTES} bytes")
     try:
@@ -91,17 +97,25 @@ def _decode(data: bytes, key: SigningKey, genesis: Genesis) -> Protection:
                 f"protection: format {metadata['format']!r} version {metadata['version']!r}; this release reads "
                 f"{FORMAT!r} version {VERSION}"
             )
-        if (metadata["genesis"], metadata["chain_id"]) != (genesis.hash.hex(), genesis.chain_id):
+        domain = _parse_domain(metadata)
+        if genesis is not None and domain != ChainDomain(genesis.chain_id, genesis.hash):
             raise Refused(
-                f"protection: of the network with genesis {metadata['genesis']}, this home belongs to "
+                f"protection: of the network with genesis {domain.genesis_hash.hex()}, this home belongs to "
                 f"{genesis.hash.hex()}; a signature of one says nothing about the other"
             )
         mine = [row for row in rows if row["account"] == key.account.hex()]
         if not mine:
             raise Refused(f"protection: says nothing of this home's account 0x{key.account.hex()}")
-        return _merge_rows([_parse_row(row) for row in mine])
+        return _merge_rows([_parse_row(row) for row in mine]), domain
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidEncoding(f"protection: no such document ({error!r})") from error
+
+
+def _parse_domain(metadata: Any) -> ChainDomain:
+    chain_id, genesis_hash = metadata["chain_id"], bytes.fromhex(metadata["genesis"])
+    if type(chain_id) is not int or not 0 < chain_id < MAX_CHAIN_ID or len(genesis_hash) != 32:
+        raise ValueError(f"a network of chain id {chain_id!r} and a genesis hash of {len(genesis_hash)} bytes")
+    return ChainDomain(chain_id, genesis_hash)
 
 
 def _merge_rows(rows: list[Protection]) -> Protection:
