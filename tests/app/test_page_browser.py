@@ -81,7 +81,8 @@ async def test_the_page_shows_the_peer_goes_on_by_itself_and_fits_a_phone_and_th
 
 @in_trio(240)
 async def test_everything_works_by_keyboard_and_has_a_name(browser: str) -> None:
-    async with showing(browser, FakeState()) as (page, _):
+    fake = FakeState()
+    async with showing(browser, fake) as (page, _):
         await page.press("Tab")
         assert await page.ask("document.activeElement.className") == "skip"
         assert await page.ask("document.activeElement.getBoundingClientRect().top >= 0")
@@ -97,6 +98,7 @@ async def test_everything_works_by_keyboard_and_has_a_name(browser: str) -> None
         assert await page.ask(opened) is True
         tables = "[...document.querySelectorAll('.scroll, .limited, .lines')]"
         assert await page.ask(f"{tables}.every((e) => e.tabIndex === 0 && e.getAttribute('aria-label'))")
+        await check_regions_keep_focus_and_place(page, fake)
         landmarks = "['header', 'nav', 'main', 'footer'].every((n) => document.querySelectorAll(n).length === 1)"
         assert await page.ask(landmarks)
         assert await page.ask(
@@ -107,6 +109,22 @@ async def test_everything_works_by_keyboard_and_has_a_name(browser: str) -> None
             await page.ask("getComputedStyle(document.querySelector('.steps li[aria-current]')).animationName")
             == "none"
         )
+
+
+async def check_regions_keep_focus_and_place(page: Page, fake: FakeState) -> None:
+    """Whoever reads in a part that is drawn anew with each block stays where they are."""
+    await page.resize(360, 800)  # where tables are wider than the page
+    for label in ("Connected peers", "Participants of the task"):
+        region = f"document.querySelector('[aria-label=\"{label}\"]')"
+        await page.ask(f"void (window.seen = {region}, seen.focus(), seen.scrollLeft = 30)")
+        first = fake.sections["task"]["participants"][0]
+        fake.sections["task"] = fake.sections["task"] | {
+            "participants": [first | {"missed": first["missed"] + 1}, *fake.sections["task"]["participants"][1:]]
+        }
+        fake.sections["peers"] = fake.sections["peers"] | {"count": fake.sections["peers"]["count"] + 1}
+        await page.wait(f"{region} !== seen")
+        assert await page.ask(f"[document.activeElement === {region}, {region}.scrollLeft]") == [True, 30], label
+    await page.resize(1280, 800)
 
 
 @in_trio(240)
@@ -249,6 +267,7 @@ async def check_lists(page: Page) -> None:
     assert seen["changed"] == [new, ["changed", True, True], first]
     assert seen["moved"] == [first, ["changed", True, True], new]
     assert seen["left"] == [["changed again", True, False], new]  # nobody is sent where they were before
+    assert seen["byItself"] == [True, True, False] and seen["byHand"] == [False, False]
 
 
 async def check_gathered(page: Page) -> None:

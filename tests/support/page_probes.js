@@ -83,6 +83,12 @@
     document.activeElement.blur();
     show([2, "changed again"], [3, "new"]);
     seen.left = look();
+    const round = (open, text) => keep(list, [{ open, text }], () => 0, (row) => h("details", { open: row.open }, row.text));
+    const isOpen = () => list.firstChild.open;
+    seen.byItself = [[true, "runs"], [true, "still runs"], [false, "is over"]].map((row) => (round(...row), isOpen()));
+    round(true, "runs");
+    list.firstChild.open = false; // by hand
+    seen.byHand = [[true, "still runs"], [false, "is over"]].map((row) => (round(...row), isOpen()));
     list.remove();
     return seen;
   },

@@ -26,7 +26,20 @@ export const h = (tag, properties = {}, ...children) => fill(document.createElem
 export const s = (tag, properties = {}, ...children) => fill(document.createElementNS(SVG, tag), properties, children);
 export const byId = (id) => document.getElementById(id);
 
-// Children by key: a row that says the same keeps its element, and with it focus, selection and what is unfolded.
+// A part that is drawn anew, of which regions of the same name keep focus and place: whoever reads there stays there.
+export function redraw(parent, ...children) {
+  const regions = () => [...parent.querySelectorAll("[tabindex][aria-label]")];
+  const before = new Map(regions().map((each) => [each.ariaLabel, [each.scrollLeft, each.scrollTop, each === document.activeElement]]));
+  parent.replaceChildren(...children);
+  for (const each of regions()) {
+    const [left, top, focused] = before.get(each.ariaLabel) ?? [0, 0, false];
+    [each.scrollLeft, each.scrollTop] = [left, top];
+    if (focused) each.focus({ preventScroll: true });
+  }
+}
+
+// Children by key: a row that says the same keeps its element, and with it focus, selection and what is unfolded. What
+// somebody unfolded or folded stays so; what was unfolded by itself is folded by itself.
 export function keep(parent, rows, keyOf, make) {
   const known = parent.kept ?? new Map();
   const next = new Map();
@@ -37,8 +50,9 @@ export function keep(parent, rows, keyOf, make) {
     if (before?.said === said) next.set(key, before);
     else {
       const element = make(row);
-      if (before?.element.open !== undefined) element.open = before.element.open;
-      next.set(key, { said, element, focused: before?.element.contains(document.activeElement) });
+      const chosen = before?.chosen || (before !== undefined && before.element.open !== before.open);
+      if (chosen) element.open = before.element.open;
+      next.set(key, { said, element, chosen, open: element.open, focused: before?.element.contains(document.activeElement) });
     }
   }
   parent.kept = next;

@@ -1,7 +1,7 @@
 // Who is connected: a map of this peer and its neighbours, and the same as a table.
 
 import { account } from "./account.js";
-import { badge, byId, empty, h, s, table } from "./dom.js";
+import { badge, byId, empty, h, redraw, s, table } from "./dom.js";
 import { bytes, plural, seconds, short } from "./format.js";
 import { now, store } from "./store.js";
 
@@ -25,12 +25,7 @@ export function showNetwork() {
   const invite = h("p", { class: "small muted", style: { padding: ".6rem .75rem", "overflow-wrap": "anywhere" } }, "Others join with ", h("code", {}, `--bootstrap ${peer.address}`));
   const content = rows.length ? [table("Connected peers", columns, rows)] : [empty("Nobody is connected", "This peer keeps looking; another one joins with the address below.")];
   const more = peers.count > peers.rows.length ? h("p", { class: "small muted" }, `${peers.count - peers.rows.length} more are connected.`) : null;
-  const scroll = frame.rows.querySelector(".scroll")?.scrollLeft ?? 0;
-  const focused = frame.rows.contains(document.activeElement);
-  frame.rows.replaceChildren(...content, ...(more ? [more] : []), invite);
-  const region = frame.rows.querySelector(".scroll");
-  if (region) region.scrollLeft = scroll;
-  if (region && focused) region.focus({ preventScroll: true });
+  redraw(frame.rows, ...content, ...(more ? [more] : []), invite);
 }
 
 function draw() {

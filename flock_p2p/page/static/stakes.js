@@ -1,7 +1,7 @@
 // Who holds what: this peer's stakes, the validators' weights, the participants' bonds.
 
 import { account } from "./account.js";
-import { badge, bar, byId, empty, h, table } from "./dom.js";
+import { badge, bar, byId, empty, h, redraw, table } from "./dom.js";
 import { coins, coinsNumber, inCoins, plural, time } from "./format.js";
 import { store } from "./store.js";
 
@@ -14,7 +14,7 @@ export function showStakes() {
   const now = JSON.stringify([stakes, task?.participants, peers.away]);
   if (now === said) return;
   said = now;
-  byId("stakes-body").replaceChildren(h("div", { class: "cards" }, own(stakes, task, peer)), h("div", { class: "net", style: { "margin-top": ".75rem" } },
+  redraw(byId("stakes-body"), h("div", { class: "cards" }, own(stakes, task, peer)), h("div", { class: "net", style: { "margin-top": ".75rem" } },
     h("div", { class: "card" }, h("h3", {}, "Consensus"), validators(stakes, peers)), h("div", { class: "card flush" }, participants(task))));
 }
 
