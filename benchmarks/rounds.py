@@ -3,7 +3,7 @@
     python benchmarks/rounds.py [--peers 2,4,8] [--rounds 7] [--repeats 3] [--only rounds,join,training]
                                 [--others flower,hivemind] [--json]
     python benchmarks/rounds.py --quick
-    python benchmarks/rounds.py --memory [--rounds 100] [--json]
+    python benchmarks/rounds.py --memory [--quick] [--rounds 100] [--json]
 
 Real `join` processes with real trainers, on loopback: commit, reveal, fetch, verify, vote, aggregate, final block. The
 trainers do the least they can (one step on eight tokens). The others do nothing at all: Flower's clients return what
@@ -129,11 +129,13 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3, help="runs of each size (default: %(default)s)")
     parser.add_argument("--only", default=",".join(KINDS), help="what is measured (default: %(default)s)")
     parser.add_argument("--others", default=",".join(OTHERS), help="what to compare with (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="4 peers, 3 rounds, one run; 10 s of training")
+    parser.add_argument(
+        "--quick", action="store_true", help="4 peers, 3 rounds, one run, 10 s of training; of memory 2 peers"
+    )
     parser.add_argument("--memory", action="store_true", help="memory of idle and training peers over many rounds")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     options = parser.parse_args()
-    if options.quick:
+    if options.quick and not options.memory:
         options.peers, options.rounds, options.repeats = "4", options.rounds or 3, 1
     with tempfile.TemporaryDirectory(prefix="flock-rounds-") as name:
         result = run(options, Path(name))
@@ -149,7 +151,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     result["own_network"] = loopback.enter_private_network()
     base = make_wide_base(folder / "base")
     if options.memory:
-        result["memory"] = measure_memory(folder / "memory", base, options.rounds or 100)
+        result["memory"] = measure_memory(folder / "memory", base, options.rounds or 100, is_quick=options.quick)
     if "rounds" in kinds:
         sizes: dict[int, list[dict[str, Any]]] = {int(text): [] for text in options.peers.split(",")}
         for turn in range(options.repeats):

@@ -1,4 +1,8 @@
-"""Memory of an idle and of the training peers of a network over many rounds, at each round's beginning."""
+"""Memory of an idle and of the training peers of a network over many rounds, at each round's beginning.
+
+`idle_own` is without files that are mapped: the idle peer's part of its libraries, which depends on who else runs, and
+the pages of the chain that a snapshot or a block has just looked at.
+"""
 
 import statistics
 import subprocess
@@ -6,21 +10,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rounds_ours import open_round_network, say, wait_round
+from rounds_ours import LEAST_BUDGET, open_round_network, say, wait_round
 from sessions import end_session, measure_session
 
 from flock_p2p.demo.network import Network
 
-PEERS = 4
+PEERS, FEW_PEERS = 4, 2
 BUDGET = {"steps": 2, "batch": 8, "seq_len": 96, "eval_windows": 8}
-PART = 4  # the first and the last quarter of the rounds are compared
+PART = 4  # quarters of the rounds are compared
 MIB = 1 << 20
 
 
-def measure_memory(folder: Path, base: Path, rounds: int) -> dict[str, Any]:
-    """Of each process, in MiB: medians of the first and of the last quarter. The idle peer follows and serves."""
-    samples: dict[str, list[float]] = {"idle": [], "peer": [], "trainer": []}
-    with open_round_network(folder, base, PEERS, rounds + 1, BUDGET) as network:
+def measure_memory(folder: Path, base: Path, rounds: int, *, is_quick: bool) -> dict[str, Any]:
+    """Of each process, in MiB: medians of the quarters. The idle peer follows and serves. `is_quick`: two peers that
+    train next to nothing, for many rounds."""
+    peers, budget = (FEW_PEERS, LEAST_BUDGET) if is_quick else (PEERS, BUDGET)
+    samples: dict[str, list[float]] = {"idle": [], "idle_own": [], "peer": [], "trainer": []}
+    with open_round_network(folder, base, peers, rounds + 1, budget) as network:
         idle = _start_idle(folder / "idle", network)
         try:
             for number in range(2, rounds + 2):
@@ -32,8 +38,9 @@ def measure_memory(folder: Path, base: Path, rounds: int) -> dict[str, Any]:
     result: dict[str, Any] = {"rounds": rounds, "samples": samples}
     for name, rows in samples.items():
         part = max(1, len(rows) // PART)
-        first, last = statistics.median(rows[:part]), statistics.median(rows[-part:])
-        result[name] = {"first": round(first, 1), "last": round(last, 1), "growth": round(last / first - 1, 4)}
+        quarters = [statistics.median(rows[at : at + part]) for at in range(0, len(rows), part)][:PART]
+        growth = round(quarters[-1] / quarters[0] - 1, 4)
+        result[name] = {"quarters": [round(value, 1) for value in quarters], "growth": growth}
     return result
 
 
@@ -49,7 +56,9 @@ def _start_idle(home: Path, network: Network) -> "subprocess.Popen[bytes]":
 
 def _sample(network: Network, idle: "subprocess.Popen[bytes]", samples: dict[str, list[float]]) -> None:
     """Of the four peers and their trainers the means."""
-    samples["idle"].append(sum(measure_session(idle.pid).memory.values()) / MIB)
+    usage = measure_session(idle.pid)
+    samples["idle"].append(sum(usage.memory.values()) / MIB)
+    samples["idle_own"].append(sum(usage.own.values()) / MIB)
     peers, trainers = [], []
     for process in network.processes.values():
         memory = measure_session(process.pid).memory

@@ -16,14 +16,15 @@ _STATE, _SESSION, _CPU, _CHILDREN = 0, 3, slice(11, 13), slice(13, 15)  # of /pr
 class Usage:
     cpu: float  # seconds, of ended children too that were waited for
     memory: dict[int, int]  # bytes that are the process' alone and its part of what it shares, by process
+    own: dict[int, int]  # of them those that are no file's: what it asked for itself
 
 
 def measure_session(leader: int) -> Usage:
-    cpu, memory = 0.0, {}
+    cpu, memory, own = 0.0, {}, {}
     for pid, fields in _processes(leader):
         cpu += sum(map(int, (*fields[_CPU], *fields[_CHILDREN]))) / TICKS
-        memory[pid] = _read_memory(pid)
-    return Usage(cpu, memory)
+        memory[pid], own[pid] = _read_memory(pid)
+    return Usage(cpu, memory, own)
 
 
 def _processes(leader: int) -> Iterator[tuple[int, list[str]]]:
@@ -38,14 +39,13 @@ def _processes(leader: int) -> Iterator[tuple[int, list[str]]]:
             yield int(path.name), fields
 
 
-def _read_memory(pid: int) -> int:
+def _read_memory(pid: int) -> tuple[int, int]:
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        pass
-    return 0
+        return 0, 0  # ended meanwhile
+    rows = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    return rows.get("Pss", 0), rows.get("Pss_Anon", 0)
 
 
 def end_session(process: "subprocess.Popen[bytes]", seconds: float = 10.0) -> None:

@@ -15,6 +15,7 @@ import trio
 from flock_chain.crypto import Key, keccak256
 from flock_chain.errors import InvalidEncoding, Misuse, Refused, Unavailable
 from flock_chain.genesis import Genesis
+from flock_p2p.allocator import limit_arenas
 from flock_p2p.cli import parse_coins, parse_genesis_hash
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_p2p.loading import load_peer
@@ -41,6 +42,7 @@ GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
 
 
 def run(arguments: argparse.Namespace) -> int:
+    limit_arenas()
     home, expected = Home(arguments.home), parse_genesis_hash(arguments.genesis)
     home.check_is_own()
     with home.lock():  # a running peer's home is left as it is; the peer itself takes the lock again for its life

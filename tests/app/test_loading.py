@@ -1,10 +1,12 @@
-"""All modules of a peer at once, with no search for garbage among them."""
+"""What a process does before it is a peer: all modules at once, with no search for garbage; one arena of memory."""
 
 import gc
+import platform
 import subprocess
 import sys
 
 import pytest
+from process_support import count_arenas
 
 from flock_p2p import loading
 from flock_p2p.loading import load_peer
@@ -46,3 +48,21 @@ def test_who_has_loaded_a_peer_lacks_no_large_library_of_it() -> None:
         int, subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split()
     )
     assert after - before < 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("limit", ["limit_arenas()", "True"])
+def test_threads_share_one_arena_of_memory_once_they_are_told_to(limit: str) -> None:
+    code = (
+        "import sys, threading; from flock_p2p.allocator import limit_arenas;"
+        f"assert {limit};"
+        "work = lambda: [bytearray(2_000) for _ in range(100)];"
+        "threads = [threading.Thread(target=work) for _ in range(4)];"
+        "[each.start() for each in threads]; [each.join() for each in threads];"
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        arenas = count_arenas(process.pid)
+        process.communicate()
+    assert (arenas == 0) == (limit == "limit_arenas()")  # or what finds nothing would go unnoticed

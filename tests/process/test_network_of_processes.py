@@ -5,6 +5,7 @@ The tests share the network and run in order; each leaves it running for the nex
 
 import json
 import os
+import platform
 import re
 import time
 import urllib.request
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from process_support import (
     Joined,
+    count_arenas,
     kill,
     make_test_plan,
     open_task,
@@ -97,6 +99,8 @@ def test_a_round_trains_votes_adopts_and_pays(network: Network) -> None:
         lambda: all(task_of(network, peer.number)["claimed_until"] >= 2 for peer in network.plan.peers),
     )  # fmt: skip
     assert paid
+    if platform.libc_ver()[0] == "glibc":
+        assert not any(count_arenas(process.pid) for process in network.processes.values())
 
 
 def test_a_newcomer_gets_coins_bonds_and_is_drawn_within_three_rounds(network: Network, newcomer: Joined) -> None:

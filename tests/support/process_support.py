@@ -24,6 +24,19 @@ def make_test_plan(folder: Path, *, peers: int = 6, rounds: int = 8, seed: int =
     return with_terms(plan, min_participants=peers, audit_rounds=0, **seconds)
 
 
+ARENA_BYTES = 64 << 20  # of address space, at a multiple of itself: where glibc puts one
+
+
+def count_arenas(pid: int | str) -> int:
+    """Of memory that threads other than the first have, by glibc."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    places = [[int(part, 16) for part in row[0].split("-")] for row in rows]
+    return sum(
+        row[1] == "rw-p" and len(row) == 5 and start % ARENA_BYTES == 0 and behind[1] == "---p" and len(behind) == 5
+        for row, (start, _), behind in zip(rows, places, rows[1:], strict=False)
+    )
+
+
 class Joined:
     """A peer joined by hand with nothing but an address, in its own process; Ctrl-C and the same command again."""
 
