@@ -1,6 +1,6 @@
 """Checks a provenance file and the folder it lies in, trusting the genesis hash alone. No network, home or torch."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,9 @@ from safetensors.numpy import load as load_tensors
 
 from flock_chain.aggregation import compute_global_file_bytes, parse_global
 from flock_chain.bounded_json import loads
-from flock_chain.consensus.certificates import verify_finality
-from flock_chain.consensus.digest import ChainDomain, make_domain
-from flock_chain.consensus.validators import ValidatorSet
-from flock_chain.consensus.wire import decode_certificate
+from flock_chain.consensus.digest import make_domain
 from flock_chain.content import format_cid, object_digest
-from flock_chain.crypto import Account
-from flock_chain.errors import FlockError, InvalidContent, InvalidRemote, Misuse
+from flock_chain.errors import FlockError, InvalidContent, Misuse
 from flock_chain.execution.blocks import Header, decode_header
 from flock_chain.execution.proof import ProofRows, ProvenState
 from flock_chain.execution.validators import Served, restarted
@@ -30,6 +26,7 @@ from flock_p2p.provenance.document import (
     decode_provenance,
     describe_file,
 )
+from flock_p2p.provenance.known_sets import KnownSets
 from flock_p2p.provenance.report import ProvenanceReport
 from flock_p2p.provenance.rounds import read_rounds
 from flock_peers.plural import plural
@@ -125,13 +122,14 @@ def _check_restarts(
 def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: ProvenanceReport) -> Header:
     """From the genesis document's set to the last block, each signed by a set that is known by then."""
     domain, restarts = make_domain(genesis, provenance.restarts), {row.height: row for row in provenance.restarts}
-    known = [_make_set((row.account, row.stake) for row in genesis.validators)]
+    known = KnownSets()
+    known.add((row.account, row.stake) for row in genesis.validators)
     headers: list[Header] = []
     for index, (encoded, certificate) in enumerate(provenance.blocks):
         header = decode_header(encoded)
         if headers and header.height <= headers[-1].height:
             raise InvalidContent(f"provenance: block {index}: not above the one before it")
-        _check_certificate(header, certificate, known, domain)
+        known.check_finality(header, certificate, domain)
         headers.append(header)
         if index + 1 < len(provenance.blocks):
             served = ProvenState(genesis, header, rows).served()
@@ -139,7 +137,7 @@ def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: P
             if restart is not None:
                 served = _restart(served, restart, header)
             for row in (served.rows, served.following):
-                known.append(_make_set((validator.account, validator.weight) for validator in row))
+                known.add((validator.account, validator.weight) for validator in row)
     if not headers:
         raise InvalidContent("provenance: no block, so nothing is proven")
     if restarts:
@@ -151,13 +149,6 @@ def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: P
     return headers[-1]
 
 
-def _make_set(rows: Iterable[tuple[Account, int]]) -> ValidatorSet:
-    try:
-        return ValidatorSet(tuple(rows))
-    except Misuse as error:  # of whoever made up the document, or the state
-        raise InvalidContent(str(error)) from error
-
-
 def _restart(served: Served, restart: Restart, header: Header) -> Served:
     """Who goes on after that block."""
     if header.id != restart.block_id:
@@ -166,17 +157,6 @@ def _restart(served: Served, restart: Restart, header: Header) -> Served:
         return restarted(served, restart)
     except Misuse as error:
         raise InvalidContent(str(error)) from error
-
-
-def _check_certificate(header: Header, certificate: bytes, known: list[ValidatorSet], domain: ChainDomain) -> None:
-    decoded, reason = decode_certificate(certificate), ""
-    for validators in reversed(known):
-        try:
-            verify_finality(decoded, height=header.height, block_id=header.id, validators=validators, domain=domain)
-            return
-        except InvalidRemote as error:
-            reason = reason or str(error)
-    raise InvalidContent(f"provenance: block {header.height}: not signed by a set that is proven here: {reason}")
 
 
 def _check_rounds(provenance: Provenance, state: ProvenState, report: ProvenanceReport) -> None:

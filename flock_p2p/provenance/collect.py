@@ -14,9 +14,8 @@ from flock_chain.execution.validators import Validator
 from flock_chain.genesis import Genesis
 from flock_chain.restart import Restart
 from flock_p2p.provenance.document import Provenance
+from flock_p2p.provenance.known_sets import KnownSets, Rows
 from flock_p2p.provenance.rounds import read_rounds
-
-Rows = tuple[tuple[bytes, int], ...]  # (account, weight) of a set, in the chain's order
 
 
 def collect_provenance(
@@ -68,12 +67,16 @@ def _find_steps(genesis: Genesis, stored: KeyValues, head: Header, restarts: Seq
     ends = _find_epoch_ends(genesis, stored, head)
     begun = {row.height: records.read_header(stored, row.height) for row in restarts}
     ends += [(header, ()) for header in begun.values() if header.height not in {end.height for end, _ in ends}]
-    known = {tuple((bytes(row.account), row.stake) for row in genesis.validators)}
+    known = KnownSets()
+    known.add((row.account, row.stake) for row in genesis.validators)
     steps = []
     for header, sets in sorted(ends, key=lambda end: end[0].height):
-        if header.height in begun or not known.issuperset(sets):
+        if header.height in begun:
+            steps.append(header)  # and who goes on by the document is not whom its state names
+        elif not all(row in known for row in sets):
             steps.append(header)
-            known.update(sets)
+            for row in sets:
+                known.add(row)
     return steps
 
 
@@ -91,4 +94,4 @@ def _find_epoch_ends(genesis: Genesis, stored: KeyValues, head: Header) -> list[
 
 
 def _rows(validators: tuple[Validator, ...]) -> Rows:
-    return tuple((bytes(row.account), row.weight) for row in validators)
+    return tuple((row.account, row.weight) for row in validators)

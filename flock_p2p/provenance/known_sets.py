@@ -1,0 +1,72 @@
+"""The validator sets that a proof's blocks have made known. Who writes a proof and who checks it forget the same ones.
+
+Somebody who makes up a network makes up any number of sets, too, and each block could be signed by any of them: each is
+kept once, few are kept, and a block's signatures are recovered once for all of them.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from flock_chain.consensus.certificates import Recover, verify_finality
+from flock_chain.consensus.digest import ChainDomain
+from flock_chain.consensus.validators import ValidatorSet
+from flock_chain.consensus.wire import decode_certificate
+from flock_chain.crypto import Account, recover
+from flock_chain.errors import InvalidContent, InvalidRemote, Misuse
+from flock_chain.execution.blocks import Header
+
+Rows = tuple[tuple[Account, int], ...]  # (account, weight) of a set, in the chain's order
+
+MAX_SETS = 256  # a block is signed by one of the newest two, unless a set of long ago serves again to the last coin
+
+
+class KnownSets:
+    def __init__(self, recover_signer: Recover = recover) -> None:
+        self._recover = recover_signer
+        self._sets: dict[Rows, ValidatorSet] = {}  # the newest last
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+    def __contains__(self, rows: object) -> bool:
+        return rows in self._sets
+
+    def __iter__(self) -> Iterator[ValidatorSet]:
+        """The newest first."""
+        return reversed(self._sets.values())
+
+    def add(self, found: Iterable[tuple[Account, int]]) -> None:
+        """Raises InvalidContent for what is no set."""
+        rows = tuple(found)
+        validators = self._sets.pop(rows, None) or _make_set(rows)
+        self._sets[rows] = validators
+        if len(self._sets) > MAX_SETS:
+            del self._sets[next(iter(self._sets))]
+
+    def check_finality(self, header: Header, certificate: bytes, domain: ChainDomain) -> None:
+        """Raises InvalidContent where none of them has finalized this block."""
+        decoded, reason = decode_certificate(certificate), ""
+        signers: dict[tuple[bytes, bytes], Account] = {}
+
+        def recover_once(digest: bytes, signature: bytes) -> Account:
+            key = digest, signature
+            if key not in signers:
+                signers[key] = self._recover(digest, signature)
+            return signers[key]
+
+        for validators in self:
+            try:
+                verify_finality(
+                    decoded, height=header.height, block_id=header.id, validators=validators, domain=domain,
+                    recover_signer=recover_once,
+                )  # fmt: skip
+                return
+            except InvalidRemote as error:
+                reason = reason or str(error)
+        raise InvalidContent(f"provenance: block {header.height}: not signed by a set that is proven here: {reason}")
+
+
+def _make_set(rows: Rows) -> ValidatorSet:
+    try:
+        return ValidatorSet(rows)
+    except Misuse as error:  # of whoever made up the document, or the state
+        raise InvalidContent(str(error)) from error
