@@ -39,8 +39,12 @@ def _make_gossip() -> Any:
     stack = Stack(_KEY, Limits(), announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
     buckets = Buckets(*[TokenBucket(1.0, 1e18, lambda: 0.0) for _ in fields(Buckets)])
     topics = {"t": Topic(lambda _author, _payload: True, handle)}
-    room = FrameRoom(Limits(), lambda _account: False, lambda *_arguments: None)
-    gossip = Gossip(stack, topics, lambda _account: buckets, lambda *_arguments: None, room)
+
+    def nobody(*_arguments: object) -> None:
+        return None
+
+    room = FrameRoom(Limits(), lambda _account: False, nobody)
+    gossip = Gossip(stack, topics, lambda _account: buckets, nobody, room, nobody)
     pubsub = gossip._pubsub
     pubsub.subscribed_topics_send["t"], pubsub.subscribed_topics_receive["t"] = trio.open_memory_channel(1)
     gossip._pubsub.router.mesh["t"] = set()

@@ -11,6 +11,7 @@ from flock_chain.codec import decode, encode
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidEncoding, InvalidRemote
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES
+from flock_peers.network.complaints import Tolerance
 from flock_peers.network.host import Host
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 TRANSACTIONS_PROTOCOL = "/flock/transactions/1"
 MESSAGE_VERSION = 1
 MAX_MESSAGE_BYTES = MAX_TRANSACTION_BYTES + 16  # a list, its version, and the length of the bytes
+
+# Validators pass on what they took themselves: now and then what is in a block by now, or has no room here.
+REFUSED = Tolerance("transactions refused", 100)
 
 Submit = Callable[[bytes], Awaitable[object]]  # into the mempool; raises InvalidRemote for what breaks a rule
 
@@ -76,6 +80,7 @@ class Courier:
             raise
         except FlockError as error:
             log.debug("transaction from 0x%s refused: %s", account.hex(), error)
+            self._host.tally(account, REFUSED, f"sends many transactions that are refused: {error}")
 
     async def _on_gossip(self, author: Account, payload: bytes) -> None:
         try:

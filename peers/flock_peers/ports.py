@@ -8,11 +8,15 @@ import trio
 from flock_chain.crypto import Account
 from flock_peers.driver.room import Room
 from flock_peers.network.blobs import BlobService
+from flock_peers.network.complaints import Tolerance
 from flock_peers.network.host import Host
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL
 
 CONSENSUS_PROTOCOL = "/flock/consensus/1"
 SYNC_PROTOCOL = "/flock/sync/1"
+# Sets change on the way, and who lags behind them takes a member for a stranger for a while.
+UNHEARD = Tolerance("messages of who is not heard", 100)
+_UNHEARD_BYTES = 64 << 10  # that much counts as one
 INBOX_MESSAGES = 1_024  # several heights of votes from 50 validators; when full the senders' streams wait
 
 
@@ -29,7 +33,11 @@ class HostConsensus:
     async def _on_message(self, account: Account, payload: bytes) -> None:
         """What nobody would read takes no room; a large message for which there is none is dropped, and sent again."""
         size = len(payload)
-        if not self._is_heard(account, size) or not self._room.take(account, size):
+        if not self._is_heard(account, size):
+            why = "says much to validators, and is none at this height: not read"
+            self._host.tally(account, UNHEARD, why, 1 + size // _UNHEARD_BYTES)
+            return
+        if not self._room.take(account, size):
             return
         try:
             await self._send.send((account, payload))

@@ -1,5 +1,6 @@
 """What is read and kept of packets: little of strangers, one vote of each member, bodies of leaders alone."""
 
+import pytest
 from consensus_support import DOMAIN, certify, real_key, sign_vote
 from driver_support import CONFIG, FakeLedger, on_mock_clock
 
@@ -58,6 +59,14 @@ async def test_a_stranger_is_heard_where_it_says_how_far_it_is_and_costs_nothing
     for _ in range(30):
         desk.reception.handle(Packet(STRANGER.account, bytes(1_000)))
     assert not desk.offences.is_ignored(STRANGER.account)  # an honest one, of a set that is over, may say much
+
+
+@on_mock_clock
+async def test_a_crowd_of_which_each_breaks_one_rule_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    for number in range(1_000):
+        desk.reception.handle(Packet(Account(number.to_bytes(20, "big")), b"\xc1"))
+    assert len(caplog.messages) == 60 and "dropped a message of 0x" in caplog.messages[0]
 
 
 @on_mock_clock

@@ -1,5 +1,6 @@
 """What waits for a driver that cannot go on, on a slow disk for one: bounded in bytes, over all peers together."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from driver_support import Cluster, on_mock_clock
 from flock_chain.crypto import Account
 from flock_peers.driver.inbox import INBOX_INPUTS, Inbox, Packet
 from flock_peers.driver.room import ALL_BYTES, PEER_BYTES, SMALL_BYTES, Room
+from flock_peers.network.complaints import Tolerance
 from flock_peers.ports import INBOX_MESSAGES, HostConsensus
 
 MIB = 1 << 20
@@ -36,6 +38,12 @@ def test_large_messages_of_one_peer_and_of_all_have_so_much_room_and_leave_as_mu
 class Wire:
     """A host on which messages only arrive."""
 
+    def __init__(self) -> None:
+        self.tallied: Counter[Account] = Counter()
+
+    def tally(self, account: Account, _tolerance: Tolerance, _reason: str, count: int) -> None:
+        self.tallied[account] += count
+
     def on_message(self, _protocol: str, handler: Callable[[Account, bytes], Awaitable[None]]) -> None:
         self.arrive = handler
 
@@ -46,6 +54,7 @@ async def test_a_flood_of_many_peers_holds_little_keeps_out_no_vote_and_no_propo
     port = HostConsensus(wire)
     await wire.arrive(PEERS[0], bytes(MIB))  # nobody reads yet, so nobody knows who is a validator
     assert port._send.statistics().current_buffer_used == 0
+    assert wire.tallied == {PEERS[0]: 17}  # by its bytes, too
     heard: list[tuple[Account, int]] = []
     goes_on = trio.Event()
 

@@ -9,7 +9,7 @@ import attacks_muxer_support
 import attacks_protocols_support
 import pytest
 import trio
-from attack_support import Attack, Victim, carry_out, run_victim
+from attack_support import BLAMES, Attack, Victim, carry_out, run_victim
 
 LAYERS = {
     "handshake": attacks_handshake_support.ATTACKS,
@@ -30,6 +30,12 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_peer_survives_and_names_who_attacks_it(victim: Victim, attack: Attack) -> None:
     trio.run(carry_out, victim, attack, 1)
+
+
+def test_each_attack_has_somebody_to_blame_or_a_reason_why_there_is_nobody() -> None:
+    nameless = [attack for layer in LAYERS.values() for attack in layer.values() if attack.blame not in BLAMES]
+    assert [attack.name for attack in nameless] == ["control_socket"]
+    assert all(attack.blame.startswith("nobody: ") for attack in nameless)
 
 
 def test_each_attack_stands_in_the_table_of_what_a_network_must_withstand() -> None:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from flock_peers.network.complaints import Complaints
+from flock_peers.network.complaints import Complaints, Tolerance
 
 
 @pytest.fixture
@@ -28,6 +28,25 @@ def test_a_source_is_told_at_once_and_then_once_a_minute_with_how_often(
     now[0] = 61.0
     complaints.note("192.0.2.1", "junk again")
     assert caplog.messages[1:] == ["192.0.2.1: junk again (and 99 times since it was last told)"]
+
+
+def test_what_is_tolerated_is_told_of_once_it_is_more_within_a_minute(
+    complaints: Complaints, now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    few = Tolerance("resets", 3)
+    for _ in range(2):
+        for _ in range(3):
+            complaints.tally("192.0.2.1", few, "resets")
+            complaints.tally("192.0.2.1", Tolerance("cuts", 3), "cuts")
+        now[0] += 60.0
+    assert not caplog.messages
+    complaints.tally("192.0.2.1", few, "resets", 3)
+    complaints.tally("192.0.2.2", few, "resets", 3)
+    complaints.tally("192.0.2.1", few, "resets")
+    assert caplog.messages == ["192.0.2.1: resets"]
+    for number in range(5_000):
+        complaints.tally(f"source {number}", few, "resets")
+    assert len(complaints._tallies) <= 1_024
 
 
 def test_a_crowd_of_sources_gets_a_line_a_second_and_is_counted(

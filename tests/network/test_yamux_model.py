@@ -15,6 +15,7 @@ from network_support import in_trio
 from flock_peers.network.muxed_stream import STALL_SECONDS, MuxedStream
 from flock_peers.network.outgoing import FRAME_BYTES, SMALL_BYTES
 from flock_peers.network.session import MAX_PLAINTEXT
+from flock_peers.network.yamux import MAX_BYTES_TO_NOBODY
 from flock_peers.network.yamux_frame import ACK, DATA, FIN, PING, RST, SYN, WINDOW, WINDOW_BYTES, pack_header
 
 
@@ -478,13 +479,29 @@ async def test_credit_is_given_for_what_was_read_and_for_nothing_else() -> None:
 
 
 @in_trio()
+async def test_what_is_under_way_on_streams_that_this_side_gave_up_is_nobodys_fault() -> None:
+    """A download that is cancelled: as many windows as there were streams."""
+    side = Pipe().sides[1]
+    stream = await side.muxer.open_stream()
+    await stream.reset()
+    size = MAX_BYTES_TO_NOBODY + 1
+    side.muxer._feed(pack_header(DATA, 0, stream.stream_id, size) + bytes(size))
+    assert not side.muxer.breach and not side.muxer.session.below.is_closed
+    side.muxer._feed(pack_header(WINDOW, SYN, 1, 0))
+    await side.muxer.streams[1].close()
+    side.muxer.streams[1].abandon()
+    side.muxer._feed(pack_header(DATA, 0, 1, size))
+    assert "streams of its own" in side.muxer.breach and side.muxer.session.below.is_closed
+
+
+@in_trio()
 async def test_who_does_not_read_control_frames_is_cut_off() -> None:
     side = Pipe().sides[1]
     below = side.muxer.session.below
     with pytest.raises(Exception, match="does not read"):
-        for _ in range(200):
-            side.muxer._feed(pack_header(PING, SYN, 0, 1) * 1000)
-    assert below.is_closed
+        for number in range(1, 200_000, 2):  # each new one of another is refused
+            side.muxer._feed(pack_header(WINDOW, SYN, number, 0))
+    assert below.is_closed and "does not read" in side.muxer.breach
     assert side.muxer.outgoing.control_bytes <= below.unread_bytes + 12
 
 

@@ -10,12 +10,14 @@ from flock_chain.crypto import Account
 from flock_chain.errors import InvalidEncoding, InvalidSignature, Refused
 from flock_peers.courier import (
     MAX_MESSAGE_BYTES,
+    REFUSED,
     TRANSACTIONS_PROTOCOL,
     Courier,
     decode_transaction_message,
     encode_transaction_message,
     gossip_topic,
 )
+from flock_peers.network.complaints import Tolerance
 
 ME, A, B, STRANGER = (Account(bytes([number]) * 20) for number in (1, 2, 3, 9))
 TOPIC = gossip_topic(bytes(32))
@@ -27,6 +29,11 @@ class FakeHost:
         self.direct: list[tuple[Account, bytes]] = []
         self.gossip: list[bytes] = []
         self.handlers: dict[str, Callable[[Account, bytes], Awaitable[None]]] = {}
+        self.tallied: list[Account] = []
+
+    def tally(self, account: Account, tolerance: Tolerance, _reason: str) -> None:
+        assert tolerance is REFUSED
+        self.tallied.append(account)
 
     def on_message(self, protocol: str, handler: Callable[[Account, bytes], Awaitable[None]]) -> None:
         self.handlers[protocol] = handler
@@ -101,6 +108,7 @@ def test_a_direct_sender_is_blamed_for_what_breaks_a_rule_and_not_for_what_is_on
                 trio.run(host.handlers[TRANSACTIONS_PROTOCOL], A, encode_transaction_message(b"raw"))
         else:
             trio.run(host.handlers[TRANSACTIONS_PROTOCOL], A, encode_transaction_message(b"raw"))
+        assert host.tallied == ([] if is_blamed else [A])  # named only where it is much
         trio.run(host.handlers[TOPIC], A, b"raw")  # whoever passed it on in gossip was judged by the validator there
 
 

@@ -40,6 +40,8 @@ START_SECONDS = 240.0  # importing a peer takes two on an idle machine
 PATIENT = replace(QUICK, open_seconds=30.0, negotiate_seconds=30.0)  # who measures waits must not give up first
 ANSWER_SECONDS = 30.0  # of an honest peer's question: many times what the busiest machine needs
 MIB = 1 << 20
+BLAMES = ("address", "account")
+COMPLAINTS = " flock_peers.network.complaints: "  # who connects and disconnects is named by other loggers
 
 
 @dataclass
@@ -103,10 +105,11 @@ class Attack:
 
     name: str
     run: Run
-    blame: str  # "address", "account", or "" where nothing was wrong with any single act
+    blame: str  # what the victim's log must name afterwards: "address" or "account"; else why it can name nobody
     memory: int = 32 * MIB  # how far the victim's peak may be above what it held before
     lag: float = 0.1  # what 99 of 100 of the loop's ticks must keep, as far as the victim's own work is to blame
     full: int = 10  # the scale of the campaign
+    blame_from: int = 1  # the scale from which on it is more than is tolerated, or lasts as long as a deadline
     in_tests: bool = True  # no: it waits for the product's own deadlines; small hosts with shorter ones are tested
 
 
@@ -270,7 +273,7 @@ class Outcome:
 
 async def carry_out(victim: Victim, attack: Attack, scale: int) -> Outcome:
     """Raises AssertionError for whatever the victim must not do."""
-    victim.aim(attack.name)
+    victim.aim(f"{attack.run.__module__} {attack.name}")
     before_log, before, cpu, lag = len(victim.log), victim.resident, victim.cpu_seconds(), victim.loop_lag()
     victim.forget_peak()
     start = trio.current_time()
@@ -293,7 +296,7 @@ async def carry_out(victim: Victim, attack: Attack, scale: int) -> Outcome:
     log = victim.log[before_log:]
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3_000]
     assert "starting a new one" not in log, "the stack was restarted"
-    if attack.blame:
+    if attack.blame in BLAMES and scale >= attack.blame_from:
         await _check_blame(victim, attack, before_log)
     return outcome
 
@@ -302,7 +305,7 @@ async def _check_blame(victim: Victim, attack: Attack, before_log: int) -> None:
     """What the attacker did last may be read after it has gone."""
     name = victim.source if attack.blame == "address" else f"0x{key(victim.number).account.hex()}"
     end = trio.current_time() + 10
-    while not any(name in line and "network.host" not in line for line in victim.log[before_log:].splitlines()):
+    while not any(name in line and COMPLAINTS in line for line in victim.log[before_log:].splitlines()):
         assert trio.current_time() < end, f"{name} is not in the log: {victim.log[before_log:][-2_000:]}"
         await trio.sleep(0.1)
 

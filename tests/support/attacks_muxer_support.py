@@ -14,6 +14,7 @@ from network_support import PATIENCE
 from flock_chain.codec import encode
 from flock_chain.errors import FlockError
 from flock_peers.network.link import Link, encode_frame
+from flock_peers.network.yamux import MAX_BYTES_TO_NOBODY, MAX_PINGS
 from flock_peers.ports import SYNC_PROTOCOL
 
 DATA, WINDOW, PING, GO_AWAY = range(4)
@@ -60,6 +61,8 @@ BREACHES = {
     "more than the window": frame(WINDOW, SYN, 101, 0) + frame(DATA, 0, 101, 300 << 10, bytes(1_000)),
     "4 GB": frame(WINDOW, SYN, 101, 0) + frame(DATA, 0, 101, 0xFFFFFFFF),
     "4 GB to nobody": frame(DATA, 0, 9_999, 0xFFFFFFFF),
+    "bytes to nobody": frame(DATA, 0, 9_999, MAX_BYTES_TO_NOBODY + 1),
+    "pings": frame(PING, SYN, 0, 1) * (MAX_PINGS + 1),
     "credit": frame(WINDOW, SYN, 101, 0) + frame(WINDOW, 0, 101, 0xFFFFFFFF) * 2,
     "go away": frame(GO_AWAY, 0, 0, 0),
 }
@@ -174,11 +177,11 @@ async def unended(victim: Victim, scale: int) -> None:
 
 async def resets(victim: Victim, scale: int) -> None:
     """In the middle of a message, of an answer, and of the connection."""
-    for number in range(10 * scale):
+    for number in range(36 * scale):
         async with attacker(victim) as link:
             stream = await link.open((CONSENSUS, SYNC_PROTOCOL)[number % 2])
-            await stream.write(encode_frame(encode(["range", 1, 64, 0])))
-            await stream.write(b"\x00\x01\x00\x00half")
+            whole = encode_frame(encode(["range", 1, 64, 0]))
+            await stream.write(whole if number % 2 else b"\x00\x01\x00\x00half")
             if number % 3 == 0:
                 await stream.reset()
             elif number % 3 == 1:
@@ -225,13 +228,14 @@ async def half_negotiated(victim: Victim, scale: int) -> None:
 ATTACKS = table(
     Attack("breaches", breaches, "account"),
     Attack("overrun", overrun, "account"),
-    Attack("pings", pings, "", lag=0.2),  # a full inbox of frames of 12 bytes is worked off at a stretch
+    Attack("pings", pings, "account"),
     Attack("streams", streams, "account"),
-    Attack("slow_reader", slow_reader, ""),
-    Attack("slow_writer", slow_writer, "", full=30),
+    # 20 s until the victim pings, and 20 s for the answer; test_attacks_muxer.py has shorter ones.
+    Attack("slow_reader", slow_reader, "account", blame_from=45, full=45),
+    Attack("slow_writer", slow_writer, "account", full=30),
     Attack("half_frames", half_frames, "account", memory=64 * MIB, in_tests=False),  # test_frame_room.py is cheaper
-    Attack("unended", unended, "", in_tests=False),  # test_stranger_memory.py is cheaper
-    Attack("resets", resets, ""),
+    Attack("unended", unended, "account", in_tests=False),  # test_stranger_memory.py is cheaper
+    Attack("resets", resets, "account"),
     Attack("names", names, "account"),
     Attack("half_negotiated", half_negotiated, "account"),
 )

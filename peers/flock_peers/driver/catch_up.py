@@ -115,7 +115,9 @@ class Follower:
             return
         while self._ledger.height() + 1 < self._claims.target and await self.download(first):
             pass
-        self._claims.close(self._ledger.height() + 1)
+        height = self._ledger.height()
+        for account in self._claims.close(height + 1):
+            self._dropped.mention(account, f"says again that there are blocks after {height}, and nobody serves one")
 
     async def follow(self, is_member: Callable[[], bool]) -> None:
         """A listener's loop: level first; then one peer at a time holds the question until there is a next block."""

@@ -41,14 +41,18 @@ class Claims:
         self._open[account] = max(height, self._open.get(account, 0))
         return True
 
-    def close(self, height: int) -> None:
-        """Everybody was asked, and `height` is being decided here now: who said more did not prove it."""
+    def close(self, height: int) -> list[Account]:
+        """Everybody was asked, and `height` is being decided here now: who said more did not prove it. Returns those of
+        whom that is not the first time of late."""
         claims, self._open = self._open, {}
-        now = trio.current_time()
+        now, again = trio.current_time(), []
         for account, claimed in claims.items():
             old = self._doubts.pop(account, None)
             if claimed > height:
                 seconds = min(old.seconds * 2, MAX_SILENCE_SECONDS) if old else FIRST_SILENCE_SECONDS
                 self._doubts[account] = _Doubt(seconds, now + seconds)
+                if old:
+                    again.append(account)
         while len(self._doubts) > MAX_SOURCES:
             self._doubts.popitem(last=False)
+        return again

@@ -98,7 +98,7 @@ class Driver:
         self._signing = Signing(current, domain, journal, lambda: Level(ledger, sync, self._follower, me), enlist)
         committer = Committer(ledger, self._on_final, self._signing.look_into)
         self._follower = Follower(ledger, sync, domain, journal, committer)
-        self._server = SyncServer(ledger, self._bodies, current.wait_for_final)
+        self._server = SyncServer(ledger, self._bodies, current.wait_for_final, self._offences.mention)
         self._work = BlockWork(current, self._bodies, self._votes, self._offences, sync, committer, self._inbox.put)
         self._reception = Reception(current, self._bodies, self._votes, self._offences, self._signing)
         self.evidence = Convictions()

@@ -1,4 +1,4 @@
-"""Who sends what breaks a rule: named in the log now and then, and ignored for a while when it is much."""
+"""Who sends what breaks a rule: named in the log at a bounded rate, and ignored for a while when it is much."""
 
 import logging
 from collections import OrderedDict
@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import trio
 
 from flock_chain.crypto import Account
+from flock_peers.network.complaints import Complaints
 from flock_peers.plural import plural
-
-log = logging.getLogger(__name__)
 
 MAX_ACCOUNTS = 1_024  # the longest silent are forgotten
 MESSAGES_PER_SECOND = 200.0  # a validator of a busy network of 50 sends a tenth
 BURST_MESSAGES = 800.0
-LOG_SECONDS = 10.0  # one line an account in this time
-MAX_OFFENCES = 20  # in LOG_SECONDS; then the account is ignored
+OFFENCE_SECONDS = 10.0
+MAX_OFFENCES = 20  # in OFFENCE_SECONDS; then the account is ignored
 IGNORE_SECONDS = 60.0
 DROP_SECONDS = 600.0  # who served something provably wrong: no accident, but a disk can be mended
 
@@ -25,13 +24,14 @@ class _Row:
     tokens: float
     filled_at: float
     offences: int = 0
-    since: float = -LOG_SECONDS
+    since: float = -OFFENCE_SECONDS
     ignored_until: float = 0.0
 
 
 class Offences:
     def __init__(self) -> None:
         self._rows: OrderedDict[Account, _Row] = OrderedDict()
+        self._complaints = Complaints(trio.current_time)
 
     def _row(self, account: Account, now: float) -> _Row:
         row = self._rows.setdefault(account, _Row(BURST_MESSAGES, now))
@@ -62,17 +62,22 @@ class Offences:
         """At once, for what is proved: nothing more is asked of this account for DROP_SECONDS."""
         now = trio.current_time()
         self._row(account, now).ignored_until = now + DROP_SECONDS
-        log.warning("0x%s is dropped for %.0f s: %s", account.hex(), DROP_SECONDS, reason)
+        self._complaints.note(f"0x{account.hex()} is dropped for {DROP_SECONDS:.0f} s", reason, logging.WARNING)
 
     def note(self, account: Account, reason: str) -> None:
         now = trio.current_time()
         row = self._row(account, now)
-        if now - row.since >= LOG_SECONDS:
-            log.warning("dropped a message of 0x%s: %s", account.hex(), reason)
+        self._complaints.note(f"dropped a message of 0x{account.hex()}", reason, logging.WARNING)
+        if now - row.since >= OFFENCE_SECONDS:
             row.since, row.offences = now, 0
         row.offences += 1
         if row.offences >= MAX_OFFENCES and now >= row.ignored_until:
             row.ignored_until = now + IGNORE_SECONDS
-            log.warning(
-                "0x%s is ignored for %.0f s: %s", account.hex(), IGNORE_SECONDS, plural(row.offences, "offence")
-            )
+            self._complaints.note(
+                f"0x{account.hex()} is ignored for {IGNORE_SECONDS:.0f} s", plural(row.offences, "offence"),
+                logging.WARNING,
+            )  # fmt: skip
+
+    def mention(self, account: Account, what: str) -> None:
+        """What costs nothing but a line."""
+        self._complaints.note(f"0x{account.hex()}", what)

@@ -44,8 +44,13 @@ class Head:
 
 
 class SyncServer:
-    def __init__(self, ledger: LedgerPort, bodies: Bodies, wait_for_height: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(
+        self, ledger: LedgerPort, bodies: Bodies, wait_for_height: Callable[[int], Awaitable[None]],
+        on_greedy: Callable[[Account, str], None] = lambda _account, _what: None,
+    ) -> None:  # fmt: skip
+        """`on_greedy` hears of who would have more held open than an honest listener, and gets its answer at once."""
         self._ledger, self._bodies, self._wait_for_height = ledger, bodies, wait_for_height
+        self._on_greedy = on_greedy
         self._waiting: Counter[Account] = Counter()
 
     async def answer(self, account: Account, payload: bytes) -> bytes:
@@ -74,7 +79,10 @@ class SyncServer:
         return encode(rows)
 
     async def _hold(self, account: Account, height: int, seconds: float) -> None:
-        if self._waiting.total() >= MAX_WAITING or self._waiting[account] >= MAX_WAITING_PER_ACCOUNT:
+        if self._waiting[account] >= MAX_WAITING_PER_ACCOUNT:
+            self._on_greedy(account, f"asks for the next block more than {MAX_WAITING_PER_ACCOUNT} times at once")
+            return
+        if self._waiting.total() >= MAX_WAITING:
             return
         self._waiting[account] += 1
         try:

@@ -7,6 +7,7 @@ have a rate, and those of all accounts another: a crowd of strangers hides no pe
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from flock_peers.network.limits import TokenBucket
 from flock_peers.plural import plural
@@ -17,6 +18,16 @@ _QUIET_SECONDS = 60.0  # between two lines about one source
 _LINES_PER_SECOND, _LINES_AT_ONCE = 1.0, 60.0  # 40 MB a day at the very most
 _SOURCES = 1_024  # the longest quiet is forgotten
 _CHARACTERS = 400  # a stranger's words in one line
+_TALLY_SECONDS = 60.0  # in which what is tolerated is counted
+_TALLIES = 1_024  # of sources and kinds; the longest quiet is forgotten
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What honest peers do, too, a little: how much of it within a minute is nothing to speak of."""
+
+    kind: str
+    most: int
 
 
 class Complaints:
@@ -24,7 +35,20 @@ class Complaints:
         self._clock = clock
         self._lines = {kind: TokenBucket(_LINES_PER_SECOND, _LINES_AT_ONCE, clock) for kind in (True, False)}
         self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when it was told, how often since
+        self._tallies: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()  # since when, how much
         self._swallowed = 0
+
+    def tally(self, source: str, tolerance: Tolerance, what: object, count: int = 1) -> None:
+        """`note`, above what is tolerated."""
+        now, key = self._clock(), (source, tolerance.kind)
+        since, before = self._tallies.pop(key, (now, 0))
+        if now - since >= _TALLY_SECONDS:
+            since, before = now, 0
+        self._tallies[key] = since, before + count
+        if len(self._tallies) > _TALLIES:
+            self._tallies.popitem(last=False)
+        if before + count > tolerance.most:
+            self.note(source, what)
 
     def note(self, source: str, what: object, level: int = logging.INFO) -> None:
         now = self._clock()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, InvalidSignature, Unavailable
 from flock_peers.network.census import Misdeeds
-from flock_peers.network.complaints import Complaints
+from flock_peers.network.complaints import Complaints, Tolerance
 from flock_peers.network.limits import Limits
 from flock_peers.network.peer_table import PeerTable
 
@@ -29,6 +29,14 @@ class Conduct:
     def __init__(self, table: PeerTable, limits: Limits, counters: Counters, complaints: Complaints) -> None:
         self._table, self._limits, self._counters, self._complaints = table, limits, counters, complaints
         self.misdeeds = Misdeeds()
+
+    def complain(self, account: Account, reason: str) -> None:
+        """A line in the log, at a bounded rate."""
+        self._complaints.note(f"0x{account.hex()}", reason)
+
+    def tally(self, account: Account, tolerance: Tolerance, reason: str, count: int = 1) -> None:
+        """The same, above what is tolerated of it."""
+        self._complaints.tally(f"0x{account.hex()}", tolerance, reason, count)
 
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""

@@ -45,6 +45,7 @@ class BufferedConnection(ReadWriteCloser):
         self.opened_at = trio.current_time()
         self.bytes_in = self.bytes_out = 0
         self.closed = trio.Event()
+        self.breach = ""  # of what is expected of whoever reads, which ended the connection
         self.remote = _socket_name(stream, remote=True)
         self.local = _socket_name(stream, remote=False)
         _notice_silence(stream, limits.silent_seconds)
@@ -78,7 +79,9 @@ class BufferedConnection(ReadWriteCloser):
                     else:
                         self._wake = trio.Event()
                         await self._wake.wait()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
+        except trio.TooSlowError:
+            self.breach = f"took nothing for {self._limits.write_seconds:g} s"
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass
         finally:
             self.abort()

@@ -40,6 +40,7 @@ class Gossip:
     def __init__(
         self, stack: Stack, topics: Mapping[str, Topic], buckets_of: Callable[[Account], Buckets],
         blame: Callable[[Account, str, InvalidRemote], None], room: FrameRoom,
+        complain: Callable[[Account, str], None],
     ) -> None:  # fmt: skip
         self._stack, self._topics = stack, topics
         self._pubsub = GossipPubsub(
@@ -47,6 +48,7 @@ class Gossip:
             lambda peer: buckets_of(_party(peer)),
             lambda peer, error: blame(_party(peer), "gossip", error),
             lambda link: room.claim(_party(link.peer_id), link.remote_host),
+            lambda peer, what: complain(_party(peer), f"gossip: {what}"),
         )
         # Peers are announced to pubsub once they are admitted, not when they connect.
         notifees = stack.swarm.notifees

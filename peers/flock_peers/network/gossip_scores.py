@@ -5,6 +5,7 @@ is pruned from the mesh, below -50 gets no gossip, below -100 is sent nothing, b
 """
 
 import math
+from collections.abc import Callable
 
 from libp2p.peer.id import ID
 from libp2p.pubsub.score import PeerScorer, ScoreParams, TopicScoreParams
@@ -45,6 +46,7 @@ class Scorer(PeerScorer):
 
     def __init__(self) -> None:
         super().__init__(WEIGHTS)
+        self.on_offence: Callable[[ID, str], None] = lambda _peer, _what: None  # hears of each
         self._suspects: set[ID] = set()
         self._gone: dict[ID, None] = {}
 
@@ -68,24 +70,28 @@ class Scorer(PeerScorer):
 
     # --- what speaks against a peer
 
-    def on_invalid_message(self, peer: ID, topic: str) -> None:
+    def _suspect(self, peer: ID, what: str) -> None:
         self._suspects.add(peer)
+        self.on_offence(peer, what)
+
+    def on_invalid_message(self, peer: ID, topic: str) -> None:
+        self._suspect(peer, "passes on a message that is not valid")
         super().on_invalid_message(peer, topic)
 
     def penalize_behavior(self, peer: ID, amount: float = 1.0) -> None:
-        self._suspects.add(peer)
+        self._suspect(peer, "sends more than its rate: dropped")
         super().penalize_behavior(peer, amount)
 
     def penalize_graft_flood(self, peer: ID, amount: float = 10.0) -> None:
-        self._suspects.add(peer)
+        self._suspect(peer, "asks for a place in the mesh right after it lost it")
         super().penalize_graft_flood(peer, amount)
 
     def penalize_iwant_spam(self, peer: ID, amount: float = 5.0) -> None:
-        self._suspects.add(peer)
+        self._suspect(peer, "asks for messages too often")
         super().penalize_iwant_spam(peer, amount)
 
     def penalize_ihave_spam(self, peer: ID, amount: float = 5.0) -> None:
-        self._suspects.add(peer)
+        self._suspect(peer, "tells of messages too often")
         super().penalize_ihave_spam(peer, amount)
 
     # --- coming and going

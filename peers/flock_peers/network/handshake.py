@@ -40,6 +40,8 @@ class Handshake:
         difference = explain_upgrades(theirs, self._upgrades_hash, link.account, link.remote)
         if difference:
             self._complaints.note(f"0x{link.account.hex()}: upgrades", difference, logging.WARNING)
+        if link.admitted.is_set():
+            self._complaints.note(f"0x{link.account.hex()}", "says hello again on a connection that it has")
         self._tell_host(link, theirs)
 
     async def say(self, link: Link, protocol: str = HELLO) -> None:

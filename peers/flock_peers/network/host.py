@@ -20,7 +20,7 @@ from flock_peers.network.answer_room import AnswerRoom
 from flock_peers.network.bitswap import BITSWAP_PROTOCOLS
 from flock_peers.network.bulk import BULK, BulkLinks
 from flock_peers.network.census import PeerRow, list_peers
-from flock_peers.network.complaints import Complaints
+from flock_peers.network.complaints import Complaints, Tolerance
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
 from flock_peers.network.dht import Dht
@@ -222,7 +222,11 @@ class Host:
 
     def complain(self, account: Account, reason: str) -> None:
         """A line in the log, at a bounded rate."""
-        self._complaints.note(f"0x{account.hex()}", reason)
+        self._conduct.complain(account, reason)
+
+    def tally(self, account: Account, tolerance: Tolerance, reason: str, count: int = 1) -> None:
+        """The same, above what is tolerated of it."""
+        self._conduct.tally(account, tolerance, reason, count)
 
     def disconnect(self, account: Account) -> None:
         """Close every connection to a peer; it may come back."""
@@ -335,7 +339,9 @@ class Host:
             is_favoured=self._admission.is_favoured, is_stranger=self._room.is_stranger,
             guest_protocols=_GUEST_PROTOCOLS, take_guest=self._admission.take_guest,
         )  # fmt: skip
-        gossip = Gossip(stack, self._topics, self._table.buckets_of, self._conduct.blame, self._room)
+        gossip = Gossip(
+            stack, self._topics, self._table.buckets_of, self._conduct.blame, self._room, self._conduct.complain
+        )
         circuits = Circuits(stack, is_relay=self._is_relay)
         stack.open_circuit = self._relays.open_circuit
         dht = Dht(stack, trio.current_time) if self._with_dht else None

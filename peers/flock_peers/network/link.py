@@ -46,6 +46,10 @@ class ProtocolNames(MultiselectCommunicator):
             raise MultiselectCommunicatorError(f"no protocol name: {error}") from error
 
 
+class CutShort(Unavailable):
+    """By whoever sent it: a frame that has no end, or a stream that is reset where the next one might begin."""
+
+
 class Stream:
     """Bytes in both directions. Reads raise Unavailable when it breaks or ends early: a reset may look like either."""
 
@@ -127,8 +131,13 @@ class Stream:
 
         One that has no room by its `claim`, or loses it, is read past, and empty: `claim.refused` says so.
         """
-        if await self.is_at_end():
-            return None
+        try:
+            if await self.is_at_end():
+                return None
+        except Unavailable as error:
+            if self.link.closed.is_set():  # with all others of its connection, between two frames
+                raise
+            raise CutShort(str(error)) from error
         try:
             with trio.fail_after(seconds):
                 (length,) = _LENGTH.unpack(await self.read_exactly(_LENGTH.size))
@@ -139,6 +148,8 @@ class Stream:
                 return await self._read_claimed(length, claim)
         except trio.TooSlowError as error:
             raise InvalidRemote(f"frame not complete after {seconds} s") from error
+        except Unavailable as error:
+            raise CutShort(str(error)) from error
 
     async def _read_claimed(self, length: int, claim: Claim) -> bytes:
         parts: list[bytes] = []
@@ -251,7 +262,7 @@ class Link:
     @property
     def breach(self) -> str:
         """How the other side broke the rules of the connection itself, where that ended it."""
-        return self.swarm_conn.muxed_conn.breach if self.swarm_conn is not None else ""
+        return (self.swarm_conn.muxed_conn.breach if self.swarm_conn is not None else "") or self._below.breach
 
     @property
     def is_idle(self) -> bool:

@@ -25,10 +25,11 @@ from multiaddr import Multiaddr
 
 from flock_chain.crypto import Key
 from flock_chain.errors import Unavailable
+from flock_peers.network.complaints import Tolerance
 from flock_peers.network.guarded import GuardedService
 from flock_peers.network.identity import key_pair_of
 from flock_peers.network.limits import Limits
-from flock_peers.network.link import Link, ProtocolNames
+from flock_peers.network.link import CutShort, Link, ProtocolNames
 from flock_peers.network.session import Noise, NoiseSession
 from flock_peers.network.window_room import WindowRoom
 from flock_peers.network.yamux import Muxer
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 _RESET_SECONDS = 2.0
 _NEVER = 1e9
+# A peer that is killed cuts one frame on each of its streams, one that gives up a question maybe one.
+_CUT_SHORT = Tolerance("frames cut short", 8)
 
 # libp2p logs each closed stream and has its own opinion of what an error is; what matters is logged here.
 logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
@@ -119,11 +122,14 @@ class MendedHost(BasicHost):
         try:
             await self.stack.serve_stream(net_stream)
         except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
-            if isinstance(error, Unavailable):  # a broken stream is ordinary
-                log.debug("network: stream of 0x%s: %s", net_stream.muxed_conn.link.account.hex(), error)
+            link = net_stream.muxed_conn.link
+            who, complaints = f"0x{link.account.hex()} at {link.remote_host}", self.stack.complaints
+            if isinstance(error, CutShort):
+                complaints.tally(who, _CUT_SHORT, f"breaks off in the middle of what it says, often: {error}")
+            elif isinstance(error, Unavailable):  # a broken stream is ordinary
+                log.debug("network: stream of %s: %s", who, error)
             else:
-                link = net_stream.muxed_conn.link
-                self.stack.complaints.note(f"0x{link.account.hex()} at {link.remote_host}", f"stream failed: {error!r}")
+                complaints.note(who, f"stream failed: {error!r}")
             with trio.CancelScope(deadline=trio.current_time() + _RESET_SECONDS, shield=True):
                 await net_stream.reset()
 

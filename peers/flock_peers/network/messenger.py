@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import trio
 
@@ -45,10 +46,17 @@ class Messenger:
                     log.exception("the handler of %s failed on a message of 0x%s", protocol, stream.account.hex())
 
             async with self._conduct.blamed(stream.account, protocol):
-                charge = self._table.buckets_of(stream.account).charge_message
-                await receive(stream, self._limits, self._room, charge, hand_over)
+                await receive(stream, self._limits, self._room, partial(self._charge, stream.account), hand_over)
 
         return serve
+
+    def _charge(self, account: Account, size: int) -> float:
+        wait = self._table.buckets_of(account).charge_message(size)
+        if wait > 0:
+            x = self._limits
+            most = f"{x.message_rate:g} messages or {x.message_byte_rate / (1 << 20):g} MiB"
+            self._conduct.complain(account, f"sends more than {most} a second: read more slowly")
+        return wait
 
     def send(self, account: Account, protocol: str, payload: bytes) -> bool:
         """Queue a message; False (and counted) when the peer is not connected."""
@@ -83,6 +91,8 @@ class Messenger:
     async def _answer(self, stream: Stream, protocol: str, handler: RequestHandler, payload: bytes) -> None:
         wait = self._table.buckets_of(stream.account).requests.debit()
         if wait > 0:
+            most = f"{self._limits.request_rate:g}"
+            self._conduct.complain(stream.account, f"asks more than {most} times a second: answered more slowly")
             await trio.sleep(wait)
         try:
             answer = await requests.while_asked(stream, lambda: handler(stream.account, payload))

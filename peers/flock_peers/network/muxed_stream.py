@@ -44,6 +44,9 @@ class StreamMuxer(Protocol):
     def count_unread(self, change: int, apart: "MuxedStream | None") -> None:
         """Of bytes that are here for a reader; may reset every stream, or the one that is counted apart."""
 
+    def count_unwanted(self, count: int) -> None:
+        """Of bytes that the other side sent on its own stream after all was said; may end the connection."""
+
 
 class MuxedStream(IMuxedStream):
     def __init__(self, stream_id: int, muxer: StreamMuxer, is_initiator: bool) -> None:
@@ -111,6 +114,7 @@ class MuxedStream(IMuxedStream):
 
     def on_data(self, data: bytes) -> None:
         if self._is_abandoned:
+            self._count_unwanted(len(data))
             return
         self._put(data)
         self._readable.set()
@@ -262,9 +266,14 @@ class MuxedStream(IMuxedStream):
     def abandon(self) -> None:
         """After `close`: nobody reads any more. Else a peer that never ends its side keeps the stream, and a window of
         bytes, for as long as it is connected, and with each stream once more."""
-        self._is_abandoned = True
+        unread, self._is_abandoned = self.buffered_bytes, True
         self._drop_unread()
         self._muxer.forget_if_finished(self)
+        self._count_unwanted(unread)
+
+    def _count_unwanted(self, count: int) -> None:
+        if count and not self.is_initiator and not self._muxer.is_closed:
+            self._muxer.count_unwanted(count)
 
     async def reset(self) -> None:
         self._reset()

@@ -10,23 +10,27 @@ from typing import Any
 
 import trio
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.exceptions import IOException
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
+from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
+from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
-from flock_peers.network.complaints import Complaints
+from flock_peers.network.complaints import Complaints, Tolerance
 from flock_peers.network.connection import BufferedConnection, remote_host
 from flock_peers.network.guarded import contained
 from flock_peers.network.identity import Address, key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits
-from flock_peers.network.link import MAX_PROTOCOL_NAME, Link, ProtocolNames, Stream
+from flock_peers.network.link import MAX_PROTOCOL_NAME, CutShort, Link, ProtocolNames, Stream
 from flock_peers.network.mended import MendedHost, MendedSwarm, Upgrader, make_config
 from flock_peers.network.slots import Slots, find_crowd
 from flock_peers.network.window_room import WindowRoom
@@ -36,6 +40,8 @@ log = logging.getLogger(__name__)
 StreamHandler = Callable[[Stream], Awaitable[None]]
 LinkHandler = Callable[[Link], Awaitable[None]]
 _ACCEPT_PAUSE = 0.1  # after a failed accept (no file descriptors left)
+# Identify is asked once a connection, and js-libp2p opens a stream for each ping.
+_LIBP2P_STREAMS = Tolerance("streams of libp2p's own protocols", 30)
 
 
 class Stack:
@@ -98,20 +104,32 @@ class Stack:
             raise InvalidRemote(f"more than {self.limits.streams_per_peer} streams at once")
         link.streams_in += 1
         try:
-            name, handler = await self.host.multiselect.negotiate(
-                ProtocolNames(net_stream), max(1, round(self.limits.negotiate_seconds))
-            )
+            name, handler = await self._agree(net_stream)
             is_for_guest = name in self._guest_protocols and (link.admitted.is_set() or self._take_guest(link))
             if name not in self._open_protocols and not is_for_guest:
                 with trio.move_on_after(self.limits.hello_seconds):
                     await link.admitted.wait()
                 if not link.admitted.is_set():
                     raise InvalidRemote(f"asked for {name} without a hello")
+            if name.startswith("/ipfs/"):
+                who = f"0x{link.account.hex()} at {link.remote_host}"
+                self.complaints.tally(who, _LIBP2P_STREAMS, f"opens {name} again and again")
             net_stream.set_protocol(name)
             await handler(net_stream)
         finally:
             link.streams_in -= 1
             net_stream.muxed_stream.abandon()
+
+    async def _agree(self, net_stream: Any) -> tuple[Any, Any]:
+        try:
+            return await self.host.multiselect.negotiate(
+                ProtocolNames(net_stream), max(1, round(self.limits.negotiate_seconds))
+            )
+        except MultiselectError as error:
+            text = f"no protocol agreed: {_innermost(error)}"
+            if isinstance(_find_root(error), StreamError | MuxedStreamError | IOException):
+                raise CutShort(text) from error
+            raise InvalidRemote(text) from error
 
     # --- connections
 
@@ -303,9 +321,14 @@ def _reason(error: OSError) -> str:
 
 def _innermost(error: BaseException) -> str:
     """libp2p says three times that something failed, and what it was in the last cause."""
+    error = _find_root(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _find_root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return error
 
 
 def _explain(address: Address, error: BaseException) -> Exception:

@@ -7,6 +7,7 @@ Control frames never wait; a peer that does not read them is cut off.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -26,12 +27,21 @@ log = logging.getLogger(__name__)
 _MAX_FRAME = 16 << 20  # of a stream that is gone; others are bounded by their credit
 MAX_INBOUND_STREAMS = 64  # beside those that the host counts: the half closed, and those not accepted yet
 _PING_SECONDS, _PONG_SECONDS = 20.0, 20.0
+# Of the other side, in _COUNT_SECONDS. Implementations ping every 10 to 30 s, and once when a connection begins.
+MAX_PINGS = 64
+# On its own streams, after this side has done with them: of 16 at once a full window each, twice. An honest peer has no
+# more under way, and does not go on.
+MAX_BYTES_TO_NOBODY = 8 << 20
+_COUNT_SECONDS = 10.0
 
 
 class Muxer(IMuxedConn):
     """`link` is the host's; the muxer only carries it."""
 
-    def __init__(self, session: NoiseSession, peer_id: ID, link: Any = None, room: WindowRoom | None = None) -> None:
+    def __init__(
+        self, session: NoiseSession, peer_id: ID, link: Any = None, room: WindowRoom | None = None, *,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:  # fmt: skip
         self.session = self.secured_conn = session
         self.peer_id, self.link, self._room = peer_id, link, room
         self.breach = ""  # of the protocol, by the other side, which ended the connection
@@ -46,6 +56,8 @@ class Muxer(IMuxedConn):
         self._to_accept: trio.MemorySendChannel[MuxedStream]
         self._to_accept, self._accepted = trio.open_memory_channel(MAX_INBOUND_STREAMS)
         self._pong = trio.Event()
+        self._clock = clock
+        self._counted_since, self._pings, self._bytes_to_nobody = -_COUNT_SECONDS, 0, 0
         self._header = b""  # the beginning of one
         self._body_left = 0
         self._body_stream: MuxedStream | None = None
@@ -125,8 +137,11 @@ class Muxer(IMuxedConn):
                 self.send_frame(PING, SYN, 0, number)
                 with trio.fail_after(_PONG_SECONDS):
                     await self._pong.wait()
-        except (trio.TooSlowError, ConnectionClosedError):
+        except trio.TooSlowError:
+            self.breach = self.breach or f"no answer to a ping within {_PONG_SECONDS:g} s"
             self.session.below.abort()  # which ends the read loop
+        except ConnectionClosedError:
+            self.session.below.abort()
 
     # --- streams
 
@@ -177,6 +192,7 @@ class Muxer(IMuxedConn):
     def send_frame(self, kind: int, flags: int, stream_id: int, length: int, body: bytes | memoryview = b"") -> None:
         """Without waiting, before all data that waits. Raises ConnectionClosedError."""
         if self.outgoing.control_bytes > self.session.below.unread_bytes:
+            self.breach = self.breach or f"does not read: {self.outgoing.control_bytes} bytes of acks wait for it"
             self.session.below.abort()
             raise ConnectionClosedError("the peer does not read", transport="yamux")
         self.wake_writer()
@@ -223,22 +239,38 @@ class Muxer(IMuxedConn):
 
     def _on_ping(self, flags: int, number: int) -> None:
         if flags & SYN:
+            self._start_count()
+            self._pings += 1
+            if self._pings > MAX_PINGS:
+                raise MuxedStreamError(f"more than {MAX_PINGS} pings within {_COUNT_SECONDS:g} s")
             self.send_frame(PING, ACK, 0, number)
         else:
             self._pong.set()
+
+    def count_unwanted(self, count: int) -> None:
+        """Of bytes on their own streams that nobody reads any more."""
+        self._start_count()
+        self._bytes_to_nobody += count
+        if self._bytes_to_nobody > MAX_BYTES_TO_NOBODY:
+            self.give_way(f"more than {MAX_BYTES_TO_NOBODY >> 20} MiB on streams of its own that are over")
+
+    def _start_count(self) -> None:
+        now = self._clock()
+        if now - self._counted_since >= _COUNT_SECONDS:
+            self._counted_since, self._pings, self._bytes_to_nobody = now, 0, 0
 
     def _on_stream_frame(self, kind: int, flags: int, stream_id: int, length: int) -> None:
         if flags & SYN:
             self._on_new_stream(stream_id)
         stream = self.streams.get(stream_id)
         if kind == DATA:
-            self._expect_body(stream, flags, length)
+            self._expect_body(stream, flags, stream_id, length)
         elif stream is not None and length:
             stream.on_credit(length)
         if stream is not None and (kind == WINDOW or not length):
             self._on_flags(stream, flags)
 
-    def _expect_body(self, stream: MuxedStream | None, flags: int, length: int) -> None:
+    def _expect_body(self, stream: MuxedStream | None, flags: int, stream_id: int, length: int) -> None:
         if stream is not None:
             stream.receive_credit -= length
             if stream.receive_credit < 0:
@@ -247,6 +279,8 @@ class Muxer(IMuxedConn):
                 raise MuxedStreamError("data after the end of the stream")
         elif length > _MAX_FRAME:
             raise MuxedStreamError(f"frame of {length} bytes")
+        elif self._is_theirs(stream_id):
+            self.count_unwanted(length)
         self._body_left, self._body_stream, self._body_flags = length, stream, flags
 
     def _on_flags(self, stream: MuxedStream, flags: int) -> None:
@@ -256,9 +290,11 @@ class Muxer(IMuxedConn):
             stream.on_end()
         self.forget_if_finished(stream)
 
+    def _is_theirs(self, stream_id: int) -> bool:
+        return stream_id % 2 == (0 if self.is_initiator else 1)
+
     def _on_new_stream(self, stream_id: int) -> None:
-        is_theirs = stream_id % 2 == (0 if self.is_initiator else 1)
-        if not is_theirs or not stream_id or stream_id in self.streams:
+        if not self._is_theirs(stream_id) or not stream_id or stream_id in self.streams:
             raise MuxedStreamError(f"stream {stream_id} opened out of turn")
         stream = MuxedStream(stream_id, self, False)
         try:
