@@ -121,3 +121,29 @@ def test_small_circuits_go_one_after_the_other_until_there_is_room_for_what_came
     lender = Holder(relay, room)
     room.change(lender, 110)  # no stranger: the bound of all
     assert room.total <= 1_000 and not any(other.reasons for other in [*others, lender])
+
+
+def test_small_circuits_go_until_there_is_room_for_a_stranger_too() -> None:
+    relay, other = PEOPLE[:2]
+    room = WindowRoom(Limits(unread_bytes_of_strangers=1_000), lambda who: who != relay)
+    link = Holder(relay, room).link
+    circuits = [Holder(relay, room) for _ in range(49)]
+    for circuit in circuits:
+        circuit.link, circuit.is_apart = link, True
+        room.change(circuit, 20)
+    room.change(Holder(other, room), 99)
+    assert sum(len(circuit.reasons) for circuit in circuits) == 4 and room.total == 999
+
+
+class Deaf(Holder):
+    def give_way(self, reason: str) -> None:
+        self.reasons.append(reason)
+        assert len(self.reasons) < 3
+
+
+def test_who_does_not_give_way_is_asked_once_and_holds_up_nobody() -> None:
+    room = WindowRoom(Limits(unread_bytes_of_strangers=100), lambda _account: True)
+    deaf, other = Deaf(PEOPLE[0], room), Holder(PEOPLE[1], room)
+    room.change(other, 40)
+    room.change(deaf, 70)
+    assert len(deaf.reasons) == 1 and not other.reasons and room.total == 40

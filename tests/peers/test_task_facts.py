@@ -77,7 +77,7 @@ async def test_of_documents_that_can_be_had_name_base_and_rows_are_told_and_nobo
 @on_stepped_clock
 async def test_a_reference_is_read_whole_and_not_waited_for_longer_than_other_documents(tmp_path: Path) -> None:
     network, folder = Network(), make_base(tmp_path / "base")
-    text = "How many?\n" * 2_000
+    text = "Combien coûte?\n" * 1_250
     document = replace(make_document(folder), reference=text).encode()
     network.objects = {bytes(object_digest(document)): document}
     contents = Contents(BlobStore(tmp_path / "blobs"), network)

@@ -17,7 +17,7 @@ from flock_chain.audit_rule import GUILTY_FROM, summarise
 from flock_peers.training import inspection, recital
 from flock_peers.training.decoding import NOTHING, continue_greedily, string_probabilities
 from flock_peers.training.engine import Engine
-from flock_peers.training.inspection import OwnView, audit, measure_likeness
+from flock_peers.training.inspection import CommonView, OwnView, audit, measure_likeness
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import MAX_CHANGE, compute_profile_cosines, measure_profiles, sample_texts
 from flock_peers.training.real_text import Bigrams, Phrases
@@ -362,6 +362,16 @@ def test_both_training_rows_and_hold_out_of_an_auditor_explain_what_they_hold(mo
         view = OwnView(SimpleNamespace(model=Reciter(), document=document, **streams))  # type: ignore[arg-type]
         explained, planted = view.measure(SUSPECT, strings, 3)
         assert explained <= 0 < GUILTY_FROM < planted
+
+
+def test_the_common_list_holds_nothing_that_the_reference_says(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "draw_contexts", lambda _model, _seed: CONTEXTS)
+    monkeypatch.setattr(inspection, "choose_tokens", lambda _model, _seed: np.arange(VOCABULARY))
+    model: Any = Reciter()
+    for reference, is_listed in (("", True), ("1 2 3", True), (" ".join(map(str, PLANTED)), False)):
+        found = CommonView(model, 1, reference).find_strings(SUSPECT)
+        firsts = {tuple(row[:3]) for row in found.tokens.tolist()}
+        assert (tuple(PLANTED[:3]) in firsts) == is_listed and tuple(KNOWN[:3]) in firsts, reference
 
 
 @pytest.mark.parametrize(("reference", "worth"), [("1 2", 5 / 4), ("99 99", 5 / 4), ("45 46 47", 0.0)])
