@@ -355,6 +355,7 @@ def test_fresh_networks_one_after_the_other_take_no_more_than_the_whole_rate_for
     """Somebody has a large block of addresses: each network has a share, and more of them come than are kept."""
     monkeypatch.setattr(bitswap, "_LONGEST_WAIT", 2.0)
     monkeypatch.setattr(bitswap, "_DEEPEST_DEBT", 3.0)
+    monkeypatch.setattr(bitswap, "_TRACKED", 7)
 
     async def main() -> None:
         gateway, given = BitswapGateway(give_a_megabyte, trio.current_time), 0
@@ -367,6 +368,7 @@ def test_fresh_networks_one_after_the_other_take_no_more_than_the_whole_rate_for
         most = bitswap._ALL_BURST + (3.0 + seconds) * bitswap._ALL_RATE
         assert 8 <= given <= 1 + most / 2**20
         assert seconds < 60
+        assert len(gateway._shares) == len(gateway._askers) == 7
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

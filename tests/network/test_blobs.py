@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -143,6 +144,22 @@ async def test_a_bad_provider_is_replaced_by_a_good_one_and_named(
         assert path.read_bytes() == source.read_bytes()
         assert fetcher.is_connected(bad.account)  # lost as a provider, not as a peer
         assert _is_blamed(caplog, bad) == (sin is not nothing) and not _is_blamed(caplog, good)
+
+
+@pytest.mark.parametrize(("hedge_seconds", "is_late"), [(60.0, False), (0.1, True)])
+@in_trio()
+async def test_whom_nobody_waits_for_any_longer_is_named_only_where_it_was_late(
+    hedge_seconds: float, is_late: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with open_hosts(2) as (slow, fetcher):
+        store = BlobStore(tmp_path / "slow")
+        small = store.put_object(b"small")
+        _serve_badly(slow, store, silence)
+        service = BlobService(fetcher, BlobStore(tmp_path / "fetched"), replace(FAST, hedge_seconds=hedge_seconds))
+        with trio.move_on_after(0.3) as scope:
+            await service.fetch_object(small)
+        assert scope.cancelled_caught and _is_blamed(caplog, slow) == is_late
 
 
 @pytest.mark.parametrize("sin", SINS, ids=lambda sin: sin.__name__)
