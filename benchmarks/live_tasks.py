@@ -32,10 +32,11 @@ def with_terms(plan: Plan, **changes: int) -> Plan:
     return replace(plan, terms=replace(plan.terms, **SHORT_PHASES | changes))
 
 
-def open_task(network: Network, name: str = "test", peer: int = 0) -> None:
+def open_task(network: Network, name: str = "test", peer: int = 0, **wanted: Any) -> None:
+    """`wanted`: what else its document says, such as a budget."""
     terms = network.plan.terms
     values = {name: getattr(terms, name) for name in terms.__dataclass_fields__}
-    network.ask(peer, "open_task", name=name, terms=values, pot=str(POT))
+    network.ask(peer, "open_task", name=name, terms=values, pot=str(POT), **wanted)
 
 
 def wait_until(what: str, seconds: float, check: Callable[[], Any]) -> Any:

@@ -41,13 +41,17 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 SECONDS = 180  # for what takes ten on an idle machine: starting a process with its trainer, and catching up
 ROUND_SECONDS = 420  # all phases of a round to their ends, where somebody is dead, and an audit
+# Rounds are looked at here, not what is learned in them: a tenth of the default training.
+BUDGET = {"steps": 4, "batch": 4, "eval_windows": 8}
+COMMIT_SECONDS = 40  # waited for to its end where a proposer is dead; such a training takes one
 HOSTILE_BOND = 8 * COIN  # against 5 of each other: drawn soon, and still less than half of all stake
 
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Network, DemoPeer]]:
     """Five honest peers, and one that is not started and told to publish what is no adapter."""
-    everybody = make_test_plan(tmp_path_factory.mktemp("net"), peers=6, rounds=20)
+    folder = tmp_path_factory.mktemp("net")
+    everybody = make_test_plan(folder, peers=6, rounds=20, commit_seconds=COMMIT_SECONDS)
     plan, (hostile,) = set_apart(everybody, ["spoil:truncated"], HOSTILE_BOND)
     with run_network(plan) as running:
         yield running, hostile
@@ -87,7 +91,7 @@ def test_a_chain_of_processes_agrees_and_is_silent_without_work(network: Network
 
 
 def test_a_round_trains_votes_adopts_and_pays(network: Network) -> None:
-    open_task(network)
+    open_task(network, budget=BUDGET)
     first = wait_until("the task is seen", SECONDS, lambda: task_of(network).get("adapter"))
     wait_for_round(network, 2, ROUND_SECONDS)
     task = wait_until(
