@@ -1,12 +1,13 @@
 """What another rule of removal would have left of a row of ours: its own rounds, verdicts and words of auditors again.
 
     python -m flock_p2p experiment --methods ours --attacks shared --seeds 21,22 --rounds 8 --out FOLDER
-    python benchmarks/same_decisions.py FOLDER/rows.jsonl [--seeds 21] [--reach 0,2,4,all] [--left mean,sum] [--json]
+    python benchmarks/same_decisions.py FOLDER/rows.jsonl [--reach 0,2,4,all] [--left mean,sum] [--rate 1000,2000]
 
 Everybody trains anew from the adapter that this rule gives; nobody measures, so that a row takes 25 seconds, not 150.
 `--reach`: over how many audits a conviction reaches back (0: nothing is taken out). `--left`: whether what is left of a
-round becomes a mean again, or keeps its weight (sum). What it cannot say: whom auditors would have named then, and who
-would have been drawn. A round that adopted nothing keeps the previous adapter here, even if it took something out.
+round becomes a mean again, or keeps its weight (sum). `--rate`: times how much of the mean, in thousandths. What it
+cannot say: whom auditors would have named then, and who would have been drawn. A round that adopted nothing keeps the
+previous adapter here, even if it took something out.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from flock_chain.aggregation import (
     remove_contribution,
     take_out,
 )
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.audit_rule import REACH, Finding, find, plan_removal
 from flock_chain.errors import Misuse
 from flock_chain.parameters import DEMO
@@ -121,12 +124,17 @@ class SameDecisions(Federation):
         return proposers, voters
 
 
-def replay(ours: dict[str, Any], laboratory: Laboratory, reach: int, *, is_mean: bool) -> dict[str, Any]:
+def replay(
+    ours: dict[str, Any], laboratory: Laboratory, reach: int, *, is_mean: bool, rate: int | None = None
+) -> dict[str, Any]:
+    """`rate`: of the server, in thousandths; None: the row's own."""
     row = Row(**{one.name: ours[one.name] for one in fields(Row)})
-    run = SameDecisions(row, laboratory, record=ours, reach=reach, is_mean=is_mean).run(lambda *_: None)
+    rate = rate or ours.get("server_lr_thousandths", RATE_ONE)  # rows of before had none
+    run = SameDecisions(row, laboratory, rate, record=ours, reach=reach, is_mean=is_mean).run(lambda *_: None)
     return {
         "attack": ours["attack"], "malicious": ours["malicious"], "seed": ours["seed"], "rounds": ours["rounds"],
         "reach": "all" if reach == ALL else reach, "left": "mean" if is_mean else "sum",
+        "rate": rate,
         "ours": ours["clean_loss"], "replayed": run["clean_loss"], "asr": run["asr_peak"],
         "by_round": [[point["clean_loss"], point["asr"]] for point in run["history"]], "domains": run["domains"],
     }  # fmt: skip
@@ -138,17 +146,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="", help="only these (default: all)")
     parser.add_argument("--reach", default=str(REACH), help=f"audits, or all (default: {REACH})")
     parser.add_argument("--left", default="mean", help="mean, sum, or both with a comma (default: mean)")
+    parser.add_argument("--rate", default="", help="of the server, in thousandths (default: the row's own)")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     options = parser.parse_args(arguments)
     found = []
     for ours in read_rows(options.rows, {int(seed) for seed in options.seeds.split(",") if seed}):
         laboratory = Laboratory(PARTICIPANTS, ours["seed"])
         for reach in options.reach.split(","):
-            for left in options.left.split(","):
-                row = replay(ours, laboratory, ALL if reach == "all" else int(reach), is_mean=left == "mean")
+            for left, rate in product(options.left.split(","), options.rate.split(",")):
+                row = replay(
+                    ours, laboratory, ALL if reach == "all" else int(reach), is_mean=left == "mean",
+                    rate=int(rate) if rate else None,
+                )  # fmt: skip
                 found.append(row)
-                text = ("{attack} {malicious} %, seed {seed}, reach {reach}, {left}: {replayed:.3f} for {ours:.3f}, "
-                        "ASR {asr:.2f}")  # fmt: skip
+                text = ("{attack} {malicious} %, seed {seed}, reach {reach}, {left}, rate {rate}: {replayed:.3f} for "
+                        "{ours:.3f}, ASR {asr:.2f}")  # fmt: skip
                 print(text.format(**row), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(json.dumps({"rows": found}))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from flock_chain.aggregation.format import RATE_ONE
 from flock_p2p.experiment.federation import Federation
 from flock_p2p.experiment.rows import PARTICIPANTS, Row
 from flock_peers.training.laboratory import Laboratory
@@ -43,7 +44,8 @@ def read_rows(path: Path, seeds: Collection[int]) -> Iterator[dict[str, Any]]:
 def replay(ours: dict[str, Any], laboratory: Laboratory) -> dict[str, Any]:
     row = Row(**{one.name: ours[one.name] for one in fields(Row)} | {"method": "oracle"})
     seats = [point["proposers"] for point in ours["history"]]
-    oracle = SameDraws(row, laboratory, seats=seats).run(lambda *_: None)
+    rate = ours.get("server_lr_thousandths", RATE_ONE)  # rows of before had none
+    oracle = SameDraws(row, laboratory, rate, seats=seats).run(lambda *_: None)
     return {
         "attack": ours["attack"], "malicious": ours["malicious"], "seed": ours["seed"], "rounds": ours["rounds"],
         "ours": ours["clean_loss"], "oracle": oracle["clean_loss"],

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", default="status", choices=own + others, help=what)
     add_home(parser)
     parser.add_argument("--pot", metavar="COINS", help="create: what its rounds pay, from this peer's account")
-    keys = "name, terms, budget, lora, targets, data, bits"
+    keys = "name, terms, budget, lora, targets, data, bits, server_lr_thousandths"
     what = f"create: JSON with some of {keys} (docs/models.md); what it leaves out has a default"
     parser.add_argument("--document", type=Path, metavar="FILE", help=what)
     what = "create: publish the base model in this transformers folder, or NAME@REVISION of the Hugging Face hub from "

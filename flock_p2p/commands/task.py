@@ -17,7 +17,7 @@ from flock_peers.home import Home
 from flock_peers.plural import plural
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
-DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data", "bits")
+DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data", "bits", "server_lr_thousandths")
 ALIASES = {"create": "open", "show": "status"}
 POLL_SECONDS = 0.5
 OPEN_SECONDS = 15.0  # for a new task to be final

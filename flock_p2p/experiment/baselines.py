@@ -23,9 +23,10 @@ def _all(stack: Stack) -> list[int]:
     return list(range(len(stack)))
 
 
-def average(stack: Stack) -> Update:
-    """FedAvg with equal weights: self-declared data sizes are nobody's to believe. McMahan et al., 2017."""
-    return stack.mean(axis=0), _all(stack)
+def average(stack: Stack, rate: float = 1.0) -> Update:
+    """FedAvg with equal weights: self-declared data sizes are nobody's to believe. McMahan et al., 2017. `rate`: of the
+    server, FedOpt's generalisation with plain SGD (Reddi et al., 2020)."""
+    return rate * stack.mean(axis=0), _all(stack)
 
 
 @dataclass

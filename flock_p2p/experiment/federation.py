@@ -1,7 +1,7 @@
 """One run: rounds of draw, training, vote, aggregation and pay, measured after each. Knows no file and no screen."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from statistics import mean
 from typing import Any
@@ -25,6 +25,7 @@ Progress = Callable[[int, int], None]  # rounds done, and in all
 class Federation:
     row: Row
     laboratory: Laboratory
+    rate: int | None = None  # of the server, in thousandths; None: as the method has it
     attackers: Attackers = field(init=False)
     money: Money = field(init=False)
     judge: Judge = field(init=False)
@@ -37,7 +38,9 @@ class Federation:
         self.attackers = choose_attackers(row)
         self.money = Money(PARTICIPANTS, row.rounds, Terms.proposer_share)
         self.judge = make_judge(row, self.laboratory, self.attackers, self.money, DEMO.norm_slash)
-        self.adapter = self.laboratory.initial_adapter()
+        self.rate = row.server_rate if self.rate is None else self.rate
+        start = self.laboratory.initial_adapter()
+        self.adapter = replace(start, format=replace(start.format, server_lr_thousandths=self.rate))
 
     def run(self, progress: Progress) -> dict[str, Any]:
         for number in range(self.row.rounds):
@@ -119,6 +122,7 @@ class Federation:
         }
         return {
             **asdict(self.row),
+            "server_lr_thousandths": self.rate,
             "malicious_count": len(members),
             "clean_loss": self.history[-1]["clean_loss"],
             "asr_final": asr[-1],

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from flock_chain.aggregation import Delta, GlobalAdapter, apply, compute_gram, filter_bits, from_floats
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.paper_rule import compute_paper_outcome, is_acceptable_loss
 from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
 from flock_chain.tally import (
@@ -27,7 +28,7 @@ from flock_p2p.experiment import baselines
 from flock_p2p.experiment.attackers import Attackers
 from flock_p2p.experiment.audits import AUDIT_ROUNDS, Audits
 from flock_p2p.experiment.money import Money
-from flock_p2p.experiment.rows import PARTICIPANTS, PROPOSERS, Row
+from flock_p2p.experiment.rows import OUR_RATE, PARTICIPANTS, PROPOSERS, Row
 from flock_peers.tasks import Terms
 from flock_peers.training.laboratory import Laboratory
 from flock_peers.training.recital import Suspect
@@ -286,6 +287,7 @@ def _rule(row: Row, laboratory: Laboratory, bad: int) -> Callable[[baselines.Sta
     plain: dict[str, baselines.Rule] = {
         "fedavg": baselines.average,
         "fedprox": baselines.average,
+        "fedavg-twice": lambda stack: baselines.average(stack, rate=OUR_RATE / RATE_ONE),
         "median": baselines.coordinate_median,
         "geometric-median": baselines.geometric_median,
         "multi-krum": lambda stack: baselines.multi_krum(stack, bad),

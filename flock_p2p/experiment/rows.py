@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
 
 PARTICIPANTS, PROPOSERS, VOTERS = 18, 8, 7
@@ -12,9 +13,9 @@ ROUNDS, SLOW_ROUNDS = 12, 20
 
 BASELINES = (
     "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedprox", "multi-krum", "trimmed-mean", "median",
-    "geometric-median", "fltrust", "flame",
+    "geometric-median", "fltrust", "flame", "fedavg-twice",
 )  # fmt: skip
-PARTS = ("norm", "function", "loss", "refusal", "audit", "adoption", "reference")  # of our rule
+PARTS = ("norm", "function", "loss", "refusal", "audit", "adoption", "reference", "rate")  # of our rule
 METHODS = ("isolated", "pooled", "oracle", *BASELINES, "paper", "ours", *(f"ours-without-{part}" for part in PARTS))
 VOTER_LIES = ("whitelist", "invert", "copy")
 ATTACKS = (
@@ -24,6 +25,9 @@ ATTACKS = (
 SLOW_ATTACKS = ("lone", "sleepers", "thin")
 MALICIOUS = (0, 11, 28, 39)  # per cent
 CENTRAL = ("isolated", "pooled")  # nobody proposes, so nobody attacks
+# The `server_lr_thousandths` of our task: twice the mean learns more than once, and three times no more than twice
+# (docs/experiment.md).
+OUR_RATE = 2_000
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,12 @@ class Row:
     @property
     def key(self) -> tuple[Any, ...]:
         return tuple(asdict(self).values())
+
+    @property
+    def server_rate(self) -> int:
+        """In thousandths. The literature's rules have a rate of their own, the paper's has none."""
+        is_ours = self.method == "oracle" or self.method.startswith("ours")
+        return OUR_RATE if is_ours and self.method != "ours-without-rate" else RATE_ONE
 
     @property
     def malicious_count(self) -> int:

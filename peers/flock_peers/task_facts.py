@@ -90,6 +90,7 @@ def _to_row(document: TaskDocument, shipped: bytes) -> dict[str, Any]:
         "seq_len": document.budget.seq_len,
         "batch": document.budget.batch,
         "steps": document.budget.steps,
+        "server_lr_thousandths": document.format.server_lr_thousandths,
         "reference_bytes": len(document.reference.encode()),
     }
 

@@ -9,8 +9,8 @@ from typing import Any
 import trio
 
 from flock_chain.aggregation import Format, encode_global
-from flock_chain.aggregation.format import BITS
-from flock_chain.errors import Misuse, Unavailable
+from flock_chain.aggregation.format import BITS, RATE_ONE
+from flock_chain.errors import InvalidEncoding, Misuse, Unavailable
 from flock_chain.paper_rule import RULE_PROPOSALS
 from flock_peers.contents import Contents
 from flock_peers.roles.sender import Sender
@@ -68,7 +68,7 @@ class Wanted:
     lora: LoraSettings
     budget: Budget
     data: str = ANY  # which rows a participant brings
-    format: Format = field(default_factory=Format)  # of the deltas that peers exchange
+    format: Format = field(default_factory=Format)  # of the deltas that peers exchange, and how much of them is added
     reference: str = ""  # public text that audits blame nobody for
 
 
@@ -91,7 +91,10 @@ def parse_wanted(params: Mapping[str, Any]) -> Wanted:
     bits = _number(params.get("bits", Format().bits), "bits")
     if bits not in BITS:
         raise Misuse(f"task: {bits} bits for a delta's numbers; {' or '.join(map(str, BITS))} are known")
-    format = Format.of_bits(bits)
+    try:
+        format = Format.of_bits(bits, _number(params.get("server_lr_thousandths", RATE_ONE), "server_lr_thousandths"))
+    except InvalidEncoding as error:
+        raise Misuse(f"task: {error}") from error
     reference = params.get("reference", "")
     if not isinstance(reference, str):
         raise Misuse("task: a reference is text")

@@ -331,6 +331,8 @@ def test_layouts_and_formats_round_trip_through_the_task_document():
     for layout in (SMALL, TINY):
         assert Layout.from_dict(codec.decode(codec.encode(layout.to_dict()))) == layout
     assert Format.from_dict(codec.decode(codec.encode(FORMAT.to_dict()))) == FORMAT
+    twice = Format(server_lr_thousandths=2_000)
+    assert Format.from_dict(codec.decode(codec.encode(twice.to_dict()))) == twice
 
 
 @pytest.mark.parametrize(
@@ -378,6 +380,11 @@ def test_a_layout_that_is_not_well_formed_is_refused(rows):
         ("window", -1),
         ("bits", 8.0),
         ("extra", 1),
+        ("server_lr_thousandths", 1_000),  # of a rate of one nothing is said
+        ("server_lr_thousandths", 99),
+        ("server_lr_thousandths", 4_001),
+        ("server_lr_thousandths", 2_000.0),
+        ("server_lr_thousandths", True),
     ],
 )
 def test_a_format_that_is_not_supported_is_refused(field, value):

@@ -45,8 +45,10 @@ from flock_chain.aggregation import (
     quantise,
     remove_contribution,
     squared_norm,
+    take_out,
 )
 from flock_chain.aggregation.adapter import round_half_even
+from flock_chain.aggregation.format import MAX_RATE, MIN_RATE, RATE_ONE
 from flock_chain.errors import InvalidContent, Misuse, Refused
 
 seeds = st.integers(0, 2**32)
@@ -125,7 +127,7 @@ def test_dots_norms_and_filters_equal_their_slow_twins(parts, ball, format):
 
 @given(
     st.lists(st.tuples(seeds, st.sampled_from([1e-3, 1e-2, 0.2])), min_size=1, max_size=7), seeds,
-    st.sampled_from([FORMAT, FOUR]),
+    st.sampled_from([FORMAT, FOUR, Format(server_lr_thousandths=2_000), Format.of_bits(4, 333)]),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
 def test_applying_a_round_equals_its_slow_twin_in_any_order_of_proposals(parts, seed, format):
@@ -148,6 +150,32 @@ def test_taking_contributions_out_in_another_order_restores_the_adapter_bit_for_
     for delta in deltas:
         changed = remove_contribution(changed, delta, factor, count)
     assert encode_global(changed) == encode_global(adapter)
+
+
+@given(st.lists(seeds, min_size=2, max_size=7), st.integers(MIN_RATE, MAX_RATE))
+@settings(max_examples=30, deadline=None)
+def test_what_is_taken_out_is_what_the_tasks_rate_added(parts, rate):
+    format = Format(server_lr_thousandths=rate)
+    adapter = make_adapter(SMALL, 0, format)
+    deltas = [make_delta(SMALL, seed, 1e-2, format) for seed in parts]
+    later = apply(apply(adapter, deltas), deltas[:1])
+    assert encode_global(take_out(later, deltas, [0])) == encode_global(apply(apply(adapter, deltas[1:]), deltas[:1]))
+
+
+def test_twice_the_mean_moves_twice_as_far():
+    one, two = (
+        apply(make_adapter(SMALL, 0, format), [make_delta(SMALL, seed, 1e-2, format) for seed in (1, 2)]).grid
+        - make_adapter(SMALL, 0, format).grid
+        for format in (FORMAT, Format(server_lr_thousandths=2 * RATE_ONE))
+    )
+    assert np.abs(two - 2 * one).max() <= 2 and np.abs(one).max() > 1_000  # two roundings, each of half a unit
+
+
+def test_the_largest_rate_of_the_largest_contributions_stays_on_the_grid():
+    format = Format(server_lr_thousandths=MAX_RATE)
+    delta = quantise(np.full(SMALL.parameters, 3e38, np.float32), SMALL, format)
+    added = apply(make_adapter(SMALL, 0, format), [delta]).grid - make_adapter(SMALL, 0, format).grid
+    assert set(added.tolist()) == {4 * 127 << (15 + 10)}
 
 
 @given(st.integers(-(10**30), 10**30), st.integers(1, 10**20))

@@ -93,6 +93,13 @@ def test_a_task_in_four_bits_is_recomputed_from_its_packed_proposals(tmp_path: P
     assert report.adapters[-1].origin == "recomputed from 3 accepted proposals"
 
 
+def test_a_task_with_a_server_rate_is_recomputed_with_it(tmp_path: Path) -> None:
+    document = replace(small_document(), format=Format(server_lr_thousandths=2_000))
+    played = play(tmp_path / "home", Script(rounds=1), document=document)
+    report = verify_home(played.home)
+    assert report.ok and report.adapters[-1].origin == "recomputed from 3 accepted proposals", format_report(report)
+
+
 def test_an_honest_home_verifies_and_is_not_changed_by_it() -> None:
     before, seen = snapshot(honest().home), []
     report = verify_home(honest().home, lambda what, done, total: seen.append((what, done, total)))

@@ -66,6 +66,8 @@ def test_a_boosted_proposal_is_rejected_and_slashed_and_the_others_make_the_cand
         change = laboratory().train(who, vector(), who, attack)
         deltas.append(quantise(change, start.layout, start.format))
     seats = Seats(0, proposers, honest[5:12], deltas, start)
+    assert isinstance(game.judge, Ours)
+    game.judge.committee = Committee(laboratory(), game.attackers, tolerance=10**6)  # twice a tiny model's mean is much
     decision = game.judge.decide(seats)
     exact = filter_bits(deltas, laboratory().document.budget.norm_thousandths)
     assert exact[5] and decision.verdicts[5] in (Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM)

@@ -23,6 +23,7 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
     assert (plain.data, wanted.data) == ("any", "chat")
     assert (plain.reference, parse_wanted({"reference": "How many?"}).reference) == ("", "How many?")
     assert (plain.format, parse_wanted({"bits": 4}).format) == (Format(), Format(bits=4, elo=-20))
+    assert parse_wanted({"server_lr_thousandths": 2_000}).format == Format(server_lr_thousandths=2_000)
     assert wanted.budget.steps == 3 and wanted.lora == LoraSettings(4, 64, ("k_proj", "q_proj"))
 
 
@@ -41,6 +42,8 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
         ({"data": ["chat"]}, "data is one of"),
         ({"bits": 5}, "5 bits for a delta's numbers; 8 or 4 are known"),
         ({"bits": 4.0}, "bits is no whole number"),
+        ({"server_lr_thousandths": 5_000}, "server_lr_thousandths is not between 100 and 4000"),
+        ({"server_lr_thousandths": 2.5}, "server_lr_thousandths is no whole number"),
         ({"reference": ["How many?"]}, "a reference is text"),
     ],
 )

@@ -108,5 +108,6 @@ def slow_apply(adapter: GlobalAdapter, deltas: Sequence[Delta], factors: Sequenc
     grid = adapter.grid.tolist()
     for delta, factor in zip(deltas, factors, strict=True):
         for index, value in enumerate(slow_units(delta)):
-            grid[index] += round(Fraction(factor, 1 << 30) * value * (1 << 10) / len(deltas))  # half to even
+            rate = Fraction(adapter.format.server_lr_thousandths, 1_000)
+            grid[index] += round(rate * Fraction(factor, 1 << 30) * value * (1 << 10) / len(deltas))  # half to even
     return grid

@@ -224,6 +224,10 @@ def documents() -> dict[str, Sample]:
         "task document with a reference": Sample(
             replace(_document(), reference="How many?\n").encode(), lambda data: decode_document(data).encode()
         ),
+        "task document with a server rate": Sample(
+            replace(_document(), format=Format(server_lr_thousandths=2_000)).encode(),
+            lambda data: decode_document(data).encode(),
+        ),
         "manifest": Sample(manifest.encode(), lambda data: decode_manifest(data).encode()),
         "proposal commitment": Sample(
             compute_proposal_commitment(CHAIN_ID, b"\4" * 20, 1, 2, KEYS[0].account, HASH, b"\7" * 32)

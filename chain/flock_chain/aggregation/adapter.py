@@ -1,8 +1,8 @@
 """The task's global adapter: integers on a grid, to which contributions are added exactly and from which they can be
 taken out again. Knows neither rounds nor votes.
 
-Each contribution, clip factor x delta / count, is rounded half to even on its own, so that the sum does not depend on
-the order and a later removal is an exact subtraction. File: safetensors, I64 in each tensor's shape.
+Each contribution, server rate x clip factor x delta / count, is rounded half to even on its own, so that the sum does
+not depend on the order and a later removal is an exact subtraction. File: safetensors, I64 in each tensor's shape.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_chain.aggregation.delta import Delta
-from flock_chain.aggregation.format import GUARD_BITS, Format
+from flock_chain.aggregation.format import GUARD_BITS, RATE_ONE, Format
 from flock_chain.aggregation.layout import Layout
 from flock_chain.aggregation.measure import MAX_DELTAS, ONE, compute_clip_factors, compute_gram
 from flock_chain.aggregation.tensor_file import TensorSpec, compute_file_bytes, encode_tensors, parse_tensors
@@ -55,7 +55,7 @@ def from_floats(vector: NDArray[Any], layout: Layout, format: Format) -> GlobalA
 
 
 def add_contribution(adapter: GlobalAdapter, delta: Delta, factor: int, count: int) -> GlobalAdapter:
-    """adapter + factor / ONE x delta / count."""
+    """adapter + server rate x factor / ONE x delta / count."""
     return _change(adapter, [(delta, factor)], count, 1)
 
 
@@ -65,7 +65,8 @@ def remove_contribution(adapter: GlobalAdapter, delta: Delta, factor: int, count
 
 
 def apply(adapter: GlobalAdapter, accepted: Sequence[Delta]) -> GlobalAdapter:
-    """The candidate of a round: each accepted delta clipped to 3/2 of their lower median norm, then the mean."""
+    """The candidate of a round: each accepted delta clipped to 3/2 of their lower median norm, then the mean, times the
+    task's server rate."""
     if not accepted:
         return adapter
     return _add_mean(adapter, accepted, 1)
@@ -108,8 +109,10 @@ def _contributions(factor: int, count: int, format: Format) -> NDArray[np.int64]
         raise Misuse(f"contribution: factor {factor} or count {count} out of range")
     rows = []
     for exponent in range(format.window + 1):
-        unit = factor << (exponent + GUARD_BITS)
-        values = [round_half_even(unit * mantissa, count * ONE) for mantissa in range(format.mantissa_max + 1)]
+        unit = (format.server_lr_thousandths * factor) << (exponent + GUARD_BITS)
+        values = [
+            round_half_even(unit * mantissa, RATE_ONE * count * ONE) for mantissa in range(format.mantissa_max + 1)
+        ]
         unused = [0] * (257 - 2 * len(values))  # mantissas that there are not, -128 among them
         rows.append([*values, *unused, *(-value for value in reversed(values[1:]))])
     return np.array(rows, np.int64)
@@ -121,7 +124,7 @@ def round_half_even(numerator: int, denominator: int) -> int:
 
 
 def _add(grid: NDArray[np.int64], delta: Delta, table: NDArray[np.int64]) -> None:
-    """In place. A sum stays below 2^54 until `_seal` checks it: at most 16 x 2^32 are added to less than 2^53."""
+    """In place. A sum stays below 2^54 until `_seal` checks it: at most 16 x 2^34 are added to less than 2^53."""
     block = delta.format.block
     flat = table.reshape(-1)
     for run in delta.layout.runs(block):
