@@ -37,7 +37,8 @@ from flock_peers.training.recital import Suspect
 # of two rejects the honest: then what is left is lopsided, and not adopted either.
 LOSS_LIMIT = 40_000
 # And its `tolerance`: a round of few domains costs an honest voter of another up to 7.5 per cent (seed 1, no attack),
-# and one who votes against it beside two liars of seven keeps the previous adapter.
+# and one who votes against it beside two liars of seven keeps the previous adapter. Of a round that adds the mean: one
+# that adds twice as much costs twice as much.
 TOLERANCE = 100_000
 # Adagrad's v only grows: at the others' rate it learns little in eight rounds, and no backdoor. Of 0.02 and 0.05 the
 # better one on seed 1.
@@ -263,7 +264,7 @@ def _row(values: Sequence[int]) -> list[int]:
 
 
 def make_judge(row: Row, laboratory: Laboratory, attackers: Attackers, money: Money, norm_slash: int) -> Judge:
-    committee = Committee(laboratory, attackers)
+    committee = Committee(laboratory, attackers, TOLERANCE * row.server_rate // RATE_ONE)
     if row.method == "paper":
         return Paper(committee)
     if row.method == "oracle":
