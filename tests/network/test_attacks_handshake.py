@@ -12,6 +12,7 @@ from network_support import (
     PATIENCE,
     QUICK,
     Inbox,
+    connect_in_time,
     in_trio,
     is_healthy,
     key,
@@ -82,7 +83,7 @@ async def test_silent_connections_lose_their_slots() -> None:
             await b.connect(a.address)
         for stream in silent:
             assert await _is_closed_by_peer(stream)
-        await b.connect(a.address)
+        await connect_in_time(b, a)
 
 
 @in_trio()

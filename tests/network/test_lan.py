@@ -15,17 +15,19 @@ ONE, TWO = key(1).account.hex(), key(2).account.hex()
 
 
 def test_two_machines_of_a_lan_connect_without_configuration_whatever_a_third_one_says(tmp_path: Path) -> None:
-    """It answers for them, names machines elsewhere, sends nonsense; then all of that as fast as it can."""
-    with open_lan(3) as (machines, switch):
+    """It answers for them, names machines elsewhere, sends nonsense: as fast as it can, and before they are there."""
+    with open_lan(3) as (machines, switch), spoofing(machines[2]) as spoofer:
+        assert spoofer.stdin is not None and spoofer.stdout is not None
+        spoofer.stdin.write("\n")
+        spoofer.stdin.flush()
+        while switch.seen < 2_000:
+            time.sleep(0.01)
         one, two = (LanPeer(machine, number, tmp_path) for number, machine in enumerate(machines[:2], 1))
-        with spoofing(machines[2]) as spoofer, running(one, two):
+        with running(one, two):
             one.wait_for("connected", TWO)
             two.wait_for("connected", ONE)
-            assert spoofer.stdin is not None and spoofer.stdout is not None
             assert spoofer.stdout.readline() == "dialed\n"  # it is heard
             before = switch.seen
-            spoofer.stdin.write("\n")
-            spoofer.stdin.flush()
             while switch.seen < before + 2_000:
                 time.sleep(0.01)
             one.tell(to=TWO, count=50, bytes=1_000)

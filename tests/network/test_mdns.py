@@ -1,15 +1,20 @@
 """What is said by multicast DNS: records of anybody on the wire, read within bounds, believed in nothing."""
 
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Interface
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from network_support import in_trio, key
+from network_support import key
 from zeroconf import DNSText, RecordUpdate, ServiceInfo
+from zeroconf._protocol.incoming import DNSIncoming
 
 from flock_chain.errors import InvalidEncoding
+from flock_peers.network.heard import MAX_OF_A_SOURCE, MAX_SOURCES, Heard
 from flock_peers.network.identity import make_address, peer_id_of
 from flock_peers.network.lan import is_neighbour
 from flock_peers.network.mdns import SERVICE, LanDiscovery, Sighting, _Listener, decode_text, encode_text
@@ -61,34 +66,109 @@ def test_nobody_on_the_wire_makes_us_dial_another_network(host: str, expected: b
     assert is_neighbour(make_address(host, 1, peer_id_of(key(2))), HOUSE) == expected
 
 
-@in_trio()
-async def test_a_flood_of_spoofed_records_is_cut_to_a_rate_before_it_is_parsed() -> None:
-    """A quarter of a million records, within one second of the clock that counts."""
-    heard: list[Sighting] = []
-    listener = _Listener(heard.append, lambda: 100.0)
-    record = DNSText(NAME, 16, 1, 120, text_of())
-    for _ in range(50):
-        listener.async_update_records(None, 0.0, [RecordUpdate(record, None)] * 5_000)  # type: ignore[arg-type]
-        await trio.sleep(0.001)  # what waits is taken in between
-    await trio.testing.wait_all_tasks_blocked()
-    await trio.sleep(0.01)
-    assert 0 < len(heard) <= 64
+class Wire:
+    """A listener in a run of trio with a clock of its own; what it saw, and whom it complained of."""
+
+    def __init__(self) -> None:
+        self.seen: list[Sighting] = []
+        self.complaints: dict[str, str] = {}
+
+    def say(self, source: str, text: bytes, name: str = NAME) -> None:
+        """As zeroconf hands it over: its sockets have more packets than this one."""
+        sockets = [SimpleNamespace(last_message=None)]
+        sockets += [SimpleNamespace(last_message=DNSIncoming(b"", (ip, 5353), None, now)) for ip, now in
+                    (("10.0.0.77", 6_000.0), (source, 7_000.0))]  # fmt: skip
+        zc: Any = SimpleNamespace(engine=SimpleNamespace(protocols=sockets))
+        record = DNSText(name, 16, 1, 120, text)
+        self.listener.async_update_records(zc, 7_000.0, [RecordUpdate(record, None)])
+
+    async def run(self, script: Callable[["Wire"], Awaitable[None]]) -> None:
+        self.listener = _Listener(HOUSE, self.seen.append, lambda who, what: self.complaints.update({who: str(what)}))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.listener.run)
+            await script(self)
+            nursery.cancel_scope.cancel()
 
 
-@in_trio()
-async def test_records_of_other_services_are_left_alone() -> None:
-    heard: list[Sighting] = []
-    listener = _Listener(heard.append, lambda: 100.0)
-    for name in (f"printer.{SERVICE}", "x._ipp._tcp.local.", NAME.replace("_flock", "_other")):
-        record = DNSText(name, 16, 1, 120, text_of())
-        listener.async_update_records(None, 0.0, [RecordUpdate(record, None)])  # type: ignore[arg-type]
-    await trio.sleep(0.01)
-    assert not heard
+def listen(script: Callable[[Wire], Awaitable[None]]) -> Wire:
+    wire = Wire()
+    trio.run(wire.run, script, clock=trio.testing.MockClock(autojump_threshold=0))
+    return wire
+
+
+def peer(number: int) -> bytes:
+    return text_of(GENESIS, str(make_address("10.0.0.1", number, peer_id_of(key(2)))))
+
+
+def test_a_flood_of_spoofed_records_is_cut_to_a_rate_before_it_is_parsed() -> None:
+    """20,000 records of 50 sources within four seconds."""
+
+    async def flood(wire: Wire) -> None:
+        for _ in range(40):
+            for number in range(500):
+                wire.say(f"10.0.0.{100 + number % 50}", peer(1 + number))
+            await trio.sleep(0.1)
+
+    assert 100 <= len(listen(flood).seen) <= 64 + 16 * 4
+
+
+def test_whoever_says_much_takes_nobody_elses_turn_and_is_named() -> None:
+    async def flood(wire: Wire) -> None:
+        for number in range(5_000):
+            wire.say("10.0.0.66", peer(1 + number))
+        await trio.sleep(60)  # its share is over, and all that is allowed at once was used
+        for number in range(5_000):
+            wire.say("10.0.0.66", peer(1 + number))
+            wire.say("10.0.0.67", peer(1 + number))
+        wire.say("10.0.0.7", peer(60_000))
+        before = len(wire.seen)
+        await trio.sleep(60)
+        assert [sighting.addresses[0].port for sighting in wire.seen[before:]].index(60_000) == 2
+
+    wire = listen(flood)
+    assert "10.0.0.7" not in wire.complaints and "4984 records" in wire.complaints["10.0.0.66"]
+
+
+def test_who_waits_is_bounded_and_of_a_small_network_nobody_is_kept_out() -> None:
+    heard = Heard()
+    for machine in range(1, 255):
+        for number in range(20):
+            heard.put(f"10.0.0.{machine}", bytes([number]))
+            heard.put(f"10.0.0.{machine}", bytes([number]))  # the same again is nothing new
+    for forged in range(1_000):
+        heard.put(f"10.1.{forged >> 8}.{forged & 255}", b"x")
+    first = [heard.take() for _ in range(254)]
+    assert first == [(f"10.0.0.{machine}", b"\0") for machine in range(1, 255)]
+    rest = 0
+    while heard.take():
+        rest += 1
+    assert rest == 254 * (MAX_OF_A_SOURCE - 1) + MAX_SOURCES - 254
+    assert len(dropped := heard.take_dropped()) == MAX_SOURCES and dropped["10.0.0.1"] == 2 * (20 - MAX_OF_A_SOURCE)
+    assert not heard.take_dropped()
+
+
+def test_records_of_other_services_and_of_other_networks_are_left_alone() -> None:
+    async def say(wire: Wire) -> None:
+        for name in (f"printer.{SERVICE}", "x._ipp._tcp.local.", NAME.replace("_flock", "_other")):
+            wire.say("10.0.0.7", text_of(), name)
+        wire.say("192.0.2.7", text_of())
+        await trio.sleep(1)
+
+    wire = listen(say)
+    assert not wire.seen and not wire.complaints
+
+
+def test_nonsense_is_told_with_the_address_that_its_packet_gave() -> None:
+    async def say(wire: Wire) -> None:
+        wire.say("10.0.0.7", b"\x05nothing")
+        await trio.sleep(1)
+
+    assert "mdns: a record without a genesis hash" in listen(say).complaints["10.0.0.7"]
 
 
 def test_a_neighbour_of_another_network_is_no_hint() -> None:
     hints: list[object] = []
-    lan = LanDiscovery(GENESIS, lambda: [TEN], hints.extend)
+    lan = LanDiscovery(GENESIS, lambda: [TEN], hints.extend, lambda _source, _what: None)
     lan._interfaces = HOUSE
     lan._on_sighting(Sighting(b"o" * 32, (TEN,)))
     assert not hints

@@ -110,8 +110,9 @@ class Host:
         self._lan: LanDiscovery | None = None
         if mdns:
             self._lan = LanDiscovery(
-                genesis_hash, lambda: self._own.of(None), lambda hints: self._connector.hear(hints, MDNS)
-            )
+                genesis_hash, lambda: self._own.of(None), lambda hints: self._connector.hear(hints, MDNS),
+                lambda source, what: self._complaints.note(f"by mDNS, as from {source or 'nobody'}", what),
+            )  # fmt: skip
         self.on_request(PEERS, exchange.answer, most=0)
 
     # --- who we are, who is there

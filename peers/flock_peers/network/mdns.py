@@ -6,11 +6,10 @@ the same local network, and the peer behind it still has to prove its key and it
 
 import logging
 import re
-import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import chain, repeat
 from secrets import token_hex
 from typing import Any
@@ -22,6 +21,7 @@ from zeroconf._dns import DNSQuestion
 from zeroconf._protocol.outgoing import DNSOutgoing
 
 from flock_chain.errors import InvalidEncoding
+from flock_peers.network.heard import Heard
 from flock_peers.network.identity import Address, parse_address
 from flock_peers.network.lan import Interface, is_neighbour, list_interfaces
 from flock_peers.network.limits import TokenBucket
@@ -31,13 +31,15 @@ log = logging.getLogger(__name__)
 SERVICE = "_flock-p2p._udp.local."
 MAX_TEXT_BYTES = 1_024  # four addresses and a hash take 450
 MAX_ADDRESSES = 4
-_WAITING = 64  # sightings on their way from zeroconf's thread
-_RATE, _BURST = 16.0, 64.0  # sightings a second; a household has ten peers, a spoofer as many as it likes
+_RATE, _BURST = 16.0, 64.0  # records a second, looked at; a household has ten peers, a spoofer as many as it likes
 _ASK_AFTER = (0.0, 1.0, 3.0, 9.0, 27.0)  # seconds; a peer that starts is heard by its own announcement
 _ASK_SECONDS = 60.0
 _LOOK_SECONDS = 10.0  # how soon another network (a cable, a hotel) is noticed
 _QUERY, _POINTER, _INTERNET = 0x0000, 12, 1
 _NAME = re.compile(r"^[0-9a-f]{16}-[0-9a-f]{16}(-\d{1,3})?\.", re.ASCII)
+
+
+Complain = Callable[[str, object], None]
 
 
 @dataclass(frozen=True)
@@ -84,33 +86,67 @@ def _parse_hash(value: bytes) -> bytes:
 
 
 class _Listener(RecordUpdateListener):
-    """Lives in zeroconf's thread: takes out what may be ours, within a rate, and wakes trio."""
+    """Called in zeroconf's thread: takes out what may be ours. In trio `run` looks at it, within a rate."""
 
-    def __init__(self, on_sighting: Callable[[Sighting], None], clock: Callable[[], float]) -> None:
-        self._on_sighting = on_sighting
-        self._bucket = TokenBucket(_RATE, _BURST, clock)
-        self._waiting: deque[bytes] = deque(maxlen=_WAITING)
+    def __init__(
+        self, interfaces: Sequence[Interface], on_sighting: Callable[[Sighting], None], complain: Complain
+    ) -> None:
+        self._interfaces, self._on_sighting, self._complain = interfaces, on_sighting, complain
+        self._heard = Heard()
         self._token = trio.lowlevel.current_trio_token()
+        self._is_waiting = trio.Event()
 
-    def async_update_records(self, zc: Zeroconf, now: float, records: list[Any]) -> None:  # noqa: ARG002
-        for update in records:
-            name, text = update.new.name, getattr(update.new, "text", None)
-            if text is None or not name.endswith("." + SERVICE) or not _NAME.match(name):
-                continue
-            if len(text) <= MAX_TEXT_BYTES and self._bucket.take():
-                self._waiting.append(text)
-        if self._waiting:
-            try:
-                self._token.run_sync_soon(self._hand_over, idempotent=True)
-            except trio.RunFinishedError:
-                pass
+    def async_update_records(self, zc: Zeroconf, now: float, records: list[Any]) -> None:
+        texts = [text for update in records if (text := _find_text(update.new)) is not None]
+        if texts:
+            self.hear(_find_source(zc, now), texts)
 
-    def _hand_over(self) -> None:
-        while self._waiting:
-            try:
-                self._on_sighting(decode_text(self._waiting.popleft()))
-            except InvalidEncoding as error:
-                log.debug("%s", error)
+    def hear(self, source: str, texts: Sequence[bytes]) -> None:
+        if source and not any(ip_address(source) in interface.network for interface in self._interfaces):
+            return  # RFC 6762, 11: from elsewhere
+        for text in texts:
+            self._heard.put(source, text)
+        try:
+            self._token.run_sync_soon(self._wake, idempotent=True)
+        except trio.RunFinishedError:
+            pass
+
+    def _wake(self) -> None:
+        self._is_waiting.set()
+
+    async def run(self) -> None:
+        bucket = TokenBucket(_RATE, _BURST, trio.current_time)
+        while True:
+            await trio.sleep(bucket.debit())
+            while (row := self._heard.take()) is None:
+                self._is_waiting = trio.Event()
+                await self._is_waiting.wait()
+            self._look_at(*row)
+            for source, count in self._heard.take_dropped().items():
+                self._complain(source, f"says too much by multicast DNS: {count} records were not looked at")
+
+    def _look_at(self, source: str, text: bytes) -> None:
+        try:
+            self._on_sighting(decode_text(text))
+        except InvalidEncoding as error:
+            self._complain(source, error)
+
+
+def _find_text(record: Any) -> bytes | None:
+    text: bytes | None = getattr(record, "text", None)
+    if text is None or len(text) > MAX_TEXT_BYTES:
+        return None
+    return text if record.name.endswith("." + SERVICE) and _NAME.match(record.name) else None
+
+
+def _find_source(zc: Zeroconf, now: float) -> str:
+    """Zeroconf's listeners are not told who sent it; its sockets remember their last packet, and when that came. Where
+    it is not among them, empty: all such have one share."""
+    for socket in zc.engine.protocols:
+        packet = socket.last_message
+        if packet is not None and packet.now == now and packet.source:
+            return str(packet.source[0])
+    return ""
 
 
 @dataclass
@@ -138,17 +174,27 @@ class Wire:
 
 @asynccontextmanager
 async def open_wire(
-    interfaces: Sequence[Interface], on_sighting: Callable[[Sighting], None]
+    interfaces: Sequence[Interface], on_sighting: Callable[[Sighting], None], complain: Complain
 ) -> AsyncIterator[Wire]:  # fmt: skip
     """Raises OSError where multicast is not to be had. Zeroconf has a thread of its own; closing it says goodbye."""
     hosts = [str(interface.ip) for interface in interfaces]
     zeroconf = await trio.to_thread.run_sync(lambda: Zeroconf(interfaces=hosts, ip_version=IPVersion.V4Only))
+    failure: Exception | None = None
     try:
-        zeroconf.add_listener(_Listener(on_sighting, time.monotonic), None)
-        yield Wire(zeroconf, interfaces)
+        listener = _Listener(interfaces, on_sighting, complain)
+        zeroconf.add_listener(listener, None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listener.run)
+            try:
+                yield Wire(zeroconf, interfaces)
+            except (OSError, ZeroconfError) as error:  # raised again below, outside the nursery's group
+                failure = error
+            nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(zeroconf.close)
+    if failure is not None:
+        raise failure
 
 
 class LanDiscovery:
@@ -156,9 +202,11 @@ class LanDiscovery:
 
     def __init__(
         self, genesis_hash: bytes, own_addresses: Callable[[], Sequence[Address]],
-        on_hints: Callable[[Sequence[Address]], None],
+        on_hints: Callable[[Sequence[Address]], None], complain: Complain,
     ) -> None:  # fmt: skip
-        self._genesis_hash, self._own, self._on_hints = genesis_hash, own_addresses, on_hints
+        """`complain` hears of who says too much, or nonsense: by the address that its packets give."""
+        self._genesis_hash, self._own = genesis_hash, own_addresses
+        self._on_hints, self._complain = on_hints, complain
         self._interfaces: list[Interface] = []
 
     def _on_sighting(self, sighting: Sighting) -> None:
@@ -179,7 +227,7 @@ class LanDiscovery:
 
     async def _run_on(self, interfaces: list[Interface]) -> None:
         """Until the machine's addresses change."""
-        async with open_wire(interfaces, self._on_sighting) as wire:
+        async with open_wire(interfaces, self._on_sighting, self._complain) as wire:
             own = self._own()
             await wire.announce(self._genesis_hash, [str(address) for address in own], own[0].port)
             for pause in chain(_ASK_AFTER, repeat(_ASK_SECONDS)):
@@ -215,7 +263,7 @@ async def find_networks(seconds: float, *, wanted: bytes | None = None) -> dict[
 
     if not interfaces:
         return {}
-    async with open_wire(interfaces, note) as wire:
+    async with open_wire(interfaces, note, lambda source, what: log.debug("%s: %s", source, what)) as wire:
         with trio.move_on_after(seconds):
             for pause in _ASK_AFTER:
                 with trio.move_on_after(pause):
