@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from flock_p2p.cli import build_parser
 from flock_p2p.commands.task import choose_wanted, format_about, format_list, format_reference, read_reference
 from flock_peers.bases import Bases, BaseTerms
 from flock_peers.contents import Contents
+from flock_peers.peer_control import PeerControl
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.task_facts import DOCUMENT_SECONDS, TaskFacts
 from flock_peers.training.text_files import read_text
@@ -92,6 +94,26 @@ async def test_a_reference_is_read_whole_and_not_waited_for_longer_than_other_do
     shown = format_reference({"task": 3, "reference": "one\x1b[2J\ttwo\n" + "x" * 5_000})
     assert shown == "one?[2J two\n" + "x" * 5_000
     assert "task 3 has no reference" in format_reference({"task": 3, "reference": ""})
+
+
+class Board:
+    """Three tasks, of which each has a document of its own."""
+
+    async def view(self, _contract: str, function: str, *arguments: int) -> Any:
+        await trio.lowlevel.checkpoint()
+        return 3 if function == "task_count" else {"document": bytes(arguments) * 32}
+
+    async def read_reference(self, digest: bytes) -> str:
+        await trio.lowlevel.checkpoint()
+        return f"of document {digest[0]}"
+
+
+@on_stepped_clock
+async def test_the_reference_of_the_task_that_is_named_is_read_and_by_default_of_the_newest() -> None:
+    peer: Any = SimpleNamespace(ledger=Board(), facts=Board())
+    for params, task in (({}, 3), ({"task": 1}, 1), ({"task": 2}, 2)):
+        found = await PeerControl._read_reference(peer, params)
+        assert found == {"task": task, "reference": f"of document {task}"}
 
 
 def test_a_reference_without_audits_is_refused_and_both_come_into_what_is_wanted(tmp_path: Path) -> None:
