@@ -16,7 +16,7 @@ test: $(VENV)/.ready-dev lint
 	PYTHON=$(BIN)/python sh .ci/run-tests -n 3 -m "not process" $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]
 	@mkdir -p build
 	@$(MAKE) package-check >build/package-check.log 2>&1 & package=$$!; \
-	PYTHON=$(BIN)/python sh .ci/run-tests -n 2 --dist loadfile -m process $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]; processes=$$?; \
+	PYTHON=$(BIN)/python sh .ci/run-tests -n 2 --dist loadfile --no-loadscope-reorder -m process $(ARGS) || [ $$? -eq 5 -a -n "$(ARGS)" ]; processes=$$?; \
 	wait $$package; checked=$$?; \
 	[ $$checked -eq 0 ] && lines=1 || lines=60; tail -n $$lines build/package-check.log; exit $$((processes || checked))
 

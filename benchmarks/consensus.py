@@ -34,7 +34,7 @@ from flock_peers.network.connection import BufferedConnection
 from flock_peers.store.chain_store import ChainStore
 
 CLIENTS = 16
-WARM_SECONDS = 4.0
+WARM_SECONDS = 4.0  # at most
 DRAIN_SECONDS = 30.0  # for what was submitted last to become final
 MESH_SECONDS = 120.0  # 300 connections of 25 peers take half a minute on two cores
 BURST_GAP_SECONDS = 5.0  # consensus messages further apart than this do not belong to one block
@@ -143,7 +143,7 @@ def new_samples(before: list[float], after: list[float]) -> list[float]:
 
 
 def measure_rate(bench: Bench, rate: float, seconds: float) -> dict[str, Any]:
-    bench.submit_for(rate, WARM_SECONDS)
+    bench.submit_for(rate, min(WARM_SECONDS, seconds))
     bench.wait_final()
     before, first = bench.samples(), max(bench.heights())
     cpu, sent, started = cpu_seconds(bench.peers), sent_bytes(len(bench.peers)), time.monotonic()

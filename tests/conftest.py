@@ -1,10 +1,22 @@
-"""For every test: what a run of tests leaves in the machine's folder for temporary files is of that run alone."""
+"""For every test: what a run of tests leaves in the machine's folder for temporary files is of that run alone; and the
+longest files come first, so that none is begun when all others are over."""
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of two files at once, whoever has a file of one test has the third at once, too: so that is no long one."""
+    items.sort(key=_get_place)
+
+
+def _get_place(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("early")
+    return math.inf if mark is None else int(mark.args[0])
 
 
 @pytest.fixture(scope="session", autouse=True)

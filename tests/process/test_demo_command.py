@@ -13,7 +13,7 @@ from secret_support import find_secrets, secrets_of
 
 from flock_peers.home import Home
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.early(4)]
 
 KEYS = {
     "peers", "rounds", "height", "state_roots_equal", "finality_seconds", "loss", "attack_success", "proposals",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from documented_support import PROGRAM, ROOT, Runner, all_pages, find_program, open_runner
 
+pytestmark = pytest.mark.early(3)
 SHORTEST = {
     "benchmarks/consensus.py": "--validators 2 --rates 5 --seconds 1",
     "benchmarks/contract_mutants.py": "--count 2 --list",

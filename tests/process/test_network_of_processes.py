@@ -36,7 +36,7 @@ from flock_p2p.demo.plan import DemoPeer, set_apart
 from flock_peers.home import Home
 from flock_peers.tasks import COIN
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.early(2)]
 
 
 SECONDS = 180  # for what takes ten on an idle machine: starting a process with its trainer, and catching up
