@@ -288,7 +288,7 @@ def _rule(row: Row, laboratory: Laboratory, bad: int) -> Callable[[baselines.Sta
     plain: dict[str, baselines.Rule] = {
         "fedavg": baselines.average,
         "fedprox": baselines.average,
-        "fedavg-twice": lambda stack: baselines.average(stack, rate=OUR_RATE / RATE_ONE),
+        "fedavg-rate": lambda stack: baselines.average(stack, rate=OUR_RATE / RATE_ONE),
         "median": baselines.coordinate_median,
         "geometric-median": baselines.geometric_median,
         "multi-krum": lambda stack: baselines.multi_krum(stack, bad),

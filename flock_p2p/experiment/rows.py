@@ -13,7 +13,7 @@ ROUNDS, SLOW_ROUNDS = 12, 20
 
 BASELINES = (
     "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedprox", "multi-krum", "trimmed-mean", "median",
-    "geometric-median", "fltrust", "flame", "fedavg-twice",
+    "geometric-median", "fltrust", "flame", "fedavg-rate",
 )  # fmt: skip
 PARTS = ("norm", "function", "loss", "refusal", "audit", "adoption", "reference", "rate")  # of our rule
 METHODS = ("isolated", "pooled", "oracle", *BASELINES, "paper", "ours", *(f"ours-without-{part}" for part in PARTS))
@@ -25,9 +25,9 @@ ATTACKS = (
 SLOW_ATTACKS = ("lone", "sleepers", "thin")
 MALICIOUS = (0, 11, 28, 39)  # per cent
 CENTRAL = ("isolated", "pooled")  # nobody proposes, so nobody attacks
-# The `server_lr_thousandths` of our task: twice the mean learns more than once, and three times no more than twice
-# (docs/experiment.md).
-OUR_RATE = 2_000
+# The `server_lr_thousandths` of our task: what is added counts more, what audits have yet to find as well. At twice the
+# mean a backdoor fired for single rounds (docs/experiment.md).
+OUR_RATE = 1_500
 
 
 @dataclass(frozen=True)

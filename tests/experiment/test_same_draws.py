@@ -12,7 +12,7 @@ from training_support import BUDGET, miniature
 from flock_chain.aggregation import Format, Layout, apply, from_floats, quantise, take_out
 from flock_chain.errors import Misuse
 from flock_p2p.experiment.federation import Federation
-from flock_p2p.experiment.rows import PARTICIPANTS, Row
+from flock_p2p.experiment.rows import OUR_RATE, PARTICIPANTS, Row
 from flock_peers.training.laboratory import Laboratory
 
 
@@ -49,7 +49,7 @@ def test_decisions_that_took_nothing_out_give_the_same_losses_again_and_other_dr
     assert [loss for loss, _ in again["by_round"]] == [point["clean_loss"] for point in run["history"]]
     rate = {"rate": 1_000}
     slow = same_decisions.replay(run | {"audits": words(0)}, laboratory, 4, is_mean=True, **rate)
-    assert (slow["rate"], again["rate"]) == (1_000, 2_000) and slow["by_round"][0] != again["by_round"][0]
+    assert (slow["rate"], again["rate"]) == (1_000, OUR_RATE) and slow["by_round"][0] != again["by_round"][0]
     with pytest.raises(Misuse, match="draws"):  # whom all named would have been suspended
         same_decisions.replay(run | {"audits": words(900_000)}, laboratory, 4, is_mean=True)
 
