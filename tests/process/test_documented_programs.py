@@ -45,6 +45,7 @@ BY_HAND = {  # for the figures that stand beside it: at its shortest it takes ma
     "benchmarks/hostile_proposers.py": "a network of peers with trainers for each kind",
     "benchmarks/kill_peers.py": "a network of peers with trainers, and a kill in each phase",
     "benchmarks/ledger.py": "a chain of stock py-evm beside the product's",
+    "benchmarks/metamask.py": "npm fetches 153 packages for it",
     "benchmarks/rounds.py": "networks of peers with trainers, and those of other projects",
     "benchmarks/same_rounds.py": "a demo, and its rounds once more",
     "benchmarks/sync.py": "seven networks of processes, at any length",
