@@ -76,6 +76,9 @@ async def test_the_page_shows_the_peer_goes_on_by_itself_and_fits_a_phone_and_th
             await page.wait(f"innerWidth === {width} && {WIDTH} <= {width}")
             least, where = await page.ask(CONTRAST)
             assert least >= 4.5, (scheme, width, where, least)
+        await page.ask("document.querySelector('#events').scrollIntoView({ behavior: 'instant' })")
+        link = "document.querySelector('nav a[aria-current]')"
+        await page.wait(f"{link}.hash === '#events' && {link}.getBoundingClientRect().right <= 360")
         await check_clean(page, port)
 
 
@@ -281,6 +284,11 @@ async def check_gathered(page: Page) -> None:
 
 
 async def check_shown(page: Page) -> None:
+    said = await page.ask(
+        "import('/page/status.js?fresh').then(({ showLink }) => { showLink({ state: 'gone', again: 0 }); "
+        "const said = document.querySelector('#gone').innerText; showLink({ state: 'live' }); return said; })"
+    )
+    assert "The peer does not answer. Nothing was heard from it yet. Trying again now." in said
     warned = await probe(
         page, "warned", [
             {}, {"not_signing": "its log is behind"}, {"is_silent": True}, {"is_silent": True, "has_quorum": False},

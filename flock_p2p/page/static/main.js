@@ -67,7 +67,10 @@ function markPlace() {
   const observer = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
-      for (const link of links) link.toggleAttribute("aria-current", link.hash === `#${entry.target.id}`);
+      for (const link of links) {
+        const isHere = link.toggleAttribute("aria-current", link.hash === `#${entry.target.id}`);
+        if (isHere) link.parentElement.scrollLeft = link.offsetLeft - link.parentElement.clientWidth / 2; // a phone shows five
+      }
     }
   }, { rootMargin: "-15% 0px -75% 0px" });
   for (const section of document.querySelectorAll("main > section")) observer.observe(section);

@@ -38,8 +38,8 @@ export function tick() {
   const text = link.reason ? `It said: ${link.reason}.` : why;
   if (byId("gone-why").textContent !== text) byId("gone-why").textContent = text;
   const left = Math.max(0, Math.ceil((link.again - Date.now()) / 1000));
-  const seen = seenAt ? `Last heard of ${seconds((Date.now() - seenAt) / 1000)} ago; ` : "";
-  byId("gone-when").textContent = `${seen}trying again ${left ? `in ${left} s` : "now"}.`;
+  const next = seenAt ? `Last heard of ${seconds((Date.now() - seenAt) / 1000)} ago; trying` : "Trying";
+  byId("gone-when").textContent = `${next} again ${left ? `in ${left} s` : "now"}.`;
 }
 
 export function showWarnings() {
