@@ -15,11 +15,11 @@ Script = Callable[[], Coroutine[Any, Any, None]]
 class Loop:
     """Stands still between two inputs. Until it is closed, no other run of trio can begin in its thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: trio.abc.Clock | None = None) -> None:
         self._script: Script | None = None
         self._is_idle = False
         self._failure: BaseException | None = None
-        self._runner = setup_runner(None, (), False, True)
+        self._runner = setup_runner(clock, (), False, True)
         self._steps = unrolled_run(self._runner, self._serve, ())
         self._timeout = next(self._steps)
         self._go_on()

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from fuzz_mutators import behind, mutate_bytes
 from fuzz_streams import ScriptedStream, make_link, split_pieces
-from fuzz_target import Target
+from fuzz_target import Target, in_trio
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.network.exceptions import SwarmException
@@ -28,12 +28,7 @@ _mutate = behind(1, mutate_bytes)
 
 def _in_virtual_time(script: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """The library sleeps where it is asked nonsense."""
-
-    async def main() -> None:
-        with trio.fail_after(600):
-            await script()
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    in_trio(script, is_virtual=True)
 
 
 class _NetStream(ScriptedStream):

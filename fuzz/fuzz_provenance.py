@@ -18,7 +18,7 @@ from random import Random
 
 from fuzz_documents import again
 from fuzz_mutators import behind, mutate_bytes, mutate_json, mutate_rlp, mutate_safetensors
-from fuzz_target import Target
+from fuzz_target import Target, make_folder
 from safetensors.numpy import save
 
 from flock_chain import canonical_json, ecvrf
@@ -75,7 +75,7 @@ _TERMS = {
 }  # fmt: skip
 _NAMES = (b"adapter_config.json", b"adapter_model.safetensors", GLOBAL_NAME.encode(), b"README.md")
 _CHAIN_ID = 771_001
-_FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-provenance-")  # removed when the process ends
+_FOLDER = make_folder("fuzz-provenance")
 
 
 # ---- a network of one validator, in which somebody has opened a task

@@ -1,7 +1,6 @@
 """Targets: what programs and pages on this machine send to the peer's own server, and files that people hand on."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import trio
 import trio.testing
 from fuzz_mutators import behind, mutate_bytes, mutate_json, mutate_safetensors
 from fuzz_streams import split_pieces
-from fuzz_target import Target, in_trio
+from fuzz_target import Target, in_trio, make_folder
 
 from flock_chain import ecvrf
 from flock_chain.crypto import Key
@@ -123,7 +122,7 @@ def _calls() -> list[bytes]:
 # ---- files and proofs
 
 
-_FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-base-")  # removed when the process ends
+_FOLDER = make_folder("fuzz-base")
 
 
 def _run_base_weights(data: bytes) -> None:
