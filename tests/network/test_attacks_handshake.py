@@ -166,6 +166,7 @@ async def test_a_crowd_of_strangers_gives_way_to_a_peer_that_we_need(caplog: pyt
             with pytest.raises(Unavailable):
                 await c.connect(a.address)
         assert "gives way to a peer we need" in caplog.text and key(3).account.hex() in caplog.text
+        assert "127.0.0.1: has 3 of the 3 places for incoming connections, and all are taken" in caplog.text
 
 
 @in_trio()

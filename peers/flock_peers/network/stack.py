@@ -4,6 +4,7 @@ Knows links and protocols; no genesis, no messages. The stock pieces are mended 
 """
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,7 +33,7 @@ from flock_peers.network.identity import Address, key_pair_of, peer_id_of
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import MAX_PROTOCOL_NAME, CutShort, Link, ProtocolNames, Stream
 from flock_peers.network.mended import MendedHost, MendedSwarm, Upgrader, make_config
-from flock_peers.network.slots import Slots, find_crowd
+from flock_peers.network.slots import Slots, find_crowd, group_of
 from flock_peers.network.window_room import WindowRoom
 
 log = logging.getLogger(__name__)
@@ -227,8 +228,9 @@ class Stack:
         """Where all places are taken, a stranger gets none, and one of the crowd gives way to who is favoured."""
         if self._slots.connected <= self.limits.max_inbound:
             return True
+        others = [x for row in self.links.values() for x in row if not x.outbound and not x.closed.is_set()]
+        self._tell_of_the_largest_group([x for x in others if x is not link])
         if self._is_favoured(link.account):
-            others = [x for row in self.links.values() for x in row if not x.outbound and not x.closed.is_set()]
             crowd = find_crowd([x for x in others if not self._is_favoured(x.account)], lambda x: x.remote_host)
             if crowd is not None:
                 self.complaints.note(f"0x{crowd.account.hex()} at {crowd.remote_host}", "gives way to a peer we need")
@@ -238,6 +240,12 @@ class Stack:
             f"0x{link.account.hex()} at {link.remote_host}", f"refused: {self.limits.max_inbound} connections already"
         )
         return False
+
+    def _tell_of_the_largest_group(self, links: list[Link]) -> None:
+        """Who is refused may be honest; who has the places may be an eclipse."""
+        for group, count in Counter(group_of(link.remote_host) for link in links).most_common(1):
+            places = f"{count} of the {self.limits.max_inbound} places for incoming connections"
+            self.complaints.note(group, f"has {places}, and all are taken")
 
     def _adopt(self, stream: trio.SocketStream) -> BufferedConnection:
         below = BufferedConnection(stream, self.limits)
