@@ -1,6 +1,6 @@
 """Long runs of the contracts' state machines and of raw calldata.
 
-    python benchmarks/contract_soak.py board|stake|calldata
+    python benchmarks/contract_soak.py board|stake|delegation|two-tasks|calldata
 
 Runs parts of a hundred examples, each with a seed of its own, until `--examples` are done. Finished parts are kept in
 `--state`, so that an interrupted run goes on, and N processes can share the work (`--part I/N`). A run that outlives
@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "contracts")]
 
-MACHINES = {"board": "test_board_machine", "stake": "test_stake_machine", "calldata": "test_calldata_fuzz"}
+MACHINES = {
+    "board": "test_board_machine", "stake": "test_stake_machine", "delegation": "test_delegation_machine",
+    "two-tasks": "test_two_tasks_machine", "calldata": "test_calldata_fuzz",
+}  # fmt: skip
 PART = 100  # examples
 FIRST_SEED = 1_000  # those below are the test suite's
 

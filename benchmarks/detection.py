@@ -1,8 +1,8 @@
 """What the defence sees of honest and of poisoned proposals, measured once, so that agents can be drawn from it.
 
-    python benchmarks/detection.py --out benchmarks/detection.json                    # norms, scores, averages
-    python benchmarks/detection.py --audits 21,22,23 --out benchmarks/detection.json  # audits, of these seeds
-    python benchmarks/detection.py --rows rows.jsonl --out benchmarks/detection.json  # audits of the experiment's runs
+    python benchmarks/detection.py --out FILE                    # norms, scores, averages
+    python benchmarks/detection.py --audits 21,22,23 --out FILE  # audits, of these seeds
+    python benchmarks/detection.py --rows rows.jsonl --out FILE  # audits of the experiment's runs
 
 Rounds of a real federation (trainer, aggregation and losses themselves; no network, no chain). In each round everybody
 trains from the same global adapter: honest participants of every domain, and poisoners whose backdoor is boosted
@@ -11,7 +11,8 @@ alone (a quarter step, as the board's rule asks) and, for each number of poisone
 five (as the vote on the aggregate asks). The next round starts from the honest ones. Kept: squared norms, every
 voter's scores by proposal, and every voter's loss before and after each average. What auditors see of single proposals
 is measured by detection_audits.py; each part of the file names the command and the commit that it is from.
-benchmarks/token_dynamics.py draws the rounds of its agents from this file.
+benchmarks/token_dynamics.py draws the rounds of its agents from such a file: detection_reference.json, of runs whose
+task has a public reference, or detection_without_reference.json. Their rounds are the same.
 """
 
 import argparse

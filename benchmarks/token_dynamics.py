@@ -3,8 +3,10 @@
     python benchmarks/token_dynamics.py                      # the table, 24 seeds, on the board's model
     python benchmarks/token_dynamics.py --contract --seeds 1 # the same step for step on the compiled contract, too
     python benchmarks/token_dynamics.py --csv FILE --png FILE
+    python benchmarks/token_dynamics.py --rules ours --detection benchmarks/detection_without_reference.json
 
-What honest agents see is drawn from benchmarks/detection.json (measured trainings and audits, see detection.py);
+What honest agents see is drawn from benchmarks/detection_reference.json (measured trainings, and audits of tasks with a
+public reference, see detection.py), or of tasks that have none from benchmarks/detection_without_reference.json;
 colluders poison, lie in their votes, accuse the others and confirm that by their stake, and in audits, of which ours
 has one after each round, they blame the honest. No pot is paid unless `--pot`: as in the paper, tokens only change
 hands. The model is the one that a state machine proves equal to the contract; `--contract` plays both and compares each
@@ -34,6 +36,7 @@ RULES = {"paper": RULE_PAPER, "ours": RULE_PROPOSALS}
 SHARES = (10, 20, 30, 40)  # per cent malicious
 # arXiv 2307.00543: rejected rounds of 200, and the end balances of honest and malicious participants.
 PAPER = {10: (4, 65.4, 51.1), 20: (7, 67.2, 51.1), 30: (28, 76.3, 35.2), 40: (49, 84.0, 38.2)}
+DETECTION = ROOT / "benchmarks" / "detection_reference.json"
 EVERY = 5  # rounds between two points of a curve
 
 
@@ -156,13 +159,13 @@ def main() -> int:
     parser.add_argument("--rules", default="paper,ours", help="of paper, ours")
     parser.add_argument("--poisons", default="boosted,matched", help="of boosted (4 x the norm), matched (honest norm)")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="per cent malicious")
-    parser.add_argument("--seeds", type=int, default=24, help="each measured run has three (default 24)")
+    parser.add_argument("--seeds", type=int, default=24, help="four of each of the six measured runs (default 24)")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--participants", type=int, default=50)
     parser.add_argument("--voters", type=int, default=16)
     parser.add_argument("--pot", type=int, default=0, help="tokens that a creator pays in (default 0: as in the paper)")
     parser.add_argument("--rule-slash", type=int, default=1_000, help="bps that the paper's rule takes (default 1000)")
-    parser.add_argument("--detection", type=Path, default=ROOT / "benchmarks" / "detection.json")
+    parser.add_argument("--detection", type=Path, default=DETECTION, help="what is seen (default: with a reference)")
     parser.add_argument("--audit-rounds", type=int, default=1, help="of our rule; 0: no audits (default 1)")
     parser.add_argument("--keep", type=Path, help="file of finished runs: they are not played again")
     parser.add_argument("--contract", action="store_true", help="on the compiled contract as well; slow")

@@ -2,6 +2,8 @@
 
     python benchmarks/token_rules.py [--rules NAMES] [--habits NAMES] [--shares 10,20] [--seeds 24] [--anybody]
 
+In tasks without a reference: with one the audits that were measured are mistaken about nobody honest.
+
 Rules: `now` (the board's), `row` (two different proposals in a row, as strikes are counted), `ever` (whatever passed
 between), `row-twice` (each of them found in two audits in a row), `75`, `80`, `90` (as now, by so many per cent of all
 stake). Habits: `always`, or every `second` or `third` proposal of a colluder is poison. `--anybody`: an
@@ -25,6 +27,7 @@ from flock_chain.paper_rule import RULE_PROPOSALS  # noqa: E402
 from flock_chain.tally import has_two_thirds  # noqa: E402
 
 EVERY = {"always": 1, "second": 2, "third": 3}
+DETECTION = ROOT / "benchmarks" / "detection_without_reference.json"
 RULES = ("now", "row", "ever", "row-twice", "75", "80", "90")
 
 
@@ -116,7 +119,7 @@ def main() -> int:
     parser.add_argument("--shares", default="10,20,30,40", help="per cent malicious")
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--anybody", action="store_true", help="mistakes of auditors meet anybody")
-    parser.add_argument("--detection", type=Path, default=ROOT / "benchmarks" / "detection.json")
+    parser.add_argument("--detection", type=Path, default=DETECTION)
     options = parser.parse_args()
     print("rule       habit   bad%  runs with honest slashed, honest bonds, bad bonds, honest expelled, bad, bad left")
     for rule in options.rules.split(","):

@@ -10,7 +10,7 @@ from economy_support import TOKEN, Economy
 from flock_chain.audit_rule import GUILTY_FROM
 from flock_chain.paper_rule import RULE_PAPER, RULE_PROPOSALS
 
-DETECTION = Path(__file__).parents[2] / "benchmarks" / "detection.json"
+DETECTION = Path(__file__).parents[2] / "benchmarks" / "detection_reference.json"
 AUDITORS = 10
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import Counter
 
 from board_actors_support import COPYING, HONEST, LAZY, Cast
 from board_end_support import check_nothing_left, finish
@@ -9,14 +10,21 @@ from board_table_support import PEOPLE, Table
 from contracts_support import ENDED
 from delegation_table_support import OWNERS, DelegatedTable
 from machine_support import as_test
-from market_machine_support import Market
+from market_machine_support import Market, run_part_of
+
+STEPS = 8  # rules of an example
 
 
 class TwoTasks(Market):
     TASKS = 2
 
 
-TestTwoTasks = as_test(TwoTasks, examples=int(os.environ.get("FLOCK_TWO_TASKS_EXAMPLES", "10")), steps=8)
+TestTwoTasks = as_test(TwoTasks, examples=int(os.environ.get("FLOCK_TWO_TASKS_EXAMPLES", "10")), steps=STEPS)
+
+
+def run_part(seed: int, examples: int) -> Counter[str]:
+    """For benchmarks/contract_soak.py."""
+    return run_part_of(TwoTasks, seed, examples, STEPS)
 
 
 def test_a_task_that_ends_takes_nothing_of_the_pot_of_another_with_the_same_people() -> None:

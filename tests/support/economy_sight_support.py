@@ -1,4 +1,4 @@
-"""What agents of an economy see of a round: drawn from benchmarks/detection.json, where all of it was measured.
+"""What agents of an economy see of a round: drawn from benchmarks/detection_*.json, where all of it was measured.
 
 A colluder is one of a measured run's, with its trigger and target, and stays that one: who is hard to find is so in
 every round.

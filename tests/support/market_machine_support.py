@@ -5,6 +5,7 @@ of all. At the end, from whatever was reached, everything comes out.
 """
 
 import random
+from collections import Counter
 from typing import ClassVar
 
 from board_actors_support import HONEST, ROGUES, Cast
@@ -14,6 +15,7 @@ from contracts_support import ENDED, SCORE_COMMIT
 from delegation_table_support import OWNERS, DelegatedTable
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from machine_support import run_seeded
 
 who, owners, noises, which = st.sampled_from(PEOPLE), st.sampled_from(OWNERS), st.integers(0, 15), st.integers(0, 1)
 offered = st.sampled_from([0, 3_000, 10**6]), st.sampled_from([0, 1_000, 5_000, 10_000, 10_001])
@@ -146,3 +148,20 @@ class Market(RuleBasedStateMachine):
             for pair in [(me, whom) for me in OWNERS for whom in PEOPLE]:
                 table.check_place(*pair)
         check_nothing_left(self.tables)
+
+
+def run_part_of(machine: type[Market], seed: int, examples: int, steps: int) -> Counter[str]:
+    """So many examples of this seed; what they reached, of all their tasks."""
+    found: Counter[str] = Counter()
+
+    class Counted(machine):  # type: ignore[misc, valid-type]
+        def teardown(self) -> None:
+            super().teardown()
+            if hasattr(self, "casts"):
+                found["examples"] += 1
+            for table in getattr(self, "tables", []):
+                found.update(table.reached())
+                found.update({"calls and blocks": table.steps, "refused": table.refused})
+
+    run_seeded(Counted, seed=seed, examples=examples, steps=steps)
+    return found
