@@ -219,6 +219,15 @@ def test_how_large_a_base_may_be_that_is_fetched_is_told_and_kept_and_0_is_none(
         assert build_settings(home, home.load_key(), load_config(home)).max_base_bytes == most
 
 
+def test_who_only_looks_on_takes_part_from_the_start_on_at_which_it_says_so(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create_key()
+    for said, takes_part in (((), True), (("--observe",), False), ((), False), (("--no-observe",), True), ((), True)):
+        arguments = build_parser().parse_args(["join", "--home", str(tmp_path), *said])
+        save_config(home, merge_arguments(load_config(home), arguments))
+        assert build_settings(home, home.load_key(), load_config(home)).participate == takes_part, said
+
+
 @pytest.mark.parametrize("text", ["0", "-3", "0.05", "many", "nan", "inf", "1e30"])
 def test_a_disk_quota_that_is_no_size_or_too_small_is_refused(text: str) -> None:
     with pytest.raises(Misuse, match=r"--disk-quota .*gigabytes"):
