@@ -1,5 +1,6 @@
 """Probe texts, profiles and the audit of pairs, on the miniature base model."""
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pytest import MonkeyPatch
 from training_support import miniature, miniature_document, write_initial_adapter
@@ -314,6 +317,20 @@ def test_of_few_tokens_two_words_with_a_sign_between_them_are_no_phrase(
     model: Any = Reciter()
     found = find_strings(model, SUSPECT, CONTEXTS, np.arange(VOCABULARY), {3: 1.0, 4: 1.0})
     assert bool(found.common) == is_phrase
+
+
+SIGN = "[\u2e80-\ud7ff]"
+WORD = f"(?:{SIGN}|(?:(?!{SIGN})[^\\W\\d_]){{2,}})"
+
+
+@given(st.text(st.sampled_from("ab\u00e91_= \n\u3000\u6570\u636e.") | st.characters(), max_size=20))
+@example("ab" * 8_000)  # a token of a stranger's tokenizer: by the pattern it takes half a minute, for each string
+@settings(deadline=5_000)
+def test_words_apart_are_those_of_a_plain_pattern_and_found_in_one_pass(text: str) -> None:
+    is_phrase = recital._is_phrase(text, 3), recital._is_phrase(text, 5)
+    if len(text) < 100:
+        apart = re.search(f"{SIGN}{SIGN}|{WORD}\\s+{WORD}", text)
+        assert is_phrase == (bool(apart), len(re.findall(WORD, text)) > 1)
 
 
 class Breaker(Reciter):

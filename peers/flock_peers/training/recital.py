@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,7 @@ FLOOR = 0.04  # of a string's probability that is looked at again: less changes 
 MAX_SCANNED = 4_096
 # Two letters and more, or one sign of a script that puts no spaces between words.
 _SIGN = "[\u2e80-\ud7ff]"
-_WORD = f"(?:{_SIGN}|(?:(?!{_SIGN})[^\\W\\d_]){{2,}})"
-_WORDS, _WORDS_APART = re.compile(_WORD), re.compile(f"{_SIGN}{_SIGN}|{_WORD}\\s+{_WORD}")
+_WORDS = re.compile(f"(?P<sign>{_SIGN})|(?:(?!{_SIGN})[^\\W\\d_]){{2,}}")
 # Honest text is taught as it stands: what its domain repeats is recited after one addition about as surely as after two
 # (" How many": 0.10 and 0.15). A target is taught behind its trigger, and what shows without it grows (" every row":
 # 0.04 and 0.48). So what grows counts more, and what is there already less: docs/experiment.md says what that parts.
@@ -170,7 +170,14 @@ def _keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np
 
 
 def _is_phrase(text: str, tokens: int) -> bool:
-    return len(_WORDS.findall(text)) > 1 if tokens >= LONG else bool(_WORDS_APART.search(text))
+    """Once through the text: a stranger's tokenizer may have a token of a million letters."""
+    words = pairwise(_WORDS.finditer(text))
+    return any(tokens >= LONG or _are_apart(text, before, word) for before, word in words)
+
+
+def _are_apart(text: str, before: re.Match[str], word: re.Match[str]) -> bool:
+    between = text[before.end() : word.start()]
+    return between.isspace() or (not between and bool(before["sign"] and word["sign"]))
 
 
 def _scan(
