@@ -34,7 +34,7 @@ PHASES = (
 )  # fmt: skip
 _LINE = re.compile(r"^(\S+) \S+ +\S+: (.*)$")
 _PHASE = re.compile(r"^task 1: round (\d+), (\w+)$")
-_TRAINED = re.compile(r"^round (\d+): trained \d+ steps in ([\d.]+) s")
+_TRAINED = re.compile(r"^round (\d+): trained \d+ steps? in ([\d.]+) s")
 
 
 @dataclass
@@ -44,6 +44,15 @@ class Trace:
     phases: dict[tuple[int, str], float] = field(default_factory=dict)  # when the first peer saw it
     trained: dict[int, float] = field(default_factory=dict)  # seconds of a round's longest training
     accepted: int = 0
+
+    def note(self, at: float, text: str) -> None:
+        """A line of a peer's log."""
+        if found := _PHASE.match(text):
+            key = (int(found[1]), found[2])
+            self.phases[key] = min(at, self.phases.get(key, at))
+        elif found := _TRAINED.match(text):
+            number = int(found[1])
+            self.trained[number] = max(float(found[2]), self.trained.get(number, 0.0))
 
     def starts(self) -> dict[int, float]:
         """Of rounds. Heads that come together are seen as one: the first phase may be seen by nobody."""
@@ -74,11 +83,7 @@ def read_trace(plan: Plan) -> Trace:
     trace = Trace()
     for peer in plan.peers:
         for at, text in _read_log(Home(peer.home).log_path):
-            if found := _PHASE.match(text):
-                key = (int(found[1]), found[2])
-                trace.phases[key] = min(at, trace.phases.get(key, at))
-            elif found := _TRAINED.match(text):
-                trace.trained[int(found[1])] = max(float(found[2]), trace.trained.get(int(found[1]), 0.0))
+            trace.note(at, text)
     return trace
 
 

@@ -75,7 +75,7 @@ def _import(home: Home, path: Path, asked: Passphrases) -> list[str]:
     return [
         f"imported  0x{key.account.hex()} into {home.path}",
         "          stop the home that it came from for good first: two signers of one key lose its stake;",
-        "          a validator takes along what it signed, see `protection`",
+        "          a validator takes along what it signed, by `protection`, before this home joins",
     ]
 
 
