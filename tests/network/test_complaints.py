@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from flock_peers.network.complaints import Complaints, Tolerance
+from flock_peers.network.complaints import Complaints, Lines, Tolerance
 
 
 @pytest.fixture
@@ -59,6 +59,20 @@ def test_a_crowd_of_sources_gets_a_line_a_second_and_is_counted(
     for number in range(10):
         complaints.note(f"late {number}", "junk")
     assert len(caplog.messages) == 63 and "others, not told: 9940" in caplog.messages[60]
+
+
+def test_a_crowd_that_comes_and_goes_pushes_no_complaint_out_of_the_log(
+    now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lines = Lines(lambda: now[0])
+    for number in range(10_000):
+        lines.tell(f"connected to {number}")
+    assert len(caplog.messages) == 400
+    now[0] = 1.0
+    lines.tell("connected to a friend")
+    lines.tell("connected to another")
+    assert caplog.messages[400:] == ["connected to a friend (others, not told: 9600)"]
 
 
 def test_a_crowd_of_addresses_hides_no_account(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:

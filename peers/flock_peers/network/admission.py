@@ -2,7 +2,6 @@
 a place when a crowd has taken all. Opens no connection; knows nothing of what is sent.
 """
 
-import logging
 from collections.abc import Callable, Iterable
 
 import trio
@@ -15,8 +14,6 @@ from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link
 from flock_peers.network.peer_table import PeerTable
 
-log = logging.getLogger(__name__)
-
 
 class Admission:
     """`links`: all there are, admitted or not. `on_peer` hears of each account that was not connected before."""
@@ -24,9 +21,10 @@ class Admission:
     def __init__(
         self, account: Account, table: PeerTable, book: AddressBook, bulk: BulkLinks, limits: Limits,
         links: Callable[[], Iterable[Link]], on_peer: Callable[[Account], None], on_guest: Callable[[Link], None],
+        tell: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._account, self._table, self._book, self._bulk, self._limits = account, table, book, bulk, limits
-        self._links, self._on_peer, self._on_guest = links, on_peer, on_guest
+        self._links, self._on_peer, self._on_guest, self._tell = links, on_peer, on_guest, tell
 
     def admit(self, link: Link, theirs: Hello) -> None:
         """After hello, of whom is on the same network."""
@@ -45,7 +43,7 @@ class Admission:
                 self._book.add(address, is_confirmed=True)
         self._book.on_success(link.account, trio.current_time())
         if self._table.add(link):
-            log.info("connected to 0x%s at %s", link.account.hex(), link.remote)
+            self._tell(f"connected to 0x{link.account.hex()} at {link.remote}")
             self._on_peer(link.account)
 
     def take_guest(self, link: Link) -> bool:
@@ -56,7 +54,7 @@ class Admission:
         if link.outbound or guests >= self._limits.guests or self._table.ban_left(link.account) > 0:
             return False
         link.is_guest = True
-        log.info("guest %s at %s", link.peer_id, link.remote)
+        self._tell(f"guest {link.peer_id} at {link.remote}")
         if link.has_account:
             self._on_guest(link)
         return True

@@ -13,9 +13,11 @@ from flock_peers.network.limits import TokenBucket
 from flock_peers.plural import plural
 
 log = logging.getLogger(__name__)
+_ordinary = logging.getLogger("flock_peers.network.connections")
 
 _QUIET_SECONDS = 60.0  # between two lines about one source
 _LINES_PER_SECOND, _LINES_AT_ONCE = 1.0, 60.0  # 40 MB a day at the very most
+_ORDINARY_AT_ONCE = 400.0  # a network of a hundred, and all of them once more
 _SOURCES = 1_024  # the longest quiet is forgotten
 _CHARACTERS = 400  # a stranger's words in one line
 _TALLY_SECONDS = 60.0  # in which what is tolerated is counted
@@ -28,6 +30,21 @@ class Tolerance:
 
     kind: str
     most: int
+
+
+class Lines:
+    """Of what is no complaint, but what a crowd can make happen as often as it likes: who comes, and who goes."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._left, self._swallowed = TokenBucket(_LINES_PER_SECOND, _ORDINARY_AT_ONCE, clock), 0
+
+    def tell(self, text: str) -> None:
+        if not self._left.take():
+            self._swallowed += 1
+            return
+        others = f" (others, not told: {self._swallowed})" if self._swallowed else ""
+        self._swallowed = 0
+        _ordinary.info("%s%s", text, others)
 
 
 class Complaints:

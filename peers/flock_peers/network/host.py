@@ -20,7 +20,7 @@ from flock_peers.network.answer_room import AnswerRoom
 from flock_peers.network.bitswap import BITSWAP_PROTOCOLS
 from flock_peers.network.bulk import BULK, BulkLinks
 from flock_peers.network.census import PeerRow, list_peers
-from flock_peers.network.complaints import Complaints, Tolerance
+from flock_peers.network.complaints import Complaints, Lines, Tolerance
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
 from flock_peers.network.dht import Dht
@@ -67,7 +67,7 @@ class Host:
         self.counters = Counters()
         self._own = OwnAddresses(peer_id_of(key), listen, announce)
         self._table = PeerTable(limits, trio.current_time)
-        self._complaints = Complaints(trio.current_time)
+        self._complaints, self._lines = Complaints(trio.current_time), Lines(trio.current_time)
         self._conduct = Conduct(self._table, limits, self.counters, self._complaints)
         self.book = AddressBook(key.account, limits, known_peers)
         self._room = FrameRoom(limits, lambda account: account in self.book.favoured, self.complain)
@@ -86,8 +86,9 @@ class Host:
             lambda task: self._nursery.start_soon(contained, task),
         )  # fmt: skip
         self._admission = Admission(
-            key.account, self._table, self.book, self._bulk, limits, self._all_links, self._on_peer, self._on_guest
-        )
+            key.account, self._table, self.book, self._bulk, limits, self._all_links, self._on_peer, self._on_guest,
+            self._lines.tell,
+        )  # fmt: skip
         self._handlers: dict[str, StreamHandler] = {HELLO: self._handshake.answer, BULK: self._bulk.answer}
         if genesis_document is not None:
             self._handlers[GENESIS] = self._handshake.serve_genesis
@@ -212,7 +213,7 @@ class Host:
 
     def _forget(self, link: Link) -> None:
         if self._table.remove(link):
-            log.info("disconnected from 0x%s at %s", link.account.hex(), link.remote)
+            self._lines.tell(f"disconnected from 0x{link.account.hex()} at {link.remote}")
             self.book.on_lost(link.account, trio.current_time())
             self._connector.wake()
             self._tell(self._on_disconnected, link.account)
