@@ -32,7 +32,7 @@ MAX_PINGS = 64
 # On its own streams, after this side has done with them: of 16 at once a full window each, twice. An honest peer has no
 # more under way, and does not go on.
 MAX_BYTES_TO_NOBODY = 8 << 20
-_COUNT_SECONDS = 10.0
+_COUNT_SECONDS = 60.0
 
 
 class Muxer(IMuxedConn):
