@@ -29,6 +29,7 @@ from flock_peers.roles.faucet import FAUCET_PROTOCOL
 from flock_peers.snapshots import SNAPSHOT_PROTOCOL
 
 REQUESTS = (SYNC_PROTOCOL, SNAPSHOT_PROTOCOL, PEERS, FAUCET_PROTOCOL)
+READ_SECONDS = 10.0
 MESSAGES = (CONSENSUS, TRANSACTIONS_PROTOCOL)
 BOMBS = [  # what is small on the wire and would be large or deep in memory; nothing here is ever decompressed
     b"\x91" * 500_000,  # msgpack: lists in lists
@@ -48,6 +49,9 @@ async def _send_messages(link: Link, protocol: str, payloads: Iterable[bytes]) -
         stream = await link.open(protocol)
         for payload in payloads:
             await stream.write_frame(payload)
+        await stream._net.close()
+        with trio.move_on_after(READ_SECONDS):  # what is not read when the connection ends is lost
+            await stream.wait_gone()
         await stream.close()
 
 
@@ -89,14 +93,14 @@ async def votes(victim: Victim, scale: int) -> None:
     """Well-formed votes of somebody who is no validator, as fast as they go."""
     rows = _votes(victim.number, ChainDomain(victim.genesis.chain_id, victim.genesis.hash), 100)
     async with attacker(victim) as link:
-        await _send_messages(link, CONSENSUS, rows * (20 * scale))
+        await _send_messages(link, CONSENSUS, rows * (10 * scale))
 
 
 async def boasts(victim: Victim, scale: int) -> None:
     """Says that the chain is far ahead, again and again; and serves nothing."""
     rows = [encode_message(Status(1 + n * 1_000, 1)) for n in range(1, 500)]
     async with attacker(victim) as link:
-        await _send_messages(link, CONSENSUS, rows * (4 * scale))
+        await _send_messages(link, CONSENSUS, rows * (2 * scale))
 
 
 async def proposals(victim: Victim, scale: int) -> None:
