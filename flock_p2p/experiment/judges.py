@@ -162,6 +162,7 @@ class Ours:
     without: frozenset[str] = frozenset()
     proximal: float = 0.0
     _medians: Sequence[int] = ()
+    _votes: dict[str, list[int]] = field(default_factory=dict)  # of the last adoption: who named what
 
     def decide(self, seats: Seats) -> Decision:
         exact = self._filters(seats)
@@ -190,6 +191,7 @@ class Ours:
         if "audit" not in self.without and (seats.number + 1) % AUDIT_ROUNDS == 0:
             slashes += self.audits.hold(seats.number + 1, seats.voters)
         notes = {"medians": list(self._medians), "void": tally.is_void, "suspended": sorted(self.money.suspended)}
+        notes |= self._votes
         adopted = adapter is candidate
         return Decision(adapter, verdicts, list(seats.voters), slashes, adopted=adopted, notes=notes)
 
@@ -236,11 +238,13 @@ class Ours:
         self, seats: Seats, accepted: Sequence[int], base: GlobalAdapter, candidate: GlobalAdapter
     ) -> GlobalAdapter:
         """What two thirds of the votes name: the candidate, or what it builds on; else the previous one stays."""
+        self._votes = {}
         if not accepted or "adoption" in self.without:
             return candidate if accepted else seats.adapter
         clean = self.committee.is_clean(seats, accepted)
         yes = [voter for voter in seats.voters if self.committee.prefers(voter, base, candidate, clean)]
         no = [voter for voter in seats.voters if voter not in yes and voter not in self.committee.attackers.members]
+        self._votes = {"voters": list(seats.voters), "for_candidate": yes, "for_base": no}
         for choice, votes in ((candidate, yes), (base, no)):
             if has_two_thirds(len(votes), len(seats.voters)):
                 return choice
