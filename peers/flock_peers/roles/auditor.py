@@ -26,7 +26,7 @@ from flock_peers.roles.sender import Sender
 
 log = logging.getLogger(__name__)
 
-MAX_AUDITED = 32  # proposals in one audit, the newest first; each costs up to a tenth of a training
+MAX_AUDITED = 32  # proposals in one audit, the newest first; each costs a tenth to a quarter of a training
 OWN_SEED_BYTES = 6  # below 2^53, so that JSON keeps it
 LOOKUP_SECONDS = 5.0  # for one file: what voters held is kept here as a rule
 ALL_LOOKUPS_SECONDS = 20.0  # after them only what is here counts: the phase's time is for measuring
