@@ -77,7 +77,7 @@ async def test_the_page_shows_the_peer_goes_on_by_itself_and_fits_a_phone_and_th
             least, where = await page.ask(CONTRAST)
             assert least >= 4.5, (scheme, width, where, least)
         await page.ask("document.querySelector('#events').scrollIntoView({ behavior: 'instant' })")
-        link = "document.querySelector('nav a[aria-current]')"
+        link = "document.querySelector('nav a[aria-current=location]')"
         await page.wait(f"{link}.hash === '#events' && {link}.getBoundingClientRect().right <= 360")
         await check_clean(page, port)
 

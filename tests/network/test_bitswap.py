@@ -1,5 +1,6 @@
 """Guests and the bitswap gateway: what somebody without hello may do, and how little of it."""
 
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -30,6 +31,7 @@ from flock_peers.network.bitswap import (
 from flock_peers.network.hello import PEERS
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.link import Stream
+from flock_peers.network.stack import _LIBP2P_STREAMS
 from flock_peers.store.blob_store import BlobStore
 
 PROTOCOL = BITSWAP_PROTOCOLS[0]
@@ -416,6 +418,24 @@ async def test_guests_are_few_and_use_nothing_but_the_open_protocols(tmp_path: P
             with trio.move_on_after(5):
                 await third.closed.wait()
             assert not third.closed.is_set()
+
+
+@in_trio()
+async def test_who_has_a_stream_for_each_message_is_not_named_and_who_asks_for_pings_without_end_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, WELCOMING) as a:
+        serve_bitswap(a, BlobStore(tmp_path, 1 << 30))
+        async with open_attacker(2, a, hello=False) as guest:
+            for protocol in (PROTOCOL, "/ipfs/ping/1.0.0"):
+                for _ in range(_LIBP2P_STREAMS.most + 1):
+                    stream = await guest.open(protocol)
+                    await stream._net.close()
+                    await stream.wait_gone()
+                    await stream.close()
+            await wait_until(lambda: any("again and again" in line for line in caplog.messages))
+    assert not any(PROTOCOL in line for line in caplog.messages)
 
 
 @in_trio()

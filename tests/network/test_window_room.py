@@ -9,7 +9,7 @@ from network_support import in_trio, key
 from flock_chain.crypto import Account
 from flock_peers.network.limits import Limits
 from flock_peers.network.window_room import WindowRoom
-from flock_peers.network.yamux import Muxer
+from flock_peers.network.yamux import MAX_BYTES_TO_NOBODY, Muxer
 from flock_peers.network.yamux_frame import DATA, SYN, WINDOW, WINDOW_BYTES, pack_header
 
 PEOPLE = [key(number).account for number in range(1, 10)]
@@ -88,6 +88,22 @@ async def test_a_circuit_that_nobody_reads_goes_first_and_not_the_connection_of_
     assert room.total == 2 * 60_000 + 49_000
     muxer._end()
     assert room.total == 50_000 and list(room._held) == [poor]
+
+
+@in_trio()
+async def test_what_is_under_way_when_circuits_end_is_no_fault_of_who_lends_them() -> None:
+    """A stranger behind a relay, whose handshakes fail with full windows behind them, had it cut off and named."""
+    muxer = Muxer(FakeSession(False), None)
+    numbers = range(1, 2 * (MAX_BYTES_TO_NOBODY // WINDOW_BYTES + 8), 2)
+    for number in numbers:
+        muxer._feed(pack_header(WINDOW, SYN, number, 0))
+        muxer.streams[number].count_apart()
+        await muxer.streams[number].reset()
+    for number in numbers:
+        muxer._feed(pack_header(DATA, 0, number, WINDOW_BYTES) + bytes(WINDOW_BYTES))
+    assert not muxer.breach and not muxer.session.below.is_closed
+    muxer._feed(pack_header(DATA, 0, 1, MAX_BYTES_TO_NOBODY + 1))  # which no window had room for
+    assert "streams of its own" in muxer.breach and muxer.session.below.is_closed
 
 
 def test_circuits_of_one_relay_count_together_and_no_stranger_goes_for_them_who_holds_more_than_each() -> None:

@@ -32,8 +32,11 @@ def count_arenas(pid: int | str) -> int:
     rows = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
     places = [[int(part, 16) for part in row[0].split("-")] for row in rows]
     return sum(
-        row[1] == "rw-p" and len(row) == 5 and start % ARENA_BYTES == 0 and behind[1] == "---p" and len(behind) == 5
-        for row, (start, _), behind in zip(rows, places, rows[1:], strict=False)
+        (row[1], behind[1], len(row), len(behind)) == ("rw-p", "---p", 5, 5)
+        and start % ARENA_BYTES == 0
+        and middle == begin  # a thread's stack before another one's guard page is no arena
+        and start + ARENA_BYTES <= end
+        for row, (start, middle), behind, (begin, end) in zip(rows, places, rows[1:], places[1:], strict=False)
     )
 
 

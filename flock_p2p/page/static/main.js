@@ -68,7 +68,9 @@ function markPlace() {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
       for (const link of links) {
-        const isHere = link.toggleAttribute("aria-current", link.hash === `#${entry.target.id}`);
+        const isHere = link.hash === `#${entry.target.id}`;
+        if (isHere) link.setAttribute("aria-current", "location"); // without a value it says that it is not
+        else link.removeAttribute("aria-current");
         if (isHere) link.parentElement.scrollLeft = link.offsetLeft - link.parentElement.clientWidth / 2; // a phone shows five
       }
     }

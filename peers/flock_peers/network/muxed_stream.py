@@ -45,7 +45,8 @@ class StreamMuxer(Protocol):
         """Of bytes that are here for a reader; may reset every stream, or the one that is counted apart."""
 
     def count_unwanted(self, count: int) -> None:
-        """Of bytes that the other side sent on its own stream after all was said; may end the connection."""
+        """Of bytes that the other side sent on its own stream after all was said; may end the connection. Below zero:
+        so many more are no fault of its."""
 
 
 class MuxedStream(IMuxedStream):
@@ -89,7 +90,8 @@ class MuxedStream(IMuxedStream):
             self._window = window
 
     def count_apart(self) -> None:
-        """A circuit carries what others say: who lends it is not to be cut off for that."""
+        """A circuit carries what others say: who lends it is not to be cut off for that, nor for what is still under
+        way when it ends."""
         waiting = self.buffered_bytes
         self._count(-waiting)
         self.is_apart = True
@@ -281,6 +283,8 @@ class MuxedStream(IMuxedStream):
 
     def _reset(self) -> None:
         if not self.is_finished and not self._muxer.is_closed:
+            if self.is_apart and not self.is_initiator and not self.is_receive_closed:
+                self._muxer.count_unwanted(-self.receive_credit)
             with suppress(ConnectionClosedError):
                 self._muxer.send_frame(WINDOW, RST, self.stream_id, 0)
         self.on_reset()

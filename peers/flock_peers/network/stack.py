@@ -41,7 +41,9 @@ log = logging.getLogger(__name__)
 StreamHandler = Callable[[Stream], Awaitable[None]]
 LinkHandler = Callable[[Link], Awaitable[None]]
 _ACCEPT_PAUSE = 0.1  # after a failed accept (no file descriptors left)
-# Identify is asked once a connection, and js-libp2p opens a stream for each ping.
+# Identify is asked once a connection, and js-libp2p opens a stream for each ping. Bitswap and the DHT do not count:
+# there each message or question of an honest peer has a stream of its own.
+_CHORES = ("/ipfs/id/", "/ipfs/ping/")
 _LIBP2P_STREAMS = Tolerance("streams of libp2p's own protocols", 30)
 
 
@@ -112,7 +114,7 @@ class Stack:
                     await link.admitted.wait()
                 if not link.admitted.is_set():
                     raise InvalidRemote(f"asked for {name} without a hello")
-            if name.startswith("/ipfs/"):
+            if name.startswith(_CHORES):
                 who = f"0x{link.account.hex()} at {link.remote_host}"
                 self.complaints.tally(who, _LIBP2P_STREAMS, f"opens {name} again and again")
             net_stream.set_protocol(name)
