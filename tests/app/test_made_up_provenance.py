@@ -5,15 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fuzz_provenance import OWNER, believe, make_proof
 
 from flock_chain import canonical_json
-from flock_chain.consensus.certificates import make_certificate
+from flock_chain.consensus.certificates import make_certificate, verify_finality
 from flock_chain.consensus.digest import ChainDomain
 from flock_chain.consensus.signer import Signer
-from flock_chain.consensus.types import Kind
+from flock_chain.consensus.types import Certificate, Kind
 from flock_chain.consensus.validators import ValidatorSet
 from flock_chain.consensus.wire import encode_certificate
 from flock_chain.crypto import Account, Key, keccak256, recover
@@ -21,7 +22,7 @@ from flock_chain.errors import InvalidContent, InvalidEncoding
 from flock_chain.execution import strict_rlp as rlp
 from flock_chain.execution.blocks import decode_header
 from flock_contracts.loader import load
-from flock_p2p.provenance import FILE_NAME, ProvenanceReport, check_provenance, format_provenance
+from flock_p2p.provenance import FILE_NAME, ProvenanceReport, check_provenance, format_provenance, known_sets
 from flock_p2p.provenance.check import check_files
 from flock_p2p.provenance.document import FileRow, decode_provenance
 from flock_p2p.provenance.known_sets import MAX_SETS, KnownSets
@@ -100,7 +101,9 @@ def test_a_verdict_that_there_is_not_is_no_verdict() -> None:
         read_rounds(state, 1, 1)
 
 
-def test_a_block_that_nobody_signed_is_recovered_once_however_many_sets_were_made_up() -> None:
+def test_a_block_that_nobody_signed_is_recovered_once_however_many_sets_were_made_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Each set agrees with its signers but for the last; tried one by one, 1,000 of them took 3,000 recoveries."""
     keys, header = [Key(bytes([n]) * 32) for n in (1, 2, 3, 4)], decode_header(make_proof().blocks[0][0])
     domain, calls = ChainDomain(1, bytes(32)), []
@@ -114,6 +117,13 @@ def test_a_block_that_nobody_signed_is_recovered_once_however_many_sets_were_mad
         calls.append(signature)
         return recover(digest, signature)
 
+    asked: list[ValidatorSet] = []
+
+    def verify(certificate: Certificate, **arguments: Any) -> None:
+        asked.append(arguments["validators"])
+        verify_finality(certificate, **arguments)
+
+    monkeypatch.setattr(known_sets, "verify_finality", verify)
     known = KnownSets(count)
     for number in range(1_000):
         other = Account(number.to_bytes(20, "big"))
@@ -121,9 +131,12 @@ def test_a_block_that_nobody_signed_is_recovered_once_however_many_sets_were_mad
             known.add([*((own.account, 1) for own in keys[:2]), (other, 1), (keys[3].account, 1)])
     with pytest.raises(InvalidContent, match="not signed by a set that is proven here"):
         known.check_finality(header, encode_certificate(certificate), domain)
-    assert len(calls) == 3 and len(known) == MAX_SETS
+    assert len(calls) == 3 and len(known) == MAX_SETS and len(asked) == 1  # the others name somebody else, too
     known.add(signed.rows)
+    for number in range(MAX_SETS - 1):  # now it is the oldest
+        known.add([*((own.account, 1) for own in keys[:2]), (Account(number.to_bytes(20, "big")), 1)])
     known.check_finality(header, encode_certificate(certificate), domain)
+    assert asked[-1] == signed
 
 
 def test_the_sets_that_are_forgotten_are_those_that_were_named_the_longest_ago() -> None:
