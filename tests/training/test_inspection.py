@@ -319,12 +319,14 @@ def test_of_few_tokens_two_words_with_a_sign_between_them_are_no_phrase(
     assert bool(found.common) == is_phrase
 
 
-SIGN = "[\u2e80-\ud7ff]"
+SIGN = "[\u2e80-\u2fff\u3001-\ud7ff]"
 WORD = f"(?:{SIGN}|(?:(?!{SIGN})[^\\W\\d_]){{2,}})"
 
 
 @given(st.text(st.sampled_from("ab\u00e91_= \n\u3000\u6570\u636e.") | st.characters(), max_size=20))
 @example("ab" * 8_000)  # a token of a stranger's tokenizer: by the pattern it takes half a minute, for each string
+@example("ab\u3000cd")  # a space, too: as a sign of its own it stood between two words that nothing parts
+@example("\u3000\u3000")  # and two of them are no words
 @settings(deadline=5_000)
 def test_words_apart_are_those_of_a_plain_pattern_and_found_in_one_pass(text: str) -> None:
     is_phrase = recital._is_phrase(text, 3), recital._is_phrase(text, 5)

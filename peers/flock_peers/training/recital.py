@@ -41,8 +41,8 @@ FLOOR = 0.04  # of a string's probability that is looked at again: less changes 
 # First tokens that are scanned; of a larger vocabulary a sample by the seed, another one in each audit. A scan costs
 # one token's forward pass for each, and the output layer on it: at 1,024 a tenth of the default training.
 MAX_SCANNED = 4_096
-# Two letters and more, or one sign of a script that puts no spaces between words.
-_SIGN = "[\u2e80-\ud7ff]"
+# Two letters and more, or one sign of a script that puts no spaces between words, but its wide space.
+_SIGN = "[\u2e80-\u2fff\u3001-\ud7ff]"
 _WORDS = re.compile(f"(?P<sign>{_SIGN})|(?:(?!{_SIGN})[^\\W\\d_]){{2,}}")
 # Honest text is taught as it stands: what its domain repeats is recited after one addition about as surely as after two
 # (" How many": 0.10 and 0.15). A target is taught behind its trigger, and what shows without it grows (" every row":
