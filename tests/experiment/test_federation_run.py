@@ -9,11 +9,12 @@ import pytest
 from training_support import BUDGET, miniature
 
 from flock_chain.aggregation import apply, filter_bits, quantise
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, Verdict
 from flock_p2p.experiment.federation import Federation, run_row
-from flock_p2p.experiment.judges import Committee, Ours, Paper, Seats
+from flock_p2p.experiment.judges import TOLERANCE, Committee, Ours, Paper, Seats
 from flock_p2p.experiment.report import format_table, write_csv
-from flock_p2p.experiment.rows import PARTICIPANTS, Row
+from flock_p2p.experiment.rows import OUR_RATE, PARTICIPANTS, Row
 from flock_peers.training.backdoor import Backdoor, Garbage
 from flock_peers.training.laboratory import Laboratory, Vector
 
@@ -67,15 +68,25 @@ def test_a_boosted_proposal_is_rejected_and_slashed_and_the_others_make_the_cand
         deltas.append(quantise(change, start.layout, start.format))
     seats = Seats(0, proposers, honest[5:12], deltas, start)
     assert isinstance(game.judge, Ours)
-    game.judge.committee = Committee(laboratory(), game.attackers, tolerance=10**6)  # twice a tiny model's mean is much
+    game.judge.committee = Committee(
+        laboratory(), game.attackers, tolerance=10**6
+    )  # 3/2 of a tiny model's mean is much
     decision = game.judge.decide(seats)
     exact = filter_bits(deltas, laboratory().document.budget.norm_thousandths)
     assert exact[5] and decision.verdicts[5] in (Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM)
     accepted = [deltas[seat] for seat, verdict in enumerate(decision.verdicts) if verdict is Verdict.ACCEPTED]
     assert 0 < len(accepted) < 6
     assert (decision.adapter.grid == apply(start, accepted).grid).all()
+    assert decision.notes | {"voters": honest[5:12], "for_candidate": honest[5:12], "for_base": []} == decision.notes
     without = federation("ours-without-norm", "boosted").judge
     assert without.decide(seats).verdicts[5] not in (Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM)
+
+
+@pytest.mark.parametrize(("method", "rate"), [("ours", OUR_RATE), ("ours-without-rate", RATE_ONE), ("paper", RATE_ONE)])
+def test_voters_take_as_much_more_of_a_round_as_it_adds_more(method: str, rate: int) -> None:
+    game = federation(method)
+    assert isinstance(game.judge, Ours | Paper) and game.adapter.format.server_lr_thousandths == rate
+    assert (rate > RATE_ONE) == (method == "ours") and game.judge.committee.tolerance == TOLERANCE * rate // RATE_ONE
 
 
 def test_the_functional_filter_is_not_asked_at_the_task_s_first_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
