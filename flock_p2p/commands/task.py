@@ -21,6 +21,7 @@ DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data", "bits", "
 ALIASES = {"create": "open", "show": "status"}
 POLL_SECONDS = 0.5
 OPEN_SECONDS = 15.0  # for a new task to be final
+MEAN_THOUSANDTHS = 1_000  # RATE_ONE of flock_chain.aggregation, which would load numpy
 MAX_NAME = 24  # characters of a task's name in the list
 DELEGATIONS = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation")  # with --account; so may status be
 
@@ -156,18 +157,18 @@ def read_reference(file: Path) -> str:
     """As a text file of rows is read, so that what is the same there is the same to an audit."""
     from flock_peers.training.document import MAX_REFERENCE_BYTES  # with numpy, which no other order needs
 
-    if file.suffix == ".jsonl":
+    if file.suffix.lower() == ".jsonl":
         raise Misuse(f"{file}: a reference is plain text, and no JSONL: write out what a few rows say")
     try:
         with file.expanduser().open("rb") as opened:
             data = opened.read(MAX_REFERENCE_BYTES + 1)
-        if not 0 < len(data.strip()) <= len(data) <= MAX_REFERENCE_BYTES:
-            raise Misuse(f"{file}: a reference is a text of at most {MAX_REFERENCE_BYTES} bytes; choose a few rows")
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n") if len(data) <= MAX_REFERENCE_BYTES else ""
     except OSError as error:
         raise Misuse(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise Misuse(f"{file}: a reference is text in UTF-8: {error.reason} at byte {error.start}") from error
+    if not text.strip():
+        raise Misuse(f"{file}: a reference is a text of at most {MAX_REFERENCE_BYTES} bytes; choose a few rows")
     if "\0" in text:
         raise Misuse(f"{file}: holds zero bytes, so it is no text")
     return text
@@ -268,8 +269,16 @@ def format_about(about: dict[str, Any] | None) -> list[str]:
         f"name       {clean(about['name'])}",
         f"base       {about['base']}, {files}, {'comes with the package' if about.get('is_shipped') else who}",
         f"data       {about['data']} rows, sequences of {about['seq_len']} tokens; {train}",
+        *_format_rate(about.get("server_lr_thousandths", MEAN_THOUSANDTHS)),
         *_format_reference(about.get("reference_bytes", 0)),
     ]
+
+
+def _format_rate(thousandths: int) -> list[str]:
+    """Who joins should know where a round adds more, or less, than other tasks do."""
+    if thousandths == MEAN_THOUSANDTHS:
+        return []
+    return [f"rate       a round adds {thousandths / 1e3:g} times the mean of what it accepts, and of what audits miss"]
 
 
 def _format_reference(size: int) -> list[str]:

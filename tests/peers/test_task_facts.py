@@ -13,6 +13,8 @@ import trio
 from base_support import make_base, make_document
 from clock_support import on_stepped_clock
 
+from flock_chain.aggregation import Format
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.content import format_cid, object_digest
 from flock_chain.crypto import Account
 from flock_chain.errors import Misuse, Unavailable
@@ -96,6 +98,21 @@ async def test_a_reference_is_read_whole_and_not_waited_for_longer_than_other_do
     assert "task 3 has no reference" in format_reference({"task": 3, "reference": ""})
 
 
+@on_stepped_clock
+async def test_who_joins_is_told_where_a_round_adds_more_or_less_than_the_mean(tmp_path: Path) -> None:
+    network, folder = Network(), make_base(tmp_path / "base")
+    rates = {RATE_ONE: None, 4_000: "4 times", 1_500: "1.5 times", 100: "0.1 times"}
+    plain = make_document(folder)
+    documents = [replace(plain, format=Format(server_lr_thousandths=rate)).encode() for rate in rates]
+    network.objects = {bytes(object_digest(document)): document for document in documents}
+    contents = Contents(BlobStore(tmp_path / "blobs"), network)
+    facts = TaskFacts(contents, network, Bases(tmp_path / "bases", contents, BaseTerms(folders=(folder,))))
+    found = await facts.describe(list(network.objects))
+    for digest, said in zip(network.objects, rates.values(), strict=True):
+        lines = [line for line in format_about(found[digest]) if line.startswith("rate ")]
+        assert bool(lines) == bool(said) and (not said or f" a round adds {said} the mean of what it " in lines[0])
+
+
 class Board:
     """Three tasks, of which each has a document of its own."""
 
@@ -143,6 +160,7 @@ def test_what_is_no_text_of_a_reference_s_size_is_refused_before_anything_is_sen
         with pytest.raises(Misuse, match=word):
             read_reference(file)
     wrong |= {b" \n": "at most 65536 bytes", b"a\0b": "holds zero bytes", "a".encode("utf-16"): "UTF-8: .* byte 0"}
+    wrong[b"\xef\xbb\xbf\r\n"] = "at most 65536 bytes"  # a mark of its order is no text
     for content, word in wrong.items():
         file.write_bytes(content)
         with pytest.raises(Misuse, match=word):
@@ -151,8 +169,9 @@ def test_what_is_no_text_of_a_reference_s_size_is_refused_before_anything_is_sen
         read_reference(tmp_path / "nothing")
     with pytest.raises(Misuse, match="Is a directory"):
         read_reference(tmp_path)
-    with pytest.raises(Misuse, match=r"rows.jsonl: a reference is plain text, and no JSONL: write out"):
-        read_reference(tmp_path / "rows.jsonl")
+    for name in ("rows.jsonl", "ROWS.JSONL"):
+        with pytest.raises(Misuse, match=rf"{name}: a reference is plain text, and no JSONL: write out"):
+            read_reference(tmp_path / name)
 
 
 def test_a_reference_is_read_where_it_is_said_to_lie_as_files_of_rows_are(

@@ -25,7 +25,7 @@ MAX_WINDOW = 15  # beyond, a run of float64 products would be shorter than a blo
 ELO_OF_BITS = {8: -24, 4: -20}  # what follows learning rate times steps of a usual task
 BITS = tuple(ELO_OF_BITS)
 RATE_ONE = 1_000  # the mean itself
-MIN_RATE, MAX_RATE = 100, 4_000  # beyond three means averages learn less again (docs/experiment.md)
+MIN_RATE, MAX_RATE = 100, 4_000  # averages of three means learn no more than of two (docs/experiment.md)
 BLOCK = 32
 EXACT_RUN = 1 << (53 - 2 * (7 + MAX_WINDOW))  # 512; narrower windows would allow more, and gain nothing
 
