@@ -27,7 +27,9 @@ ADVICE = {
     "delegation: withdraw what has unbonded before": "`task withdraw-delegation` is the first step",
     "delegation: still unbonding": "`task --account PARTICIPANT` shows when it is free",
     "board: nothing is unbonding": "`task leave` is the first step",
-    "board: leaving, but not free yet": "`task` shows when it is free",
+    "board: leaving, but not free yet": (
+        "the running peer asks again once a round; where a task has audits, two look at its last proposal before"
+    ),
     "board: guaranteed rounds are left": "it may be stopped from its last round on; `task` shows which one runs",
     "board: still unbonding": "`task` shows when it is free",
     "board: nothing to claim": "nothing was earned since the last claim",
