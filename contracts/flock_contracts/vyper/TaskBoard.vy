@@ -265,8 +265,9 @@ def join_task(task: uint256, domain: bytes32):
 @external
 def leave_task(task: uint256):
     """
-    @notice Leave: the bond starts to unbond. Who is seated, may yet be drawn in this round, or had a proposal accepted
-            in one of the last rounds is only marked: it is drawn no more, and calls again when that is over.
+    @notice Leave: the bond starts to unbond. Who is seated, may yet be drawn in this round, had a proposal accepted in
+            one of the last rounds, or showed one that an audit may yet look at, is only marked: it is drawn no more, and
+            calls again when that is over.
     """
     assert book.members[task][msg.sender].joined_height > 0, "board: no participant"
     if book._is_free(task, msg.sender):
