@@ -6,12 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+import trio.testing
 from gossip_support import HELLO, TOPIC, accept, rpc, signed, wait_for_topic, write_gossip
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
 from network_support import PATIENCE, Inbox, in_trio, is_healthy, key, open_attacker, open_hosts, wait_until
 
 from flock_chain.crypto import Account
+from flock_chain.errors import InvalidEncoding
 from flock_peers.network.identity import peer_id_of
 from flock_peers.network.limits import Limits
 
@@ -145,6 +147,26 @@ async def test_what_breaks_the_form_of_gossip_is_named_by_account(caplog: pytest
     assert any(
         key(50).account.hex() in line for line in caplog.messages if "gossip: an RPC that is no protobuf" in line
     )
+
+
+@in_trio()
+async def test_messages_that_are_not_valid_fill_no_log_and_who_passes_them_on_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A line for each, without a rate: 21 of them of each identity."""
+
+    def refuse(_account: Account, _payload: bytes) -> bool:
+        raise InvalidEncoding("no such thing")
+
+    async with open_hosts(1) as (a,):
+        a.subscribe(TOPIC, refuse, Inbox())
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert a._gossip is not None
+        with caplog.at_level(logging.INFO):
+            for number in range(10):
+                await a._gossip._pubsub.push_msg(peer_id_of(key(50)), signed(51, number, b"x"))
+    lines = [line for line in caplog.messages if "no such thing" in line or key(51).account.hex() in line]
+    assert len(lines) == 1 and key(50).account.hex() in lines[0]
 
 
 class _Untold(SimpleNamespace):

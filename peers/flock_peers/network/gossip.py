@@ -43,12 +43,13 @@ class Gossip:
         complain: Callable[[Account, str], None],
     ) -> None:  # fmt: skip
         self._stack, self._topics = stack, topics
+        self._complain = lambda peer, what: complain(_party(peer), f"gossip: {what}")
         self._pubsub = GossipPubsub(
             stack,
             lambda peer: buckets_of(_party(peer)),
             lambda peer, error: blame(_party(peer), "gossip", error),
             lambda link: room.claim(_party(link.peer_id), link.remote_host),
-            lambda peer, what: complain(_party(peer), f"gossip: {what}"),
+            self._complain,
         )
         # Peers are announced to pubsub once they are admitted, not when they connect.
         notifees = stack.swarm.notifees
@@ -116,12 +117,12 @@ class Gossip:
     async def _follow(self, name: str) -> None:
         topic = self._topics[name]
 
-        def validate(_forwarder: ID, message: Any) -> bool | None:
+        def validate(forwarder: ID, message: Any) -> bool | None:
             """None: it goes nowhere, and nobody is to blame."""
             try:
                 return bool(topic.validator(account_of(ID(message.from_id)), message.data))
             except FlockError as error:
-                log.info("gossip: invalid message on %s: %s", name, error)
+                self._complain(forwarder, f"passes on what is not valid on {name}: {error}")
                 return False
             except Exception:
                 log.exception("gossip: the validator of %s failed", name)
