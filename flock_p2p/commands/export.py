@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import shlex
+from pathlib import Path
 from typing import Any
 
 from flock_chain.content import format_cid
@@ -19,20 +21,29 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_to_dict(result), indent=2))
         return 0
-    print(f"adapter  {arguments.out}  (task {result.task}, after round {result.round})")
-    if not result.round:
-        print("warning  no round of that task is over: this adapter changes nothing yet; --task N takes another one's")
-    print(f"base     {result.base}")
-    print(f'load     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), "{arguments.out}")')
-    named = "" if result.base == BASE_FOLDER else f" --base {result.base}"
-    print(f"merge    python -m flock_p2p merge --adapter {arguments.out} --out MERGED{named}")
-    if result.unproven:
-        print(f"proof    none: {result.unproven}")
-    else:
-        restarts = "".join(f" --restart {row.hex()}" for row in result.restarts)
-        named = f"--genesis {result.genesis.hex()}{restarts}"
-        print(f"verify   python -m flock_p2p verify --provenance {arguments.out} {named}")
+    print("\n".join(format_result(result, arguments.out)))
     return 0
+
+
+def format_result(result: ExportResult, out: Path) -> list[str]:
+    """With the commands that go on from here, ready to paste: a folder's name may hold spaces."""
+    folder = shlex.quote(str(out))
+    lines = [f"adapter  {out}  (task {result.task}, after round {result.round})"]
+    if not result.round:
+        lines.append(
+            "warning  no round of that task is over: this adapter changes nothing yet; --task N takes another one's"
+        )
+    base = "" if result.base == BASE_FOLDER else f" --base {shlex.quote(str(result.base))}"
+    lines += [
+        f"base     {result.base}",
+        f'load     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), "{out}")',
+        f"merge    python -m flock_p2p merge --adapter {folder} --out MERGED{base}",
+    ]
+    if result.unproven:
+        return [*lines, f"proof    none: {result.unproven}"]
+    restarts = "".join(f" --restart {row.hex()}" for row in result.restarts)
+    known = f"--genesis {result.genesis.hex()}{restarts}"
+    return [*lines, f"verify   python -m flock_p2p verify --provenance {folder} {known}"]
 
 
 def _to_dict(result: ExportResult) -> dict[str, Any]:

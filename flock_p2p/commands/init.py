@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 
 from flock_peers.home import Home
 
@@ -15,6 +16,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"home     {home.path}")
     print(f"account  0x{key.account.hex()}")
     print(f"key      {home.key_path}  (back it up: it is this peer's identity and its stake; never share it)")
-    print(f"next     python -m flock_p2p join --home {home.path} --bootstrap ADDRESS")
+    print(f"next     python -m flock_p2p join --home {shlex.quote(str(home.path))} --bootstrap ADDRESS")
     print("         (on the local network of a running peer without --bootstrap ADDRESS)")
     return 0

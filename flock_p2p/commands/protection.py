@@ -1,6 +1,7 @@
 """`protection`: what a stopped validator signed, as a document that moves with its key to another home."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from flock_chain.crypto import Key
@@ -41,6 +42,6 @@ def _import(home: Home, log: Path, path: Path, key: Key) -> list[str]:
     if is_contradiction:
         lines.insert(0, f"the document and this home contradict each other: height {mark - 1} is closed for good")
     if genesis is None:
-        join = f"python -m flock_p2p join --home {home.path} --bootstrap ADDRESS --genesis {network.hex()}"
-        lines.append(f"next      {join}")
+        join = f"join --home {shlex.quote(str(home.path))} --bootstrap ADDRESS --genesis {network.hex()}"
+        lines.append(f"next      python -m flock_p2p {join}")
     return lines

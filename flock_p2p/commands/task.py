@@ -234,8 +234,10 @@ def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
 def format_task(row: dict[str, Any]) -> str:
     coins = {name: f"{int(row[name]) / 1e18:.4f}" for name in ("bond", "claimable", "unbonding", "pot")}
     state = "leaving" if row["is_leaving"] else "drawn no more, absent for too long" if row["is_unseated"] else ""
+    if row["phase"] == "ENDED" and int(row["bond"]) and not row["is_leaving"]:
+        state = "the peer takes it back when it joins another task; `task leave` begins that now"
     lines = [
-        f"task       {row['task']}, round {row['round']}, {row['phase']}",
+        f"task       {row['task']}, {describe_round(row)}, {row['phase']}",
         *format_about(row.get("about")),
         f"bond       {coins['bond']} coins" + (f" ({state})" if state else ""),
         f"claimable  {coins['claimable']} coins",

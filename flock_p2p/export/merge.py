@@ -41,7 +41,11 @@ def _check(adapter: Path, base: Path) -> str:
     report = check_provenance(adapter)
     if not report.ok:
         raise InvalidContent(f"adapter {adapter}: its provenance does not hold: {report.failures[0]}")
-    check_base(base, decode_document(read_provenance(adapter / FILE_NAME).document))
+    document = decode_document(read_provenance(adapter / FILE_NAME).document)
+    try:
+        check_base(base, document)
+    except InvalidContent as error:
+        raise InvalidContent(f"{error}; --base names the folder of the one that the adapter was trained on") from error
     if not report.are_weights_checked:
         raise InvalidContent(f"adapter {adapter}: its provenance says nothing of these weights; export it again")
     return "the adapter's provenance, and the base model's files by content id"

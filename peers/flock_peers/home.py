@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -150,10 +151,10 @@ class Home:
                     mode = os.fstat(file.fileno()).st_mode  # of what is read, whatever has the name by now
                     data = file.read(MAX_KEYSTORE_BYTES)
             except FileNotFoundError as error:
-                command = f"python -m flock_p2p init --home {self.path}"
+                command = f"python -m flock_p2p init --home {shlex.quote(str(self.path))}"
                 raise Misuse(f"{self.path}: no key here; run `{command}` first") from error
         if mode & 0o077:
-            raise Refused(f"{self.key_path}: readable by others; run `chmod 600 {self.key_path}`")
+            raise Refused(f"{self.key_path}: readable by others; run `chmod 600 {shlex.quote(str(self.key_path))}`")
         return data
 
     # Genesis
@@ -163,7 +164,7 @@ class Home:
         try:
             data = self.genesis_path.read_bytes()
         except FileNotFoundError as error:
-            command = f"python -m flock_p2p join --home {self.path} --bootstrap ADDRESS"
+            command = f"python -m flock_p2p join --home {shlex.quote(str(self.path))} --bootstrap ADDRESS"
             raise Misuse(f"{self.path}: belongs to no network yet; run `{command}`") from error
         return decode_genesis(data)
 

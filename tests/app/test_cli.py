@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -117,6 +118,23 @@ def test_a_folder_that_a_refused_start_or_its_owner_prepared_becomes_a_home(tmp_
     (tmp_path / "other" / "peer.toml").write_text("port = 0\n")
     (tmp_path / "other" / "notes.txt").touch()
     assert main(["init", "--home", str(tmp_path / "other")]) == 0
+
+
+def test_a_command_that_names_a_home_can_be_pasted_whatever_the_home_is_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "my peer's $HOME"
+    assert main(["init", "--home", str(home)]) == 0
+    line = re.search(r"python -m flock_p2p (join .*)", capsys.readouterr().out)
+    assert line and build_parser().parse_args(shlex.split(line[1])).home == home
+    with pytest.raises(Misuse, match="init") as found:
+        Home(tmp_path / "no key").load_key()
+    line = re.search(r"`python -m flock_p2p (init .*)`", str(found.value))
+    assert line and build_parser().parse_args(shlex.split(line[1])).home == tmp_path / "no key"
+    with pytest.raises(Misuse, match="join") as found:
+        Home(home).load_genesis()
+    line = re.search(r"`python -m flock_p2p (join .*)`", str(found.value))
+    assert line and build_parser().parse_args(shlex.split(line[1])).home == home
 
 
 def test_join_without_a_network_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

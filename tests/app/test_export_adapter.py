@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +14,10 @@ from flock_chain.content import format_cid
 from flock_chain.crypto import keccak256
 from flock_chain.errors import InvalidContent, Misuse, Unavailable
 from flock_chain.execution.executor import Executor
-from flock_p2p.cli import main
+from flock_p2p.cli import build_parser, main
+from flock_p2p.commands.export import format_result
 from flock_p2p.config import JoinConfig, choose_base, save_config
-from flock_p2p.export import choose_task, export_adapter
+from flock_p2p.export import ExportResult, choose_task, export_adapter
 from flock_p2p.export.model_card import describe
 from flock_p2p.export.origin import Origin
 from flock_p2p.provenance import FILE_NAME, GLOBAL_NAME, check_provenance, collect_provenance
@@ -210,7 +212,7 @@ def test_an_adapter_of_another_base_model_or_without_weights_is_not_merged(
         proof = collect_provenance(genesis, stored, task=1, round=1, adapter=small().adapters[1], document=document)
     (adapter / FILE_NAME).write_bytes(proof.encode())
     assert main(["merge", "--adapter", str(adapter), "--out", str(out)]) == 5
-    assert "wrong model hash" in capsys.readouterr().err
+    assert re.search("wrong model hash.*; --base names the folder", capsys.readouterr().err)
     (adapter / FILE_NAME).write_bytes(proof.encode().replace(b'"task":1', b'"task":2'))
     assert main(["merge", "--adapter", str(adapter), "--out", str(out)]) == 5
     assert "its provenance does not hold" in capsys.readouterr().err
@@ -223,3 +225,11 @@ def test_export_takes_the_base_model_that_the_peer_was_told_of_unless_another_is
     save_config(home, JoinConfig(base="/models/mine"))
     assert choose_base(home, None) == Path("/models/mine")
     assert choose_base(home, tmp_path) == tmp_path
+
+
+def test_the_commands_that_export_prints_can_be_pasted_whatever_the_folders_are_called() -> None:
+    out, base = Path("an adapter's $HOME"), Path("/a base/model")
+    result = ExportResult(out, 1, 2, b"", (), bytes(32), "", base)
+    lines = [line.partition("python -m flock_p2p ")[2] for line in format_result(result, out)]
+    merge, verify = (build_parser().parse_args(shlex.split(line)) for line in lines if line)
+    assert (merge.adapter, merge.base, verify.provenance) == (out, base, out)

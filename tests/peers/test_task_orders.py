@@ -169,7 +169,8 @@ def test_what_cannot_be_ordered_is_said_and_nothing_is_sent() -> None:
 
 def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
     async def test(bench: Bench) -> None:
-        assert "bond       2.0000 coins\n" in format_task(await bench.order("status"))
+        text = format_task(await bench.order("status"))
+        assert "bond       2.0000 coins\n" in text and f", round 1 of {Terms().rounds}, " in text
         await bench.order("leave")
         await bench.blocks(1)
         text = format_task(await bench.order("status"))
@@ -177,8 +178,11 @@ def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
 
     run(test)
     row = {"task": 1, "round": 3, "phase": "COMMIT", "pot": "0", "is_creator": False, "bond": "1", "claimable": "0"}
-    row |= {"is_leaving": False, "is_unseated": True, "missed": 3, "unbonding": "0"}
+    row |= {"rounds": 2, "is_leaving": False, "is_unseated": True, "missed": 3, "unbonding": "0"}
     row |= {"delegated": {"pool": "0", "limit": "0"}}
+    assert "takes it back when" in format_task(row | {"phase": "ENDED"}) and "takes it" not in format_task(row)
+    assert "takes it" not in format_task(row | {"phase": "ENDED", "bond": "0"})
+    assert "task       1, extra round 1 after 2, COMMIT\n" in format_task(row)
     assert "absent for too long" in format_task(row) and "3 seats in a row" in format_task(row)
 
 

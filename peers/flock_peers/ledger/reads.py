@@ -40,7 +40,10 @@ class Reads:
         """What a transaction would meet on final state; raises CallReverted with the contract's reason, Refused where
         the sender has too few coins."""
         if value and (have := await self.balance(sender)) < value:
-            raise Refused(f"this account has {have / 10**18:.4f} coins, and {value / 10**18:.4f} are needed")
+            raise Refused(
+                f"this account has {have / 10**18:.4f} coins, and {value / 10**18:.4f} are needed; "
+                f"who has some can send them: `send --to 0x{bytes(sender).hex()} --amount COINS`"
+            )
         target, now = load(contract), int(self._clock())
         data = target.encode(function, *arguments)
         await self._evm.run(

@@ -99,6 +99,7 @@ class TaskOrders:
             "task": task,
             "document": bytes(row["document"]).hex(),
             "round": row["round"],
+            "rounds": row["terms"]["rounds"],
             "phase": Phase(row["phase"]).name,
             "pot": str(row["pot"]),
             "is_creator": _as_bytes(row["creator"]) == self._account,
