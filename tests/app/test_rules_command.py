@@ -24,8 +24,8 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 ROW = {
     "task": 3, "document": "ab" * 32, "round": 1, "rounds": 3, "phase": "WAITING", "pot": str(9 * COIN),
-    "is_creator": True, "bond": "0", "claimable": "0", "unbonding": "0", "is_leaving": False, "is_unseated": False, "missed": 0,
-    "chain_time": 5,
+    "is_creator": True, "bond": "0", "claimable": "0", "unbonding": "0", "is_leaving": False,
+    "is_unseated": False, "missed": 0, "chain_time": 5,
     "delegated": {"pool": "0", "limit": "0"},
 }  # fmt: skip
 
