@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 from clock_support import on_stepped_clock
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flock_chain.content import ChunkList
@@ -182,6 +182,12 @@ BAD = st.tuples(st.sampled_from([0.0, 0.01, 1.0, 9.0]), ACTS)
 @given(
     count=st.integers(0, 40), here=st.frozensets(st.integers(0, 39)), bad=st.lists(BAD, max_size=4), first=st.booleans()
 )
+@example(
+    count=3,
+    here=frozenset(),
+    first=True,
+    bad=[(0.0, ["silent"]), (9.0, []), (1.0, ["short"]), (0.01, ["right", "wrong"])],
+)
 def test_one_honest_provider_is_enough_whatever_the_others_do(
     count: int, here: frozenset[int], bad: list[tuple[float, list[str]]], first: bool
 ) -> None:
@@ -194,7 +200,7 @@ def test_one_honest_provider_is_enough_whatever_the_others_do(
         began = trio.current_time()
         assert await desk.run() == Path("whole")
         seconds = trio.current_time() - began
-        late = LIMITS.overtake_seconds * MAX_COPIES
+        late = 2 * LIMITS.overtake_seconds * MAX_COPIES  # who waits for work looks once in that time
         assert seconds <= 0.1 * missing * MAX_COPIES + late + 1  # nobody holds it up for long: the slow are overtaken
         assert HONEST not in desk.liars
         for account, provider in others.items():
