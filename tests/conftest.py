@@ -5,8 +5,11 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from flock_peers import user_folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,12 +24,16 @@ def _get_place(item: pytest.Item) -> float:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A key's lock is machine-wide, on purpose, and tests use fixed keys: two runs of them would refuse each other."""
+    """A key's lock is machine-wide, on purpose, and tests use fixed keys: two runs of them would refuse each other, and
+    so would two processes of one run. Peers that a test starts as processes lock where they do for a user."""
     tmp_path_factory.getbasetemp()  # stays where pytest keeps it
+    where = user_folder.find_own_home
     before = os.environ.get("TMPDIR"), tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="ft-") as folder:  # short: control sockets of long homes lie here
         os.environ["TMPDIR"] = tempfile.tempdir = folder
+        user_folder.find_own_home = lambda: Path(folder)
         yield
+        user_folder.find_own_home = where
         tempfile.tempdir = before[1]
         if before[0] is None:
             del os.environ["TMPDIR"]

@@ -23,6 +23,7 @@ from flock_peers import user_folder
 from flock_peers.control import BACKLOG, MAX_LINE_BYTES, encode_answer, request_control, serve_control
 from flock_peers.declined import Declined
 from flock_peers.home import Home, write_private
+from flock_peers.user_folder import find_own_home
 
 
 def test_a_new_key_is_readable_by_its_owner_only_and_comes_back(tmp_path: Path) -> None:
@@ -180,13 +181,13 @@ def test_no_folder_above_the_locks_is_made_so_that_others_can_put_them_aside(
 def test_a_directory_that_others_can_write_is_nobodys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.struct_passwd(("a", "x", 1, 1, "", str(tmp_path), "/bin/sh")))
     tmp_path.chmod(0o755)
-    assert user_folder.find_own_home() == tmp_path
+    assert find_own_home() == tmp_path
     for mode in (0o777, 0o775, 0o702):
         tmp_path.chmod(mode)
-        assert user_folder.find_own_home() is None
+        assert find_own_home() is None
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "getuid", lambda: 12_345)  # an account whose directory is another's
-    assert user_folder.find_own_home() is None
+    assert find_own_home() is None
 
 
 def test_only_one_process_uses_a_home(tmp_path: Path) -> None:
