@@ -37,8 +37,8 @@ class Federation:
         row = self.row
         self.attackers = choose_attackers(row)
         self.money = Money(PARTICIPANTS, row.rounds, Terms.proposer_share)
-        self.judge = make_judge(row, self.laboratory, self.attackers, self.money, DEMO.norm_slash)
         self.rate = row.server_rate if self.rate is None else self.rate
+        self.judge = make_judge(row, self.laboratory, self.attackers, self.money, DEMO.norm_slash, self.rate)
         start = self.laboratory.initial_adapter()
         self.adapter = replace(start, format=replace(start.format, server_lr_thousandths=self.rate))
 

@@ -28,7 +28,7 @@ from flock_p2p.experiment import baselines
 from flock_p2p.experiment.attackers import Attackers
 from flock_p2p.experiment.audits import AUDIT_ROUNDS, Audits
 from flock_p2p.experiment.money import Money
-from flock_p2p.experiment.rows import OUR_RATE, PARTICIPANTS, PROPOSERS, Row
+from flock_p2p.experiment.rows import PARTICIPANTS, PROPOSERS, Row
 from flock_peers.tasks import Terms
 from flock_peers.training.laboratory import Laboratory
 from flock_peers.training.recital import Suspect
@@ -267,8 +267,11 @@ def _row(values: Sequence[int]) -> list[int]:
     return [*values, *[0] * (SEATS_MAX - len(values))]
 
 
-def make_judge(row: Row, laboratory: Laboratory, attackers: Attackers, money: Money, norm_slash: int) -> Judge:
-    committee = Committee(laboratory, attackers, TOLERANCE * row.server_rate // RATE_ONE)
+def make_judge(
+    row: Row, laboratory: Laboratory, attackers: Attackers, money: Money, norm_slash: int, rate: int
+) -> Judge:
+    """`rate`: of the server, in thousandths."""
+    committee = Committee(laboratory, attackers, TOLERANCE * rate // RATE_ONE)
     if row.method == "paper":
         return Paper(committee)
     if row.method == "oracle":
@@ -278,11 +281,14 @@ def make_judge(row: Row, laboratory: Laboratory, attackers: Attackers, money: Mo
         audits = Audits(laboratory, attackers, money, has_reference=part != "reference")
         return Ours(committee, money, norm_slash, audits, frozenset({part} if part else ()))
     bad = max(1, round(PROPOSERS * row.malicious_count / PARTICIPANTS))
-    return Server(_rule(row, laboratory, bad), 0.01 if row.method == "fedprox" else 0.0)
+    return Server(_rule(row, laboratory, bad, rate), 0.01 if row.method == "fedprox" else 0.0)
 
 
-def _rule(row: Row, laboratory: Laboratory, bad: int) -> Callable[[baselines.Stack, Seats], baselines.Update]:
-    """`bad`: how many rows a rule that must be told is told, the true expectation."""
+def _rule(
+    row: Row, laboratory: Laboratory, bad: int, rate: int
+) -> Callable[[baselines.Stack, Seats], baselines.Update]:
+    """`bad`: how many rows a rule that must be told is told, the true expectation. `rate`: for the one rule that has
+    it from outside."""
     stateful: dict[str, baselines.Rule] = {
         "fedavgm": baselines.Momentum(),
         "fedadam": baselines.Adaptive("adam"),
@@ -292,7 +298,7 @@ def _rule(row: Row, laboratory: Laboratory, bad: int) -> Callable[[baselines.Sta
     plain: dict[str, baselines.Rule] = {
         "fedavg": baselines.average,
         "fedprox": baselines.average,
-        "fedavg-rate": lambda stack: baselines.average(stack, rate=OUR_RATE / RATE_ONE),
+        "fedavg-rate": lambda stack: baselines.average(stack, rate=rate / RATE_ONE),
         "median": baselines.coordinate_median,
         "geometric-median": baselines.geometric_median,
         "multi-krum": lambda stack: baselines.multi_krum(stack, bad),

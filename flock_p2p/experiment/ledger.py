@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
 from flock_p2p.experiment.rows import Row
 
@@ -22,7 +23,9 @@ class Ledger:
                 row = Row(*(found[name] for name in Row.__dataclass_fields__))
             except (ValueError, KeyError, TypeError) as error:
                 raise Misuse(f"{self.path}: line {number} is no row; remove it, or choose another folder") from error
-            self.results[row] = found
+            # A row says no rate, its result does: of another one, or of before rows had any, it is not this row's.
+            if found.get("server_lr_thousandths", RATE_ONE) == row.server_rate:
+                self.results[row] = found
 
     def _lines(self) -> list[str]:
         """Whole lines only: the last one is cut off where a write was interrupted."""

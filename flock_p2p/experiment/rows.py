@@ -45,8 +45,8 @@ class Row:
     @property
     def server_rate(self) -> int:
         """In thousandths. The literature's rules have a rate of their own, the paper's has none."""
-        is_ours = self.method == "oracle" or self.method.startswith("ours")
-        return OUR_RATE if is_ours and self.method != "ours-without-rate" else RATE_ONE
+        has_ours = self.method in ("oracle", "fedavg-rate") or self.method.startswith("ours")
+        return OUR_RATE if has_ours and self.method != "ours-without-rate" else RATE_ONE
 
     @property
     def malicious_count(self) -> int:

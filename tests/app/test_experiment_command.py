@@ -18,7 +18,8 @@ def fill(folder: Path) -> None:
         point = {"round": 1, "clean_loss": 3.0, "asr": 0.5, "honest_stake": 1.0, "malicious_stake": None,
                  "malicious_proposers": 2, "captured": False, "adopted": True}  # fmt: skip
         ledger.add(row, {
-            **vars(row), "clean_loss": 3.0 + number, "captured_rounds": [], "history": [point],
+            **vars(row), "server_lr_thousandths": row.server_rate, "clean_loss": 3.0 + number, "captured_rounds": [],
+            "history": [point],
             **dict.fromkeys(("asr_final", "asr_peak", "asr_peak_before_capture"), 0.5),
             **dict.fromkeys(("honest_rejected", "honest_proposals", "malicious_rejected", "malicious_proposals",
                              "honest_slashed", "malicious_slashed", "bytes", "malicious_count", "cpu_seconds"), 1),

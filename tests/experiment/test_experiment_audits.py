@@ -93,7 +93,7 @@ def test_what_all_find_is_taken_out_exactly_and_the_second_time_it_costs_the_bon
 def test_without_the_reference_auditors_and_voters_go_by_their_own_text_alone() -> None:
     for method, wanted in (("ours", True), ("ours-without-loss", True), ("ours-without-reference", False)):
         game, row = Game(), Row(method, "none", 0, 1, 12)
-        judge = make_judge(row, game.auditors, choose_attackers(row), game.money, 0)  # type: ignore[arg-type]
+        judge = make_judge(row, game.auditors, choose_attackers(row), game.money, 0, row.server_rate)  # type: ignore[arg-type]
         assert isinstance(judge, Ours)
         game.audits = judge.audits
         game.play(1, [4, 7], guilty=[7])

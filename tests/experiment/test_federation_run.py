@@ -12,7 +12,7 @@ from flock_chain.aggregation import apply, filter_bits, quantise
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, Verdict
 from flock_p2p.experiment.federation import Federation, run_row
-from flock_p2p.experiment.judges import TOLERANCE, Committee, Ours, Paper, Seats
+from flock_p2p.experiment.judges import TOLERANCE, Committee, Ours, Paper, Seats, Server
 from flock_p2p.experiment.report import format_table, write_csv
 from flock_p2p.experiment.rows import OUR_RATE, PARTICIPANTS, Row
 from flock_peers.training.backdoor import Backdoor, Garbage
@@ -87,6 +87,17 @@ def test_voters_take_as_much_more_of_a_round_as_it_adds_more(method: str, rate: 
     game = federation(method)
     assert isinstance(game.judge, Ours | Paper) and game.adapter.format.server_lr_thousandths == rate
     assert (rate > RATE_ONE) == (method == "ours") and game.judge.committee.tolerance == TOLERANCE * rate // RATE_ONE
+    twice = Federation(game.row, laboratory(), 2 * RATE_ONE)
+    assert isinstance(twice.judge, Ours | Paper) and twice.judge.committee.tolerance == 2 * TOLERANCE
+
+
+@pytest.mark.parametrize(("given", "rate"), [(None, OUR_RATE), (2_000, 2_000)])
+def test_fedavg_at_a_rate_adds_that_times_the_mean_and_its_row_says_so(given: int | None, rate: int) -> None:
+    game = Federation(Row("fedavg-rate", "none", 0, 1, 1), laboratory(), given)
+    assert isinstance(game.judge, Server)
+    update, _ = game.judge.rule(np.array([[1.0, 2.0], [3.0, 4.0]]), Seats(0, [], [], [], game.adapter))
+    assert update == pytest.approx([2 * rate / RATE_ONE, 3 * rate / RATE_ONE])
+    assert game.run(lambda *_: None)["server_lr_thousandths"] == rate
 
 
 def test_the_functional_filter_is_not_asked_at_the_task_s_first_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
