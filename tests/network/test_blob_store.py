@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -245,3 +246,44 @@ def test_what_an_owner_still_needs_is_left_out_of_a_release(tmp_path: Path) -> N
     stays, goes = store.put_object(b"a", owner="task-1"), store.put_object(b"b", owner="task-1")
     assert store.release_all("task-1", {stays}) == 1
     assert BlobStore(tmp_path).kept_by("task-1") == {stays} and goes != stays
+
+
+@pytest.mark.parametrize("is_given_up", [True, False])
+def test_who_has_a_file_whole_puts_it_beside_a_fetch_of_it_that_is_under_way(tmp_path: Path, is_given_up: bool) -> None:
+    """A peer that goes on computes adapters that it has just asked others for."""
+    store, pieces = BlobStore(tmp_path), [b"x" * CHUNK_BYTES, b"y"]
+    chunks = compute_chunk_list(pieces)
+    part = store.open_part(chunks)
+    part.write(1, pieces[1])
+    assert store.put_chunks(chunks, iter(pieces), owner="task-1") == chunks.digest
+    if not is_given_up:
+        part.write(0, pieces[0])
+        part.finish()
+    part.close()
+    path = store.file_path(chunks.digest)
+    assert path is not None and path.read_bytes() == b"".join(pieces)
+    assert store.kept_by("task-1") == {chunks.digest} and not list((tmp_path / "parts").iterdir())
+    assert store.used == chunks.size + len(chunks.encode()) == BlobStore(tmp_path).used
+
+
+def test_two_who_put_the_same_file_at_once_both_have_it(tmp_path: Path) -> None:
+    store, pieces = BlobStore(tmp_path), [b"x" * CHUNK_BYTES, b"y"]
+    chunks = compute_chunk_list(pieces)
+
+    def put_in_the_middle_of_it() -> Iterator[bytes]:
+        yield pieces[0]
+        store.put_chunks(chunks, iter(pieces), owner="task-2")
+        yield pieces[1]
+
+    store.put_chunks(chunks, put_in_the_middle_of_it(), owner="task-1")
+    assert store.owners() == ["task-1", "task-2"] and not list((tmp_path / "parts").iterdir())
+    assert store.used == chunks.size + len(chunks.encode())
+
+
+def test_a_put_that_fails_leaves_nothing_and_one_that_a_crash_cut_is_begun_anew(tmp_path: Path) -> None:
+    store, chunks = BlobStore(tmp_path), compute_chunk_list([b"x" * CHUNK_BYTES, b"y"])
+    with pytest.raises(InvalidContent):
+        store.put_chunks(chunks, iter([b"x" * CHUNK_BYTES, b"z"]))
+    assert store.used == 0 and not list((tmp_path / "parts").iterdir())
+    (tmp_path / "parts" / f"{chunks.digest.hex()}.7.new").write_bytes(b"x")
+    assert BlobStore(tmp_path).used == 0 and not list((tmp_path / "parts").iterdir())

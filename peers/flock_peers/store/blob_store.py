@@ -3,6 +3,7 @@
     objects/<digest>   at most 1 MiB; verified whole each time it is read
     files/<digest>     the bytes of a chunk list whose object has the same digest
     parts/<digest>     a file that is being fetched; every chunk in it is re-hashed before it counts
+    parts/*.new        one that is put by who has all of it; worth nothing after a crash
     kept/              who needs what (kept_marks.py)
 
 A blob that somebody needs stays. When the quota is full, the others go, the oldest first, given up fetches before
@@ -35,6 +36,7 @@ from flock_peers.store.part_file import PartFile
 DEFAULT_QUOTA = 20 << 30  # bytes: some rounds of adapters of a large model
 PART_LIFETIME = 7 * 86_400  # seconds; an older part file is of a round long past
 LEFT_FOR_CHAIN = 256 << 20  # of the disk: a validator that cannot write its votes stops
+_NEW = ".new"  # ends the name of what is being written by somebody who has all of it
 _PARSED_LISTS = 8  # chunk lists that are being served; 512 KB each at most
 
 
@@ -66,7 +68,7 @@ class BlobStore:
         found: list[tuple[float, bytes, int]] = []
         for folder in ("objects", "files"):
             for entry in os.scandir(self._path / folder):
-                if entry.name.endswith(".new"):  # a crash in the middle of a write
+                if entry.name.endswith(_NEW):  # a crash in the middle of a write
                     os.unlink(entry.path)
                 elif len(entry.name) == 64:
                     found.append((entry.stat().st_mtime, bytes.fromhex(entry.name), entry.stat().st_size))
@@ -76,7 +78,7 @@ class BlobStore:
             if digest not in self._sizes:  # a crash before the blob was in its place, or somebody removed it
                 self._kept.remove_all(digest)
         for entry in os.scandir(self._path / "parts"):
-            if time.time() - entry.stat().st_mtime > PART_LIFETIME:
+            if entry.name.endswith(_NEW) or time.time() - entry.stat().st_mtime > PART_LIFETIME:
                 os.unlink(entry.path)
             elif len(entry.name) == 64:
                 self._reserved[bytes.fromhex(entry.name)] = entry.stat().st_size
@@ -163,19 +165,30 @@ class BlobStore:
         return self.put_chunks(chunks, _read_chunks(source), owner=owner)
 
     def put_chunks(self, chunks: ChunkList, content: Iterator[bytes], *, owner: str = OWN) -> bytes:
-        """The same for chunks that were listed already."""
-        digest = chunks.digest
+        """The same for chunks that were listed already. In a place of its own: who has a file waits for nobody who
+        fetches or puts it too, and the last one's bytes are the same."""
+        digest, size = chunks.digest, chunks.size + len(chunks.encode())
+        self._check_disk(chunks.size)
         with self._lock:
             if self._file_path(digest).exists():
                 self._kept.add(digest, owner)
                 return digest
-        part = self.open_part(chunks)
+            self._make_room(size)
+            self._writing += size
+        path = self._path / "parts" / f"{digest.hex()}.{next(self._numbers)}{_NEW}"
         try:
-            for index, data in enumerate(content):
-                part.write(index, data)
-            part.finish(owner)
+            part = PartFile(
+                path, chunks, lambda owner: self._adopt(chunks, path, owner), lambda: path.unlink(missing_ok=True)
+            )
+            try:
+                for index, data in enumerate(content):
+                    part.write(index, data)
+                part.finish(owner)
+            finally:
+                part.close()
         finally:
-            part.close()
+            with self._lock:
+                self._writing -= size
         return digest
 
     def get_object(self, digest: bytes) -> bytes | None:
@@ -312,6 +325,8 @@ class BlobStore:
     def _on_closed(self, digest: bytes) -> None:
         with self._lock:
             self._open_parts.discard(digest)
+            if self._file_path(digest).exists():
+                self.drop_part(digest)
 
     def _adopt(self, chunks: ChunkList, part: Path, owner: str | None) -> Path:
         digest, listing = chunks.digest, chunks.encode()
@@ -319,7 +334,8 @@ class BlobStore:
         with self._lock:
             os.replace(new, self._object_path(digest))
             os.replace(part, self._file_path(digest))
-            self._reserved.pop(digest, None)
+            if digest not in self._open_parts:
+                self.drop_part(digest)
             self._count(digest)
             if owner is not None:
                 self._kept.add(digest, owner)
@@ -342,7 +358,7 @@ class BlobStore:
 
     def _write_new(self, digest: bytes, data: bytes) -> Path:
         """On disk, beside its place."""
-        new = self._path / "objects" / f"{digest.hex()}.{next(self._numbers)}.new"
+        new = self._path / "objects" / f"{digest.hex()}.{next(self._numbers)}{_NEW}"
         with new.open("wb") as file:
             file.write(data)
             file.flush()
