@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from flock_p2p.commands.peers import format_age, format_bytes
+from flock_peers.coins import count_coins, format_exact
 from flock_peers.plural import plural
 
 MAX_LINE = 400  # characters of a line of the log, before it is cut to the screen
@@ -50,6 +51,8 @@ def describe_line(status: dict[str, Any], pace: Pace, now: float) -> str:
     """For a pipe or a file."""
     parts = [f"height {status['height']}", plural(len(status["peers"]), "peer"), _describe_task(find_task(status))]
     parts += [text for text in (describe_training(status["training"]), _describe_left(status, pace, now)) if text]
+    if (pay := (find_task(status) or {}).get("pay")) is not None:
+        parts.append(f"earned {count_coins(int(pay['total']))}")
     if status["sync"]:
         parts.append(f"catching up to {status['sync']['target']}")
     return ", ".join(parts)
@@ -60,6 +63,7 @@ def get_key(status: dict[str, Any]) -> tuple[Any, ...]:
     task = find_task(status) or {}
     return (
         *(task.get(name) for name in ("task", "round", "phase", "joined", "is_ended")),
+        (task.get("pay") or {}).get("total"),
         len(status["peers"]),
         status["sync"] is not None,
         status["not_signing"],
@@ -80,6 +84,8 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
         lines.append(_bar((task["round"] - 0.5) / task["rounds"] if task["round"] else 0.0, width))
         if task["awaited"]:
             lines.append("waiting for " + ", ".join(account[:10] for account in task["awaited"]))
+    if task is not None and task.get("pay") is not None:
+        lines.append(f"earned {describe_pay(task['pay'])}")
     lines += [text for text in (describe_training(status["training"]), _describe_left(status, pace, now)) if text]
     if status["sync"]:
         lines.append(f"catching up: height {status['sync']['height']} of {status['sync']['target']}")
@@ -127,6 +133,11 @@ def _describe_task(task: dict[str, Any] | None) -> str:
         return f"task {task['task']} has ended"
     part = "taking part" if task["joined"] else "looking on"
     return f"task {task['task']}, {describe_round(task)}, {task['phase']}, {part}"
+
+
+def describe_pay(pay: dict[str, Any]) -> str:
+    """What this peer's seats in the task have earned."""
+    return f"{count_coins(int(pay['total']))}, of that {format_exact(int(pay['amount']))} in round {pay['round']}"
 
 
 def describe_training(training: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ import sys
 import time
 from typing import Any
 
-from flock_p2p.cli import format_coins, parse_account, parse_coins
+from flock_p2p.cli import parse_account, parse_coins
+from flock_peers.coins import count_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
 
@@ -29,6 +30,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(answer, indent=2))
     else:
-        print(f"to         {params['to']}: {format_coins(int(answer['their_balance']))} coins")
-        print(f"left       {format_coins(int(answer['balance']))} coins")
+        print(f"to         {params['to']}: {count_coins(int(answer['their_balance']))}")
+        print(f"left       {count_coins(int(answer['balance']))}")
     return 0

@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 from flock_p2p.commands.peers import format_bytes
-from flock_p2p.live_view import describe_round, describe_training
+from flock_p2p.live_view import describe_pay, describe_round, describe_training
+from flock_peers.coins import count_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
 from flock_peers.plural import plural
@@ -31,7 +32,7 @@ def format_status(status: dict[str, Any]) -> str:
         ("height", f"{status['height']}  state root {status['state_root'][:16]}"),
         ("block", f"{status['height']}:{status['block']}  (a checkpoint, for who trusts this peer)"),
         ("peers", str(len(status["peers"]))),
-        ("balance", f"{int(status['balance']) / 1e18:.4f} coins"),
+        ("balance", count_coins(int(status["balance"]))),
         ("role", "validator" if status["is_validator"] else "observer of consensus"),
     ]
     if finality["p50"] is not None:
@@ -48,7 +49,9 @@ def format_status(status: dict[str, Any]) -> str:
         rows.append(("task", f"{task['task']}, {describe_round(task)}, {task['phase']}"))
         if task["awaited"]:
             rows.append(("awaited", ", ".join(account[:10] for account in task["awaited"])))
-        rows.append(("bonded", "yes" if task["joined"] else "no"))
+        rows.append(("bonded", _format_bond(task["bonds"].get(status["account"]))))
+        if task.get("pay") is not None:
+            rows.append(("earned", describe_pay(task["pay"])))
     else:
         rows.append(("task", _format_other(status.get("other_task"))))
     if status["training"]:
@@ -65,6 +68,10 @@ def format_status(status: dict[str, Any]) -> str:
     if status["validators"] < HALT_BELOW:
         text += f"\nwarning  only {plural(status['validators'], 'validator')}: the chain stops when one of them leaves"
     return text
+
+
+def _format_bond(wei: str | None) -> str:
+    return "no" if wei is None else count_coins(int(wei))
 
 
 def _format_other(row: dict[str, Any] | None) -> str:

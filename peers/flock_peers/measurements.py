@@ -1,4 +1,5 @@
-"""What this peer measured in its tasks, for people: losses on its own rows, and what its audits found. Decides nothing.
+"""What this peer measured in its tasks, for people: losses on its own rows, what its audits found, and what its seats
+earned. Decides nothing.
 
 Kept on disk, so that a restart loses no line of a plot; a file that cannot be read or written costs the plot alone.
 """
@@ -19,7 +20,9 @@ log = logging.getLogger(__name__)
 
 MAX_LOSSES = 512  # rounds: the width of a screen in points
 MAX_AUDITS = 128
+MAX_PAID = 128  # tasks
 MAX_AUDITED = 64  # accounts of one audit: as many as a task has participants
+MAX_DIGITS = 78  # of 256 bits
 MAX_FILE_BYTES = 4 << 20  # all of the above takes a third of it
 MAX_DEPTH = 5
 
@@ -32,6 +35,7 @@ class Measurements:
         self._path = path
         self._losses: list[Row] = []
         self._audits: list[Row] = []
+        self._pay: list[Row] = []  # a row for each task: in all, and of the last round that paid
         if path is not None:
             self._load(path)
 
@@ -50,10 +54,23 @@ class Measurements:
         self._audits = _replace(self._audits, row, ("task", "audit"), MAX_AUDITS)
         self._save()
 
+    def note_pay(self, task: int, number: int, wei: int) -> None:
+        """What a seat earned in a round, when it is claimed. Once more for the same round in a row: sent again."""
+        last = self.pay_of(task) or {"total": "0", "round": 0, "amount": "0"}
+        again = int(last["amount"]) if last["round"] == number else 0
+        row = {"task": task, "round": number, "amount": str(wei), "total": str(int(last["total"]) - again + wei)}
+        self._pay = _replace(self._pay, row, ("task",), MAX_PAID)
+        self._save()
+
+    def pay_of(self, task: int) -> Row | None:
+        """Wei as text: `total` of the task, `amount` of `round`, the last one that paid. None before any did."""
+        return next((row for row in self._pay if row["task"] == task), None)
+
     def of(self, task: int) -> Row:
         """The oldest first."""
         losses = [row for row in self._losses if row["task"] == task]
-        return {"losses": losses, "audits": [row for row in self._audits if row["task"] == task]}
+        audits = [row for row in self._audits if row["task"] == task]
+        return {"losses": losses, "audits": audits, "pay": self.pay_of(task)}
 
     def _load(self, path: Path) -> None:
         try:
@@ -61,17 +78,19 @@ class Measurements:
                 found = loads(file.read(MAX_FILE_BYTES), depth=MAX_DEPTH)
             losses = [_check_loss(row) for row in found["losses"][-MAX_LOSSES:]]
             audits = [_check_audit(row) for row in found["audits"][-MAX_AUDITS:]]
+            pay = [_check_pay(row) for row in found.get("pay", [])[-MAX_PAID:]]
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: what was measured before cannot be read, and begins anew: %r", path, error)
             return
-        self._losses, self._audits = losses, audits
+        self._losses, self._audits, self._pay = losses, audits, pay
 
     def _save(self) -> None:
         if self._path is None:
             return
-        data = json.dumps({"losses": self._losses, "audits": self._audits}, allow_nan=False).encode()
+        rows = {"losses": self._losses, "audits": self._audits, "pay": self._pay}
+        data = json.dumps(rows, allow_nan=False).encode()
         try:
             write_private(self._path, data)
         except FlockError as error:
@@ -92,6 +111,12 @@ def _check_loss(row: Row) -> Row:
     if row["role"] not in ("proposer", "voter") or not (math.isfinite(before) and math.isfinite(after)):
         raise ValueError("no role, or no number")
     return {"task": task, "round": number, "role": row["role"], "before": before, "after": after}
+
+
+def _check_pay(row: Row) -> Row:
+    names = ("task", "round", "amount", "total")
+    task, number, amount, total = (int(str(row[name])[:MAX_DIGITS]) for name in names)
+    return {"task": task, "round": number, "amount": str(amount), "total": str(total)}
 
 
 def _check_audit(row: Row) -> Row:

@@ -103,6 +103,7 @@ class Peer:
         self._bases = Bases(home.folder("bases"), contents, make_base_terms(settings))
         self._giver = BaseGiver(contents)
         self._arrival = Arrival(ledger, sync, self._ask_faucet)
+        self.measurements = Measurements(home.folder("rounds") / "measured.json")
         self._tasks = self._make_task_loop()
         self._retention = Retention(blobs.store, ledger, lambda: self.participant.task if self.participant else None)
         self._staking = Staking(
@@ -110,7 +111,6 @@ class Peer:
             EvidenceFile(home.folder("consensus") / "evidence"),
         )  # fmt: skip
         self.progress = TrainingProgress()
-        self.measurements = Measurements(home.folder("rounds") / "measured.json")
         self.page: str | None = None  # its address, once an application serves one
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
@@ -226,6 +226,7 @@ class Peer:
                 faucet_amount=parameters.faucet_amount,
                 fee=parameters.base_fee,
                 is_busy=lambda: self._baseline.is_running,
+                measurements=self.measurements,
             )
         )
 

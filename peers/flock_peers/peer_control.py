@@ -174,6 +174,7 @@ class PeerControl:
             "joined": self.account in bonds,
             "bonds": {"0x" + account.hex(): bond for account, bond in bonds.items()},
             "is_ended": participant.is_ended,
+            "pay": participant.read_pay(),
             "kept_until": participant.keeper.kept_until if participant.keeper else 0,
             "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,
             "judged_until": participant.jury.judged_until if participant.jury else 0,

@@ -133,11 +133,23 @@ def test_a_chain_that_stands_still_for_want_of_a_quorum_names_who_is_away() -> N
         assert "warning" not in format_status({**halted, **part})
 
 
+def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin() -> None:
+    task = {"task": 4, "round": 2, "rounds": 3, "phase": "COMMIT", "is_ended": False, "awaited": [], "joined": True,
+            "bonds": {"0x11": str(5 * 10**18)}}  # fmt: skip
+    pay = {"task": 4, "round": 1, "amount": str(10**18 // 3), "total": str(10**18 // 3)}
+    status = {**STATUS, "balance": str(10**21 - 1), "task": {**task, "pay": None}}
+    assert "balance  999.999999999999999999 coins\n" in format_status(status)
+    assert "bonded   5 coins" in format_status(status) and "earned" not in format_status(status)
+    told = format_status({**status, "task": {**task, "bonds": {}, "pay": pay}})
+    third = "0.333333333333333333"
+    assert "bonded   no\n" in told and f"earned   {third} coins, of that {third} in round 1" in told
+
+
 def test_a_round_beyond_the_guaranteed_ones_is_said_to_be_one() -> None:
     """Not round 5 of 3."""
     row = {"task": 4, "round": 5, "rounds": 3, "phase": "COMMIT", "is_ended": False, "count": 4}
     assert "task 4 is in extra round 2 after 3, COMMIT" in format_status({**STATUS, "other_task": row})
-    own = row | {"awaited": [], "joined": True}
+    own = row | {"awaited": [], "joined": True, "bonds": {}}
     assert "4, extra round 2 after 3, COMMIT" in format_status({**STATUS, "task": own})
     listed = row | {"pot": "0", "min_bond": "0", "participants": 3, "creator": "0x11"}
     assert "  extra round 2 after 3  " in format_list({"tasks": [listed], "count": 1})

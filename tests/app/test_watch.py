@@ -22,6 +22,9 @@ def make_task(**changes: Any) -> dict[str, Any]:
     return task | changes
 
 
+PAID = make_task(pay={"task": 1, "round": 2, "amount": str(10**18), "total": str(5 * 10**18 // 2)})
+
+
 def make_status(**changes: Any) -> dict[str, Any]:
     status = {
         "network": "test", "account": "0x" + "ab" * 20, "height": 7, "peers": ["0x1", "0x2"], "up_seconds": 65,
@@ -51,6 +54,15 @@ def test_a_screen_shows_round_loss_peers_transfers_and_the_end_of_the_log() -> N
     ):
         assert words in text
     assert " 50%" in text and lines[-1] == "line 49" and len(lines) < 24
+
+
+def test_what_the_seats_of_a_peer_have_earned_is_shown_once_there_is_something() -> None:
+    screen, line = render(make_status(task=PAID), [], Pace(), 0.0, width=100, height=24), make_status(task=PAID)
+    assert "earned 2.5 coins, of that 1 in round 2" in screen
+    assert describe_line(line, Pace(), 0.0).endswith(", loss 2.5000, earned 2.5 coins")
+    for task in (make_task(), make_task(pay=None), None):
+        assert "earned" not in "".join(render(make_status(task=task), [], Pace(), 0.0, width=100, height=24))
+        assert "earned" not in describe_line(make_status(task=task), Pace(), 0.0)
 
 
 @pytest.mark.parametrize(("width", "height"), [(10, 2), (40, 10), (200, 60)])
@@ -84,7 +96,7 @@ def test_a_line_is_said_for_what_changed_and_not_for_each_block() -> None:
     assert get_key(first) == get_key(make_status(height=8, training={}))
     for other in (
         make_status(task=make_task(phase="REVEAL")), make_status(peers=[]), make_status(task=None),
-        make_status(task=make_task(is_ended=True)), make_status(not_signing="a double"),
+        make_status(task=make_task(is_ended=True)), make_status(not_signing="a double"), make_status(task=PAID),
     ):  # fmt: skip
         assert get_key(other) != get_key(first)
     assert describe_line(make_status(task=None, training={}), Pace(), 0.0) == "height 7, 2 peers, no task yet"

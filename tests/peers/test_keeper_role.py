@@ -7,6 +7,7 @@ import trio
 from roles_support import ACCOUNTS, ME, NO_MANIFEST, PROPOSERS, Desk, Offer, make_delta, on_stepped_clock
 
 from flock_chain.aggregation import apply, encode_global
+from flock_chain.content import compute_chunk_list, split_chunks
 from flock_chain.errors import Refused, Unavailable
 from flock_chain.tally import Verdict
 from flock_peers.roles.board import Phase
@@ -28,6 +29,12 @@ async def keep(desk: Desk, current: int, *, is_ended: bool = False, steps: int =
         await trio.sleep(1)
 
 
+def make_final(desk: Desk, number: int) -> None:
+    """The claim of a round."""
+    desk.board.claimable[number] = 0
+    desk.sender.under_way.clear()
+
+
 def is_kept(desk: Desk, offer: Offer) -> bool:
     return desk.store.has(offer.digest) and desk.store.file_path(offer.delta_digest) is not None
 
@@ -39,12 +46,42 @@ async def test_each_round_is_claimed_once_and_in_order(tmp_path: Path) -> None:
         desk.board.claimable = {1: 5, 3: 7}
         await keep(desk, 4, steps=3)
         assert desk.sender.calls == [("claim", 1, 1)]
-        desk.board.claimable[1] = 0  # final
+        make_final(desk, 1)
         await keep(desk, 4, steps=3)
-        desk.board.claimable[3] = 0
+        make_final(desk, 3)
         await keep(desk, 4, steps=3)
         assert desk.sender.calls == [("claim", 1, 1), ("claim", 1, 3)]
         assert desk.keeper.claimed_until == 4
+
+
+@on_stepped_clock
+async def test_the_log_says_once_what_a_seat_earned_in_a_round_also_where_that_is_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "flock_peers.roles.keeper")
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        seats = ((PROPOSERS[0], ME), (PROPOSERS[0], ACCOUNTS[3]), (ME, ACCOUNTS[3]), (PROPOSERS[0], ME))
+        for number, (proposer, voter) in enumerate(seats, 1):
+            desk.settle(number, [desk.offer(0, number=number)], proposers=(proposer,), voters=(voter,),
+                        verdicts=[Verdict.REJECTED_LOSS])  # fmt: skip
+            view = desk.view(Phase.COMMIT, round=number, proposers=(proposer,), voters=(voter,))
+            desk.keeper.note_seat(view)
+        desk.board.claimable = {1: 5 * 10**18 // 3, 5: 10**18}
+        await keep(desk, 6, steps=3)
+        desk.sender.under_way.clear()  # never became final: sent again
+        await keep(desk, 6, steps=3)
+        make_final(desk, 1)
+        await keep(desk, 6, steps=9)
+        assert [row.getMessage() for row in caplog.records if "earned" in row.getMessage()] == [
+            "task 1: round 1: earned 1.666666666666666666 coins as a voter",
+            "task 1: round 3: earned nothing as a proposer: rejected_loss",
+            "task 1: round 4: earned nothing as a voter",
+            "task 1: round 5: earned 1 coin by a seat",  # of before a restart: which one is not remembered
+        ]
+        assert desk.measurements.pay_of(1) == {
+            "task": 1, "round": 5, "amount": str(10**18), "total": str(5 * 10**18 // 3 + 10**18)
+        }  # fmt: skip
 
 
 @on_stepped_clock
@@ -242,3 +279,22 @@ async def test_an_adapter_that_is_being_computed_is_waited_for_and_not_fetched(t
             await trio.lowlevel.checkpoint()
         assert (await desk.library.global_path(candidate)).is_file()
         assert candidate not in desk.service.asked
+
+
+@on_stepped_clock
+async def test_an_adapter_that_is_being_fetched_is_computed_beside_that_and_nobody_is_alarmed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a peer that goes on: its trainer waits for the adapter of the round before, and fetches it."""
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        data = compute_candidate(desk, 100)
+        chunks = compute_chunk_list(split_chunks(data))
+        part = desk.store.open_part(chunks)
+        desk.settle(1, [desk.offer(0)], adapter_after=chunks.digest)
+        await keep(desk, 2, steps=5)
+        assert desk.keeper.kept_until == 2 and desk.store.is_kept(chunks.digest)
+        for index, chunk in enumerate(split_chunks(data)):
+            part.write(index, chunk)
+        assert part.finish().read_bytes() == data
+        assert [row for row in caplog.records if row.levelname != "INFO"] == []

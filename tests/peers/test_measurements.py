@@ -8,7 +8,7 @@ from roles_support import Desk, on_stepped_clock
 
 from flock_chain.crypto import Account
 from flock_peers import measurements
-from flock_peers.measurements import MAX_AUDITED, MAX_AUDITS, MAX_LOSSES, Measurements
+from flock_peers.measurements import MAX_AUDITED, MAX_AUDITS, MAX_LOSSES, MAX_PAID, Measurements
 from flock_peers.roles.board import Phase
 from flock_peers.roles.jobs import Jobs
 
@@ -21,7 +21,11 @@ def test_a_restart_finds_what_was_measured(tmp_path: Path) -> None:
     first.note_loss(1, 1, "voter", 2.5, 2.125)  # once more, after a restart in the middle of a round
     first.note_loss(2, 1, "voter", 9.0, 9.0)
     first.note_audit(1, 1, 2, {Account(b"\1" * 20): 640_000, Account(b"\2" * 20): 700_000})
+    for number, wei in ((1, 10**19), (3, 7), (3, 7), (1, 5)):  # sent again; and its part of what the pot left
+        first.note_pay(1, number, wei)
     again = Measurements(path).of(1)
+    assert again["pay"] == {"task": 1, "round": 1, "amount": "5", "total": str(10**19 + 12)}
+    assert Measurements(path).pay_of(2) is None
     assert [(row["role"], row["after"]) for row in again["losses"]] == [("proposer", 2.25), ("voter", 2.125)]
     assert again["audits"] == [
         {"task": 1, "audit": 1, "round": 2, "values": {"0x" + "02" * 20: 700_000, "0x" + "01" * 20: 640_000}}
@@ -40,9 +44,12 @@ def test_there_is_a_limit_to_everything_and_the_file_keeps_to_its_own(
             found.note_loss(1, number, "proposer", 1 / 3, 2 / 3)
         for number in range(MAX_AUDITS + 5):
             found.note_audit(1, number, number, {Account(i.to_bytes(20, "big")): i for i in range(MAX_AUDITED + 9)})
+        for task in range(1, MAX_PAID + 9):
+            found.note_pay(task, 2**53, 2**256 - 1)
     found.note_loss(1, 9_999, "voter", float("nan"), 1.0)  # no number: not kept
     rows = Measurements(path).of(1)
     assert len(rows["losses"]) == MAX_LOSSES and rows["losses"][-1]["round"] == MAX_LOSSES + 19
+    assert rows["pay"] is None and Measurements(path).pay_of(MAX_PAID + 8) == found.pay_of(MAX_PAID + 8)
     assert len(rows["audits"]) == MAX_AUDITS and len(rows["audits"][0]["values"]) == MAX_AUDITED
     assert path.stat().st_size < measurements.MAX_FILE_BYTES / 2
 
@@ -53,13 +60,14 @@ def test_there_is_a_limit_to_everything_and_the_file_keeps_to_its_own(
         b"", b"[]", b'{"losses": 5, "audits": []}', b"[" * 100, b"\xff",
         b'{"losses": [{"task": 1, "round": 1, "role": "king", "before": 1, "after": 1}], "audits": []}',
         b'{"losses": [{"task": 1, "round": 1, "role": "voter", "before": NaN, "after": 1}], "audits": []}',
+        b'{"losses": [], "audits": [], "pay": [{"task": 1, "round": 1, "amount": "many", "total": "1"}]}',
     ],
 )  # fmt: skip
 def test_a_broken_file_is_begun_anew(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "measured.json"
     path.write_bytes(data)
     found = Measurements(path)
-    assert found.of(1) == {"losses": [], "audits": []}
+    assert found.of(1) == {"losses": [], "audits": [], "pay": None}
     found.note_loss(1, 1, "voter", 1.0, 1.0)
     assert len(Measurements(path).of(1)["losses"]) == 1
 

@@ -109,15 +109,20 @@ def test_a_task_that_ended_without_this_account_is_over_at_once(tmp_path: Path) 
     play(stage, test)
 
 
-def test_an_ended_task_that_was_taken_part_in_is_served_on_and_settled_once_all_is_kept(tmp_path: Path) -> None:
+def test_an_ended_task_that_was_taken_part_in_is_served_on_and_settled_once_all_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "flock_peers.roles.keeper")
     stage = Stage(tmp_path)
     stage.board.due = 3
 
     async def test() -> None:
         await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
-        stage.board.phase = Phase.ENDED
+        stage.board.phase, stage.board.proposers = Phase.ENDED, [ME]
         await stage.until(lambda: "claim" in stage.sender.sent)
         assert not stage.part.is_settled
+        assert "earned 0.000000000000000003 coins as a proposer" in caplog.text
+        assert (stage.part.read_pay() or {})["total"] == "3"
         stage.board.due = 0
         await stage.until(lambda: stage.part.is_settled)
         stage.board.rows = []  # left, to bond elsewhere

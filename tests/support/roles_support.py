@@ -18,6 +18,7 @@ from flock_chain.errors import InvalidEncoding, Unavailable
 from flock_chain.proposal import Manifest
 from flock_chain.tally import Verdict
 from flock_peers.contents import Contents
+from flock_peers.measurements import Measurements
 from flock_peers.roles.auditor import Auditor
 from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.jobs import Jobs
@@ -246,6 +247,9 @@ class RecordingSender(Sender):
         self.calls.append((function, *args))
         return True
 
+    def is_pending(self, label: str) -> bool:
+        return label in self.under_way
+
     def sent(self, function: str) -> list[tuple[Any, ...]]:
         """The arguments behind task and round."""
         return [call[3:] for call in self.calls if call[0] == function]
@@ -276,7 +280,10 @@ class Desk:
         self.voter = Voter(
             self.identity, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs, self.removal
         )
-        self.keeper = Keeper(ME, self.library, self.board, self.sender, self.jobs, self.removal)
+        self.measurements = Measurements()
+        self.keeper = Keeper(
+            ME, self.library, self.board, self.sender, self.jobs, self.removal, self.measurements
+        )  # fmt: skip
         self.jury = Jury(ME, self.library, self.board, self.sender, self.jobs)
         self.auditor = Auditor(
             ME, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs

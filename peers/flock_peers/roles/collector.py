@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from flock_chain.crypto import Account
+from flock_peers.coins import count_coins
+from flock_peers.measurements import Measurements
 from flock_peers.roles.board import Views
 from flock_peers.roles.sender import Sender
 
@@ -30,8 +32,11 @@ class Errand:
 class Collector:
     """`step` every now and then, with all errands that are left. Remembers only how far it has looked."""
 
-    def __init__(self, account: Account, views: Views, sender: Sender) -> None:
+    def __init__(
+        self, account: Account, views: Views, sender: Sender, measurements: Measurements | None = None
+    ) -> None:
         self._account, self._views, self._sender = account, views, sender
+        self._measurements = measurements or Measurements()
         self._claimed_until: dict[int, int] = {}  # task -> all rounds below are claimed, or give nothing
 
     async def step(self, errands: Collection[Errand]) -> frozenset[int]:
@@ -64,9 +69,11 @@ class Collector:
             if self._sender.is_pending(label):  # asked first: the view may be older
                 break
             looks -= 1
-            if await self._views.view("TaskBoard", "claimable", task, number, self._account) > 0:
-                log.info("task %d: claiming round %d, settled while this peer was away", task, number)
-                await self._sender.call(label, "TaskBoard", "claim", task, number)
+            due: int = await self._views.view("TaskBoard", "claimable", task, number, self._account)
+            if due > 0:  # of a round that was settled while this peer was away, or a seat's part of what a pot left
+                if await self._sender.call(label, "TaskBoard", "claim", task, number):
+                    log.info("task %d: round %d: earned %s, and had not claimed it", task, number, count_coins(due))
+                    self._measurements.note_pay(task, number, due)
                 break
             number += 1
         self._claimed_until[task] = number

@@ -7,6 +7,8 @@ import logging
 
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
+from flock_peers.coins import count_coins
+from flock_peers.measurements import Measurements
 from flock_peers.roles.board import Phase, RoundResult, RoundView, Views, read_result
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
@@ -23,10 +25,13 @@ class Keeper:
     """`step` once per head; works through finished rounds in order."""
 
     def __init__(
-        self, account: Account, library: Library, views: Views, sender: Sender, jobs: Jobs, removal: Removal
-    ) -> None:
+        self, account: Account, library: Library, views: Views, sender: Sender, jobs: Jobs, removal: Removal,
+        measurements: Measurements | None = None,
+    ) -> None:  # fmt: skip
         self._account, self._library, self._views, self._removal = account, library, views, removal
-        self._sender, self._jobs = sender, jobs
+        self._sender, self._jobs, self._measurements = sender, jobs, measurements or Measurements()
+        self._seats: dict[int, str] = {}  # round -> this account's role, of rounds that were seen running
+        self._paid_round = 0  # the last one that was seen to owe something
         self.claimed_until = 1  # all rounds below are claimed, or give nothing
         self._attempts: dict[tuple[int, int], int] = {}
         self.kept_until = 1  # of all rounds below every proposal is here, or could not be had
@@ -38,6 +43,13 @@ class Keeper:
         if self.kept_until < settled and self._keep_round(self.kept_until):
             self.kept_until += 1
             self._attempts.clear()  # of this round: one is worked on at a time
+
+    def note_seat(self, view: RoundView) -> None:
+        """So that its owner is told also of a seat that earned nothing."""
+        if self._account in view.proposers:
+            self._seats[view.round] = "proposer"
+        elif view.voter_index(self._account) is not None:
+            self._seats[view.round] = "voter"
 
     def prepare(self, view: RoundView) -> None:
         """While the voters judge: the candidate, where this account is none of them. The next round mostly begins with
@@ -61,12 +73,34 @@ class Keeper:
 
     async def _claim(self, settled: int) -> None:
         for number in range(self.claimed_until, min(settled, self.claimed_until + LOOKS_AT_ONCE)):
+            label = f"claim {self._library.task}/{number}"
+            if self._sender.is_pending(label):  # asked first: the view may be older
+                return
             due = await self._views.view("TaskBoard", "claimable", self._library.task, number, self._account)
             if due > 0:
-                label = f"claim {self._library.task}/{number}"
+                self._on_due(number, due)
                 await self._sender.call(label, "TaskBoard", "claim", self._library.task, number)
                 return
+            if number in self._seats:
+                await self._on_nothing(number)
             self.claimed_until = number + 1
+
+    def _on_due(self, number: int, due: int) -> None:
+        """Once a round, however often the claim has to be sent."""
+        if number == self._paid_round:
+            return
+        self._paid_round, role = number, self._seats.pop(number, None)
+        seat = f"as a {role}" if role else "by a seat"
+        log.info("task %d: round %d: earned %s %s", self._library.task, number, count_coins(due), seat)
+        self._measurements.note_pay(self._library.task, number, due)
+
+    async def _on_nothing(self, number: int) -> None:
+        result = await read_result(self._views, self._library.task, number)
+        role, text = self._seats.pop(number), ""
+        if self._account in result.proposers and result.proposers.index(self._account) < len(result.verdicts):
+            verdict = result.verdicts[result.proposers.index(self._account)]
+            text = f": {verdict.name.lower()}"
+        log.info("task %d: round %d: earned nothing as a %s%s", self._library.task, number, role, text)
 
     def _keep_round(self, number: int) -> bool:
         """Whether every proposal of a settled round is here, or was tried often enough."""

@@ -94,6 +94,10 @@ class Participant:
         """Its trainer cannot be opened, or it asked to leave before."""
         return self.membership.is_leaving
 
+    def read_pay(self) -> dict[str, Any] | None:
+        """What its seats here have earned, as far as this home has seen."""
+        return self._around.measurements.pay_of(self.task)
+
     def leave(self) -> None:
         """As soon as the board lets it go; until then its seats are served."""
         self.membership.is_leaving = True
@@ -165,7 +169,9 @@ class Participant:
             around.identity, library, around.ledger, trainer, around.sender, secrets, jobs, removal,
             around.measurements,
         )  # fmt: skip
-        self.keeper = Keeper(around.identity.account, library, around.ledger, around.sender, jobs, removal)
+        self.keeper = Keeper(
+            around.identity.account, library, around.ledger, around.sender, jobs, removal, around.measurements
+        )
         self.jury = Jury(around.identity.account, library, around.ledger, around.sender, jobs)
         self._parent_watch = ParentWatch(library, around.ledger, around.sender, jobs)
         self._auditor = Auditor(
@@ -240,6 +246,7 @@ class Participant:
                 await self._auditor.step(view)
             await self.membership.look(view)
         if self.membership.was_joined:
+            keeper.note_seat(view)
             keeper.prepare(view)
         await keeper.step(view.round, self.is_ended)
         if self.jury is not None:

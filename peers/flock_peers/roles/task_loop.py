@@ -7,13 +7,14 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import trio
 
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Misuse
+from flock_peers.measurements import Measurements
 from flock_peers.roles.board import Phase
 from flock_peers.roles.collector import Collector, Errand
 from flock_peers.roles.participant import Heads, Participant
@@ -61,6 +62,7 @@ class Ways:
     faucet_amount: int  # wei
     fee: int  # wei per gas
     is_busy: Callable[[], bool] = lambda: False  # something still needs the ended task's trainer
+    measurements: Measurements = field(default_factory=Measurements)  # for people
 
 
 class TaskLoop:
@@ -75,7 +77,7 @@ class TaskLoop:
         self._failures: Counter[int] = Counter()  # by task
         self._ended: set[int] = set()
         self._errands: dict[int, Errand] = {}  # in ended tasks, until nothing of this account is left there
-        self._collector = Collector(ways.account, ways.ledger, ways.sender)
+        self._collector = Collector(ways.account, ways.ledger, ways.sender, ways.measurements)
         self._said: dict[str, str] = {}
         self._reasons: dict[int, str] = {}  # why tasks were put aside
         self._bonds_early = True
