@@ -6,9 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.content import format_cid
 from flock_p2p.config import choose_base
 from flock_p2p.export import ExportResult, export_adapter
+from flock_p2p.export.model_card import describe_rate
 from flock_peers.home import Home
 from flock_peers.training.client import BASE_FOLDER
 
@@ -33,6 +35,8 @@ def format_result(result: ExportResult, out: Path) -> list[str]:
         lines.append(
             "warning  no round of that task is over: this adapter changes nothing yet; --task N takes another one's"
         )
+    if result.rate != RATE_ONE:
+        lines.append(f"rate     {describe_rate(result.rate)}")
     base = "" if result.base == BASE_FOLDER else f" --base {shlex.quote(str(result.base))}"
     lines += [
         f"base     {result.base}",
@@ -54,6 +58,7 @@ def _to_dict(result: ExportResult) -> dict[str, Any]:
         "adapter": format_cid(result.adapter),
         "genesis": result.genesis.hex(),
         "base": str(result.base),
+        "server_lr_thousandths": result.rate,
         "proposers": ["0x" + account.hex() for account in result.proposers],
         "unproven": result.unproven,
         "restarts": [row.hex() for row in result.restarts],

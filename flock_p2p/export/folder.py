@@ -10,6 +10,7 @@ from pathlib import Path
 import trio
 
 from flock_chain.aggregation import compute_global_file_bytes, encode_global
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.content import format_cid
 from flock_chain.errors import FlockError, InvalidContent, Unavailable
 from flock_chain.execution.executor import Executor
@@ -41,6 +42,7 @@ class ExportResult:
     genesis: bytes  # hash
     unproven: str  # why there is no provenance file; empty where there is one
     base: Path  # folder of the base model that it is for
+    rate: int = RATE_ONE  # of the task's server, in thousandths: how much of the mean a round adds
     restarts: tuple[bytes, ...] = ()  # hashes of the restart documents that the proof takes for granted
 
 
@@ -72,7 +74,7 @@ def export_adapter(
     proposers = {proposer for row in origin.rounds for proposer, _, _ in row.accepted}
     return ExportResult(
         destination, origin.task, origin.round, origin.adapter, tuple(sorted(proposers)), origin.genesis, unproven,
-        base, tuple(bytes(row.hash) for row in proof.restarts) if proof else (),
+        base, document.format.server_lr_thousandths, tuple(bytes(row.hash) for row in proof.restarts) if proof else (),
     )  # fmt: skip
 
 

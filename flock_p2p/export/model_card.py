@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.content import format_cid
 from flock_p2p.export.origin import Origin, RoundRow
 from flock_peers.training.client import BASE_FOLDER
@@ -63,7 +64,7 @@ docs/security.md of flock-p2p.
 | task document | `{document}` |
 | global adapter | `{adapter}` |
 | training | {steps} steps of {batch} sequences of {seq_len} tokens, by each proposer in each round |
-
+{rate}
 {proof}
 
 Losses: what the voters of a round measured on their own hold-outs, the median, as the change of the loss in millionths
@@ -81,7 +82,7 @@ The base model's files, by content id:
 
 def describe(origin: Origin, document: TaskDocument, base: Path, *, is_proven: bool) -> str:
     """`base`: the folder here, of which nothing is told but what others can find it by."""
-    named = find_name(base)
+    named, rate = find_name(base), document.format.server_lr_thousandths
     return _TEXT.format(
         name=document.name,
         rank=document.lora.rank,
@@ -98,10 +99,15 @@ def describe(origin: Origin, document: TaskDocument, base: Path, *, is_proven: b
         steps=document.budget.steps,
         batch=document.budget.batch,
         seq_len=document.budget.seq_len,
+        rate="" if rate == RATE_ONE else f"| server rate | {describe_rate(rate)} |\n",
         proof=_PROOF if is_proven else _NO_PROOF,
         rounds="\n".join(_describe_round(row) for row in origin.rounds) or "| 0 | none | as the document describes |",
         files="\n".join(f"- `{file.name}` `{format_cid(file.digest)}`" for file in document.base_files),
     )
+
+
+def describe_rate(thousandths: int) -> str:
+    return f"each round added {thousandths / 1e3:g} times the mean of what it accepted"
 
 
 def _describe_round(row: RoundRow) -> str:

@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
@@ -133,7 +134,17 @@ def test_the_card_says_where_others_find_the_base_model_and_nothing_of_this_disk
     assert "from_pretrained(BASE)" in own and "the folder in which you have the base model" in own
     assert f"merge --adapter FOLDER --base somebody/small@{commit} --out MERGED" in hub
     assert "merge --adapter FOLDER --base BASE --out MERGED" in own
-    assert str(tmp_path) not in hub + own
+    assert str(tmp_path) not in hub + own and "server rate" not in hub + own
+
+
+def test_card_and_output_name_a_servers_rate_that_is_not_one(tmp_path: Path) -> None:
+    origin, document = Origin("net", bytes(32), 1, 2, bytes(32), bytes(32), ()), small_document()
+    faster = replace(document, format=replace(document.format, server_lr_thousandths=1_500))
+    words = "each round added 1.5 times the mean of what it accepted"
+    assert f"in each round |\n| server rate | {words} |\n\n" in describe(origin, faster, tmp_path, is_proven=False)
+    result = ExportResult(tmp_path, 1, 2, b"", (), bytes(32), "", tmp_path)
+    assert f"rate     {words}" in format_result(replace(result, rate=1_500), tmp_path)
+    assert not any("rate" in line.split()[0] for line in format_result(result, tmp_path))
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
