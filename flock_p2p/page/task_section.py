@@ -21,6 +21,7 @@ TERMS = (
 )  # fmt: skip
 
 Row = dict[str, Any]
+_UNKNOWN: Row = {"name": None, "lora": None, "parameters": None, "server_lr_thousandths": None}
 
 
 class TaskSection:
@@ -64,7 +65,7 @@ class TaskSection:
         if digest not in self._documents:
             data = self._contents.get_object(digest)
             if data is None:
-                return {"name": None, "lora": None, "parameters": None}
+                return dict(_UNKNOWN)
             if len(self._documents) > 1:
                 del self._documents[next(iter(self._documents))]
             self._documents[digest] = await trio.to_thread.run_sync(_read_document, data)
@@ -75,9 +76,14 @@ def _read_document(data: bytes) -> Row:
     try:
         document: TaskDocument = decode_document(data)
     except FlockError:
-        return {"name": None, "lora": None, "parameters": None}
+        return dict(_UNKNOWN)
     lora = {"rank": document.lora.rank, "alpha": document.lora.alpha}
-    return {"name": clean(document.name), "lora": lora, "parameters": document.layout.parameters}
+    return {
+        "name": clean(document.name),
+        "lora": lora,
+        "parameters": document.layout.parameters,
+        "server_lr_thousandths": document.format.server_lr_thousandths,
+    }
 
 
 def describe_proposers(view: RoundView) -> list[Row]:

@@ -190,6 +190,27 @@ async def test_numbers_have_their_units_and_a_peer_with_nothing_to_show_says_wha
         thousands = "1\u2009234\u2009567"
         assert said[:5] == ["4.5", "<0.0001", "−1.5", thousands, "1 coin"]
         assert said[5:] == ["999 B", "2.16 MB", "1 h 2 min", "−0.14 %", "+2.00 %"]
+        assert "Balance\n991 coins\nvalidator" in await page.text("#cards")
+        await check_clean(page, port)
+
+
+@in_trio(240)
+async def test_no_coin_is_lost_on_the_page_and_bond_pay_and_rate_of_the_task_are_shown(browser: str) -> None:
+    fake = FakeState()
+    fake.sections["peer"] |= {"balance": str(10**21 - 1), "is_bonded": False}  # of a task that ended before a restart
+    async with showing(browser, fake) as (page, port):
+        cards, stakes = await page.text("#cards"), await page.text("#stakes-body")
+        assert "Balance\n999.9999… coins\nvalidator · 5 coins more bonded to task 1" in cards
+        title = "[...document.querySelectorAll('#cards dd')].find((e) => e.innerText.startsWith('999')).title"
+        assert await page.ask(title) == f"999.{'9' * 18} coins" and f"exactly 999.{'9' * 18}" in stakes
+        assert "Earned in this task\n3.3333 coins\n1.6666 coins in round 9 · " in stakes
+        assert "A round adds\n1.5 times the mean" in await page.text("#task-body")
+        fake.sections["task"] |= {"server_lr_thousandths": 1_000, "participants": [], "name": "of the mean"}
+        fake.sections["measured"] = fake.sections["measured"] | {"pay": None}
+        await page.wait("document.querySelector('#task-body').innerText.includes('of the mean')")
+        await page.wait("!document.querySelector('#cards').innerText.includes('bonded')")
+        assert "A round adds" not in await page.text("#task-body")
+        assert "nothing by this peer's seats yet" in await page.text("#stakes-body")
         await check_clean(page, port)
 
 
@@ -288,17 +309,19 @@ async def check_shown(page: Page) -> None:
         "import('/page/status.js?fresh').then(({ showLink }) => { showLink({ state: 'gone', again: 0 }); "
         "const said = document.querySelector('#gone').innerText; showLink({ state: 'live' }); return said; })"
     )
-    assert "The peer does not answer. Nothing was heard from it yet. Trying again now." in said
+    assert "The peer does not answer. It has not answered since this page was opened. Trying again now." in said
     warned = await probe(
         page, "warned", [
             {}, {"not_signing": "its log is behind"}, {"is_silent": True}, {"is_silent": True, "has_quorum": False},
-            {"clock_offset": 4.0}, {"clock_offset": -9.0}, {"validators": 3}, {"stops_before": 7},
-            {"sync": {"height": 3, "target": 9, "eta_seconds": 2}},
+            {"clock_offset": 4.0}, {"clock_offset": -9.0}, {"clock_offset": 9.0}, {"validators": 3},
+            {"stops_before": 7}, {"sync": {"height": 3, "target": 9, "eta_seconds": 2}},
         ],
     )  # fmt: skip
     words = (
-        "", "does not sign: its log is behind", "", "no quorum: 1 validator not connected", "", "about -9 s away",
-        "Only 3 validators", "stops before epoch 7", "height 3 of 9, about 2 s left",
+        "", "does not sign blocks: its log is behind", "",
+        "a third or more of the stake are not connected to this peer (1 validator: ", "", "about 9 s behind the other",
+        "about 9 s ahead of the other", "Only 3 validators", "cannot go on from epoch 7 on",
+        "block 3 of 9, about 2 s left",
     )  # fmt: skip
     for said, wanted in zip(warned, words, strict=True):
         assert len(said) == bool(wanted) and wanted in "".join(said), (wanted, said)

@@ -29,6 +29,7 @@ def name(number: int) -> str:
     return f"0x{number * 0x9E3779B97F4A7C15 % (1 << 160):040x}"
 
 
+PAY = {"task": 1, "round": 9, "amount": str(5 * COIN // 3), "total": str(10 * COIN // 3)}
 TRANSFER = {
     "file": "9c" * 32, "bytes": 2_160_000, "done": 1_400_000, "bytes_per_second": 700_000, "eta_seconds": 1.1,
     "providers": {name(3): 900_000, name(4): 500_000},
@@ -101,7 +102,8 @@ def make_task(size: Size) -> dict[str, Any]:
         "min_bond": str(5 * COIN),
     }  # fmt: skip
     return {
-        "task": 1, "name": size.text, "lora": {"rank": 8, "alpha": 16}, "parameters": 540_672, "document": "cd" * 32,
+        "task": 1, "name": size.text, "lora": {"rank": 8, "alpha": 16}, "parameters": 540_672,
+        "server_lr_thousandths": 1_500, "document": "cd" * 32,
         "creator": name(1), "terms": terms, "pot": str(83 * COIN), "is_ended": False, "is_stopped": False,
         "adapter": "ef" * 32, "round": size.rounds, "phase": "SCORE_COMMIT", "deadline": NOW + 60, "chain_time": NOW,
         "proposers": [
@@ -184,7 +186,7 @@ def make_sections(size: Size) -> dict[str, Any]:
             "bytes_by_round": {str(n): 1_200_000 + 90_000 * (n % 5) for n in range(1, min(size.rounds, 256))},
             "sent": 41_000_000, "received": 18_000_000,
         },
-        "measured": {"task": 1, "losses": losses, "audits": audits},
+        "measured": {"task": 1, "losses": losses, "audits": audits, "pay": PAY},
         "transfers": {"count": 1, "rows": [TRANSFER] * (state.MAX_TRANSFERS if size.text == HOSTILE else 1)},
         "stakes": {
             "validators": [{"account": name(1 + n), "weight": str(32 * COIN)} for n in range(size.validators)],

@@ -12,6 +12,9 @@ export function coins(wei, digits = 4) {
   return sign + grouped + (part ? `.${part}` : "");
 }
 
+// Every digit that there is: what is shown of a balance may be cut, so this stands where somebody can look.
+export const exactly = (wei) => coins(wei, 18);
+
 export const inCoins = (wei, digits) => `${coins(wei, digits)} ${BigInt(wei ?? 0) === WEI ? "coin" : "coins"}`;
 
 export const coinsNumber = (wei) => Number(BigInt(wei ?? 0) / 10n ** 12n) / 1e6;

@@ -1,7 +1,7 @@
 // The six numbers that a person looks for first.
 
 import { byId, h, keep } from "./dom.js";
-import { bytes, coins, count, PHASES, plural, seconds } from "./format.js";
+import { bytes, coins, count, exactly, inCoins, PHASES, plural, seconds } from "./format.js";
 import { isElsewhere, now, store } from "./store.js";
 import { age } from "./status.js";
 
@@ -12,12 +12,12 @@ export function showOverview() {
   if (byId("network").textContent !== peer.network + up) byId("network").replaceChildren(h("bdi", {}, peer.network), up);
   document.title = task && !task.is_ended ? `Round ${task.round} · ${peer.network}` : `${peer.network} · flock-p2p`;
   keep(byId("cards"), [
-    height(chain), network(peer, peers), round(task), loss(training, task), balance(peer), disk(peer, training),
+    height(chain), network(peer, peers), round(task), loss(training, task), balance(peer, task), disk(peer, training),
   ], (row) => row.name, card);
 }
 
-const card = ({ name, value, unit, note }) => h("dl", { class: "card stat" },
-  h("dt", {}, name), h("dd", { class: "value" }, value, unit ? h("small", {}, ` ${unit}`) : null), h("dd", { class: "note" }, note));
+const card = ({ name, value, unit, note, title }) => h("dl", { class: "card stat" },
+  h("dt", {}, name), h("dd", { class: "value", title }, value, unit ? h("small", {}, ` ${unit}`) : null), h("dd", { class: "note" }, note));
 
 function height(chain) {
   const { p50, p95 } = chain.finality;
@@ -44,10 +44,15 @@ function loss(training, task) {
   return { name: "Training loss", value: value.toFixed(3), unit: "nats/token", note: `step ${step ?? "?"} of ${steps ?? "?"} of the last training here` };
 }
 
-function balance(peer) {
+// The bond is the board's word: the peer itself takes no part in a task that had ended when it was started.
+function balance(peer, task) {
   const role = peer.is_validator ? (peer.not_signing ? "validator, not signing" : "validator") : "follows the chain";
-  return { name: "Balance", value: coins(peer.balance, 2), unit: "coins", note: `${role}${peer.is_bonded ? ", bonded to the task" : ""}` };
+  const bond = task?.participants.find((row) => row.account === peer.account)?.bond ?? "0";
+  const bonded = bond === "0" ? "" : ` · ${inCoins(bond)} more bonded to task ${task.task}`;
+  return { name: "Balance", value: cut(peer.balance), unit: "coins", note: `${role}${bonded}`, title: inCoins(peer.balance, 18) };
 }
+
+const cut = (wei) => (coins(wei) === exactly(wei) ? coins(wei) : `${coins(wei)}…`);
 
 function disk(peer, training) {
   return { name: "Contents", value: bytes(peer.disk.used), unit: "", note: `of ${bytes(peer.disk.quota)} · sent ${bytes(training.sent)}, received ${bytes(training.received)}` };

@@ -1,7 +1,7 @@
 // What is wrong, above everything else: the peer is gone, or says that something needs its owner.
 
 import { byId, h } from "./dom.js";
-import { plural, seconds, short } from "./format.js";
+import { count, plural, seconds, short } from "./format.js";
 import { now, store } from "./store.js";
 
 const FEW_VALIDATORS = 4;
@@ -33,12 +33,12 @@ export function showLink(next, retry) {
 export function tick() {
   if (link.state !== "gone" || !byId("gone-why")) return;
   const why = seenAt
-    ? "What you see is as it was then. It may have been stopped; its home's peer.log says why."
-    : "Nothing was heard from it yet.";
+    ? "What you see is how it was when it last did. It may have been stopped: peer.log in its home says why."
+    : "It has not answered since this page was opened.";
   const text = link.reason ? `It said: ${link.reason}.` : why;
   if (byId("gone-why").textContent !== text) byId("gone-why").textContent = text;
   const left = Math.max(0, Math.ceil((link.again - Date.now()) / 1000));
-  const next = seenAt ? `Last heard of ${seconds((Date.now() - seenAt) / 1000)} ago; trying` : "Trying";
+  const next = seenAt ? `It last answered ${seconds((Date.now() - seenAt) / 1000)} ago; trying` : "Trying";
   byId("gone-when").textContent = `${next} again ${left ? `in ${left} s` : "now"}.`;
 }
 
@@ -55,17 +55,17 @@ function warnings(peer, peers, chain) {
   const rows = [];
   if (peer.sync) {
     const left = peer.sync.eta_seconds === null ? "" : `, about ${seconds(peer.sync.eta_seconds)} left`;
-    rows.push(["info", `Catching up: height ${peer.sync.height} of ${peer.sync.target}${left}.`]);
+    rows.push(["info", `Catching up with the network: block ${count(peer.sync.height)} of ${count(peer.sync.target)}${left}. What is below is as of that block.`]);
   }
-  if (peer.not_signing) rows.push(["bad", `This validator does not sign: ${peer.not_signing}`]);
+  if (peer.not_signing) rows.push(["bad", `This validator does not sign blocks: ${peer.not_signing}`]);
   if (peer.is_silent && !peer.has_quorum) {
     const names = peers.away.slice(0, 4).map(short).join(", ");
-    rows.push(["bad", `No new block, and no quorum: ${plural(peers.away_count, "validator")} not connected here (${names}). The chain goes on when they come back.`]);
+    rows.push(["bad", `The chain stands still: validators with a third or more of the stake are not connected to this peer (${plural(peers.away_count, "validator")}: ${names}). It goes on by itself when they come back; if they never will, see "restart" in docs/validators.md.`]);
   }
-  if (peer.stops_before !== null) rows.push(["warn", `This release stops before epoch ${peer.stops_before} (now ${chain.epoch}): install a newer one in time.`]);
+  if (peer.stops_before !== null) rows.push(["warn", `This version of flock-p2p cannot go on from epoch ${count(peer.stops_before)} on, for the network's rules change there (it is epoch ${count(chain.epoch)} now): install a newer one before.`]);
   if (peer.validators < FEW_VALIDATORS) rows.push(["warn", `Only ${plural(peer.validators, "validator")}: the chain stops when one of them leaves.`]);
   const offset = peer.clock_offset?.seconds ?? peer.clock_offset;
-  if (typeof offset === "number" && Math.abs(offset) > CLOCK_SECONDS) rows.push(["warn", `This machine's clock is about ${offset.toFixed(0)} s away from the chain's.`]);
+  if (typeof offset === "number" && Math.abs(offset) > CLOCK_SECONDS) rows.push(["warn", `This machine's clock is about ${Math.abs(offset).toFixed(0)} s ${offset > 0 ? "ahead of" : "behind"} the other peers': set it by NTP, and start the peer again.`]);
   return rows;
 }
 

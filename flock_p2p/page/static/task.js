@@ -92,6 +92,9 @@ function running(training, task) {
   return h("div", { style: { "margin-top": "1rem" } }, h("p", { class: "small" }, `This peer trains: step ${step} of ${steps}`), bar(step / steps, "Training here"));
 }
 
+// Who looks on should know where a round adds more, or less, than other tasks do.
+const rate = (thousandths) => (!thousandths || thousandths === 1000 ? [] : [["A round adds", `${thousandths / 1000} times the mean`]]);
+
 function facts(task) {
   const members = task.participants.length;
   const rows = [
@@ -99,6 +102,7 @@ function facts(task) {
     ["Least bond", inCoins(task.terms.min_bond)], ["Voting rule", task.terms.voting_rule === PAPER ? "the paper's, on the aggregate" : "on each proposal"],
     ["Audits", task.terms.audit_rounds === "0" ? "none" : `every ${plural(Number(task.terms.audit_rounds), "round")}`],
     ["LoRA", task.lora ? `rank ${task.lora.rank}, ${count(task.parameters)} parameters` : "document not here yet"],
+    ...rate(task.server_lr_thousandths),
     ["Adapter", h("code", { title: task.adapter }, id(task.adapter))], ["Creator", account(task.creator)],
   ];
   return h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
