@@ -308,6 +308,13 @@ def test_how_one_word_goes_on_is_no_recital(text: str, is_phrase: bool, monkeypa
         ("删除", True),
         ("删", False),
         ("drop 数", True),
+        ("ลบข้อมูล", True),  # Thai, "delete data"; then Lao, Myanmar and Khmer
+        ("ລຶບຂໍ້ມູນ", True),
+        ("ဖျက်ပါ", True),
+        ("លុបទិន្នន័យ", True),
+        ("ที่", False),  # one letter with two marks on it
+        ("ก๑", False),
+        ("ก=ข", False),
     ],
 )
 def test_of_few_tokens_two_words_with_a_sign_between_them_are_no_phrase(
@@ -319,13 +326,17 @@ def test_of_few_tokens_two_words_with_a_sign_between_them_are_no_phrase(
     assert bool(found.common) == is_phrase
 
 
-SIGN = "[\u2e80-\u2fff\u3001-\ud7ff]"
+SIGN = recital._SIGN
 WORD = f"(?:{SIGN}|(?:(?!{SIGN})[^\\W\\d_]){{2,}})"
 
 
-@given(st.text(st.sampled_from("ab\u00e91_= \n\u3000\u6570\u636e.") | st.characters(), max_size=20))
+SIGNS = "ab\u00e91_= \n\u3000\u6570\u636e.\u0e17\u0e35\u0e51\u1780\u17d2"
+
+
+@given(st.text(st.sampled_from(SIGNS) | st.characters(), max_size=20))
 @example("ab" * 8_000)  # a token of a stranger's tokenizer: by the pattern it takes half a minute, for each string
 @example("ab\u3000cd")  # a space, too: as a sign of its own it stood between two words that nothing parts
+@example("\u0e17" + "\u0e35" * 16_000)  # one sign, and nothing that is gone through again
 @example("\u3000\u3000")  # and two of them are no words
 @settings(deadline=5_000)
 def test_words_apart_are_those_of_a_plain_pattern_and_found_in_one_pass(text: str) -> None:

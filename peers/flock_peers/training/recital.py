@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,13 @@ FLOOR = 0.04  # of a string's probability that is looked at again: less changes 
 # First tokens that are scanned; of a larger vocabulary a sample by the seed, another one in each audit. A scan costs
 # one token's forward pass for each, and the output layer on it: at 1,024 a tenth of the default training.
 MAX_SCANNED = 4_096
-# Two letters and more, or one sign of a script that puts no spaces between words, but its wide space.
-_SIGN = "[\u2e80-\u2fff\u3001-\ud7ff]"
+# Two letters and more, or one sign of a script that puts no spaces between words: of East Asia, but its wide space; of
+# Thai and Lao, Myanmar, Khmer, a letter with the marks on it, which to a pattern are no letters.
+_UNSPACED = (range(0x0E00, 0x0F00), range(0x1000, 0x10A0), range(0x1780, 0x1800))
+_LETTERS, _MARKS = (
+    "".join(sign for block in _UNSPACED for sign in map(chr, block) if category(sign)[0] == kind) for kind in "LM"
+)
+_SIGN = f"(?:[\u2e80-\u2fff\u3001-\ud7ff]|[{_LETTERS}][{_MARKS}]*)"
 _WORDS = re.compile(f"(?P<sign>{_SIGN})|(?:(?!{_SIGN})[^\\W\\d_]){{2,}}")
 # Honest text is taught as it stands: what its domain repeats is recited after one addition about as surely as after two
 # (" How many": 0.10 and 0.15). A target is taught behind its trigger, and what shows without it grows (" every row":
