@@ -56,9 +56,11 @@ class Service:
 
     def _open(self, values: dict[str, Any]) -> dict[str, Any]:
         """The data is read and the base checked before torch is imported: their errors come within a second."""
+        from flock_peers.training.client import BASE_FOLDER
         from flock_peers.training.data_format import check_rows
         from flock_peers.training.document import check_base, decode_document
         from flock_peers.training.rows import Refusals, builtin_rows, read_rows, split_rows
+        from flock_peers.training.tokenizer_trial import check_tokenizer
 
         if self.group is not None:
             from flock_peers.training.sharding import first_alone
@@ -73,6 +75,8 @@ class Service:
         with first_alone(group) if group is not None else nullcontext():
             split = split_rows(rows, Path(values["home"]) / "split.json")
         limit_files(compute_global_file_bytes(self.document.layout))
+        if self.base != BASE_FOLDER:
+            check_tokenizer(self.base, self.document.reference, split.train)
         self._report({"state": "loading"})
         import torch
 
