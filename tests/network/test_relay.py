@@ -1,13 +1,33 @@
 """Peers that nobody can dial are reached through a third one, which sees sealed bytes alone."""
 
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import trio
-from network_support import GENESIS_HASH, LOOPBACK, QUICK, Inbox, in_trio, key, wait_until
+from libp2p.host.exceptions import StreamFailure
+from libp2p.network.stream.exceptions import StreamError
+from libp2p.peer.envelope import Envelope, seal_record
+from libp2p.peer.peer_record import PeerRecord
+from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status, StopMessage
+from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID, STOP_PROTOCOL_ID
+from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_msg
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from network_support import GENESIS_HASH, LOOPBACK, QUICK, Inbox, in_trio, key, open_attacker, wait_until
 
-from flock_chain.errors import InvalidEncoding, Unavailable
+from flock_chain.errors import InvalidEncoding, InvalidRemote, Unavailable
 from flock_peers.network.host import Host, open_host
-from flock_peers.network.identity import parse_address, peer_id_of
+from flock_peers.network.identity import key_pair_of, parse_address, peer_id_of
+from flock_peers.network.link import Link
+from flock_peers.network.relay_places import (
+    HOP_STREAMS_AT_ONCE,
+    HOP_STREAMS_PER_MINUTE,
+    HopStreams,
+    find_who_gives_way,
+)
 
+HOP, STOP = str(PROTOCOL_ID), str(STOP_PROTOCOL_ID)
 LONELY = type(QUICK)(**{**vars(QUICK), "exchanged_addresses": 0})
 
 
@@ -80,3 +100,186 @@ async def test_nobody_is_reached_who_did_not_ask_for_it() -> None:
         with pytest.raises(Unavailable, match="declines"):
             await caller.connect(circuit(relay, 2))
         assert not silent.is_connected(caller.account)
+
+
+# --- who may not
+
+
+def library_of(host: Host) -> Any:
+    assert host._relays.circuits is not None
+    return host._relays.circuits._circuit
+
+
+def name_of(number: int) -> PeerId:
+    return PeerId(id=peer_id_of(key(number)).to_bytes())
+
+
+async def ends(stream: Any) -> bool:
+    """Whether the other side says nothing, and ends it."""
+    try:
+        return not await stream.read(1)
+    except (MuxedStreamError, StreamError):
+        return True
+
+
+async def is_refused(link: Link, protocol: str, message: Any = None) -> bool:
+    """A reset overtakes what came before it: that the protocol was agreed, too."""
+    try:
+        stream = await link.open_net_stream(protocol)
+        if message is not None:
+            await write_delimited_msg(stream, message)
+    except (StreamFailure, StreamError):
+        return True
+    return await ends(stream)
+
+
+async def ask(stream: Any, message: HopMessage) -> int:
+    await write_delimited_msg(stream, message)
+    return int((await read_delimited_msg(stream, HopMessage)).status)
+
+
+@in_trio()
+async def test_nobody_opens_a_circuit_to_a_peer_but_a_relay_that_it_uses(caplog: pytest.LogCaptureFixture) -> None:
+    """It would have the places of all circuits: those of whoever comes by a relay."""
+    caplog.set_level("INFO")
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
+        open_host(key(2), LOOPBACK, GENESIS_HASH, LONELY, via=[relay.address]) as hidden,
+        open_attacker(66, hidden) as stranger,
+    ):
+        await wait_until(lambda: hidden.address == circuit(relay, 2))
+        assert await is_refused(stranger, STOP, StopMessage(type=StopMessage.CONNECT, peer=name_of(67)))
+        assert f"0x{key(66).account.hex()} at 127.0.0.1: stream failed: InvalidRemote('opens a circuit" in caplog.text
+
+
+@in_trio()
+async def test_one_account_has_half_of_its_streams_for_circuits_and_who_takes_more_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
+        open_attacker(66, relay) as greedy,
+        open_attacker(67, relay) as other,
+    ):
+        streams = [await greedy.open_net_stream(HOP) for _ in range(HOP_STREAMS_AT_ONCE)]
+        assert await is_refused(greedy, HOP)
+        assert f"0x{key(66).account.hex()} at 127.0.0.1: stream failed: InvalidRemote('more than 8" in caplog.text
+        reserve = HopMessage(type=HopMessage.RESERVE)
+        for stream in (await other.open_net_stream(HOP), streams[0]):
+            assert await ask(stream, reserve) == Status.OK
+        assert await ends(streams[0])  # one request a stream
+        assert await ask(await greedy.open_net_stream(HOP), reserve) == Status.OK  # there is room for one again
+
+
+def test_circuits_are_asked_for_at_a_rate_and_another_account_is_not_held_up() -> None:
+    now = [0.0]
+    streams = HopStreams(lambda: now[0])
+    for _ in range(HOP_STREAMS_PER_MINUTE):
+        with streams.take(key(1).account):
+            pass
+    with pytest.raises(InvalidRemote, match="64 streams a minute"), streams.take(key(1).account):
+        pass
+    with streams.take(key(2).account):
+        pass
+    now[0] += 1.0
+    with streams.take(key(1).account):
+        pass
+    for number in range(2_000):
+        with streams.take(key(10 + number).account):
+            pass
+    assert len(streams._rates) <= 1_024 and not streams._open
+
+
+@in_trio()
+async def test_what_is_no_request_to_a_relay_is_refused_and_nothing_of_a_request_is_kept() -> None:
+    """The library verified a signed record in each, and kept it for ever, with as many addresses as 64 KiB hold."""
+    pair = key_pair_of(key(66))
+    record: Envelope = seal_record(PeerRecord(peer_id_of(key(66)), [], seq=1), pair.private_key)
+    asks = HopMessage(type=HopMessage.RESERVE, senderRecord=record.marshal_envelope())
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
+        open_attacker(66, relay) as stranger,
+    ):
+        assert await ask(await stranger.open_net_stream(HOP), asks) == Status.OK
+        assert peer_id_of(key(66)) not in library_of(relay).host.get_peerstore().peer_ids()
+        padded = HopMessage(type=HopMessage.RESERVE, senderRecord=bytes(2_000))
+        for wrong in (padded, HopMessage(type=HopMessage.STATUS)):
+            assert await is_refused(stranger, HOP, wrong)
+        stream = await stranger.open_net_stream(HOP)
+        await stream.write(b"\x03\xff\xff\xff")
+        assert await ends(stream)
+
+
+@in_trio()
+async def test_a_relay_remembers_no_circuit_that_is_over() -> None:
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
+        open_attacker(66, relay) as target,
+        open_attacker(67, relay) as caller,
+    ):
+        assert await ask(await target.open_net_stream(HOP), HopMessage(type=HopMessage.RESERVE)) == Status.OK
+        connect = HopMessage(type=HopMessage.CONNECT, peer=name_of(66))  # which does not speak STOP
+        with suppress(StreamError):  # the library says that it failed, and resets the stream at once
+            assert await ask(await caller.open_net_stream(HOP), connect) == Status.CONNECTION_FAILED
+        await wait_until(lambda: not library_of(relay)._active_relays)
+
+
+@in_trio()
+async def test_a_relay_relays_nothing_by_way_of_another() -> None:
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
+        open_host(key(2), LOOPBACK, GENESIS_HASH, LONELY, via=[relay.address], is_relay=True) as hidden,
+        open_host(key(3), LOOPBACK, GENESIS_HASH, LONELY) as caller,
+    ):
+        await wait_until(lambda: hidden.address == circuit(relay, 2))
+        await caller.connect(circuit(relay, 2))
+        link = caller._table.newest_link(hidden.account)
+        assert link is not None and await is_refused(link, HOP, HopMessage(type=HopMessage.RESERVE))
+
+
+# --- places at a relay
+
+
+@in_trio()
+async def test_a_place_is_nobodys_who_left_where_another_one_asks_for_it() -> None:
+    """Sixteen identities, each there for a moment, kept everybody from being reachable for an hour."""
+    async with open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay:
+        places = library_of(relay).resource_manager
+        for number in range(16):
+            places.reserve(peer_id_of(key(100 + number)))
+        async with open_host(key(2), LOOPBACK, GENESIS_HASH, LONELY, via=[relay.address]) as hidden:
+            await wait_until(lambda: hidden.address == circuit(relay, 2))
+            assert list(places._reservations) == [peer_id_of(key(2))]
+
+
+@in_trio()
+async def test_a_peer_asks_for_its_place_again_as_soon_as_it_is_connected_again() -> None:
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
+        open_host(key(2), LOOPBACK, GENESIS_HASH, LONELY, via=[relay.address]) as hidden,
+    ):
+        await wait_until(lambda: hidden.address == circuit(relay, 2))
+        places = library_of(relay).resource_manager._reservations
+        relay.disconnect(hidden.account)
+        places.clear()
+        await wait_until(lambda: peer_id_of(key(2)) in places)
+
+
+def link_from(host: str, number: int) -> Link:
+    return SimpleNamespace(remote_host=host, account=key(number).account)  # type: ignore[return-value]
+
+
+def test_of_a_relays_places_the_network_that_has_the_most_gives_one_to_who_has_less() -> None:
+    crowd = [link_from(f"8.8.8.{number}", number) for number in range(1, 15)]
+    few = [link_from(f"9.9.9.{number}", number) for number in (50, 51)]
+    nobody = frozenset[bytes]().__contains__
+    assert find_who_gives_way(link_from("1.1.1.1", 90), [*crowd, *few], nobody) is crowd[-1]
+    assert find_who_gives_way(link_from("8.8.8.200", 91), [*crowd, *few], nobody) is None
+    assert find_who_gives_way(link_from("9.9.9.3", 92), [*crowd[:8], *few], nobody) is crowd[7]
+    assert find_who_gives_way(link_from("9.9.9.3", 92), [*crowd[:3], *few], nobody) is None  # no better than before
+    friends = {link.account for link in crowd}
+    assert find_who_gives_way(link_from("1.1.1.1", 90), [*crowd, *few], friends.__contains__) is few[-1]
+    assert find_who_gives_way(link_from("1.1.1.1", 90), crowd, friends.__contains__) is None
+    needed = link_from("8.8.8.201", 93)
+    assert find_who_gives_way(needed, crowd, lambda account: account == needed.account) is crowd[-1]

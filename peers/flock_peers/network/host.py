@@ -344,7 +344,9 @@ class Host:
         gossip = Gossip(
             stack, self._topics, self._table.buckets_of, self._conduct.blame, self._room, self._conduct.complain
         )
-        circuits = Circuits(stack, is_relay=self._is_relay)
+        circuits = Circuits(
+            stack, is_relay=self._is_relay, is_own_relay=self._relays.is_own, is_favoured=self._admission.is_favoured
+        )
         stack.open_circuit = self._relays.open_circuit
         dht = Dht(stack, trio.current_time) if self._with_dht else None
         try:

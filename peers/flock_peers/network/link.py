@@ -251,6 +251,11 @@ class Link:
         return self._below.remote[0] if self._below.remote else "?"
 
     @property
+    def is_circuit(self) -> bool:
+        """By way of a relay: a socket pair stands between."""
+        return self._below.remote is None
+
+    @property
     def opened_at(self) -> float:
         return self._below.opened_at
 

@@ -2,6 +2,9 @@
 
 A circuit is a stream, and our stack wants a socket: a socket pair stands between, so that Noise, the muxer, hello and
 every limit are those of any connection. The relay sees sealed bytes alone. Knows no address book.
+
+In front of the library stands a gate, on both sides: it would open circuits to us for anybody, and take from a stranger
+any number of requests on a stream, each with a signed record that it verifies and keeps for ever.
 """
 
 import logging
@@ -12,19 +15,27 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+from google.protobuf.message import DecodeError
+from libp2p.exceptions import ParseError
 from libp2p.host.exceptions import StreamFailure
+from libp2p.io.exceptions import IncompleteReadError, MessageTooLarge
 from libp2p.network.exceptions import SwarmException
+from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status
 from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID as HOP
 from libp2p.relay.circuit_v2.protocol import CircuitV2Protocol
 from libp2p.relay.circuit_v2.resources import RelayLimits
 from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_msg
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.tools.anyio_service import background_trio_service
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
-from flock_chain.errors import Unavailable
+from flock_chain.crypto import Account
+from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.guarded import contained
-from flock_peers.network.link import Link
+from flock_peers.network.link import CutShort, Link
+from flock_peers.network.relay_places import HopStreams, find_who_gives_way
 from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
@@ -34,29 +45,72 @@ RELAY_LIMITS = RelayLimits(duration=3_600, data=1 << 30, max_circuit_conns=16, m
 RENEW_SECONDS = 600.0  # a reservation lasts an hour
 _ASK_SECONDS = 10.0
 _READ = 64 << 10
+MAX_REQUEST_BYTES = 1 << 10  # a kind and a peer take 50, an own reservation with its voucher 400
 
-Accept = Callable[[trio.SocketStream, str], Awaitable[None]]
 RELAYED = "relayed"  # in place of an address: all circuits together have the places of one
 
 
 class _Circuit(CircuitV2Protocol):
-    """Stock, but for an incoming circuit: that goes the way of an accepted socket."""
+    """Stock behind the gate, and an incoming circuit goes the way of an accepted socket. `is_own_relay`: whom this peer
+    asked to relay to it."""
 
-    accept: Accept
+    def __init__(
+        self, stack: Stack, *, allow_hop: bool, is_own_relay: Callable[[Account], bool],
+        is_favoured: Callable[[Account], bool],
+    ) -> None:  # fmt: skip
+        super().__init__(stack.host, RELAY_LIMITS, allow_hop=allow_hop)
+        self._stack, self._is_own_relay, self._is_favoured = stack, is_own_relay, is_favoured
+        self._streams = HopStreams(trio.current_time)
+
+    async def _handle_stop_stream(self, stream: Any) -> None:
+        """Circuits have places of their own, so whoever could open some would have two kinds of them, and could keep
+        everybody out who comes by a relay."""
+        if not self._is_own_relay(stream.muxed_conn.link.account):
+            raise InvalidRemote("opens a circuit to this peer, which asked it for none")
+        await super()._handle_stop_stream(stream)
 
     async def handle_incoming_connection(self, stream: Any, remote_peer_id: bytes) -> None:  # noqa: ARG002
         """`remote_peer_id` is the relay's word; Noise proves who it is."""
         stream.muxed_stream.count_apart()
         ours, theirs = make_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(contained, self.accept, theirs, RELAYED)
+            nursery.start_soon(contained, self._stack.accept, theirs, RELAYED)
             await pump(stream, ours)
             nursery.cancel_scope.cancel()
 
-    async def _handle_reserve(self, stream: Any, msg: HopMessage) -> None:
-        """For the asker alone: stock takes the word of anybody for anybody else."""
-        msg.ClearField("peer")
-        await super()._handle_reserve(stream, msg)
+    async def _handle_hop_stream(self, stream: Any) -> None:
+        """One request, as the specification has it."""
+        link: Link = stream.muxed_conn.link
+        with self._streams.take(link.account):
+            if link.is_circuit:
+                raise InvalidRemote("asks to be relayed by way of a circuit")
+            request = await _read_request(stream)
+            try:
+                if request.type == HopMessage.RESERVE:
+                    self._make_room(link)
+                    await self._handle_reserve(stream, request)
+                else:
+                    await self._handle_connect(stream, request)
+            finally:  # stock remembers the streams of every circuit there ever was
+                self._active_relays.clear()
+                with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
+                    await self._close_stream(stream)
+
+    def _make_room(self, asker: Link) -> None:
+        """Stock keeps a place for an hour, also for whom it heard of once."""
+        places = self.resource_manager._reservations
+        if asker.peer_id in places or len(places) < RELAY_LIMITS.max_reservations:
+            return
+        holders = {peer_id: self._stack.newest_link(peer_id) for peer_id in places}
+        for peer_id in [peer_id for peer_id, link in holders.items() if link is None]:
+            del places[peer_id]
+        if len(places) < RELAY_LIMITS.max_reservations:
+            return
+        worst = find_who_gives_way(asker, [link for link in holders.values() if link is not None], self._is_favoured)
+        if worst is not None:
+            del places[worst.peer_id]
+            who = f"0x{worst.account.hex()} at {worst.remote_host}"
+            self._stack.complaints.note(who, "loses its place at this relay to who has less, or is needed")
 
     async def _relay_data(
         self, src_stream: Any, dst_stream: Any, peer_id: ID,  # noqa: ARG002
@@ -80,13 +134,30 @@ class _Circuit(CircuitV2Protocol):
                 await dst_stream.reset()
 
 
+async def _read_request(stream: Any) -> HopMessage:
+    """Nobody looks at the record in it, which the library would verify and keep. Raises InvalidRemote."""
+    try:
+        with trio.fail_after(_ASK_SECONDS):
+            request = HopMessage.FromString(await read_varint_prefixed_bytes_limited(stream, MAX_REQUEST_BYTES))
+    except (IncompleteReadError, MuxedStreamError, StreamError) as error:
+        raise CutShort(f"asks to be relayed, and breaks off: {error!r}") from error
+    except (DecodeError, MessageTooLarge, ParseError, trio.TooSlowError) as error:
+        raise InvalidRemote(f"no request to be relayed: {error!r}") from error
+    if request.type not in (HopMessage.RESERVE, HopMessage.CONNECT):
+        raise InvalidRemote(f"no request to be relayed: a message of type {request.type}")
+    if request.type == HopMessage.RESERVE:  # for the asker alone: stock takes the word of anybody for anybody else
+        request.ClearField("peer")
+    return request
+
+
 class Circuits:
     """One run of it, on one stack. `is_relay`: lends others circuits through this peer."""
 
-    def __init__(self, stack: Stack, *, is_relay: bool) -> None:
-        self._stack = stack
-        self._circuit = _Circuit(stack.host, RELAY_LIMITS, allow_hop=is_relay)
-        self._circuit.accept = stack.accept
+    def __init__(
+        self, stack: Stack, *, is_relay: bool, is_own_relay: Callable[[Account], bool],
+        is_favoured: Callable[[Account], bool],
+    ) -> None:  # fmt: skip
+        self._circuit = _Circuit(stack, allow_hop=is_relay, is_own_relay=is_own_relay, is_favoured=is_favoured)
         self._nursery: trio.Nursery
 
     @asynccontextmanager
