@@ -3,8 +3,11 @@
 import logging
 
 import pytest
+from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_attacker, wait_until
 
 from flock_peers.network.complaints import Complaints, Lines, Tolerance
+from flock_peers.network.hello import GENESIS, HELLO
+from flock_peers.network.host import open_host
 
 
 @pytest.fixture
@@ -28,6 +31,48 @@ def test_a_source_is_told_at_once_and_then_once_a_minute_with_how_often(
     now[0] = 61.0
     complaints.note("192.0.2.1", "junk again")
     assert caplog.messages[1:] == ["192.0.2.1: junk again (and 99 times since it was last told)"]
+
+
+def test_a_flood_of_one_kind_is_no_screen_for_another(
+    complaints: Complaints, now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(100):
+        complaints.note("192.0.2.1", "floods", kind="rate")
+    complaints.note("192.0.2.1", "forges", kind="signature")
+    for kind in ("cuts off", "resets"):
+        complaints.tally("192.0.2.1", Tolerance(kind, 0), kind)
+    assert caplog.messages == [f"192.0.2.1: {what}" for what in ("floods", "forges", "cuts off", "resets")]
+    now[0] = 61.0
+    complaints.note("192.0.2.1", "floods", kind="rate")
+    assert caplog.messages[4:] == ["192.0.2.1: floods (and 99 times since it was last told)"]
+
+
+def test_whoever_makes_all_kinds_of_trouble_gets_four_lines_a_minute_and_leaves_the_others_theirs(
+    complaints: Complaints, now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    for kind in range(100):
+        complaints.note("192.0.2.1", f"trouble {kind}", kind=str(kind))
+    complaints.note("192.0.2.2", "junk")
+    assert caplog.messages == [
+        *(f"192.0.2.1: trouble {kind}" for kind in range(4)), "192.0.2.2: junk (others, not told: 96)",
+    ]  # fmt: skip
+    now[0] = 61.0  # what was told long ago makes room
+    complaints.note("192.0.2.1", "trouble 99", kind="99")
+    assert caplog.messages[5:] == ["192.0.2.1: trouble 99"]
+    assert len(complaints._sources["192.0.2.1"]) == 4
+
+
+@in_trio()
+async def test_two_kinds_of_trouble_with_a_running_host_are_both_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK, genesis_document=b"{}") as host,
+        open_attacker(66, host) as attacker,
+    ):
+        await (await attacker.open(HELLO)).write_frame(b"junk")
+        await (await attacker.open(GENESIS)).write(b"\xff" * 4)
+        who = f"0x{key(66).account.hex()} at 127.0.0.1: stream failed"
+        await wait_until(lambda: sum(line.startswith(who) for line in caplog.messages) == 2)
 
 
 def test_what_is_tolerated_is_told_of_once_it_is_more_within_a_minute(

@@ -82,8 +82,11 @@ class Wire:
         record = DNSText(name, 16, 1, 120, text)
         self.listener.async_update_records(zc, 7_000.0, [RecordUpdate(record, None)])
 
+    def note(self, who: str, what: object) -> None:
+        self.complaints[who] = str(what)
+
     async def run(self, script: Callable[["Wire"], Awaitable[None]]) -> None:
-        self.listener = _Listener(HOUSE, self.seen.append, lambda who, what: self.complaints.update({who: str(what)}))
+        self.listener = _Listener(HOUSE, self.seen.append, lambda who, what, _kind: self.note(who, what))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.listener.run)
             await script(self)
@@ -168,7 +171,7 @@ def test_nonsense_is_told_with_the_address_that_its_packet_gave() -> None:
 
 def test_a_neighbour_of_another_network_is_no_hint() -> None:
     hints: list[object] = []
-    lan = LanDiscovery(GENESIS, lambda: [TEN], hints.extend, lambda _source, _what: None)
+    lan = LanDiscovery(GENESIS, lambda: [TEN], hints.extend, lambda _source, _what, _kind: None)
     lan._interfaces = HOUSE
     lan._on_sighting(Sighting(b"o" * 32, (TEN,)))
     assert not hints

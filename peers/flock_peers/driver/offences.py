@@ -49,7 +49,7 @@ class Offences:
         if now < row.ignored_until:
             return False
         if row.tokens < 1:
-            self.note(account, f"more than {MESSAGES_PER_SECOND:.0f} messages a second")
+            self.note(account, f"more than {MESSAGES_PER_SECOND:.0f} messages a second", kind="rate")
             return False
         row.tokens -= 1
         return True
@@ -64,10 +64,10 @@ class Offences:
         self._row(account, now).ignored_until = now + DROP_SECONDS
         self._complaints.note(f"0x{account.hex()} is dropped for {DROP_SECONDS:.0f} s", reason, logging.WARNING)
 
-    def note(self, account: Account, reason: str) -> None:
+    def note(self, account: Account, reason: str, *, kind: str = "") -> None:
         now = trio.current_time()
         row = self._row(account, now)
-        self._complaints.note(f"dropped a message of 0x{account.hex()}", reason, logging.WARNING)
+        self._complaints.note(f"dropped a message of 0x{account.hex()}", reason, logging.WARNING, kind=kind)
         if now - row.since >= OFFENCE_SECONDS:
             row.since, row.offences = now, 0
         row.offences += 1

@@ -137,7 +137,8 @@ class BlobService:
                 raise
             finally:
                 if (seconds := trio.current_time() - begun) >= least:
-                    self._host.complain(account, f"object {digest.hex()}: no whole answer in {seconds:.1f} s")
+                    what = f"object {digest.hex()}: no whole answer in {seconds:.1f} s"
+                    self._host.complain(account, what, "objects")
                 await stream.close()
         if data is None:
             return None

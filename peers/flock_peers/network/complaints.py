@@ -1,4 +1,5 @@
-"""Who misbehaves, in the log, however often it does: each source at once, then once a minute with how often.
+"""Who misbehaves, in the log, however often it does: each source at once, then once a minute with how often, and so
+each kind of its trouble by itself: a flood of one is no screen for another.
 
 A source is an address, or an account once that is proved. Both cost an attacker little, so the lines of all addresses
 have a rate, and those of all accounts another: a crowd of strangers hides no peer. What it swallows is counted.
@@ -19,6 +20,7 @@ _QUIET_SECONDS = 60.0  # between two lines about one source
 _LINES_PER_SECOND, _LINES_AT_ONCE = 1.0, 60.0  # 40 MB a day at the very most
 _ORDINARY_AT_ONCE = 400.0  # a network of a hundred, and all of them once more
 _SOURCES = 1_024  # the longest quiet is forgotten
+_KINDS = 4  # of one source in a minute: whoever makes all there are does not get everybody's lines
 _CHARACTERS = 400  # a stranger's words in one line
 _TALLY_SECONDS = 60.0  # in which what is tolerated is counted
 _TALLIES = 1_024  # of sources and kinds; the longest quiet is forgotten
@@ -51,7 +53,8 @@ class Complaints:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lines = {kind: TokenBucket(_LINES_PER_SECOND, _LINES_AT_ONCE, clock) for kind in (True, False)}
-        self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when it was told, how often since
+        # Of each source by kind: when it was told, how often since.
+        self._sources: OrderedDict[str, dict[str, tuple[float, int]]] = OrderedDict()
         self._tallies: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()  # since when, how much
         self._swallowed = 0
 
@@ -65,19 +68,39 @@ class Complaints:
         if len(self._tallies) > _TALLIES:
             self._tallies.popitem(last=False)
         if before + count > tolerance.most:
-            self.note(source, what)
+            self.note(source, what, kind=tolerance.kind)
 
-    def note(self, source: str, what: object, level: int = logging.INFO) -> None:
+    def note(self, source: str, what: object, level: int = logging.INFO, *, kind: str = "") -> None:
+        """`kind`: of trouble, by a name of ours; never what a stranger chose."""
         now = self._clock()
-        told, count = self._sources.pop(source, (now - _QUIET_SECONDS, 0))
+        kinds = self._kinds_of(source)
+        if kind not in kinds and len(kinds) >= _KINDS and not self._forget_quiet(kinds, now):
+            self._swallowed += 1
+            return
+        told, count = kinds.get(kind, (now - _QUIET_SECONDS, 0))
         if now - told < _QUIET_SECONDS or not self._lines["0x" in source].take():
             self._swallowed += now - told >= _QUIET_SECONDS
-            self._sources[source] = told, count + 1
+            kinds[kind] = told, count + 1
         else:
-            self._sources[source] = now, 0
+            kinds[kind] = now, 0
             self._tell(source, what, level, count)
+
+    def _kinds_of(self, source: str) -> dict[str, tuple[float, int]]:
+        kinds = self._sources.setdefault(source, {})
+        self._sources.move_to_end(source)
         if len(self._sources) > _SOURCES:
             self._sources.popitem(last=False)
+        return kinds
+
+    def _forget_quiet(self, kinds: dict[str, tuple[float, int]], now: float) -> bool:
+        """The kind that was told the longest ago. False where all were told just now."""
+        oldest = min(kinds, key=lambda kind: kinds[kind])
+        told, count = kinds[oldest]
+        if now - told < _QUIET_SECONDS:
+            return False
+        self._swallowed += count
+        del kinds[oldest]
+        return True
 
     def _tell(self, source: str, what: object, level: int, count: int) -> None:
         text = str(what) or type(what).__name__

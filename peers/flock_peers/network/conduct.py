@@ -30,9 +30,9 @@ class Conduct:
         self._table, self._limits, self._counters, self._complaints = table, limits, counters, complaints
         self.misdeeds = Misdeeds()
 
-    def complain(self, account: Account, reason: str) -> None:
-        """A line in the log, at a bounded rate."""
-        self._complaints.note(f"0x{account.hex()}", reason)
+    def complain(self, account: Account, reason: str, kind: str = "") -> None:
+        """A line in the log, at a bounded rate for each kind."""
+        self._complaints.note(f"0x{account.hex()}", reason, kind=kind)
 
     def tally(self, account: Account, tolerance: Tolerance, reason: str, count: int = 1) -> None:
         """The same, above what is tolerated of it."""
@@ -56,7 +56,8 @@ class Conduct:
         if isinstance(error, InvalidSignature):
             self.ban(account, f"{protocol}: {error}")
             return
-        self._complaints.note(f"disconnecting 0x{account.hex()}", f"{protocol}: {error}", logging.WARNING)
+        who = f"disconnecting 0x{account.hex()}"
+        self._complaints.note(who, f"{protocol}: {error}", logging.WARNING, kind=protocol)
         self.disconnect(account)
 
     @asynccontextmanager

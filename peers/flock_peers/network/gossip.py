@@ -40,10 +40,10 @@ class Gossip:
     def __init__(
         self, stack: Stack, topics: Mapping[str, Topic], buckets_of: Callable[[Account], Buckets],
         blame: Callable[[Account, str, InvalidRemote], None], room: FrameRoom,
-        complain: Callable[[Account, str], None],
+        complain: Callable[[Account, str, str], None],
     ) -> None:  # fmt: skip
         self._stack, self._topics = stack, topics
-        self._complain = lambda peer, what: complain(_party(peer), f"gossip: {what}")
+        self._complain = lambda peer, what, kind: complain(_party(peer), f"gossip: {what}", kind)
         self._pubsub = GossipPubsub(
             stack,
             lambda peer: buckets_of(_party(peer)),
@@ -122,7 +122,7 @@ class Gossip:
             try:
                 return bool(topic.validator(account_of(ID(message.from_id)), message.data))
             except FlockError as error:
-                self._complain(forwarder, f"passes on what is not valid on {name}: {error}")
+                self._complain(forwarder, f"passes on what is not valid on {name}: {error}", "gossip: invalid")
                 return False
             except Exception:
                 log.exception("gossip: the validator of %s failed", name)

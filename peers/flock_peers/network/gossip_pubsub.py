@@ -52,14 +52,15 @@ class GossipPubsub(GuardedService, Pubsub):
 
     def __init__(
         self, stack: Stack, buckets_of: Callable[[ID], Buckets], blame: Blame, claim_of: Callable[[Link], Claim],
-        complain: Callable[[ID, str], None],
+        complain: Callable[[ID, str, str], None],
     ) -> None:  # fmt: skip
         super().__init__(
             stack.host, Router(), strict_signing=True, max_inbound_rpc_size=stack.limits.gossip_message_bytes,
             max_subscriptions_per_peer=_MAX_TOPICS_OF_A_PEER,
         )  # fmt: skip
         self._stack, self._buckets_of, self._blame, self._claim_of = stack, buckets_of, blame, claim_of
-        self._complain = self.router.scorer.on_offence = complain
+        self._complain = complain
+        self.router.scorer.on_offence = lambda peer, what: complain(peer, what, "gossip: offences")
         self.seen_messages.stop()  # its thread
         self.seen_messages = SeenIds(trio.current_time)
         self._waiting_bytes = 0  # for our own handlers
@@ -137,7 +138,7 @@ class GossipPubsub(GuardedService, Pubsub):
             return False
         wait = self._buckets_of(peer).gossip_bytes.debit(len(data) + claim.refused + _RPC_COST)
         if wait > 0:
-            self._complain(peer, "sends more bytes than its rate: read more slowly")
+            self._complain(peer, "sends more bytes than its rate: read more slowly", "gossip: rate")
             until = trio.current_time() + wait
             with claim.reading():  # who waits for its rate may lose its room as well
                 await trio.sleep_until(until)

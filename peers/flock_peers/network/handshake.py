@@ -72,7 +72,7 @@ class Handshake:
         try:
             check_hello(theirs, self._genesis_hash, link.account, link.remote)
         except InvalidRemote as error:
-            self._complaints.note(f"0x{link.account.hex()}", f"refused: {error}", logging.WARNING)
+            self._complaints.note(f"0x{link.account.hex()}", f"refused: {error}", logging.WARNING, kind="network")
             await stream.write_frame(self._ours(link))  # so that the other side can say why
             await stream.close()
             await link.close()

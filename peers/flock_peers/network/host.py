@@ -7,6 +7,7 @@ queues stay. Knows nothing of what the messages say.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,8 +71,9 @@ class Host:
         self._complaints, self._lines = Complaints(trio.current_time), Lines(trio.current_time)
         self._conduct = Conduct(self._table, limits, self.counters, self._complaints)
         self.book = AddressBook(key.account, limits, known_peers)
-        self._room = FrameRoom(limits, lambda account: account in self.book.favoured, self.complain)
-        self._answers = AnswerRoom(limits, self.complain)
+        frames, answers = (partial(self.complain, kind=kind) for kind in ("frames", "answers"))
+        self._room = FrameRoom(limits, lambda account: account in self.book.favoured, frames)
+        self._answers = AnswerRoom(limits, answers)
         self._messenger = Messenger(
             self._table, limits, self.counters, self._conduct, self._room, self._answers,
             lambda task: self._nursery.start_soon(contained, task),
@@ -112,7 +114,9 @@ class Host:
         if mdns:
             self._lan = LanDiscovery(
                 genesis_hash, lambda: self._own.of(None), lambda hints: self._connector.hear(hints, MDNS),
-                lambda source, what: self._complaints.note(f"by mDNS, as from {source or 'nobody'}", what),
+                lambda source, what, kind: self._complaints.note(
+                    f"by mDNS, as from {source or 'nobody'}", what, kind=kind
+                ),
             )  # fmt: skip
         self.on_request(PEERS, exchange.answer, most=0)
 
@@ -222,9 +226,9 @@ class Host:
         for handler in handlers:
             self._nursery.start_soon(contained, handler, account)
 
-    def complain(self, account: Account, reason: str) -> None:
-        """A line in the log, at a bounded rate."""
-        self._conduct.complain(account, reason)
+    def complain(self, account: Account, reason: str, kind: str = "") -> None:
+        """A line in the log, at a bounded rate for each kind."""
+        self._conduct.complain(account, reason, kind)
 
     def tally(self, account: Account, tolerance: Tolerance, reason: str, count: int = 1) -> None:
         """The same, above what is tolerated of it."""

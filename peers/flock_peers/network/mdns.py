@@ -39,7 +39,7 @@ _QUERY, _POINTER, _INTERNET = 0x0000, 12, 1
 _NAME = re.compile(r"^[0-9a-f]{16}-[0-9a-f]{16}(-\d{1,3})?\.", re.ASCII)
 
 
-Complain = Callable[[str, object], None]
+Complain = Callable[[str, object, str], None]  # source, what, and of which kind
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,14 @@ class _Listener(RecordUpdateListener):
                 await self._is_waiting.wait()
             self._look_at(*row)
             for source, count in self._heard.take_dropped().items():
-                self._complain(source, f"says too much by multicast DNS: {count} records were not looked at")
+                what = f"says too much by multicast DNS: {count} records were not looked at"
+                self._complain(source, what, "rate")
 
     def _look_at(self, source: str, text: bytes) -> None:
         try:
             self._on_sighting(decode_text(text))
         except InvalidEncoding as error:
-            self._complain(source, error)
+            self._complain(source, error, "nonsense")
 
 
 def _find_text(record: Any) -> bytes | None:
@@ -263,7 +264,7 @@ async def find_networks(seconds: float, *, wanted: bytes | None = None) -> dict[
 
     if not interfaces:
         return {}
-    async with open_wire(interfaces, note, lambda source, what: log.debug("%s: %s", source, what)) as wire:
+    async with open_wire(interfaces, note, lambda source, what, _kind: log.debug("%s: %s", source, what)) as wire:
         with trio.move_on_after(seconds):
             for pause in _ASK_AFTER:
                 with trio.move_on_after(pause):

@@ -129,7 +129,7 @@ class MendedHost(BasicHost):
             elif isinstance(error, Unavailable):  # a broken stream is ordinary
                 log.debug("network: stream of %s: %s", who, error)
             else:
-                complaints.note(who, f"stream failed: {error!r}")
+                complaints.note(who, f"stream failed: {error!r}", kind=f"stream {net_stream.get_protocol()}")
             with trio.CancelScope(deadline=trio.current_time() + _RESET_SECONDS, shield=True):
                 await net_stream.reset()
 

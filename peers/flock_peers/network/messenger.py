@@ -55,7 +55,7 @@ class Messenger:
         if wait > 0:
             x = self._limits
             most = f"{x.message_rate:g} messages or {x.message_byte_rate / (1 << 20):g} MiB"
-            self._conduct.complain(account, f"sends more than {most} a second: read more slowly")
+            self._conduct.complain(account, f"sends more than {most} a second: read more slowly", "messages")
         return wait
 
     def send(self, account: Account, protocol: str, payload: bytes) -> bool:
@@ -92,7 +92,8 @@ class Messenger:
         wait = self._table.buckets_of(stream.account).requests.debit()
         if wait > 0:
             most = f"{self._limits.request_rate:g}"
-            self._conduct.complain(stream.account, f"asks more than {most} times a second: answered more slowly")
+            what = f"asks more than {most} times a second: answered more slowly"
+            self._conduct.complain(stream.account, what, "questions")
             await trio.sleep(wait)
         try:
             answer = await requests.while_asked(stream, lambda: handler(stream.account, payload))

@@ -110,7 +110,9 @@ class _Circuit(CircuitV2Protocol):
         if worst is not None:
             del places[worst.peer_id]
             who = f"0x{worst.account.hex()} at {worst.remote_host}"
-            self._stack.complaints.note(who, "loses its place at this relay to who has less, or is needed")
+            self._stack.complaints.note(
+                who, "loses its place at this relay to who has less, or is needed", kind="place"
+            )
 
     async def _relay_data(
         self, src_stream: Any, dst_stream: Any, peer_id: ID,  # noqa: ARG002

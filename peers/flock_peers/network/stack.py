@@ -197,7 +197,7 @@ class Stack:
         """Life of an incoming connection; `ip` is what its places are counted by."""
         no_room = self._slots.begin(ip)
         if no_room:
-            self.complaints.note(ip, f"refused: {no_room}")
+            self.complaints.note(ip, f"refused: {no_room}", kind="refused")
             stream.socket.close()
             return
         below = self._adopt(stream)
@@ -217,10 +217,10 @@ class Stack:
                 )
             link = self._register(self._swarm_conn_of(muxed))
         except trio.TooSlowError:
-            self.complaints.note(ip, f"no handshake within {self.limits.handshake_seconds:g} s")
+            self.complaints.note(ip, f"no handshake within {self.limits.handshake_seconds:g} s", kind="silent")
             return None
         except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
-            self.complaints.note(ip, f"handshake failed: {_innermost(error)}")
+            self.complaints.note(ip, f"handshake failed: {_innermost(error)}", kind="handshake")
             return None
         finally:
             self._slots.end_handshake(ip)
@@ -285,7 +285,8 @@ class Stack:
                 nursery.cancel_scope.cancel()
         finally:
             if link.breach:
-                self.complaints.note(f"0x{link.account.hex()} at {link.remote_host}", f"cut off: {link.breach}")
+                who = f"0x{link.account.hex()} at {link.remote_host}"
+                self.complaints.note(who, f"cut off: {link.breach}", kind="cut off")
             if link.outbound:
                 self._outbound -= 1
             siblings = self.links.get(link.peer_id, [])
