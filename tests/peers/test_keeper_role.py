@@ -1,6 +1,7 @@
 """What a participant keeps and claims of settled rounds, whatever its seat was."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -52,6 +53,26 @@ async def test_each_round_is_claimed_once_and_in_order(tmp_path: Path) -> None:
         await keep(desk, 4, steps=3)
         assert desk.sender.calls == [("claim", 1, 1), ("claim", 1, 3)]
         assert desk.keeper.claimed_until == 4
+
+
+@on_stepped_clock
+async def test_a_claim_that_becomes_final_while_the_board_answers_for_the_block_before_is_not_sent_again(
+    tmp_path: Path,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.claimable = {1: 5}
+        await keep(desk, 2, steps=1)
+        answer = desk.board.view
+
+        async def answer_late(*question: Any, **more: Any) -> Any:
+            told = await answer(*question, **more)
+            desk.sender.under_way.clear()
+            return told
+
+        desk.board.view = answer_late  # type: ignore[method-assign]
+        await keep(desk, 2, steps=1)
+        assert desk.sender.calls == [("claim", 1, 1)]
 
 
 @on_stepped_clock
