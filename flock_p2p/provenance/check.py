@@ -15,7 +15,6 @@ from flock_chain.content import format_cid, object_digest
 from flock_chain.errors import FlockError, InvalidContent, Misuse
 from flock_chain.execution.blocks import Header, decode_header
 from flock_chain.execution.proof import ProofRows, ProvenState
-from flock_chain.execution.validators import Served, restarted
 from flock_chain.genesis import Genesis, decode_genesis
 from flock_chain.restart import Restart
 from flock_p2p.provenance.document import (
@@ -26,7 +25,7 @@ from flock_p2p.provenance.document import (
     decode_provenance,
     describe_file,
 )
-from flock_p2p.provenance.known_sets import KnownSets
+from flock_p2p.provenance.known_sets import KnownSets, read_sets
 from flock_p2p.provenance.report import ProvenanceReport
 from flock_p2p.provenance.rounds import read_rounds
 from flock_peers.plural import plural
@@ -132,12 +131,13 @@ def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: P
         known.check_finality(header, certificate, domain)
         headers.append(header)
         if index + 1 < len(provenance.blocks):
-            served = ProvenState(genesis, header, rows).served()
-            restart = restarts.pop(header.height, None)
-            if restart is not None:
-                served = _restart(served, restart, header)
-            for row in (served.rows, served.following):
-                known.add((validator.account, validator.weight) for validator in row)
+            restart = _check_restart(restarts.pop(header.height, None), header)
+            try:
+                sets = read_sets(ProvenState(genesis, header, rows).served(), restart)
+            except Misuse as error:  # of whoever made up the document
+                raise InvalidContent(str(error)) from error
+            for row in sets:
+                known.add(row)
     if not headers:
         raise InvalidContent("provenance: no block, so nothing is proven")
     if restarts:
@@ -149,14 +149,10 @@ def _follow(provenance: Provenance, genesis: Genesis, rows: ProofRows, report: P
     return headers[-1]
 
 
-def _restart(served: Served, restart: Restart, header: Header) -> Served:
-    """Who goes on after that block."""
-    if header.id != restart.block_id:
+def _check_restart(restart: Restart | None, header: Header) -> Restart | None:
+    if restart is not None and header.id != restart.block_id:
         raise InvalidContent(f"restart document {restart.hash.hex()}: block {header.height} is another one there")
-    try:
-        return restarted(served, restart)
-    except Misuse as error:
-        raise InvalidContent(str(error)) from error
+    return restart
 
 
 def _check_rounds(provenance: Provenance, state: ProvenState, report: ProvenanceReport) -> None:

@@ -2,7 +2,7 @@
 certificates, and the rows of state that the proof reads. Believes the home; who is handed the file does not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from flock_chain.crypto import keccak256
 from flock_chain.errors import Unavailable
@@ -10,11 +10,10 @@ from flock_chain.execution import records
 from flock_chain.execution.blocks import Header
 from flock_chain.execution.machine import KeyValues
 from flock_chain.execution.proof import ProvenState, Recorder
-from flock_chain.execution.validators import Validator
 from flock_chain.genesis import Genesis
 from flock_chain.restart import Restart
 from flock_p2p.provenance.document import Provenance
-from flock_p2p.provenance.known_sets import KnownSets, Rows
+from flock_p2p.provenance.known_sets import find_steps, read_sets
 from flock_p2p.provenance.rounds import read_rounds
 
 
@@ -62,36 +61,24 @@ def _find_steps(genesis: Genesis, stored: KeyValues, head: Header, restarts: Seq
     """The last blocks of those epochs in which a set becomes known that none before it names, and those of restarts.
 
     The block's certificate is by a set that is known by then, and its state names the next epoch's, or with a restart
-    document who goes on.
+    document who goes on. Not a later state of the same epoch: a restart overwrites what it says.
     """
-    ends = _find_epoch_ends(genesis, stored, head)
-    begun = {row.height: records.read_header(stored, row.height) for row in restarts}
-    ends += [(header, ()) for header in begun.values() if header.height not in {end.height for end, _ in ends}]
-    known = KnownSets()
-    known.add((row.account, row.stake) for row in genesis.validators)
-    steps = []
-    for header, sets in sorted(ends, key=lambda end: end[0].height):
-        if header.height in begun:
-            steps.append(header)  # and who goes on by the document is not whom its state names
-        elif not all(row in known for row in sets):
-            steps.append(header)
-            for row in sets:
-                known.add(row)
-    return steps
+    begun = {row.height: row for row in restarts}
+    ends = {header.height: header for header in _find_epoch_ends(genesis, stored, head)}
+    ends.update((height, records.read_header(stored, height)) for height in begun)
+    blocks = (
+        (header, read_sets(ProvenState(genesis, header, stored).served(), begun.get(height)), height in begun)
+        for height, header in sorted(ends.items())
+    )
+    return find_steps(((row.account, row.stake) for row in genesis.validators), blocks)
 
 
-def _find_epoch_ends(genesis: Genesis, stored: KeyValues, head: Header) -> list[tuple[Header, tuple[Rows, ...]]]:
-    """From the head backwards, with the sets that each one's state names: of the epoch after it and the next one."""
-    parent = records.read_header(stored, head.height - 1)
-    served = ProvenState(genesis, parent, stored).served()  # who signed the head
-    ends: list[tuple[Header, tuple[Rows, ...]]] = []
+def _find_epoch_ends(genesis: Genesis, stored: KeyValues, head: Header) -> Iterator[Header]:
+    """From the head backwards."""
+    before = records.read_header(stored, head.height - 1)
+    served = ProvenState(genesis, before, stored).served()  # who signed the head
     while served.epoch > 0 and served.first_height > 1:
         header = records.read_header(stored, served.first_height - 1)
-        ends.append((header, (_rows(served.rows), _rows(served.following))))
+        yield header
         before = records.read_header(stored, header.height - 1)
         served = ProvenState(genesis, before, stored).served()
-    return ends
-
-
-def _rows(validators: tuple[Validator, ...]) -> Rows:
-    return tuple((row.account, row.weight) for row in validators)

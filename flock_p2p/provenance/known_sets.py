@@ -5,6 +5,7 @@ kept once, few are kept, and a block's signatures are recovered once for all of 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from flock_chain.consensus.certificates import Recover, verify_finality
 from flock_chain.consensus.digest import ChainDomain
@@ -14,7 +15,10 @@ from flock_chain.consensus.wire import decode_certificate
 from flock_chain.crypto import Account, recover
 from flock_chain.errors import InvalidContent, InvalidRemote, Misuse
 from flock_chain.execution.blocks import Header
+from flock_chain.execution.validators import Served, Validator, restarted
+from flock_chain.restart import Restart
 
+T = TypeVar("T")
 Rows = tuple[tuple[Account, int], ...]  # (account, weight) of a set, in the chain's order
 
 MAX_SETS = 256  # a block is signed by one of the newest two, unless a set of long ago serves again to the last coin
@@ -65,6 +69,30 @@ class KnownSets:
             except InvalidRemote as error:
                 reason = reason or str(error)
         raise InvalidContent(f"provenance: block {header.height}: not signed by a set that is proven here: {reason}")
+
+
+def read_sets(served: Served, restart: Restart | None) -> tuple[Rows, Rows]:
+    """Who signs after a block whose state says so, and in the next epoch. Raises Misuse for another set's restart."""
+    if restart is not None:
+        served = restarted(served, restart)
+    return _to_rows(served.rows), _to_rows(served.following)
+
+
+def find_steps(first: Iterable[tuple[Account, int]], blocks: Iterable[tuple[T, tuple[Rows, Rows], bool]]) -> list[T]:
+    """Of blocks by height, with the sets that each makes known and whether it is needed in any case: those that a proof
+    shows. Whoever checks it has forgotten the same sets by then, and no others."""
+    known, steps = KnownSets(), []
+    known.add(first)
+    for block, sets, is_needed in blocks:
+        if is_needed or not all(row in known for row in sets):
+            steps.append(block)
+            for row in sets:
+                known.add(row)
+    return steps
+
+
+def _to_rows(validators: tuple[Validator, ...]) -> Rows:
+    return tuple((row.account, row.weight) for row in validators)
 
 
 def _may_have_signed(certificate: Certificate, validators: ValidatorSet, signers: Mapping[bytes, Account]) -> bool:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,7 @@ from flock_contracts.loader import load
 from flock_p2p.provenance import FILE_NAME, ProvenanceReport, check_provenance, format_provenance, known_sets
 from flock_p2p.provenance.check import check_files
 from flock_p2p.provenance.document import FileRow, decode_provenance
-from flock_p2p.provenance.known_sets import MAX_SETS, KnownSets
+from flock_p2p.provenance.known_sets import MAX_SETS, KnownSets, find_steps
 from flock_p2p.provenance.rounds import read_rounds
 
 _ENDLESS = bytes.fromhex("5f5f5f5f5f305af1")  # calls itself, with all of its gas
@@ -145,6 +146,38 @@ def test_the_sets_that_are_forgotten_are_those_that_were_named_the_longest_ago()
     for rows in (*sets[:-1], sets[0], sets[-1]):
         known.add(rows)
     assert sets[0] in known and sets[1] not in known and [row.rows for row in known][:2] == [sets[-1], sets[0]]
+
+
+def test_no_honest_proof_is_refused_for_a_set_that_its_writer_believes_to_be_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Restarts make sets known, too: who writes a proof forgot them, so whoever checked it had forgotten others."""
+    monkeypatch.setattr(known_sets, "MAX_SETS", 4)
+    for seed in range(300):
+        check_made_up_epochs(Random(seed))
+
+
+def check_made_up_epochs(chance: Random) -> None:
+    """Sets of few members come back often; each epoch names the next two, and after a restart its own goes on."""
+    choices = [((Account(bytes([number]) * 20), 1), (Account(bytes(20)), 1)) for number in range(1, 7)]
+    serving, following = choices[0], choices[0]
+    blocks: list[tuple[int, tuple[known_sets.Rows, known_sets.Rows], bool]] = []
+    signed_by: list[known_sets.Rows] = []
+    for height in range(60):
+        signed_by.append(serving)
+        is_restart = chance.random() < 0.3
+        if is_restart:
+            serving = following = serving[: chance.randint(1, 2)]
+        else:
+            serving, following = following, chance.choice(choices)
+        blocks.append((height, (serving, following), is_restart))
+    known = KnownSets()
+    known.add(choices[0])
+    for height in find_steps(choices[0], blocks):
+        assert signed_by[height] in known
+        for row in blocks[height][1]:
+            known.add(row)
+    assert serving in known
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "\ud800", "a\nb", "x" * 256, "é" * 128, ""])

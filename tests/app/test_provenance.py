@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from app_support import BY_ACCOUNT, CHAIN_ID, ETHER, KEYS, Played, Script, certify, play
+from app_support import CHAIN_ID, ETHER, KEYS, Played, Script, certify, play
 
 from flock_chain import ecvrf
 from flock_chain.aggregation import parse_global
@@ -255,32 +255,47 @@ def test_a_file_without_end_is_not_read(tmp_path: Path, name: str) -> None:
 # ---- a network that was restarted
 
 
+def serving(executor: Executor) -> ValidatorSet:
+    return ValidatorSet(tuple((row.account, row.weight) for row in executor.served().rows))
+
+
+def go_on(executor: Executor, store: ChainStore, domain: ChainDomain, signers: int) -> None:
+    """One more block, final by the votes of the first few."""
+    head, leader, validators = executor.head, KEYS[0], serving(executor)
+    candidate = executor.execute(
+        head, [], timestamp=head.timestamp + 1,
+        proposer=leader.account, strict=True,
+        vrf_proof=ecvrf.prove(ecvrf.derive_seed(leader), executor.vrf_alpha(head)),
+    )  # fmt: skip
+    seal = certify(validators, domain, candidate.block.height, candidate.block.id, signers)
+    store.commit({**candidate.writes, records.certificate_key(candidate.block.height): seal})
+    executor.advance(candidate)
+
+
+def collect(store: ChainStore, *restarts: Restart) -> Provenance:
+    return collect_provenance(
+        played().genesis, store, task=1, round=2, adapter=played().adapters[2], document=read_document(),
+        restarts=restarts,
+    )  # fmt: skip
+
+
+def restart_of(executor: Executor, keep: tuple[Account, ...]) -> Restart:
+    return Restart(bytes(played().genesis.hash), executor.head.height, bytes(executor.head.id), keep)
+
+
 @lru_cache(maxsize=1)
 def restarted() -> tuple[Restart, Provenance]:
     """Three of six go on after the last block, over the ends of two epochs."""
     genesis, home = played().genesis, folder() / "home"
     shutil.copytree(played().home, home)
     with ChainStore(home / "chain") as store:
-        halted = Executor(genesis, store)
         keep = tuple(sorted(key.account for key in KEYS[:3]))
-        restart = Restart(bytes(genesis.hash), halted.head.height, bytes(halted.head.id), keep)
+        restart = restart_of(Executor(genesis, store), keep)
         executor, domain = Executor(genesis, store, restarts=(restart,)), make_domain(genesis, (restart,))
-        leader = BY_ACCOUNT[keep[0]]
         for _ in range(12):
-            head, validators = executor.head, ValidatorSet(tuple((r.account, r.weight) for r in executor.served().rows))
-            assert set(validators.accounts) <= set(keep)
-            candidate = executor.execute(
-                head, [], timestamp=head.timestamp + 1, proposer=leader.account, strict=True,
-                vrf_proof=ecvrf.prove(ecvrf.derive_seed(leader), executor.vrf_alpha(head)),
-            )  # fmt: skip
-            block = candidate.block
-            seal = certify(validators, domain, block.height, block.id, signers=3)
-            store.commit({**candidate.writes, records.certificate_key(block.height): seal})
-            executor.advance(candidate)
-        found = collect_provenance(
-            genesis, store, task=1, round=2, adapter=played().adapters[2], document=read_document(), restarts=(restart,)
-        )
-    return restart, found
+            assert set(serving(executor).accounts) <= set(keep)
+            go_on(executor, store, domain, 3)
+        return restart, collect(store, restart)
 
 
 def test_after_a_restart_the_proof_holds_for_who_trusts_its_document_too(tmp_path: Path) -> None:
@@ -295,6 +310,8 @@ def test_after_a_restart_the_proof_holds_for_who_trusts_its_document_too(tmp_pat
         (failure,) = check_provenance(out, genesis, named).failures
         assert agreed in failure and "no quorum signed" in failure
     assert json.loads((out / FILE_NAME).read_bytes())["format"] == 2
+    heights = [decode_header(header).height for header, _ in found.blocks]
+    assert heights[-2:] == [restart.height, restart.height + 12]  # whom it leaves, the restart alone says
     assert json.loads(proof().encode())["format"] == 1  # of a network without restarts nothing has changed
 
 
