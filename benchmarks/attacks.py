@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from choices import several
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -55,7 +56,7 @@ def format_row(name: str, row: dict[str, Any], attack: Attack) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--attack", default=",".join(ATTACKS))
+    parser.add_argument("--attack", default=",".join(ATTACKS), type=several(ATTACKS))
     parser.add_argument("--scale", type=int, default=0, help="instead of each attack's own")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|", file=out)
     with tempfile.TemporaryDirectory() as folder, run_victim(Path(folder) / "home") as victim:
         time.sleep(2)  # its first blocks
-        for name in options.attack.split(","):
+        for name in options.attack:
             attack = ATTACKS[name]
             rows[name] = run_one(victim, attack, options.scale or attack.full)
             print(format_row(name, rows[name], attack), file=out, flush=True)

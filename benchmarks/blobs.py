@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from choices import numbers
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -208,12 +209,12 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="256,1000", help="megabytes")
+    parser.add_argument("--sizes", default="256,1000", type=numbers, help="megabytes")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the system's temporary folder")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    sizes = [int(size) * MB for size in arguments.sizes.split(",") if size]
+    sizes = [size * MB for size in arguments.sizes]
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="flock-blobs-") as name:
         free, needed = shutil.disk_usage(name).free, 4 * max([*sizes, LINKED_MB * MB])
         if free < needed:

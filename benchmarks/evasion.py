@@ -10,11 +10,12 @@ evasion that does not fire is none. Use seeds that no figure is reported on: 1 i
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from choices import several
 
 from flock_chain.aggregation import GlobalAdapter, apply, quantise
 from flock_chain.audit_rule import Finding, find, summarise
@@ -161,13 +162,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=0)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", type=several(CASES))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     lab = Laboratory(PARTICIPANTS, options.seed)
     adapter, rows = advance(lab, options.rounds), {}
-    wanted: Sequence[str] = [name for name in options.only.split(",") if name] or list(CASES)
-    for name in wanted:
+    for name in options.only or CASES:
         rows[name] = measure(lab, adapter, CASES[name])
         if not options.json:
             print(f"{name:18}", "  ".join(f"{key} {value!r}" for key, value in rows[name].items()), flush=True)

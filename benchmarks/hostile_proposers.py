@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from choices import several
 from live_tasks import open_task, task_of, wait_until, with_terms
 
 from flock_chain.errors import Unavailable
@@ -143,10 +144,12 @@ def format_row(row: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", default=",".join(KINDS), help="separated by commas (default: %(default)s)")
+    parser.add_argument(
+        "--kinds", default=",".join(KINDS), type=several(KINDS), help="separated by commas (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = run_trials(options.kinds.split(","))
+    rows = run_trials(options.kinds)
     wrong = [row["kind"] for row in rows if not is_as_promised(row)]
     print(json.dumps({"trials": rows, "not_as_promised": wrong}) if options.json else f"not as promised: {wrong}")
     return 1 if wrong else 0

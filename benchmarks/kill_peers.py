@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from choices import several
 from live_tasks import kill, open_task, restart, task_of, wait_until, with_terms
 
 from flock_p2p.demo.network import Network, run_network
@@ -131,13 +132,15 @@ def are_equal(network: Network) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--phases", default=",".join(PHASES), help="separated by commas (default: %(default)s)")
+    parser.add_argument(
+        "--phases", default=",".join(PHASES), type=several(PHASES), help="separated by commas (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, run_network(make_network_plan(Path(folder))) as network:
         open_task(network, "kill")
-        for phase in options.phases.split(","):
+        for phase in options.phases:
             rows.append(kill_in(network, phase))
             print(
                 "{phase:<13} killed peer {victim} in round {round} ({had}): round over after {round_over_s:5.1f} s, "

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import loopback
+from choices import numbers, several
 from private_venv import NotInstalled
 from rounds_flower import Flower
 from rounds_hivemind import Hivemind
@@ -124,11 +125,15 @@ def _print_rows(title: str, rows: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", default="2,4,8", help="sizes of the network (default: %(default)s)")
+    parser.add_argument("--peers", default="2,4,8", type=numbers, help="sizes of the network (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="measured in each run (default: 7; with --memory 100)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each size (default: %(default)s)")
-    parser.add_argument("--only", default=",".join(KINDS), help="what is measured (default: %(default)s)")
-    parser.add_argument("--others", default=",".join(OTHERS), help="what to compare with (default: %(default)s)")
+    parser.add_argument(
+        "--only", default=",".join(KINDS), type=several(KINDS), help="what is measured (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--others", default=",".join(OTHERS), type=several(OTHERS), help="beside it (default: %(default)s)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="4 peers, 3 rounds, one run, 10 s of training; of memory 2 peers"
     )
@@ -136,7 +141,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     options = parser.parse_args()
     if options.quick and not options.memory:
-        options.peers, options.rounds, options.repeats = "4", options.rounds or 3, 1
+        options.peers, options.rounds, options.repeats = [4], options.rounds or 3, 1
     with tempfile.TemporaryDirectory(prefix="flock-rounds-") as name:
         result = run(options, Path(name))
     print(json.dumps(result)) if options.json else print_table(result)
@@ -144,16 +149,16 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    kinds = () if options.memory else options.only.split(",")
+    kinds = () if options.memory else options.only
     result: dict[str, Any] = {"cpus": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
-    others = options.others.split(",") if "rounds" in kinds else []
+    others = options.others if "rounds" in kinds else []
     ways, result["missing"] = open_others(folder, others)
     result["own_network"] = loopback.enter_private_network()
     base = make_wide_base(folder / "base")
     if options.memory:
         result["memory"] = measure_memory(folder / "memory", base, options.rounds or 100, is_quick=options.quick)
     if "rounds" in kinds:
-        sizes: dict[int, list[dict[str, Any]]] = {int(text): [] for text in options.peers.split(",")}
+        sizes: dict[int, list[dict[str, Any]]] = {peers: [] for peers in options.peers}
         for turn in range(options.repeats):
             for peers, turns in sizes.items():
                 turns.append(measure_size(folder / f"{peers}-{turn}", base, peers, options.rounds or 7, ways))
@@ -161,8 +166,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if "join" in kinds:
         result["join"] = measure_join(folder / "join", base, 1 if options.quick else 5)
     if "training" in kinds:
-        counts = [int(text) for text in options.peers.split(",")]
-        result["training"] = measure_training(folder / "training", base, counts, 10.0 if options.quick else 60.0)
+        result["training"] = measure_training(folder / "training", base, options.peers, 10.0 if options.quick else 60.0)
     return result
 
 

@@ -27,6 +27,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 import torch
 import trio
+from choices import several
 
 from flock_chain.aggregation import encode_global
 from flock_peers.telemetry import compute_percentile
@@ -237,7 +238,9 @@ def _sum_up(late: list[float]) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="base,100m", help="of base, 100m, 500m (default: %(default)s)")
+    parser.add_argument(
+        "--models", default="base,100m", type=several(STEPS), help="of base, 100m, 500m (default: %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="of each way in each round (default: by model)")
     parser.add_argument("--lag", action="store_true", help="instead: how late an event loop is beside a trainer")
@@ -251,7 +254,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="flock-training-") as scratch:
             rows = [
                 measure_model(name, options.rounds, options.steps or STEPS[name], Path(scratch))
-                for name in options.models.split(",")
+                for name in options.models
             ]
         result = {"training": rows, "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
     result["load"] = os.getloadavg()[0]

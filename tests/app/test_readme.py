@@ -3,8 +3,10 @@
 What the pages for users tell them is also run: tests/process/test_documented_commands.py.
 """
 
+import argparse
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,55 @@ def test_every_other_program_in_the_documents_is_there_and_knows_its_options(
     source = find_program(script or module)
     for option in re.findall(r"--[\w-]+", rest):
         assert f'"{option}"' in source.read_text(), option
+
+
+def test_options_that_are_named_without_a_whole_command_are_there() -> None:
+    """`join --disk-quota GB` in a sentence; or `--quick` alone, of what the same page names with its options."""
+    known = {name: find_options(parser) for name, parser in find_parsers(build_parser()).items()}
+    for path in TEXTS:
+        text = path.read_text()
+        programs = [find_program(script or module).read_text() for module, script, _ in PROGRAM.findall(text)]
+        for words in (found.split() for found in re.findall(r"`([^`]+)`", text)):
+            options = [word.rstrip(",") for word in words if word.startswith("--")]
+            if words and words[0] in NAMES:
+                assert set(options) <= known[words[0]], (path.name, words)
+            elif words and options[:1] == words[:1]:
+                for option in options:
+                    is_ours = any(option in each for each in known.values())
+                    assert is_ours or any(f'"{option}"' in each for each in programs), (path.name, words)
+
+
+def find_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    rows = [row.choices for row in parser._actions if isinstance(row, argparse._SubParsersAction)]
+    return {name: each for choices in rows for name, each in choices.items()}
+
+
+def find_options(parser: argparse.ArgumentParser) -> set[str]:
+    found = set(parser._option_string_actions)
+    return found.union(*map(find_options, find_parsers(parser).values()))
+
+
+_TOOLS = "make|pip|npm|node|curl|git|pytest|python3?|sudo|apt|docker|uv|conda|brew"
+SHELL = re.compile(rf"^    (?:[A-Z_]+=\S+ )*((?:{_TOOLS})\b.*)")
+SET_UP = {  # lines of a shell that are neither the product's nor a program's; and what of them is run, by `make test`
+    "python3 -m venv .venv && . .venv/bin/activate": "-m venv $(VENV)",
+    "pip install -c constraints.txt .": "pip install --quiet -c constraints.txt",
+    "python -m pip install -e '.[fuzz]'": "",  # the engine of a campaign; the extra is there:
+}
+
+
+def test_every_other_line_of_a_shell_is_of_a_kind_that_something_runs() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    lines = [found[1] for path in TEXTS for line in path.read_text().splitlines() if (found := SHELL.match(line))]
+    for line in (line.partition("    ")[0].strip() for line in lines):
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
+        elif not (find_commands(line) or PROGRAM.search(line) or _PYTEST.search(line)):
+            assert SET_UP[line] in makefile, line
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for path in TEXTS:
+        for names in re.findall(r"(?:flock-p2p|\.)\[([\w,]+)\]'", path.read_text()):
+            assert set(names.split(",")) <= set(extras), (path.name, names)
 
 
 def test_every_test_that_the_documents_name_is_there() -> None:

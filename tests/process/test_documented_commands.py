@@ -1,4 +1,4 @@
-"""Every command that README.md and the pages of docs/ tell people to type is run here, or stands here with the reason.
+"""Every command that README.md and the other pages tell people to type is run here, or stands here with the reason.
 
 As it is written, but for the words that stand for something: addresses, hashes, accounts. An evening of two: a
 network that is there (one validator), somebody who joins it, a stranger with a model; then a home that was stopped.
@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 from app_support import Script, play
 from base_support import make_base
-from documented_support import ROOT, Run, Runner, exit_code, find_commands, open_runner, user_pages
+from documented_support import ROOT, Run, Runner, all_pages, exit_code, find_commands, open_runner
 from execution_support import VALIDATORS, Chain, make_genesis
 from rpc_support import USER, VALIDATOR, make_rpc_genesis
 
 from flock_chain.crypto import Key
+from flock_chain.errors import Misuse
 from flock_chain.genesis import Genesis
 from flock_chain.upgrades import Schedule
 from flock_p2p.cli import build_parser
+from flock_p2p.commands.experiment import _plan as plan_experiment
 from flock_peers.home import Home, write_private
 from flock_peers.store.chain_store import ChainStore
 
@@ -75,10 +77,13 @@ STOPPED = (
     "abi",
     "abi TaskBoard",
     "demo --help",
+    "--help",
 )
+SYNOPSIS = "simulate [--seed S] [--schedules N] [--validators n] [--faults LIST] [--jobs J] [--json]"
 SHORTER = {  # as it is written, it takes minutes
     "simulate --schedules 1000": "simulate --schedules 4",
     "simulate --faults crash,liar,rounds --validators 5": "simulate --faults crash,liar,rounds --schedules 1",
+    SYNOPSIS: "simulate --seed 7 --schedules 2 --validators 4 --faults crash --jobs 1 --json",
 }
 DEMO, EXPORT = "tests/process/test_demo_command.py", "tests/app/test_export_adapter.py"
 ELSEWHERE = {  # run by another test, which takes long enough; and what stands there of it
@@ -92,7 +97,9 @@ ELSEWHERE = {  # run by another test, which takes long enough; and what stands t
 }
 PARSED = {  # run by no test as it is written, only understood; because
     "demo --seed 812 --bits 4 --home /tmp/demo812": "another demo takes minutes; one of 8 bits is run in " + DEMO,
+    "demo --voting-rule paper": "another demo takes minutes; tests/peers/test_paper_voter.py plays the rule",
     "experiment --quick": "minutes of real training; test_backdoor_experiment.py runs half of it",
+    "experiment": "as a page names it; hours of real training",
 }
 SHOWN = {  # what a command has printed in a run, with that run's names
     "verify --home flock-demo/20261122-071751/peer0",
@@ -108,8 +115,9 @@ def runner() -> Iterator[Runner]:
         yield opened
 
 
-def test_every_command_of_the_user_pages_is_run_or_has_a_reason_not_to_be() -> None:
-    written = {line for page in user_pages() for line in find_commands(page.read_text())}
+def test_every_command_of_the_pages_is_run_or_has_a_reason_not_to_be() -> None:
+    pages = [page for page in all_pages() if page != ROOT / "docs" / "cli.md"]  # which shows what the parsers say
+    written = {line for page in pages for line in find_commands(page.read_text())}
     run = {line for how, line in LIVE if how != STOP} | {*STOPPED, *SHORTER}
     listed = run | {*ELSEWHERE, *PARSED} | SHOWN
     assert {line for line in written - listed if not HOURS.match(line)} == set(), "no test runs these"
@@ -123,6 +131,15 @@ def test_every_command_of_the_user_pages_is_run_or_has_a_reason_not_to_be() -> N
 @pytest.mark.parametrize("line", sorted(PARSED))
 def test_what_no_test_runs_is_at_least_understood(line: str) -> None:
     assert build_parser().parse_args(shlex.split(line)).command == line.split()[0]
+
+
+def test_what_takes_hours_names_methods_attacks_and_seeds_that_there_are() -> None:
+    lines = {line for page in all_pages() for line in find_commands(page.read_text()) if HOURS.match(line)}
+    assert len(lines) > 5
+    for line in lines:
+        assert plan_experiment(build_parser().parse_args(shlex.split(line))), line
+    with pytest.raises(Misuse, match="fedbest"):
+        plan_experiment(build_parser().parse_args(["experiment", "--methods", "fedbest"]))
 
 
 def test_a_run_ends_with_the_code_that_the_interpreter_would_give() -> None:

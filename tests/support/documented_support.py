@@ -50,11 +50,6 @@ def find_program(name: str) -> Path:
     return source
 
 
-def user_pages() -> list[Path]:
-    """What people read: all but the reference, which shows what the parsers say, and the reports for developers."""
-    return [ROOT / "README.md", *(path for path in sorted(ROOT.glob("docs/*.md")) if path.name != "cli.md")]
-
-
 class Runner:
     """Made by `open_runner`."""
 
