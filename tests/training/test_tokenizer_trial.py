@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from flock_chain.errors import Misuse
 from flock_peers.training import process, tokenizer_trial
@@ -36,6 +36,25 @@ def test_a_tokenizer_that_does_not_end_is_refused_and_over_which_text_is_said(
     folder = write(tmp_path / "base", RUNS)
     with pytest.raises(Misuse, match=f"its tokenizer is not through with {what} after 0 s"):
         check_tokenizer(folder, reference, [Row("", row)])
+
+
+@pytest.mark.parametrize(
+    ("words", "reference", "what"),
+    [
+        ([f"{number}{'a' * 20}b" for number in range(20)], "", "its own tokens"),
+        (["aaaaa", "b"], "aaaaa aaaaa aaaaa aaaaa b " * 20, "the task's reference"),
+    ],
+)
+def test_tokens_that_do_not_become_text_are_seen_one_by_one_and_a_few_together(
+    words: list[str], reference: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_trial, "TRIAL_SECONDS", 0.1)
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(["?", *words])}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace(Regex(RUNS), "")])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(Misuse, match=f"its tokenizer is not through with {what} after 0 s"):
+        check_tokenizer(tmp_path, reference, [Row("", "fine")])
 
 
 def test_a_tokenizer_that_gives_up_is_refused_too(tmp_path: Path) -> None:
