@@ -37,16 +37,19 @@ class Tolerance:
 class Lines:
     """Of what is no complaint, but what a crowd can make happen as often as it likes: who comes, and who goes."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._left, self._swallowed = TokenBucket(_LINES_PER_SECOND, _ORDINARY_AT_ONCE, clock), 0
+    def __init__(
+        self, clock: Callable[[], float], *, rate: float = _LINES_PER_SECOND, at_once: float = _ORDINARY_AT_ONCE,
+        logger: logging.Logger = _ordinary,
+    ) -> None:  # fmt: skip
+        self._left, self._swallowed, self._log = TokenBucket(rate, at_once, clock), 0, logger
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, level: int = logging.INFO) -> None:
         if not self._left.take():
             self._swallowed += 1
             return
         others = f" (others, not told: {self._swallowed})" if self._swallowed else ""
         self._swallowed = 0
-        _ordinary.info("%s%s", text, others)
+        self._log.log(level, "%s%s", text, others)
 
 
 class Complaints:
@@ -103,9 +106,13 @@ class Complaints:
         return True
 
     def _tell(self, source: str, what: object, level: int, count: int) -> None:
-        text = str(what) or type(what).__name__
-        text = "".join(c if c.isprintable() else "?" for c in text[:_CHARACTERS])
+        text = fit_line(str(what) or type(what).__name__)
         more = f" (and {plural(count, 'time')} since it was last told)" if count else ""
         others = f" (others, not told: {self._swallowed})" if self._swallowed else ""
         self._swallowed = 0
         log.log(level, "%s: %s%s%s", source, text, more, others)
+
+
+def fit_line(text: str) -> str:
+    """A stranger's words, as one short line of the log."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_CHARACTERS])

@@ -16,6 +16,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote
 from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.gossip_pubsub import GossipPubsub
+from flock_peers.network.guarded import tell_failure
 from flock_peers.network.identity import account_of, alias_of
 from flock_peers.network.link import Link
 from flock_peers.network.peer_table import Buckets
@@ -124,8 +125,8 @@ class Gossip:
             except FlockError as error:
                 self._complain(forwarder, f"passes on what is not valid on {name}: {error}", "gossip: invalid")
                 return False
-            except Exception:
-                log.exception("gossip: the validator of %s failed", name)
+            except Exception:  # noqa: BLE001 - told with its traceback
+                tell_failure(f"gossip: the validator of {name} failed")
                 return None
 
         self._pubsub.set_topic_validator(name, validate, False)
@@ -135,8 +136,8 @@ class Gossip:
             self._pubsub.note_taken(message)
             try:
                 await topic.handler(account_of(ID(message.from_id)), bytes(message.data))
-            except Exception:
-                log.exception("gossip: the handler of %s failed", name)
+            except Exception:  # noqa: BLE001 - told with its traceback
+                tell_failure(f"gossip: the handler of {name} failed")
 
 
 def _party(peer: ID) -> Account:

@@ -1,6 +1,5 @@
 """Messages, requests and streams by account, over whatever links a peer has. Makes no connection."""
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
@@ -12,13 +11,12 @@ from flock_peers.network import requests
 from flock_peers.network.answer_room import AnswerRoom
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.frame_room import FrameRoom
+from flock_peers.network.guarded import tell_failure
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Stream
 from flock_peers.network.messages import Outbox, receive
 from flock_peers.network.peer_table import PeerTable
 from flock_peers.network.stack import StreamHandler
-
-log = logging.getLogger(__name__)
 
 MessageHandler = Callable[[Account, bytes], Awaitable[None]]
 RequestHandler = Callable[[Account, bytes], Awaitable[bytes]]
@@ -42,8 +40,8 @@ class Messenger:
                     await handler(stream.account, payload)
                 except InvalidRemote:
                     raise
-                except Exception:
-                    log.exception("the handler of %s failed on a message of 0x%s", protocol, stream.account.hex())
+                except Exception:  # noqa: BLE001 - told with its traceback
+                    tell_failure(f"the handler of {protocol} failed on a message of 0x{stream.account.hex()}")
 
             async with self._conduct.blamed(stream.account, protocol):
                 await receive(stream, self._limits, self._room, partial(self._charge, stream.account), hand_over)
