@@ -95,11 +95,22 @@ class _Listener(RecordUpdateListener):
         self._heard = Heard()
         self._token = trio.lowlevel.current_trio_token()
         self._is_waiting = trio.Event()
+        self._is_blind = False
 
     def async_update_records(self, zc: Zeroconf, now: float, records: list[Any]) -> None:
         texts = [text for update in records if (text := _find_text(update.new)) is not None]
         if texts:
-            self.hear(_find_source(zc, now), texts)
+            self.hear(self._find_source(zc, now), texts)
+
+    def _find_source(self, zc: Zeroconf, now: float) -> str:
+        """Without it all have one share, and are still heard; an exception in this thread would end discovery."""
+        try:
+            return _find_source(zc, now)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            if not self._is_blind:
+                self._is_blind = True
+                log.warning("mDNS: this version of zeroconf does not tell who sent what: %r", error)
+            return ""
 
     def hear(self, source: str, texts: Sequence[bytes]) -> None:
         if source and not any(ip_address(source) in interface.network for interface in self._interfaces):
@@ -142,11 +153,11 @@ def _find_text(record: Any) -> bytes | None:
 
 def _find_source(zc: Zeroconf, now: float) -> str:
     """Zeroconf's listeners are not told who sent it; its sockets remember their last packet, and when that came. Where
-    it is not among them, empty: all such have one share."""
+    it is not among them, empty: all such have one share. None of this is zeroconf's promise."""
     for socket in zc.engine.protocols:
         packet = socket.last_message
         if packet is not None and packet.now == now and packet.source:
-            return str(packet.source[0])
+            return str(ip_address(packet.source[0]))
     return ""
 
 
