@@ -1,4 +1,4 @@
-"""`restart`: go on with a chain that has halted because more than a third of the weight is gone for good."""
+"""`restart`: go on with a chain that has halted because a third of the weight or more is gone for good."""
 
 import argparse
 
