@@ -102,7 +102,7 @@ PARSED = {  # run by no test as it is written, only understood; because
     "experiment": "as a page names it; hours of real training",
 }
 SHOWN = {  # what a command has printed in a run, with that run's names
-    "verify --home flock-demo/20261122-071751/peer0",
+    "verify --home flock-demo/20261122-125929/peer0",
     "join --home NEW --bootstrap /ip4/192.0.2.2/tcp/36965/p2p/16Uiu2HAky4HLfaDwSXFPBtHHyjGY3sZeAmEXRNfWTqBFdoCd3cFd",
 }
 HOURS = re.compile(r"experiment --methods ")  # of one core each: how the figures beside them were made
