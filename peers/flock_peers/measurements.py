@@ -55,15 +55,26 @@ class Measurements:
         self._save()
 
     def note_pay(self, task: int, number: int, wei: int) -> None:
-        """What a seat earned in a round, when it is claimed. Once more for the same round in a row: sent again."""
+        """What a seat earned in a round, when it is claimed. Once more for the same round in a row: sent again, where
+        that claim was not seen to be final and it is no less; else the seat's part of what the pot left."""
         last = self.pay_of(task) or {"total": "0", "round": 0, "amount": "0"}
-        again = int(last["amount"]) if last["round"] == number else 0
-        row = {"task": task, "round": number, "amount": str(wei), "total": str(int(last["total"]) - again + wei)}
+        before = int(last["amount"]) if last["round"] == number and not last["is_final"] else 0
+        total = int(last["total"]) + wei - (before if before <= wei else 0)
+        self._put_pay({"task": task, "round": number, "amount": str(wei), "total": str(total), "is_final": False})
+
+    def note_claimed(self, task: int, number: int) -> None:
+        """Nothing is due for that round: a claim of it is final."""
+        row = self.pay_of(task)
+        if row is not None and row["round"] == number and not row["is_final"]:
+            self._put_pay(row | {"is_final": True})
+
+    def _put_pay(self, row: Row) -> None:
         self._pay = _replace(self._pay, row, ("task",), MAX_PAID)
         self._save()
 
     def pay_of(self, task: int) -> Row | None:
-        """Wei as text: `total` of the task, `amount` of `round`, the last one that paid. None before any did."""
+        """Wei as text: `total` of the task, `amount` of `round`, the last one that paid, and whether its claim was seen
+        to be final. None before any did."""
         return next((row for row in self._pay if row["task"] == task), None)
 
     def of(self, task: int) -> Row:
@@ -116,7 +127,8 @@ def _check_loss(row: Row) -> Row:
 def _check_pay(row: Row) -> Row:
     names = ("task", "round", "amount", "total")
     task, number, amount, total = (int(str(row[name])[:MAX_DIGITS]) for name in names)
-    return {"task": task, "round": number, "amount": str(amount), "total": str(total)}
+    is_final = row.get("is_final") is True
+    return {"task": task, "round": number, "amount": str(amount), "total": str(total), "is_final": is_final}
 
 
 def _check_audit(row: Row) -> Row:

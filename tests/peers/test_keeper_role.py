@@ -101,8 +101,20 @@ async def test_the_log_says_once_what_a_seat_earned_in_a_round_also_where_that_i
             "task 1: round 5: earned 1 coin by a seat",  # of before a restart: which one is not remembered
         ]
         assert desk.measurements.pay_of(1) == {
-            "task": 1, "round": 5, "amount": str(10**18), "total": str(5 * 10**18 // 3 + 10**18)
+            "task": 1, "round": 5, "amount": str(10**18), "total": str(5 * 10**18 // 3 + 10**18), "is_final": False
         }  # fmt: skip
+
+
+@on_stepped_clock
+async def test_a_seats_part_of_what_the_pot_left_is_added_to_what_its_only_paid_round_gave(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.board.claimable = {1: 5}
+        await keep(desk, 2, steps=2)
+        make_final(desk, 1)
+        await keep(desk, 2, steps=2)
+        desk.measurements.note_pay(1, 1, 7)  # by the collector; a voter's part may be more than its pay
+        assert (desk.measurements.pay_of(1) or {})["total"] == "12"
 
 
 @on_stepped_clock

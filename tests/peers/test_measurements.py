@@ -24,13 +24,29 @@ def test_a_restart_finds_what_was_measured(tmp_path: Path) -> None:
     for number, wei in ((1, 10**19), (3, 7), (3, 7), (1, 5)):  # sent again; and its part of what the pot left
         first.note_pay(1, number, wei)
     again = Measurements(path).of(1)
-    assert again["pay"] == {"task": 1, "round": 1, "amount": "5", "total": str(10**19 + 12)}
+    assert again["pay"] == {"task": 1, "round": 1, "amount": "5", "total": str(10**19 + 12), "is_final": False}
     assert Measurements(path).pay_of(2) is None
     assert [(row["role"], row["after"]) for row in again["losses"]] == [("proposer", 2.25), ("voter", 2.125)]
     assert again["audits"] == [
         {"task": 1, "audit": 1, "round": 2, "values": {"0x" + "02" * 20: 700_000, "0x" + "01" * 20: 640_000}}
     ]
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_part_of_the_pot_that_is_paid_for_the_same_round_later_is_added_and_what_is_sent_again_is_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "measured.json"
+    totals = []
+    for wei, is_final in ((9, False), (9, True), (12, False), (12, False), (4, True), (30, True)):
+        found = Measurements(path)
+        found.note_pay(1, 2, wei)
+        if is_final:
+            found.note_claimed(1, 2)
+            found.note_claimed(1, 3)
+            found.note_claimed(2, 2)
+        totals.append(int((Measurements(path).pay_of(1) or {})["total"]))
+    assert totals == [9, 9, 21, 21, 25, 55]  # 4 is less than 12, so it is no second try of it
 
 
 def test_there_is_a_limit_to_everything_and_the_file_keeps_to_its_own(

@@ -81,6 +81,7 @@ class Keeper:
                 self._on_due(number, due)
                 await self._sender.call(label, "TaskBoard", "claim", self._library.task, number)
                 return
+            self._measurements.note_claimed(self._library.task, number)
             if number in self._seats:
                 await self._on_nothing(number)
             self.claimed_until = number + 1
