@@ -55,8 +55,7 @@ def format_status(status: dict[str, Any]) -> str:
     else:
         rows.append(("task", _format_other(status.get("other_task"))))
     if status["training"]:
-        told = ", ".join(f"{key} {value}" for key, value in sorted(status["training"].items()))
-        rows.append(("trainer", describe_training(status["training"]).removeprefix("training ") or told))
+        rows.append(("trainer", _format_trainer(status["training"])))
     text = "\n".join(f"{name:<9}{value}" for name, value in rows)
     if status["not_signing"]:
         text += f"\nwarning  this validator does not sign: {status['not_signing']}"
@@ -72,6 +71,12 @@ def format_status(status: dict[str, Any]) -> str:
 
 def _format_bond(wei: str | None) -> str:
     return "no" if wei is None else count_coins(int(wei))
+
+
+def _format_trainer(training: dict[str, Any]) -> str:
+    state = {"loading": "opens the base model", "ready": "ready; has trained nothing since it was opened"}
+    told = ", ".join(f"{key} {value}" for key, value in sorted(training.items()))
+    return describe_training(training).removeprefix("training ") or state.get(str(training.get("state")), told)
 
 
 def _format_other(row: dict[str, Any] | None) -> str:

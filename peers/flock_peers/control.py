@@ -119,7 +119,9 @@ def request_control(path: Path, method: str, timeout: float = REQUEST_SECONDS, *
             _connect(client, path, timeout)
             client.sendall(encode_request(method, params))
             with client.makefile("rb") as reader:
-                answer = json.loads(reader.readline(MAX_LINE_BYTES))
+                if not (line := reader.readline(MAX_LINE_BYTES)):
+                    raise Unavailable(f"the peer at {path.parent} ended before it answered")
+                answer = json.loads(line)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise Unavailable(
             f"no peer answers at {path}: none runs with this home; start it (`python -m flock_p2p join --home ...`)"

@@ -141,6 +141,9 @@ def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin()
     assert "balance  999.999999999999999999 coins\n" in format_status(status)
     assert "bonded   5 coins" in format_status(status) and "earned" not in format_status(status)
     told = format_status({**status, "task": {**task, "bonds": {}, "pay": pay}})
+    for training, words in (({"state": "loading"}, "opens the base model"), ({"state": "ready"}, "ready; has trained"),
+                            ({"step": 2, "steps": 8, "loss": 1.5}, "step 2 of 8, loss 1.5000")):  # fmt: skip
+        assert f"trainer  {words}" in format_status({**status, "training": training})
     third = "0.333333333333333333"
     assert "bonded   no\n" in told and f"earned   {third} coins, of that {third} in round 1" in told
 

@@ -304,6 +304,18 @@ def test_who_finds_the_queue_full_waits_for_a_place_and_is_told_where_none_comes
             assert asked.result(30) == "here"
 
 
+def test_a_peer_that_ends_while_it_is_asked_is_said_to_have_ended(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    with socket.socket(socket.AF_UNIX) as peer, ThreadPoolExecutor() as pool:
+        peer.bind(str(path))
+        peer.listen(1)
+        asked = pool.submit(request_control, path, "status", 30.0)
+        with peer.accept()[0] as other:
+            assert other.recv(1 << 10).endswith(b"\n")
+        with pytest.raises(Unavailable, match=f"the peer at {tmp_path} ended before it answered"):
+            asked.result(30)
+
+
 def test_nobody_asks_a_socket_that_another_user_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c.sock"
     with socket.socket(socket.AF_UNIX) as other:

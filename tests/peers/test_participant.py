@@ -125,6 +125,7 @@ def test_an_ended_task_that_was_taken_part_in_is_served_on_and_settled_once_all_
         assert (stage.part.read_pay() or {})["total"] == "3"
         stage.board.due = 0
         await stage.until(lambda: stage.part.is_settled)
+        assert "earned nothing" not in caplog.text
         stage.board.rows = []  # left, to bond elsewhere
         await trio.sleep(60)
         assert not stage.is_over and stage.part.trainer is not None

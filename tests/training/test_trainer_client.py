@@ -71,7 +71,7 @@ def test_a_trainer_process_serves_a_whole_round_and_reports_its_death(tmp_path: 
         assert await trainer.measure(start, [delta]) == expected
 
     run(scenario)
-    assert events[0] == {"state": "loading"} and events[-1]["steps"] == 6
+    assert events[:2] == [{"state": "loading"}, {"state": "ready"}] and events[-1]["steps"] == 6
 
 
 @pytest.mark.process

@@ -46,6 +46,8 @@ class Keeper:
 
     def note_seat(self, view: RoundView) -> None:
         """So that its owner is told also of a seat that earned nothing."""
+        if view.round < self.claimed_until or view.round == self._paid_round:
+            return  # it is told already: an ended task goes on showing its last round
         if self._account in view.proposers:
             self._seats[view.round] = "proposer"
         elif view.voter_index(self._account) is not None:

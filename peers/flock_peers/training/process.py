@@ -105,6 +105,7 @@ class Service:
             raise Misuse("privacy: with one process only, for each of several would add noise of its own")
         feedback = Feedback(Path(values["home"]), self.document.encode(), self.document.layout.parameters)
         self.engine = Engine(model, self.document, split, values["attack"], privacy=privacy, feedback=feedback)
+        self._report({"state": "ready"})
         return {
             "train_rows": len(split.train),
             "hold_out_rows": len(split.hold_out),
