@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from flock_chain.errors import Misuse
 from flock_peers.training import process, tokenizer_trial
@@ -60,6 +60,17 @@ def test_tokens_that_do_not_become_text_are_seen_one_by_one_and_a_few_together(
 def test_a_tokenizer_that_gives_up_is_refused_too(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match=r"its tokenizer fails at the task's reference .*retry-limit"):
         check_tokenizer(write(tmp_path / "base", RUNS), TOO_MANY, [Row("", "fine")])
+
+
+def test_a_tokenizer_that_makes_a_text_a_million_times_as_long_is_ended_before_it_has_the_machine_s_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_trial, "MEMORY_BYTES", 150 << 20)  # the interpreter and the library take 40
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.normalizer = normalizers.Replace("a", "b" * (1 << 20))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(Misuse, match=r"its tokenizer takes more than \d+ MiB at the task's reference"):
+        check_tokenizer(tmp_path, "a" * 15, [Row("", "fine")])  # 300 MB
 
 
 def test_an_ordinary_tokenizer_is_taken_and_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 tokenizer.json may hold regular expressions of a stranger's. Over the right text one runs for hours, in a call that no
 signal of Python's interrupts, and the task's reference, its creator's choice as well, is first read in an audit, after
-the bond was paid. Other kinds of tokenizer have no expressions of their own. Needs no torch.
+the bond was paid. Other kinds of tokenizer have no expressions of their own. Nor does a text stay as long as it is: a
+megabyte may be put in a letter's place. Needs no torch.
 """
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from flock_peers.training.rows import Row
 TRIAL_SECONDS = 60.0  # of the processor, for each text; real text takes tenths of one, 150,000 tokens a second
 MAX_TRIED_CHARACTERS = 1 << 16  # of the own rows: as many as a reference has at most
 PIECE_TOKENS = 5  # that become text together: an audit's longest string
+MEMORY_BYTES = 1 << 30  # private and writable, and this much more for each byte of the file: a vocabulary takes 20
+MEMORY_OF_A_BYTE = 32
 
 
 def check_tokenizer(folder: Path, reference: str, rows: Iterable[Row]) -> None:
@@ -26,8 +30,9 @@ def check_tokenizer(folder: Path, reference: str, rows: Iterable[Row]) -> None:
     if not path.is_file():
         return
     texts = {"the first of the own rows": _take(rows), "the task's reference": reference}
+    memory = MEMORY_BYTES + MEMORY_OF_A_BYTE * path.stat().st_size
     done = subprocess.run(
-        [sys.executable, "-m", "flock_peers.training.tokenizer_trial", str(path), str(TRIAL_SECONDS)],
+        [sys.executable, "-m", "flock_peers.training.tokenizer_trial", str(path), str(TRIAL_SECONDS), str(memory)],
         input=json.dumps(texts).encode(), capture_output=True, check=False,
     )  # fmt: skip
     what = _get_last(done.stdout) or "its own file"
@@ -35,6 +40,10 @@ def check_tokenizer(folder: Path, reference: str, rows: Iterable[Row]) -> None:
         raise Misuse(
             f"base model {folder}: its tokenizer is not through with {what} after {TRIAL_SECONDS:.0f} s of the "
             "processor; take another model"
+        )
+    if b"memory allocation" in done.stderr:
+        raise Misuse(
+            f"base model {folder}: its tokenizer takes more than {memory >> 20} MiB at {what}; take another model"
         )
     if done.returncode != 0:
         why = _get_last(done.stderr)[:200] or f"code {done.returncode}"
@@ -54,10 +63,11 @@ def _get_last(lines: bytes) -> str:
     return (lines.decode(errors="replace").strip().splitlines() or [""])[-1]
 
 
-def main(path: str, seconds: float) -> None:
+def main(path: str, seconds: float, memory: int) -> None:
     """Tokens become text again, too: each by itself, and those of the texts a few at a time."""
     from tokenizers import Tokenizer
 
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     tokenizer = Tokenizer.from_file(path)
     texts = json.load(sys.stdin)
     _begin("its own tokens", seconds)
@@ -75,4 +85,4 @@ def _begin(what: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
