@@ -14,7 +14,7 @@ from typing import Any, cast
 import trio
 
 from flock_chain.crypto import Account, Key
-from flock_chain.errors import Misuse, Unavailable
+from flock_chain.errors import Misuse
 from flock_peers.network.addresses import AddressBook
 from flock_peers.network.admission import Admission
 from flock_peers.network.answer_room import AnswerRoom
@@ -25,12 +25,13 @@ from flock_peers.network.complaints import Complaints, Lines, Tolerance
 from flock_peers.network.conduct import Conduct, Counters
 from flock_peers.network.connector import Connector
 from flock_peers.network.dht import Dht
+from flock_peers.network.dialer import Dialer
 from flock_peers.network.frame_room import FrameRoom
 from flock_peers.network.gossip import GOSSIP_PROTOCOL, Gossip, GossipHandler, Topic, Validator
 from flock_peers.network.guarded import contained
 from flock_peers.network.handshake import Handshake
 from flock_peers.network.hello import GENESIS, HELLO, PEERS
-from flock_peers.network.identity import Address, parse_address, peer_id_of
+from flock_peers.network.identity import parse_address, peer_id_of
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, Stream
 from flock_peers.network.mdns import LanDiscovery
@@ -106,8 +107,9 @@ class Host:
         for address in (*map(parse_address, bootstrap), *self._relays.via):
             self.book.add(address, is_bootstrap=True)
         exchange = PeerExchange(self.book, self._table, self._own, limits, self.request)
+        self._dialer = Dialer(self.account, self._table, self.book, limits, self._handshake, lambda: self._stack)
         self._connector = Connector(
-            self.book, limits, is_connected=self.is_connected, dial=self._dial, connected=self.connected,
+            self.book, limits, is_connected=self.is_connected, dial=self._dialer.dial, connected=self.connected,
             ask_peers=exchange.ask, count_outbound=self._table.count_outbound, keeps_loopback=exchange.keeps_loopback,
         )  # fmt: skip
         self._lan: LanDiscovery | None = None
@@ -154,35 +156,7 @@ class Host:
         Raises Unavailable when nobody answers (within ten seconds), InvalidRemote when another peer answers there or
         it is on another network, InvalidEncoding for no address.
         """
-        parsed = parse_address(address)
-        if parsed.account == self.account:
-            raise Misuse(f"address {address}: that is this peer itself")
-        if self.is_connected(parsed.account):
-            self.book.add(parsed, is_bootstrap=True)
-            return parsed.account
-        await self._dial(parsed)
-        self.book.add(parsed, is_bootstrap=True)
-        self.book.on_success(parsed.account, trio.current_time(), parsed)
-        return parsed.account
-
-    async def _dial(self, address: Address) -> None:
-        banned = self._table.ban_left(address.account)
-        if banned > 0:
-            raise Unavailable(f"0x{address.account.hex()} is banned for {banned:.0f} s more")
-        try:
-            with trio.fail_after(self.limits.dial_seconds):
-                while self._stack is None:
-                    await self._table.wait_changed()
-                if address.relay is not None and not self.is_connected(address.relay_address.account):
-                    await self._dial(address.relay_address)
-                link = await self._stack.dial(address)
-                try:
-                    await self._handshake.say(link)
-                except BaseException:
-                    link.abort()
-                    raise
-        except trio.TooSlowError as error:
-            raise Unavailable(f"{address}: no answer within {self.limits.dial_seconds:.0f} s") from error
+        return await self._dialer.connect(address)
 
     async def _on_link(self, link: Link) -> None:
         """Life of a link, from proved identity to its end."""
