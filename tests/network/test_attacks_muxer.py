@@ -1,14 +1,20 @@
 """Breaches inside an authenticated connection: they end it, and the log says whose they were."""
 
 import logging
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
-from attacks_muxer_support import BREACHES, put
+import trio.testing
+from attacks_muxer_support import BREACHES, DATA, RST, SYN, WINDOW, frame, put
+from muxer_support import FakeSession
 from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, is_healthy, key, open_attacker, wait_until
 
 from flock_peers.network import yamux
 from flock_peers.network.host import open_host
+from flock_peers.network.yamux import Muxer
 
 
 @in_trio()
@@ -60,3 +66,76 @@ async def test_an_orderly_goodbye_is_no_breach(caplog: pytest.LogCaptureFixture)
             await put(link, BREACHES["go away"])
             await wait_until(lambda: not a.connected())
     assert "cut off" not in caplog.text
+
+
+class Script(FakeSession):
+    """What comes, each at its second."""
+
+    def __init__(self, said: Iterable[tuple[float, bytes]]) -> None:
+        super().__init__(False)
+        self._said = iter(said)
+        self.read_at: list[float] = []
+
+    async def read_messages(self) -> list[bytes]:
+        self.read_at.append(trio.current_time())
+        at, data = next(self._said, (0.0, b""))
+        await trio.sleep_until(max(at, trio.current_time()))
+        self.below.bytes_in += len(data)
+        return [data] if data else []
+
+
+def hear(said: Iterable[tuple[float, bytes]]) -> tuple[float, list[str]]:
+    """Seconds that reading all of it took, and what was complained of."""
+    complaints: list[str] = []
+    session: Any = Script(said)
+
+    async def main() -> float:
+        begun = trio.current_time()
+        await Muxer(session, None, SimpleNamespace(account=b"", complain=complaints.append)).start()
+        return session.read_at[-1] - begun
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    return trio.run(main, clock=clock), complaints
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ([frame(WINDOW, 0, 7, 0) * 1_000] * 30, 9.8),  # credit of nothing, or to a stream that there is not
+        ([frame(DATA, 0, 7, 0) * 1_000] * 30, 9.8),
+        ([frame(2, 2, 0, 1) * 1_000] * 30, 9.8),  # answers to pings of nobody
+        ([frame(DATA, 0, 8, 1, b"x") * 1_000] * 30, 9.8),
+        ([b"".join(frame(WINDOW, SYN, 2 * n + 1, 0) + frame(WINDOW, RST, 2 * n + 1, 0) for n in range(2_000))], 7.0),
+    ],
+    ids=["credit", "data", "pongs", "bytes", "streams"],
+)
+def test_frames_that_carry_next_to_nothing_are_read_at_a_rate(said: list[bytes], seconds: float) -> None:
+    """Ten thousand at once, two thousand a second, and ten for a stream that is opened."""
+    took, complaints = hear((0.0, data) for data in said)
+    assert seconds - 0.1 <= took <= seconds + 0.2
+    assert complaints and set(complaints) == {"sends more than 2000 frames a second that carry next to nothing"}
+
+
+def test_bulk_and_a_peer_at_all_its_other_limits_are_read_as_they_come() -> None:
+    bulk = [(0.0, frame(DATA, 0, 8, 60_000) + bytes(60_000))] * 60
+    credit = [(0.0, frame(WINDOW, 0, 8, 0) * 2 + frame(DATA, 0, 8, 4_096) + bytes(4_096))] * 5_000
+    pong, message = frame(2, 2, 0, 1), frame(DATA, 0, 8, 200) + bytes(200)
+    questions = [frame(WINDOW, SYN, 2 * n + 1, 0) + frame(WINDOW, RST, 2 * n + 1, 0) for n in range(2_000)]
+    busy = [(n / 10, b"".join(questions[10 * n : 10 * n + 10]) + message * 60 + pong) for n in range(200)]
+    for said, most in ((bulk, 0.0), (credit, 0.0), (busy, 20.0)):
+        took, complaints = hear(said)
+        assert took <= most and not complaints
+
+
+@in_trio()
+async def test_a_flood_of_frames_that_say_nothing_is_named_and_holds_up_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a, open_attacker(50, a) as link:
+            for _ in range(8):
+                await put(link, frame(WINDOW, 0, 9_999, 0) * 5_000)
+            await wait_until(lambda: "carry next to nothing" in caplog.text)
+            assert await is_healthy(a)
+    account = key(50).account.hex()
+    assert any(line.startswith(f"0x{account} at 127.0.0.1: sends more than 2000 frames") for line in caplog.messages)

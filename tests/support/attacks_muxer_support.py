@@ -13,6 +13,7 @@ from network_support import PATIENCE
 
 from flock_chain.codec import encode
 from flock_chain.errors import FlockError
+from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link, encode_frame
 from flock_peers.network.yamux import MAX_BYTES_TO_NOBODY, MAX_PINGS
 from flock_peers.ports import SYNC_PROTOCOL
@@ -112,6 +113,23 @@ async def streams(victim: Victim, scale: int) -> None:
         await trio.sleep(0.5)
 
 
+async def empty_frames(victim: Victim, scale: int) -> None:
+    """Of four peers at once, as many as the victim reads: credit of nothing, and streams that are reset at once."""
+
+    async def flood(more: int) -> None:
+        async with attacker(victim, more) as link:
+            with trio.move_on_after(scale):
+                for number in range(1_001, 1 << 31, 2):
+                    await put(link, frame(WINDOW, 0, 1, 0) * 50)
+                    await put(link, frame(WINDOW, SYN, number, 0) + frame(WINDOW, RST, number, 0))
+                    if link.closed.is_set():
+                        break
+
+    async with trio.open_nursery() as nursery:
+        for more in range(4):
+            nursery.start_soon(flood, more)
+
+
 async def slow_reader(victim: Victim, scale: int) -> None:
     """Asks for much on all its streams and takes no answer."""
     async with attacker(victim) as link:
@@ -176,8 +194,9 @@ async def unended(victim: Victim, scale: int) -> None:
 
 
 async def resets(victim: Victim, scale: int) -> None:
-    """In the middle of a message, of an answer, and of the connection."""
+    """In the middle of a message, of an answer, and of the connection; as often as the victim takes connections."""
     for number in range(36 * scale):
+        await trio.sleep(1 / Limits().accept_rate)
         async with attacker(victim) as link:
             stream = await link.open((CONSENSUS, SYNC_PROTOCOL)[number % 2])
             whole = encode_frame(encode(["range", 1, 64, 0]))
@@ -230,6 +249,7 @@ ATTACKS = table(
     Attack("overrun", overrun, "account"),
     Attack("pings", pings, "account"),
     Attack("streams", streams, "account"),
+    Attack("empty_frames", empty_frames, "account"),
     # 20 s until the victim pings, and 20 s for the answer; test_attacks_muxer.py has shorter ones.
     Attack("slow_reader", slow_reader, "account", blame_from=45, full=45),
     Attack("slow_writer", slow_writer, "account", full=30),

@@ -20,6 +20,7 @@ class FakeBelow:
         self.unread_bytes = 1 << 20
         self.is_closed = False
         self.remote = ("127.0.0.1", 1)
+        self.bytes_in = self.bytes_out = 0
 
     def wake(self) -> None:
         if self.is_closed:

@@ -236,6 +236,7 @@ class Link:
         self.swarm_conn: Any = None
         self.streams_in = 0
         self.is_bulk = False  # a second connection, for files alone
+        self.complain: Callable[[str], None] = lambda _what: None  # of how the other side uses the connection itself
 
     @property
     def remote(self) -> str:

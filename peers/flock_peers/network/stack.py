@@ -270,6 +270,8 @@ class Stack:
     def _register(self, swarm_conn: Any) -> Link:
         link: Link = swarm_conn.muxed_conn.link
         link.swarm_conn = swarm_conn
+        who = f"0x{link.account.hex()} at {link.remote_host}"
+        link.complain = lambda what: self.complaints.note(who, what, kind="frames")
         siblings = self.links.setdefault(link.peer_id, [])
         siblings.append(link)
         for extra in siblings[: -self.limits.max_links_per_peer]:
