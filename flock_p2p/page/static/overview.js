@@ -52,7 +52,7 @@ function balance(peer, task) {
   return { name: "Balance", value: cut(peer.balance), unit: "coins", note: `${role}${bonded}`, title: inCoins(peer.balance, 18) };
 }
 
-const cut = (wei) => (coins(wei) === exactly(wei) ? coins(wei) : `${coins(wei)}…`);
+const cut = (wei) => (coins(wei, 2) === exactly(wei) ? coins(wei, 2) : `${coins(wei, 2)}…`);
 
 function disk(peer, training) {
   return { name: "Contents", value: bytes(peer.disk.used), unit: "", note: `of ${bytes(peer.disk.quota)} · sent ${bytes(training.sent)}, received ${bytes(training.received)}` };

@@ -14,20 +14,23 @@ const GROUPS = [
   ["rejected", "--warn", (seat) => seat.verdict.startsWith("REJECTED") || seat.verdict === "DUPLICATE", { isHollow: true }],
   ["not judged", "--muted", () => true],
 ];
-const GUILTY = 65; // per cent: an auditor names from here on (flock_chain.audit_rule)
-const SUSPECT = 55;
+const GUILTY = 25; // per cent: an auditor names from here on (flock_chain.audit_rule)
+const SUSPECT = 20;
+const FAR = 10; // per cent of the loss: no proposal in good faith changes it by so much
 let charts = null;
+let ceiling = Infinity; // of the changes: what is refused unread has 100,000 %, beside which all others would be one line
+const change = (value) => (value >= ceiling ? `over ${percent(ceiling)}` : percent(value));
 
 function make() {
   const parent = plots();
   parent.replaceChildren();
   return {
-    change: new Chart(parent, { title: "Loss change by proposal", caption: "Median of what the voters measured on their own rows at a quarter step, in per cent of the loss. Below zero is better.",
-      series: GROUPS.map(([name, color, , shape]) => ({ name, color, kind: "points", ...shape })), empty: "No round was tallied yet.", format: percent, xName: "round" }),
+    change: new Chart(parent, { title: "Loss change by proposal", caption: "Median of what the voters measured on their own rows at a quarter step, in per cent of the loss. Below zero is better; what is far above the others, or was refused for what it recites, stands at the upper edge.",
+      series: GROUPS.map(([name, color, , shape]) => ({ name, color, kind: "points", ...shape })), empty: "No round was tallied yet.", format: change, tick: percent, xName: "round" }),
     loss: new Chart(parent, { title: "Loss on this peer's own rows", caption: "Nats per token on its hold-out, which nobody else sees: of the adapter each round began with, and of what came of it here.",
       series: [{ name: "global adapter", color: "--plot-1" }, { name: "candidate, as voter", color: "--plot-3", kind: "points" }, { name: "own training", color: "--plot-2", kind: "points", isHollow: true }],
       empty: "This peer has measured nothing yet: it does when it is drawn.", format: nats, xName: "round" }),
-    audit: new Chart(parent, { title: "Audit for planted text", caption: "How surely each accepted proposal, amplified, makes the model recite a string of words that nothing before it calls for, as this peer measured. From 25 % on it names the proposer.",
+    audit: new Chart(parent, { title: "Audit for planted text", caption: `How surely each accepted proposal, amplified, makes the model recite a string of words that nothing before it calls for, as this peer measured. From ${GUILTY} % on it names the proposer.`,
       series: [], empty: "No audit was measured here yet; a task has them where its terms say so.", format: (value) => `${+value.toFixed(1)} %`, xName: "audit",
       range: (_, low, high) => [Math.min(0, (low ?? 0) * 1.1), Math.max(35, (high ?? 0) * 1.1)] }),
     training: new Chart(parent, { title: "Training here", caption: "Loss of the training that runs on this peer, or ran last, by step.",
@@ -57,13 +60,16 @@ export const recolour = () => Object.values(charts ?? {}).forEach((chart) => cha
 const columns = (rows) => [rows.map((row) => row[0]), rows.map((row) => row[1])];
 
 function changes(rows) {
+  const medians = rows.flatMap((row) => row.proposers.map((seat) => seat.median)).filter((value) => value !== null);
+  const near = medians.map((value) => value / 10_000).filter((value) => Math.abs(value) < FAR);
+  ceiling = near.length === medians.length ? Infinity : 1.5 * Math.max(1, ...near.map(Math.abs));
   const data = [[], ...GROUPS.map(() => [])];
   for (const row of rows) {
     row.proposers.forEach((seat, index) => {
       if (seat.median === null) return;
       data[0].push(row.round + (index - (row.proposers.length - 1) / 2) * Math.min(0.14, 0.7 / row.proposers.length));
       const group = GROUPS.findIndex(([, , fits]) => fits(seat));
-      GROUPS.forEach((_, number) => data[number + 1].push(number === group ? seat.median / 10_000 : null));
+      GROUPS.forEach((_, number) => data[number + 1].push(number === group ? Math.min(ceiling, seat.median / 10_000) : null));
     });
   }
   return data;

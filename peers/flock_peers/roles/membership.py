@@ -12,6 +12,7 @@ import trio
 from flock_chain.audit_rule import STRIKES_TO_EXPEL
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, Misuse, Unavailable
+from flock_peers.coins import count_coins
 from flock_peers.roles.board import Phase, RoundView, Views, as_account
 from flock_peers.roles.sender import Sender
 
@@ -133,11 +134,11 @@ class Membership:
         missing = self.min_bond - bond
         if 100 * missing > TOP_UP_PERCENT * self.min_bond:
             log.warning(
-                "task %d: this account's bond of %d wei is below the task's minimum of %d: it gets no seat any more",
-                self._task, bond, self.min_bond,
+                "task %d: this account's bond of %s is below the task's minimum of %s: it gets no seat any more",
+                self._task, count_coins(bond), count_coins(self.min_bond),
             )  # fmt: skip
             return
-        log.info("task %d: paying %.6g coins that the bond lost", self._task, missing / 10**18)
+        log.info("task %d: paying %s that the bond lost", self._task, count_coins(missing))
         try:
             await self._send_bond(f"fill up {self._task}", domain, missing)
         except FlockError as error:
