@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flock_p2p.arguments.command import Command, add_home
+from flock_p2p.arguments.command import Command, add_home, add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--document", type=Path, required=True, metavar="FILE", help="the restart document")
     parser.add_argument("--without", action="append", metavar="ACCOUNT", help="propose: a validator that is gone")
     parser.add_argument("--hash", metavar="HASH", help="apply: the document's hash, as the operators agreed on it")
+    add_json(parser)
 
 
 COMMAND = Command(

@@ -1,10 +1,12 @@
 """`restart`: go on with a chain that has halted because a third of the weight or more is gone for good."""
 
 import argparse
+import json
+from typing import Any
 
 from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
-from flock_chain.restart import MAX_DOCUMENT_BYTES
+from flock_chain.restart import MAX_DOCUMENT_BYTES, Restart
 from flock_p2p.cli import format_coins, parse_account
 from flock_peers.home import Home, write_new
 from flock_peers.plural import plural
@@ -20,33 +22,52 @@ def run(arguments: argparse.Namespace) -> int:
     home = Home(arguments.home)
     home.load_genesis()  # says what is missing before the lock makes a folder
     with home.lock():
-        return _propose(home, arguments) if arguments.action == "propose" else _apply(home, arguments)
+        found = _propose(home, arguments) if arguments.action == "propose" else _apply(home, arguments)
+    told = format_proposal if arguments.action == "propose" else format_applied
+    print(json.dumps(found, indent=2) if arguments.json else told(found))
+    return 0
 
 
-def _propose(home: Home, arguments: argparse.Namespace) -> int:
+def _propose(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.without or arguments.hash is not None:
         raise Misuse("restart propose: name who is gone, by --without ACCOUNT, once for each; and no --hash")
     genesis = home.load_genesis()
     halt = read_halt(home, genesis)
     restart = propose_restart(genesis, halt, [Account(parse_account(text)) for text in arguments.without])
-    kept = halt.weight(restart.keep)
     write_new(arguments.document, restart.encode())
-    print(f"network   {genesis.network}, genesis {genesis.hash.hex()}")
-    print(f"goes on   after height {halt.height}, block {halt.block_id.hex()}")
-    print(
-        f"with      {len(restart.keep)} of {plural(len(halt.validators), 'validator')}, "
-        f"{format_coins(kept)} of {format_coins(halt.validators.total)} coins of weight"
-    )
-    for account in restart.keep:
-        print(f"          0x{account.hex()}")
-    print(f"document  {arguments.document}")
-    print(f"hash      {restart.hash.hex()}\n\n{GIVES_UP}\n")
-    print("Nothing has changed yet. Every operator compares height and block, agrees on the hash, and runs")
-    print(f"python -m flock_p2p restart apply --home HOME --document FILE --hash {restart.hash.hex()}")
-    return 0
+    return _to_row(restart) | {
+        "network": genesis.network,
+        "genesis": genesis.hash.hex(),
+        "height": halt.height,
+        "block": halt.block_id.hex(),
+        "validators": len(halt.validators),
+        "weight_kept": str(halt.weight(restart.keep)),
+        "weight": str(halt.validators.total),
+        "document": str(arguments.document),
+    }
 
 
-def _apply(home: Home, arguments: argparse.Namespace) -> int:
+def _to_row(restart: Restart) -> dict[str, Any]:
+    accounts = ["0x" + account.hex() for account in restart.keep]
+    return {"hash": restart.hash.hex(), "height": restart.height, "keep": accounts}
+
+
+def format_proposal(row: dict[str, Any]) -> str:
+    kept, total = format_coins(int(row["weight_kept"])), format_coins(int(row["weight"]))
+    who = f"{len(row['keep'])} of {plural(row['validators'], 'validator')}"
+    return "\n".join([
+        f"network   {row['network']}, genesis {row['genesis']}",
+        f"goes on   after height {row['height']}, block {row['block']}",
+        f"with      {who}, {kept} of {total} coins of weight",
+        *(f"          {account}" for account in row["keep"]),
+        f"document  {row['document']}",
+        f"hash      {row['hash']}\n\n{GIVES_UP}\n",
+        "Nothing has changed yet. Every operator compares height and block, agrees on the hash, and runs",
+        f"python -m flock_p2p restart apply --home HOME --document FILE --hash {row['hash']}",
+    ])  # fmt: skip
+
+
+def _apply(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.hash is None or arguments.without:
         raise Misuse("restart apply: give the hash that the operators agreed on, by --hash, and no --without")
     try:
@@ -54,10 +75,14 @@ def _apply(home: Home, arguments: argparse.Namespace) -> int:
             data = file.read(MAX_DOCUMENT_BYTES + 1)
     except OSError as error:
         raise Misuse(f"{arguments.document}: {error.strerror}") from error
-    restart = apply_restart(home, data, arguments.hash)
-    print(f"installed restart document {restart.hash.hex()}")
-    decide = "decides" if len(restart.keep) == 1 else "decide"
-    print(f"From height {restart.height + 1} on {plural(len(restart.keep), 'validator')} {decide}.")
-    print("Start the peer with `join`.")
-    print("Keep the document: whoever joins later needs it too.")
-    return 0
+    return _to_row(apply_restart(home, data, arguments.hash))
+
+
+def format_applied(row: dict[str, Any]) -> str:
+    decide = "decides" if len(row["keep"]) == 1 else "decide"
+    return "\n".join([
+        f"installed restart document {row['hash']}",
+        f"From height {row['height'] + 1} on {plural(len(row['keep']), 'validator')} {decide}.",
+        "Start the peer with `join`.",
+        "Keep the document: whoever joins later needs it too.",
+    ])  # fmt: skip

@@ -82,6 +82,18 @@ SET_UP = {  # lines of a shell that are neither the product's nor a program's; a
 }
 
 
+OWN_WORDS = {  # commands whose output is no report, or is JSON anyway
+    "join": "runs on; `status --json` asks it", "demo": "`--report FILE` writes JSON", "abi": "is JSON",
+    "completion": "is a shell's script",
+}  # fmt: skip
+
+
+def test_all_that_reports_has_json() -> None:
+    for name, parser in find_parsers(build_parser()).items():
+        leaves = find_parsers(parser).values() or [parser]
+        assert name in OWN_WORDS or all("--json" in each._option_string_actions for each in leaves), name
+
+
 def test_every_other_line_of_a_shell_is_of_a_kind_that_something_runs() -> None:
     makefile = (ROOT / "Makefile").read_text()
     lines = [found[1] for path in TEXTS for line in path.read_text().splitlines() if (found := SHELL.match(line))]

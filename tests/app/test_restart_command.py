@@ -1,5 +1,6 @@
 """`restart`: what the command prints, writes and refuses, on the home of a peer that has stopped."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,19 @@ def test_a_document_is_proposed_agreed_on_and_installed(
     assert load_restarts(home) == (made,) and set(made.keep) == {A, B}
     report = verify_home(home.path)
     assert report.blocks == 2 and not [row for row in report.failures if "certificate" not in row]
+
+
+def test_programs_are_told_the_same_as_an_object(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = tmp_path / "restart.json"
+    assert restart(home, "propose", document, "--without", C.hex(), "--without", D.hex(), "--json") == 0
+    made = json.loads(capsys.readouterr().out)
+    kept = sorted("0x" + account.hex() for account in (A, B))
+    assert (made["height"], sorted(made["keep"]), made["validators"]) == (2, kept, 4)
+    assert 2 * int(made["weight_kept"]) == int(made["weight"]) and made["document"] == str(document)
+    assert restart(home, "apply", document, "--hash", made["hash"], "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {name: made[name] for name in ("hash", "height", "keep")}
 
 
 def test_wrong_use_is_refused_in_one_line(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

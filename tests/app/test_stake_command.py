@@ -183,6 +183,13 @@ def test_an_export_never_replaces_a_file(tmp_path: Path, capsys: pytest.CaptureF
     assert "name a new file" in capsys.readouterr().err
     assert home.load_key().secret == key.secret and not list(home.path.glob("*.part"))
     assert main(["protection", "export", "--file", str(tmp_path / "new"), "--home", str(home.path)]) == 0
+    capsys.readouterr()
+    told = {"file": str(tmp_path / "other"), "account": "0x" + key.account.hex()}
+    assert main(["protection", "export", "--file", told["file"], "--home", str(home.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == told
+    assert main(["protection", "import", "--file", told["file"], "--home", str(home.path), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["account"] == told["account"] and row["is_of_a_network"] and not row["is_contradiction"]
 
 
 DELEGATION = {
