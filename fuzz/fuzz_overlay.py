@@ -92,9 +92,13 @@ def _make_circuit(*, is_relay: bool) -> relay._Circuit:
         stream.socket.close()
         await trio.lowlevel.checkpoint()
 
-    circuit = relay._Circuit(_Host(None), relay.RELAY_LIMITS, allow_hop=is_relay)  # type: ignore[arg-type]
-    circuit.accept = accept
-    return circuit
+    stack: Any = SimpleNamespace(
+        host=_Host(None), accept=accept, newest_link=lambda _peer: None,
+        complaints=SimpleNamespace(note=lambda *_what, **_kind: None),
+    )  # fmt: skip
+    return relay._Circuit(
+        stack, allow_hop=is_relay, is_own_relay=lambda _account: True, is_favoured=lambda _account: False
+    )
 
 
 def _run_relay_stop(data: bytes) -> None:
@@ -148,6 +152,6 @@ def targets() -> list[Target]:
         Target("relay_answer", _run_relay_answer, lambda: [_frame(agreed)], _mutate, (Unavailable,)),
         Target("relay_stop", _run_relay_stop, lambda: [_frame(StopMessage(type=StopMessage.CONNECT, peer=peer))],
                _mutate, ()),
-        Target("relay_hop", _run_relay_hop, lambda: [*map(_frame, asked), _frame(*asked)], _mutate, ()),
+        Target("relay_hop", _run_relay_hop, lambda: [*map(_frame, asked), _frame(*asked)], _mutate),
         Target("dht_answer", _run_dht_answer, _dht_answers, _mutate, ()),
     ]  # fmt: skip

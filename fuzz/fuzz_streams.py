@@ -53,7 +53,8 @@ class ScriptedStream:
 def make_link() -> Any:
     """As much of a link as a stream asks for."""
     return SimpleNamespace(
-        account=PEER, peer_id=_PEER_ID, closed=trio.Event(), remote="192.0.2.9:4200", remote_host="192.0.2.9"
+        account=PEER, peer_id=_PEER_ID, closed=trio.Event(), remote="192.0.2.9:4200", remote_host="192.0.2.9",
+        is_circuit=False,
     )  # fmt: skip
 
 
