@@ -17,9 +17,10 @@ from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status, S
 from libp2p.utils import encode_varint_prefixed
 
 from flock_chain.crypto import Key
-from flock_chain.errors import Unavailable
+from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network import dht, relay
 from flock_peers.network.identity import peer_id_of
+from flock_peers.network.link import CutShort
 
 _US, _OTHER = peer_id_of(Key(b"\x07" * 32)), peer_id_of(Key(b"\x08" * 32))
 _KEY = b"\x12\x20" + bytes(32)
@@ -152,6 +153,7 @@ def targets() -> list[Target]:
         Target("relay_answer", _run_relay_answer, lambda: [_frame(agreed)], _mutate, (Unavailable,)),
         Target("relay_stop", _run_relay_stop, lambda: [_frame(StopMessage(type=StopMessage.CONNECT, peer=peer))],
                _mutate, ()),
-        Target("relay_hop", _run_relay_hop, lambda: [*map(_frame, asked), _frame(*asked)], _mutate),
+        Target("relay_hop", _run_relay_hop, lambda: [*map(_frame, asked), _frame(*asked)], _mutate,
+               (InvalidRemote, CutShort)),
         Target("dht_answer", _run_dht_answer, _dht_answers, _mutate, ()),
     ]  # fmt: skip
