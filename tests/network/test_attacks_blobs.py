@@ -108,6 +108,30 @@ async def test_a_provider_without_an_end_is_replaced_and_named_and_fills_no_memo
 
 
 @in_trio()
+async def test_accounts_that_take_nothing_hold_no_place_that_somebody_else_could_use(tmp_path: Path) -> None:
+    """Eight accounts with eight streams each kept everybody from all files, for a minute with each chunk."""
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(4 * CHUNK_BYTES))
+    limits = BlobLimits(server_slots=4, server_streams_per_peer=2)
+    async with open_hosts(2) as (server, friend):
+        service = BlobService(server, BlobStore(tmp_path / "server"), limits)
+        reader = BlobService(friend, BlobStore(tmp_path / "friend"), limits)
+        file = await service.add_file(source)
+        async with open_attacker(50, server) as first, open_attacker(51, server) as second:
+            for link in (first, second, first, second):
+                stream = await link.open(BLOBS)
+                await stream.write(REQUEST.pack(CHUNKS, file, 0, 4) * 16)
+            assert server._stack is not None
+            links = [server._stack.links[peer_id_of(key(number))][0] for number in (50, 51)]
+            await wait_until(lambda: sum(
+                stream.send_credit == 0 for link in links for stream in link.swarm_conn.muxed_conn.streams.values()
+            ) == 4)  # fmt: skip
+            with trio.fail_after(limits.sure_seconds / 2):
+                assert (await reader.fetch_file(file, [server.account])).read_bytes() == source.read_bytes()
+        assert await is_healthy(server)
+
+
+@in_trio()
 async def test_readers_that_take_nothing_hold_one_chunk_each_and_not_the_others_slots(
     tmp_path: Path,
 ) -> None:

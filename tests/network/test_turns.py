@@ -4,6 +4,7 @@ import trio
 import trio.testing
 
 from flock_chain.crypto import Account
+from flock_chain.errors import Unavailable
 from flock_peers.network import turns as module
 from flock_peers.network.turns import Turns
 
@@ -42,3 +43,40 @@ def test_of_networks_and_accounts_that_had_a_turn_the_oldest_are_forgotten() -> 
         assert len(turns._last) == module._REMEMBERED and turns._begun in turns._last.values()
 
     trio.run(main)
+
+
+def take_nothing(count: int, each: int, *askers: tuple[str, int]) -> tuple[list[str], list[str]]:
+    """One after the other, within a moment, from one network: who got a turn, and who lost it when."""
+    begun, lost = list[str](), list[str]()
+
+    async def hold(turns: Turns, name: str, number: int) -> None:
+        try:
+            async with turns.take(Account(bytes([number]) * 20), HERE) as turn:
+                begun.append(name)
+                with turn.at_others_pace():
+                    await trio.sleep_forever()
+        except Unavailable:
+            lost.append(f"{name} {trio.current_time() - start:.0f}")
+
+    async def main() -> None:
+        nonlocal start
+        turns, start = Turns(count, 10.0, 30.0, lambda _account: False, each), trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for name, number in askers:
+                nursery.start_soon(hold, turns, name, number)
+                await trio.testing.wait_all_tasks_blocked()
+
+    start = 0.0
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    return begun, lost
+
+
+def test_of_one_network_the_account_that_has_the_most_gives_way_to_who_has_none() -> None:
+    begun, lost = take_nothing(4, 3, ("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 2), ("f", 3))
+    assert begun[:5] == ["a", "b", "c", "e", "f"]  # the fourth of one account waits, although there is room
+    assert lost[0] == "a 0" and sorted(row[0] for row in lost) == list("abcdef")
+
+
+def test_nobody_gives_way_to_who_would_have_more() -> None:
+    begun, lost = take_nothing(2, 2, ("a", 1), ("b", 2), ("c", 2))
+    assert begun == ["a", "b", "c"] and lost[0] == "b 10" and "a 30" in lost

@@ -1,7 +1,10 @@
-"""Serves blobs of the store to admitted peers: capped streams, idle timeout, one chunk in memory per stream."""
+"""Serves blobs of the store to admitted peers: capped streams, idle timeout, one chunk in memory per stream, and a turn
+for each chunk, so that nobody who reads slowly keeps the others waiting."""
 
 import logging
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -9,16 +12,23 @@ from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.blob_wire import CHUNKS, LENGTH, MAX_RANGE, NOT_HERE, OBJECT, REQUEST, BlobLimits, Traffic
 from flock_peers.network.link import Stream
+from flock_peers.network.turns import Turns
 from flock_peers.store.blob_store import BlobStore
 
 log = logging.getLogger(__name__)
 
 
 class BlobServer:
-    def __init__(self, store: BlobStore, limits: BlobLimits, traffic: Traffic) -> None:
+    """`is_favoured`: who waits for no stranger."""
+
+    def __init__(
+        self, store: BlobStore, limits: BlobLimits, traffic: Traffic, is_favoured: Callable[[Account], bool]
+    ) -> None:
         self._store, self._limits, self._traffic = store, limits, traffic
         self._streams: Counter[Account] = Counter()
-        self._slots = trio.Semaphore(limits.server_slots)
+        self._turns = Turns(
+            limits.server_slots, limits.sure_seconds, limits.chunk_seconds, is_favoured, limits.server_streams_per_peer
+        )
 
     async def serve(self, stream: Stream) -> None:
         account = stream.account
@@ -40,13 +50,12 @@ class BlobServer:
                 request = REQUEST.unpack(await stream.read_exactly(REQUEST.size))
         if request is None:
             return False
-        async with self._slots:  # who waits for a request holds none; who waits for a slot waits, in order
-            await self._answer(stream, *request)
+        await self._answer(stream, *request)
         return True
 
     async def _answer(self, stream: Stream, kind: int, digest: bytes, first: int, count: int) -> None:
         if kind == OBJECT and first == count == 0:
-            await self._send(stream, await trio.to_thread.run_sync(self._store.get_object, digest))
+            await self._send(stream, partial(self._store.get_object, digest))
         elif kind == CHUNKS and 0 < count <= MAX_RANGE:
             await self._send_chunks(stream, digest, first, count)
         else:
@@ -54,19 +63,15 @@ class BlobServer:
 
     async def _send_chunks(self, stream: Stream, digest: bytes, first: int, count: int) -> None:
         for index in range(first, first + count):
-            data = await trio.to_thread.run_sync(self._store.read_chunk, digest, index)
-            await self._send(stream, data)
-            if data is None:
+            if not await self._send(stream, partial(self._store.read_chunk, digest, index)):
                 return
 
-    async def _send(self, stream: Stream, data: bytes | None) -> None:
-        if data is None:
-            await stream.write(LENGTH.pack(NOT_HERE))
-            return
-        try:
-            with trio.fail_after(self._limits.chunk_seconds):
-                await stream.write(LENGTH.pack(len(data)))
-                await stream.write(data)
-        except trio.TooSlowError as error:
-            raise Unavailable(f"blob server: a chunk was not taken in {self._limits.chunk_seconds} s") from error
-        self._traffic.sent[stream.account] += len(data)
+    async def _send(self, stream: Stream, read: Callable[[], bytes | None]) -> bool:
+        """False where it is not here. Raises Unavailable where it is not taken in time, or while others wait."""
+        async with self._turns.take(stream.account, stream.remote_host) as turn:
+            data = await trio.to_thread.run_sync(read)
+            with turn.at_others_pace():
+                await stream.write(LENGTH.pack(NOT_HERE if data is None else len(data)))
+                await stream.write(data or b"")
+        self._traffic.sent[stream.account] += len(data or b"")
+        return data is not None

@@ -19,8 +19,9 @@ MAX_RANGE = 64
 
 @dataclass(frozen=True)
 class BlobLimits:
-    server_slots: int = 64  # requests answered at once; each holds one chunk in memory
-    server_streams_per_peer: int = 8  # so it takes 8 accounts that read slowly to hold all slots
+    server_slots: int = 64  # chunks and objects that are sent at once, each in memory
+    server_streams_per_peer: int = 8
+    sure_seconds: float = 20.0  # for one of them where others wait: 50 KB/s
     turns_per_provider: int = 4  # streams of ours with one peer for files, and as many for objects: what it allows
     server_idle_seconds: float = 30.0
     range_chunks: int = 8

@@ -51,7 +51,8 @@ class BlobService:
         self._running: dict[bytes, Download] = {}
         self._slots = trio.CapacityLimiter(self._limits.fetch_streams)
         self._file_turns, self._object_turns = (_Turns(self._limits.turns_per_provider) for _ in range(2))
-        host.on_stream(BLOBS, BlobServer(store, self._limits, self.traffic).serve)
+        server = BlobServer(store, self._limits, self.traffic, lambda account: account in host.book.favoured)
+        host.on_stream(BLOBS, server.serve)
 
     @property
     def bytes_sent(self) -> int:

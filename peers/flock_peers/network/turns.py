@@ -1,8 +1,9 @@
-"""A few turns at a time, for many who want one: at most one of an account. Of those who wait the first is of the
-network that has the fewest now, then of that which had its last one the longest ago, and of accounts likewise.
+"""A few turns at a time, for many who want one: at most one of an account, or a few. Of those who wait the first is of
+the network that has the fewest now, then of that which had its last one the longest ago, and of accounts likewise.
 
-Where all turns are taken, one is made free: of the network that has the most the oldest goes at once, so that a crowd
-that takes nothing keeps out nobody who comes from elsewhere; among equals a turn is sure for a while, and then goes.
+Where all turns are taken, one is made free: of the network that has the most, and in it of the account that has the
+most, the oldest goes at once, so that a crowd that takes nothing keeps out nobody who comes from elsewhere, and an
+account nobody who has fewer; among equals a turn is sure for a while, and then goes.
 Knows neither streams nor what is done in a turn.
 """
 
@@ -17,16 +18,22 @@ from flock_chain.errors import Unavailable
 from flock_peers.network.slots import group_of
 
 _REMEMBERED = 1024  # networks and accounts that had a turn
-Rank = tuple[bool, int]  # whether a stranger; turns of its network: the lowest goes first
+Rank = tuple[bool, int, int]  # whether a stranger; turns of its network, and of its account: the lowest goes first
 
 
 class Turns:
-    """`sure_seconds`: of a turn, when others wait; `most_seconds`: in any case. `is_favoured`: who is no stranger."""
+    """`sure_seconds`: of a turn, when others wait; `most_seconds`: in any case. `is_favoured`: who is no stranger.
+    `each`: turns of an account at once."""
 
     def __init__(
-        self, count: int, sure_seconds: float, most_seconds: float, is_favoured: Callable[[Account], bool]
+        self,
+        count: int,
+        sure_seconds: float,
+        most_seconds: float,
+        is_favoured: Callable[[Account], bool],
+        each: int = 1,
     ) -> None:
-        self._count, self._is_favoured = count, is_favoured
+        self._count, self._is_favoured, self._each = count, is_favoured, each
         self.sure_seconds, self.most_seconds = sure_seconds, most_seconds
         self._held: list[Turn] = []  # the oldest first
         self._waiting: list[Turn] = []
@@ -66,22 +73,24 @@ class Turns:
             del self._last[next(iter(self._last))]
 
     def _find_next(self) -> "Turn | None":
-        having, groups = {turn.account for turn in self._held}, self._count_groups()
-        able = (turn for turn in self._waiting if turn.account not in having)
+        if not self._waiting:
+            return None
+        having = self._count_held()
+        able = (turn for turn in self._waiting if having[turn.account] < self._each)
         last = self._last
         return min(
             able,
-            key=lambda turn: (self._rank(turn, groups), last.get(turn.group, 0), last.get(turn.account, 0)),
+            key=lambda turn: (self._rank(turn, having), last.get(turn.group, 0), last.get(turn.account, 0)),
             default=None,
         )
 
     def _make_room(self, asker: "Turn") -> None:
         if any(turn.is_leaving for turn in self._held):
             return
-        groups = self._count_groups()
-        groups[asker.group] += 1  # as it would be
-        own = self._rank(asker, groups)
-        able = [(self._rank(turn, groups), turn) for turn in self._held if turn.scope is not None]
+        having = self._count_held()
+        having.update((asker.group, asker.account))  # as it would be
+        own = self._rank(asker, having)
+        able = [(self._rank(turn, having), turn) for turn in self._held if turn.scope is not None]
         worst = max((rank for rank, _ in able), default=own)
         for rank, turn in able:
             if rank == worst > own:
@@ -90,11 +99,12 @@ class Turns:
             if rank >= own:
                 turn.give_way(self.sure_seconds)
 
-    def _count_groups(self) -> Counter[str]:
-        return Counter(turn.group for turn in self._held)
+    def _count_held(self) -> Counter[str | Account]:
+        """Of networks and of accounts."""
+        return Counter(key for turn in self._held for key in (turn.group, turn.account))
 
-    def _rank(self, turn: "Turn", groups: Counter[str]) -> Rank:
-        return not self._is_favoured(turn.account), groups[turn.group]
+    def _rank(self, turn: "Turn", having: Counter[str | Account]) -> Rank:
+        return not self._is_favoured(turn.account), having[turn.group], having[turn.account]
 
 
 class Turn:
