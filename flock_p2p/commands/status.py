@@ -50,10 +50,10 @@ def format_status(status: dict[str, Any]) -> str:
         if task["awaited"]:
             rows.append(("awaited", ", ".join(account[:10] for account in task["awaited"])))
         rows.append(("bonded", _format_bond(task["bonds"].get(status["account"]))))
-        if task.get("pay") is not None:
-            rows.append(("earned", describe_pay(task["pay"])))
     else:
         rows.append(("task", _format_other(status.get("other_task"))))
+    if (pay := (task or status.get("other_task") or {}).get("pay")) is not None:
+        rows.append(("earned", describe_pay(pay)))
     if status["training"]:
         rows.append(("trainer", _format_trainer(status["training"])))
     text = "\n".join(f"{name:<9}{value}" for name, value in rows)

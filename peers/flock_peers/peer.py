@@ -153,6 +153,7 @@ class Peer:
             facts=TaskFacts(self.contents, self._blobs, self._bases),
             explain_tasks=self._tasks.explain,
             progress=self.progress,
+            measurements=self.measurements,
             round_bytes=self.round_bytes,
             clock=self._clock,
             loop_lag=self._loop_lag,

@@ -22,6 +22,7 @@ from flock_peers.courier import Courier
 from flock_peers.driver.driver import Driver
 from flock_peers.ledger import Ledger
 from flock_peers.loop_lag import LoopLag
+from flock_peers.measurements import Measurements
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host
 from flock_peers.roles.board import as_account
@@ -64,6 +65,7 @@ class PeerControl:
     facts: TaskFacts
     explain_tasks: Callable[[], Mapping[int, str]]
     progress: TrainingProgress
+    measurements: Measurements
     round_bytes: RoundBytes
     clock: ClockOffset
     loop_lag: LoopLag
@@ -135,7 +137,7 @@ class PeerControl:
             "not_joined": {str(task): text for task, text in self.explain_tasks().items()},
             "training": self.progress.latest,
             "task": (task := await self._task_status()),
-            "other_task": await choose_other(self.ledger) if task is None else None,
+            "other_task": await self._describe_other() if task is None else None,
             "baseline": self.baseline.result,
         }
 
@@ -179,6 +181,11 @@ class PeerControl:
             "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,
             "judged_until": participant.jury.judged_until if participant.jury else 0,
         }
+
+    async def _describe_other(self) -> dict[str, Any] | None:
+        """Of a task without a part here: it may have paid before a restart."""
+        row = await choose_other(self.ledger)
+        return None if row is None else row | {"pay": self.measurements.pay_of(row["task"])}
 
     def _base_status(self) -> dict[str, Any] | None:
         fetching = self.bases.fetching

@@ -119,6 +119,8 @@ async def test_a_whole_peer_says_what_its_chain_and_status_say(tmp_path: Path) -
         assert skeleton(sections["round"]).keys() == skeleton(made_up["round"]).keys()
         assert skeleton(sections["events"]) == skeleton(made_up["events"])
         assert served.site.describe()[0].split()[1] == status["page"] == f"http://127.0.0.1:{served.port}"
+        served.peer.measurements.note_pay(1, 2, 7)
+        assert (await served.peer.control.status({}))["other_task"]["pay"]["total"] == "7"
 
 
 def test_at_every_limit_a_page_is_told_less_than_a_megabyte() -> None:

@@ -151,7 +151,9 @@ def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin()
 def test_a_round_beyond_the_guaranteed_ones_is_said_to_be_one() -> None:
     """Not round 5 of 3."""
     row = {"task": 4, "round": 5, "rounds": 3, "phase": "COMMIT", "is_ended": False, "count": 4}
-    assert "task 4 is in extra round 2 after 3, COMMIT" in format_status({**STATUS, "other_task": row})
+    pay = {"task": 4, "round": 5, "amount": "0", "total": str(COIN)}
+    told = format_status({**STATUS, "other_task": row | {"pay": pay}})
+    assert "task 4 is in extra round 2 after 3, COMMIT" in told and "earned   1 coin, of that 0 in round 5" in told
     own = row | {"awaited": [], "joined": True, "bonds": {}}
     assert "4, extra round 2 after 3, COMMIT" in format_status({**STATUS, "task": own})
     listed = row | {"pot": "0", "min_bond": "0", "participants": 3, "creator": "0x11"}
