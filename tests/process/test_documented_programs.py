@@ -73,7 +73,7 @@ def runner() -> Iterator[Runner]:
         yield opened
 
 
-_GOES_ON = re.compile(r"`[^`]+`|\\\n")  # a command of several lines
+_GOES_ON = re.compile(r"`[^`]+`|\\\n|\n {20,}(?=\[--)")  # a command of several lines
 
 
 def find_lines() -> set[tuple[str, str]]:
