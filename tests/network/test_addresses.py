@@ -55,6 +55,17 @@ def test_no_text_makes_the_parser_fail_otherwise(text: str) -> None:
         pass
 
 
+def test_where_somebody_who_is_wanted_comes_from_is_no_strangers_word() -> None:
+    book, wanted = AddressBook(ME, Limits(), None), key(3)
+    for number, host in ((2, "9.9.9.2"), (3, "9.9.9.3")):
+        book.add(make_address(host, 1, peer_id_of(key(number))), is_confirmed=True)
+    book.add(make_address("6.6.6.6", 1, peer_id_of(wanted)), told_by=b"somebody")
+    assert not book.is_known("9.9.9.3")
+    book.favour([wanted.account])
+    assert book.is_known("9.9.9.3") and book.is_known("::ffff:9.9.9.3")
+    assert not book.is_known("9.9.9.2") and not book.is_known("6.6.6.6")
+
+
 def test_hearsay_is_bounded_and_names_no_strange_hosts() -> None:
     texts = [f"/ip4/10.0.0.{n}/tcp/1/p2p/{peer_id_of(key(n))}" for n in range(2, 12)]
     strange = [

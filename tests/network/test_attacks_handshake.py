@@ -87,6 +87,28 @@ async def test_silent_connections_lose_their_slots() -> None:
 
 
 @in_trio()
+async def test_silence_from_one_address_keeps_nobody_of_another_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    limits = replace(QUICK, max_handshakes=4, handshake_seconds=60.0)
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, limits) as a,
+        open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b,
+    ):
+        silent = [
+            await trio.open_tcp_stream("127.0.0.1", _port(a), local_address="127.0.0.66")
+            for _ in range(limits.max_handshakes)
+        ]
+        await wait_until(lambda: a._stack is not None and a._stack._slots._handshakes.total() == 4)
+        assert await b.connect(a.address) == a.account
+        assert await _is_closed_by_peer(silent[0])
+        assert "127.0.0.66: gives way in its handshake" in caplog.text
+        for stream in silent:
+            await stream.aclose()
+        await wait_until(lambda: a._stack is not None and not a._stack._slots._handshakes)
+        assert a._stack is not None and a._stack._slots.connected == 1
+
+
+@in_trio()
 async def test_slots_are_given_back_when_connections_end() -> None:
     """Stock, the slot of an inbound connection is held until the process ends."""
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, max_inbound=2)) as a:

@@ -259,6 +259,12 @@ class AddressBook:
         """Worth one of the places that hearsay and claims cannot take."""
         return entry.is_bootstrap or entry.is_anchor or entry.account in self.favoured
 
+    def is_known(self, ip: str) -> bool:
+        """Whether somebody who is wanted said of itself that it listens there, or answered there."""
+        host = ip.removeprefix("::ffff:")
+        wanted = filter(self.is_wanted, self.entries.values())
+        return any(a.host == host and a not in entry.rumours for entry in wanted for a in entry.addresses)
+
     def favour(self, accounts: Collection[Account]) -> None:
         self.favoured = frozenset(accounts)
 

@@ -317,7 +317,7 @@ class Host:
             self.key, self.limits, announce=self._own.of(None), protocols=self._handlers,
             open_protocols=_OPEN_PROTOCOLS, on_link=self._on_link, complaints=self._complaints,
             is_favoured=self._admission.is_favoured, is_stranger=self._room.is_stranger,
-            guest_protocols=_GUEST_PROTOCOLS, take_guest=self._admission.take_guest,
+            guest_protocols=_GUEST_PROTOCOLS, take_guest=self._admission.take_guest, is_known=self.book.is_known,
         )  # fmt: skip
         gossip = Gossip(
             stack, self._topics, self._table.buckets_of, self._conduct.blame, self._room, self._conduct.complain

@@ -16,8 +16,10 @@ class Limits:
     max_outbound: int = 48
     max_inbound_per_ip: int = 32  # peers behind one address: a laboratory, or a demo on one machine
     max_inbound_per_group: int = 16  # of one /24 or /48 of the internet, which one owner may have as a whole
-    accept_rate: float = 20.0  # new connections of one address, a second: each may cost 20 ms of a core
+    accept_rate: float = 20.0  # new connections of one address, or /24 or /48, a second: each takes 6 ms of a core
     accept_burst: float = 200.0  # a demo of forty peers on one machine, all of them dialing twice
+    accept_rate_of_all: float = 60.0  # a third of a core; but for peers that are needed, and a network's first
+    accept_burst_of_all: float = 600.0
     guests: int = 0  # inbound connections that never say hello: IPFS tools, with a few protocols
     max_links_per_peer: int = 4  # two peers that dial each other at once have two
     # Second connections for files: one of each direction with a peer, so that votes never wait behind a file.

@@ -11,6 +11,8 @@ from typing import TypeVar
 from flock_peers.network.limits import Limits, TokenBucket
 
 T = TypeVar("T")
+GiveWay = Callable[[], None]
+_SURE_SECONDS = 2.0  # of a handshake, where all places are taken and others come: four round trips of half a second
 
 
 def group_of(ip: str) -> str:
@@ -33,9 +35,16 @@ def find_crowd(rows: Sequence[T], ip_of: Callable[[T], str]) -> T | None:
 
 
 class Slots:
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
-        self._limits, self._clock = limits, clock
+    """`is_known`: whether a peer that is needed comes from there; the rate of everybody does not hold it up."""
+
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float], is_known: Callable[[str], bool] = lambda _ip: False
+    ) -> None:
+        self._limits, self._clock, self._is_known = limits, clock, is_known
+        self._all = TokenBucket(limits.accept_rate_of_all, limits.accept_burst_of_all, clock)
         self._handshakes: Counter[str] = Counter()  # by address
+        self._shaking: dict[GiveWay, tuple[str, float]] = {}  # address and since when, the oldest first
+        self._leaving = 0  # who gave way, and did not end yet
         self._open: Counter[str] = Counter()  # by address, handshakes too
         self._groups: Counter[str] = Counter()
         self._rates: OrderedDict[str, TokenBucket] = OrderedDict()
@@ -43,35 +52,61 @@ class Slots:
     @property
     def connected(self) -> int:
         """Incoming connections whose identity is proved."""
-        return self._open.total() - self._handshakes.total()
+        return self._open.total() - self._handshakes.total() - self._leaving
 
-    def begin(self, ip: str) -> str:
-        """Takes a place for a handshake; or says why there is none."""
+    def begin(self, ip: str, give_way: GiveWay | None = None) -> str:
+        """Takes a place for a handshake; or says why there is none. `give_way`: how to end it, where another comes."""
         x, group = self._limits, group_of(ip)
-        if not self._rate_of(ip).take():
+        rate = self._rate_of(group)
+        is_rare = rate.find_wait(x.accept_burst) == 0  # a network from which nobody came for a while
+        if not rate.take():
             return f"more than {x.accept_rate:g} connections a second"
-        if self._handshakes.total() >= x.max_handshakes or self._handshakes[ip] >= x.max_handshakes_per_ip:
-            return f"{self._handshakes[ip]} handshakes at once, {self._handshakes.total()} of everybody"
+        if not self._all.take() and not is_rare and not self._is_known(ip):
+            return f"more than {x.accept_rate_of_all:g} connections a second of everybody"
         if self._open[ip] >= x.max_inbound_per_ip:
             return f"{x.max_inbound_per_ip} connections already"
         if group != ip and self._groups[group] >= x.max_inbound_per_group:
             return f"{x.max_inbound_per_group} connections of {group} already"
+        is_full = self._handshakes.total() >= x.max_handshakes
+        if self._handshakes[ip] >= x.max_handshakes_per_ip or (is_full and not self._make_way(group)):
+            return f"{self._handshakes[ip]} handshakes at once, {self._handshakes.total()} of everybody"
         for counter, key in ((self._handshakes, ip), (self._open, ip), (self._groups, group)):
             counter[key] += 1
+        if give_way is not None:
+            self._shaking[give_way] = ip, self._clock()
         return ""
 
-    def end_handshake(self, ip: str) -> None:
-        _decrease(self._handshakes, ip)
+    def end_handshake(self, ip: str, give_way: GiveWay | None = None) -> None:
+        if give_way is not None and self._shaking.pop(give_way, None) is None:
+            self._leaving -= 1
+        else:
+            _decrease(self._handshakes, ip)
+
+    def _make_way(self, asker: str) -> bool:
+        """The oldest handshake of the network that has the most goes for one of a network that would have no more than
+        that one keeps. Else the oldest of all, unless it may be honest still: silence costs nothing."""
+        groups = Counter(group_of(ip) for ip, _ in self._shaking.values())
+        worst = max(groups.values(), default=0)
+        for give_way, (ip, since) in self._shaking.items():
+            is_crowd = groups[group_of(ip)] == worst > groups[asker] + 1
+            if is_crowd or (worst <= groups[asker] + 1 and self._clock() - since >= _SURE_SECONDS):
+                del self._shaking[give_way]
+                self._leaving += 1
+                _decrease(self._handshakes, ip)
+                give_way()
+                return True
+        return False
 
     def end(self, ip: str) -> None:
         _decrease(self._open, ip)
         _decrease(self._groups, group_of(ip))
 
-    def _rate_of(self, ip: str) -> TokenBucket:
-        bucket = self._rates.pop(ip, None) or TokenBucket(
+    def _rate_of(self, group: str) -> TokenBucket:
+        """Of a network: of IPv6 one owner has more addresses than there are."""
+        bucket = self._rates.pop(group, None) or TokenBucket(
             self._limits.accept_rate, self._limits.accept_burst, self._clock
         )
-        self._rates[ip] = bucket
+        self._rates[group] = bucket
         if len(self._rates) > self._limits.tracked_peers:
             self._rates.popitem(last=False)
         return bucket

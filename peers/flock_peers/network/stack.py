@@ -56,15 +56,17 @@ class Stack:
         complaints: Complaints | None = None, is_favoured: Callable[[Account], bool] = lambda _account: False,
         guest_protocols: frozenset[str] = frozenset(), take_guest: Callable[[Link], bool] = lambda _link: False,
         is_stranger: Callable[[Account], bool] = lambda _account: True,
+        is_known: Callable[[str], bool] = lambda _ip: False,
     ) -> None:  # fmt: skip
-        """`is_favoured`: who has a place when a crowd has taken all. `is_stranger`: who shares strangers' memory."""
+        """`is_favoured`: who has a place when a crowd has taken all. `is_stranger`: who shares strangers' memory.
+        `is_known`: whether a peer that is needed comes from an address."""
         self.limits = limits
         self.complaints = complaints or Complaints(trio.current_time)
         self._guest_protocols, self._take_guest = guest_protocols, take_guest
         self.links: dict[ID, list[Link]] = {}
         self.open_circuit: Callable[[Address], Awaitable[trio.SocketStream]] | None = None
         self._open_protocols, self._on_link = open_protocols, on_link
-        self._slots, self._is_favoured = Slots(limits, trio.current_time), is_favoured
+        self._slots, self._is_favoured = Slots(limits, trio.current_time, is_known), is_favoured
         self._outbound = 0
         self._sockets: set[BufferedConnection] = set()
         peer_id = peer_id_of(key)
@@ -195,27 +197,29 @@ class Stack:
 
     async def accept(self, stream: trio.SocketStream, ip: str) -> None:
         """Life of an incoming connection; `ip` is what its places are counted by."""
-        no_room = self._slots.begin(ip)
+        shaking = trio.CancelScope()
+        no_room = self._slots.begin(ip, shaking.cancel)
         if no_room:
             self.complaints.note(ip, f"refused: {no_room}", kind="refused")
             stream.socket.close()
             return
         below = self._adopt(stream)
         try:
-            link = await self._shake_hands(below, ip)
+            link = await self._shake_hands(below, ip, shaking)
             if link is not None:
                 await link.closed.wait()
         finally:
             below.abort()
             self._slots.end(ip)
 
-    async def _shake_hands(self, below: BufferedConnection, ip: str) -> Link | None:
+    async def _shake_hands(self, below: BufferedConnection, ip: str, scope: trio.CancelScope) -> Link | None:
+        link: Link | None = None
         try:
-            with trio.fail_after(self.limits.handshake_seconds):
+            with scope, trio.fail_after(self.limits.handshake_seconds):
                 muxed = await self.swarm.upgrade_inbound_raw_conn(
                     RawConnection(below, False), Multiaddr("/ip4/0.0.0.0/tcp/0")
                 )
-            link = self._register(self._swarm_conn_of(muxed))
+                link = self._register(self._swarm_conn_of(muxed))
         except trio.TooSlowError:
             self.complaints.note(ip, f"no handshake within {self.limits.handshake_seconds:g} s", kind="silent")
             return None
@@ -223,8 +227,10 @@ class Stack:
             self.complaints.note(ip, f"handshake failed: {_innermost(error)}", kind="handshake")
             return None
         finally:
-            self._slots.end_handshake(ip)
-        return link if self._make_room(link) else None
+            self._slots.end_handshake(ip, scope.cancel)
+        if link is None:
+            self.complaints.note(ip, "gives way in its handshake: others come, and have fewer", kind="silent")
+        return link if link is not None and self._make_room(link) else None
 
     def _make_room(self, link: Link) -> bool:
         """Where all places are taken, a stranger gets none, and one of the crowd gives way to who is favoured."""
