@@ -142,7 +142,6 @@ def describe_peer(status: Sections, started_at: float) -> Sections:
         "version": __version__,
         "started_at": int(started_at),
         "not_signing": str(status["not_signing"] or "")[:MAX_TEXT],
-        "is_bonded": bool(status["task"] and status["task"]["joined"]),
         **{name: status[name] for name in names},
         "network": clean(status["network"]),
     }

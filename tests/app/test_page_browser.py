@@ -191,17 +191,17 @@ async def test_numbers_have_their_units_and_a_peer_with_nothing_to_show_says_wha
         thousands = "1\u2009234\u2009567"
         assert said[:5] == ["4.5", "<0.0001", "−1.5", thousands, "1 coin"]
         assert said[5:] == ["999 B", "2.16 MB", "1 h 2 min", "−0.14 %", "+2.00 %"]
-        assert "Balance\n991 coins\nvalidator" in await page.text("#cards")
+        assert "Balance in coins\n991\nvalidator" in await page.text("#cards")
         await check_clean(page, port)
 
 
 @in_trio(240)
 async def test_no_coin_is_lost_on_the_page_and_bond_pay_and_rate_of_the_task_are_shown(browser: str) -> None:
     fake = FakeState()
-    fake.sections["peer"] |= {"balance": str(10**21 - 1), "is_bonded": False}  # of a task that ended before a restart
+    fake.sections["peer"] |= {"balance": str(10**21 - 1)}
     async with showing(browser, fake) as (page, port):
         cards, stakes = await page.text("#cards"), await page.text("#stakes-body")
-        assert "Balance\n999.99… coins\nvalidator · 5 coins more bonded to task 1" in cards
+        assert "Balance in coins\n999.99…\nvalidator · 5 more bonded to task 1" in cards
         title = "[...document.querySelectorAll('#cards dd')].find((e) => e.innerText.startsWith('999')).title"
         assert await page.ask(title) == f"999.{'9' * 18} coins" and f"exactly 999.{'9' * 18}" in stakes
         assert "Earned in this task\n3.3333 coins\n1.6666 coins in round 9 · " in stakes

@@ -129,7 +129,7 @@ def make_task(size: Size) -> dict[str, Any]:
 
 def make_peer(size: Size) -> dict[str, Any]:
     return {
-        "version": "0.1.0", "started_at": int(time.time()) - 4_000, "not_signing": "", "is_bonded": True,
+        "version": "0.1.0", "started_at": int(time.time()) - 4_000, "not_signing": "",
         "account": name(1), "address": "/ip4/192.0.2.7/tcp/4200/p2p/16Uiu2HAky4HLfaDwSXFPBtHHyjGY3sZeAmEXRNfWT",
         "network": size.text, "genesis": "aa" * 32, "balance": str(991 * COIN), "is_validator": True,
         "validators": size.validators, "has_quorum": True, "is_silent": False, "sync": None, "stops_before": None,

@@ -48,8 +48,8 @@ function loss(training, task) {
 function balance(peer, task) {
   const role = peer.is_validator ? (peer.not_signing ? "validator, not signing" : "validator") : "follows the chain";
   const bond = task?.participants.find((row) => row.account === peer.account)?.bond ?? "0";
-  const bonded = bond === "0" ? "" : ` · ${inCoins(bond)} more bonded to task ${task.task}`;
-  return { name: "Balance", value: cut(peer.balance), unit: "coins", note: `${role}${bonded}`, title: inCoins(peer.balance, 18) };
+  const bonded = bond === "0" ? "" : ` · ${coins(bond)} more bonded to task ${task.task}`;
+  return { name: "Balance in coins", value: cut(peer.balance), unit: "", note: `${role}${bonded}`, title: inCoins(peer.balance, 18) };
 }
 
 const cut = (wei) => (coins(wei, 2) === exactly(wei) ? coins(wei, 2) : `${coins(wei, 2)}…`);
