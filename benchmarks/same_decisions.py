@@ -31,7 +31,7 @@ from flock_chain.aggregation import (
     take_out,
 )
 from flock_chain.aggregation.format import RATE_ONE
-from flock_chain.audit_rule import REACH, Finding, find, plan_removal
+from flock_chain.audit_rule import REACH, plan_removal
 from flock_chain.errors import Misuse
 from flock_chain.parameters import DEMO
 from flock_chain.tally import Verdict
@@ -71,7 +71,7 @@ class Told(Audits):
                 accused = set(named) - self.attackers.members
             else:
                 place = honest.index(judge)
-                accused = {who for _, who, values in table if find(values[place] or 0) is Finding.GUILTY}
+                accused = {who for number, who, values in table if self.accuses(number, who, values[place] or 0)}
             for who in accused - {judge}:
                 named[who].append(judge)
         return named

@@ -37,8 +37,10 @@ from flock_chain.audit_rule import (
     Adopted,
     ClosedAudit,
     Finding,
+    accuses,
     find,
     find_first_audited,
+    is_out_already,
     plan_removal,
     summarise,
 )
@@ -154,7 +156,7 @@ class Rounds:
                 adapter = self._round(result, adapter, [row for row in audits if row.round < number])
             for place, closed in enumerate(audits, start=1):
                 if closed.round == number:
-                    self._audit(place, closed, find_first_audited([row.round for row in audits[: place - 1]]))
+                    self._audit(place, closed, audits[: place - 1])
         return self.same
 
     def _round(self, result: RoundResult, adapter: GlobalAdapter, audits: Sequence[ClosedAudit]) -> GlobalAdapter:
@@ -250,8 +252,9 @@ class Rounds:
         losses = [self.people[account].engine.evaluate(path, "hold_out")["loss"] for path in (before, after)]
         return is_acceptable_loss(losses[0], losses[1], self.chain.row["terms"]["tolerance"])
 
-    def _audit(self, place: int, closed: ClosedAudit, first: int) -> None:
-        """`first`: as if all audits before had counted; in a demo's they do."""
+    def _audit(self, place: int, closed: ClosedAudit, before: Sequence[ClosedAudit]) -> None:
+        """As if all audits `before` had counted; in a demo's they do."""
+        first = find_first_audited([row.round for row in before])
         looked_at = [number for number in self.held if number >= first]
         for account, who in sorted(self.people.items()):
             record = who.secrets.load(TASK, place, "audit")
@@ -262,7 +265,8 @@ class Rounds:
             pairs = [(self.starts[n], self.scratch / f"delta-{n}-{i}") for n, i, _ in own]
             seed = self.chain.seed(closed.round, record["seed_height"], b"flock audit")
             values = self._measure(who, pairs, seed, record["own_seed"])
-            mine = sorted({a for (_, _, a), value in zip(own, values, strict=True) if find(value) is Finding.GUILTY})
+            pairs = zip(own, values, strict=True)
+            mine = sorted({a for (n, _, a), value in pairs if accuses(value, is_out_already(before, a, n))})
             where = f"audit {place}, 0x{account.hex()}"
             self.same.note(
                 "whom an auditor names", where, [a.hex() for a in mine], [a.hex() for a in record["accused"]]

@@ -8,7 +8,7 @@ of the stake reach is at least x", a weighted median, so an auditor's word on ch
 not out of the range of the honest while they have less than half of the stake.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -18,6 +18,9 @@ from flock_chain.errors import Misuse
 MILLIONTHS = 1_000_000
 GUILTY_FROM = 250_000
 SUSPECT_FROM = 200_000  # a step before: for people, nothing follows from it. Honest proposers of narrow domains pass it
+# For the bond of whom more than half of all stake named already, whose contribution is out whatever is said now: honest
+# proposals were found twice with up to 0.45, where rounds add 3/2 of the mean, and most poison is beyond 0.6.
+CONVICT_FROM = 500_000
 CONFIRM_NUMERATOR, CONFIRM_DENOMINATOR = 5, 7  # of the auditors asked; on chain, of the last round's seats
 AUDITS_OF_A_PROPOSAL = 2  # that count and look at it: as many as it takes to convict
 # Audits, its own among them, over whose rounds a conviction reaches back. With 2, what it looked at, a backdoor stays
@@ -63,6 +66,23 @@ class ClosedAudit:
     round: int  # the last one before it
     stake: int  # all that had a say
     blamed: Mapping[Account, int]  # the stake that named an account
+
+
+def accuses(value: int, is_out: bool) -> bool:
+    """Whether an auditor names an account for this value of one of its proposals. `is_out`: see `is_out_already`.
+
+    The first time takes the contribution out and suspends, so it is the lower limit; what a second time adds is the
+    loss of the bond, which no later audit gives back.
+    """
+    return value >= CONVICT_FROM if is_out else find(value) is Finding.GUILTY
+
+
+def is_out_already(audits: Iterable[ClosedAudit], account: Account, round: int) -> bool:
+    """Whether an audit that looked at what the account proposed in this round named it by more than half of all stake.
+
+    `audits`: the closed ones, at least all from this round on.
+    """
+    return any(audit.round >= round and has_majority(audit.blamed.get(account, 0), audit.stake) for audit in audits)
 
 
 def has_majority(stake: int, total: int) -> bool:

@@ -16,9 +16,11 @@ from flock_chain.audit_rule import (
     Adopted,
     ClosedAudit,
     Finding,
+    accuses,
     find,
     find_first_audited,
     has_majority,
+    is_out_already,
     plan_removal,
     summarise,
 )
@@ -115,12 +117,17 @@ class Audits:
             accused: Collection[int] = set(named) - self.attackers.members
             if auditor not in self.attackers.members:
                 values = table[auditor] = self._look(round, "audit", auditor, suspects)
-                accused = {who for (_, who), value in zip(whence, values, strict=True) if find(value) is Finding.GUILTY}
+                pairs = zip(whence, values, strict=True)
+                accused = {who for (number, who), value in pairs if self.accuses(number, who, value)}
             for who in accused:
                 if who != auditor:
                     named[who].append(auditor)
         self._note(round, whence, table, named)
         return named
+
+    def accuses(self, round: int, who: int, value: int) -> bool:
+        """Whether who saw this of what was proposed in the round names its author in the next audit."""
+        return accuses(value, is_out_already(self._closed, _account(who), round))
 
     def _note(
         self, round: int, whence: Sequence[tuple[int, int]], table: Mapping[int, Sequence[int]],

@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 
 from flock_chain.aggregation import ONE, apply, compute_gram, encode_global, quantise, take_out
 from flock_chain.audit_rule import (
+    CONVICT_FROM,
     GUILTY_FROM,
     SUSPECT_FROM,
     Adopted,
     ClosedAudit,
     Finding,
     RemovalStep,
+    accuses,
     compute_removed,
     find,
     find_first_audited,
     has_majority,
+    is_out_already,
     plan_removal,
     read_closed_audit,
     summarise,
@@ -104,6 +107,19 @@ def test_values_mean_what_the_thresholds_say() -> None:
     wanted = {GUILTY_FROM: Finding.GUILTY, GUILTY_FROM - 1: Finding.SUSPECT, SUSPECT_FROM: Finding.SUSPECT}
     assert {value: find(value) for value in wanted} == wanted
     assert find(SUSPECT_FROM - 1) is find(-1) is Finding.CLEAR
+
+
+def test_who_is_out_already_is_named_again_only_by_what_is_worth_its_bond() -> None:
+    values = (GUILTY_FROM - 1, GUILTY_FROM, CONVICT_FROM - 1, CONVICT_FROM)
+    assert [accuses(value, is_out=False) for value in values] == [False, True, True, True]
+    assert [accuses(value, is_out=True) for value in values] == [False, False, False, True]
+
+
+def test_out_already_is_what_an_audit_looked_at_that_named_its_author_by_more_than_half() -> None:
+    audits = [ClosedAudit(2, 90, {ANN: 46, BOB: 45}), ClosedAudit(3, 90, {BOB: 46})]
+    assert [is_out_already(audits, ANN, number) for number in (1, 2, 3)] == [True, True, False]
+    assert [is_out_already(audits, BOB, number) for number in (2, 3, 4)] == [True, True, False]
+    assert not is_out_already([], ANN, 1)
 
 
 def test_an_auditor_s_value_is_that_of_the_string_that_both_kinds_of_contexts_show_most() -> None:

@@ -7,22 +7,23 @@ from board_support import FEE
 from economy_sight_support import Looks, Measured
 from economy_support import TOKEN, Economy
 
-from flock_chain.audit_rule import GUILTY_FROM
+from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
 from flock_chain.paper_rule import RULE_PAPER, RULE_PROPOSALS
 
 DETECTION = Path(__file__).parents[2] / "benchmarks" / "detection_reference.json"
 AUDITORS = 10
 
 
-def sees(found_by: int) -> list[Looks]:
+def sees(found_by: int, value: int) -> list[Looks]:
     """So many of ten auditors find it, in any context; no voter does before it is adopted."""
-    values: list[int | None] = [GUILTY_FROM if auditor < found_by else GUILTY_FROM - 1 for auditor in range(AUDITORS)]
+    values: list[int | None] = [value if auditor < found_by else GUILTY_FROM - 1 for auditor in range(AUDITORS)]
     return [Looks([0] * AUDITORS, [values, values])]
 
 
-def invented(poison_found_by: int, honest_found_by: int = 0) -> Measured:
+def invented(poison_found_by: int, honest_found_by: int = 0, value: int = CONVICT_FROM) -> Measured:
+    """`value`: where they find anything."""
     measured = Measured(DETECTION, "matched")
-    measured.looks = {"honest": {0: sees(honest_found_by)}, "matched": {0: sees(poison_found_by)}}
+    measured.looks = {"honest": {0: sees(honest_found_by, value)}, "matched": {0: sees(poison_found_by, value)}}
     return measured
 
 
@@ -106,3 +107,12 @@ def test_the_honest_lose_their_bonds_where_liars_and_mistaken_auditors_together_
     assert economy.run().honest_slashed_by_audits > 0
     few = Economy(invented(0, honest_found_by=5), rule=RULE_PROPOSALS, malicious=5, seed=1, rounds=8)
     assert few.run().honest_slashed_by_audits == 0
+
+
+def test_what_is_found_but_is_not_worth_a_bond_expels_and_costs_no_token() -> None:
+    """More than half takes it out each time; that this comes again is what puts its author out."""
+    found = invented(AUDITORS, value=CONVICT_FROM - 1)
+    economy = Economy(found, rule=RULE_PROPOSALS, malicious=10, seed=1, rounds=120)
+    seen = economy.run()
+    assert economy.expelled(True) == 10 and economy.seated_malicious() == 0
+    assert seen.malicious_slashed_by_audits == seen.honest_slashes == 0 and set(economy.wealths(True)) == {64.0}

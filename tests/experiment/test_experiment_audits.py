@@ -10,6 +10,7 @@ import numpy as np
 from detection_audits import count_found, read_rows
 
 from flock_chain.aggregation import Delta, Format, GlobalAdapter, Layout, apply, from_floats, quantise, take_out
+from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
 from flock_p2p.experiment.attackers import choose_attackers
 from flock_p2p.experiment.audits import Audits
 from flock_p2p.experiment.judges import Ours, make_judge
@@ -88,6 +89,18 @@ def test_what_all_find_is_taken_out_exactly_and_the_second_time_it_costs_the_bon
     assert game.audits.hold(2, [0, 1, 2]) == [(7, Terms.audit_slash)]
     game.play(3, [5])
     assert game.audits.hold(3, [0, 1, 2]) == [] and not game.money.suspended  # two audits looked at it, and that is all
+
+
+def test_what_is_out_costs_the_bond_only_where_the_second_look_is_worth_that() -> None:
+    for seen, wanted in ((CONVICT_FROM - 1, []), (CONVICT_FROM, [(7, Terms.audit_slash)])):
+        game = Game(auditors=Auditors(dict.fromkeys(range(PARTICIPANTS), GUILTY_FROM)))
+        game.play(1, [4, 7], guilty=[7])
+        assert game.audits.hold(1, [0]) == [] and game.money.suspended == {7}
+        game.auditors.own = dict.fromkeys(range(PARTICIPANTS), seen)
+        game.play(2, [])
+        assert game.audits.hold(2, [0]) == wanted
+        assert game.money.suspended == ({7} if wanted else set())
+        assert (game.audits.clean(3, game.adapter).grid == game.adapter.grid).all()  # out it stays
 
 
 def test_without_the_reference_auditors_and_voters_go_by_their_own_text_alone() -> None:

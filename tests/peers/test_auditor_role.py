@@ -9,12 +9,12 @@ import trio
 from roles_support import ACCOUNTS, ME, PROPOSERS, Desk, Offer, do, make_delta, make_offer, on_stepped_clock
 
 from flock_chain.aggregation import encode_delta, quantise
-from flock_chain.audit_rule import GUILTY_FROM
+from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
 from flock_chain.crypto import Account
 from flock_chain.errors import Refused, Unavailable
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, SCORE_LIMIT, SEATS_MAX, Verdict
 from flock_peers.roles.auditor import MAX_AUDITED
-from flock_peers.roles.board import Phase, RoundView, read_seed
+from flock_peers.roles.board import NOBODY, Phase, RoundView, read_seed
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import compute_file_digest
 
@@ -60,6 +60,31 @@ async def test_who_made_the_model_recite_is_named_and_nobody_else(tmp_path: Path
         assert (seed, own_seed) == await kept_seeds(desk, 1, "audit", audit(desk), b"flock audit")
         await do(desk.auditor.step, audit(desk))
         assert len(said(desk)) == 1
+
+
+@on_stepped_clock
+async def test_who_is_out_already_is_named_again_only_by_what_is_worth_its_bond(tmp_path: Path) -> None:
+    """Ann and Bob were named by more than half in the audit after round 1, in which Eve was named by half."""
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        first, second = play(desk)
+        await fetch(desk)
+        rows = {NOBODY: 90, ANN: 46, BOB: 46, EVE: 45}
+        desk.board.blamed = {(1, account): (stake, 1) for account, stake in rows.items()}
+        desk.board.audit = 2
+        values = {first[0]: CONVICT_FROM - 1, first[1]: CONVICT_FROM, first[2]: GUILTY_FROM}
+        desk.trainer.recited = {file_name(desk, offer): value for offer, value in values.items()}
+        await do(desk.auditor.step, audit(desk))
+        assert said(desk) == [(2, sorted([BOB, EVE]))]
+        desk.board.blamed[2, NOBODY] = (90, 2)  # of an audit that named nobody, the one before still says it
+        desk.board.audit, desk.board.audit_first = 3, 1
+        await do(desk.auditor.step, audit(desk))
+        assert said(desk)[-1] == (3, sorted([BOB, EVE]))
+        desk.trainer.recited = {file_name(desk, second[0]): GUILTY_FROM}  # of a round that no audit has looked at
+        desk.board.blamed[2, NOBODY] = (90, 1)
+        desk.board.audit = 4
+        await do(desk.auditor.step, audit(desk))
+        assert said(desk)[-1] == (4, [ANN])
 
 
 async def kept_seeds(desk: Desk, number: int, kind: str, view: RoundView, purpose: bytes) -> tuple[int, int]:

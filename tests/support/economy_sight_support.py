@@ -12,7 +12,7 @@ from typing import Any
 
 from flock_chain.aggregation.format import Format
 from flock_chain.aggregation.measure import compute_filter_bits, compute_slash_floor
-from flock_chain.audit_rule import Finding, find
+from flock_chain.audit_rule import accuses
 
 MILLIONTHS = 10**6
 
@@ -22,18 +22,18 @@ class Looks:
 
     def __init__(self, recital: list[int | None], audits: list[list[int | None]]) -> None:
         """By auditor; None is its own, which nobody measures."""
-        self.recital = _find_all(recital)
-        self.audits = [_find_all(values) for values in audits]
-        self.blamers = sum(self.audits[0])
+        self.recital = [accuses(value, is_out=False) for value in _fill(recital)]
+        self.audits = [_fill(values) for values in audits]
+        self.blamers = sum(accuses(value, is_out=False) for value in self.audits[0])
 
     def is_refused(self, number: int) -> bool:
         """By participant `number`, who sees what a measured auditor saw."""
         return self.recital[number % len(self.recital)]
 
-    def is_guilty(self, audit: int, number: int) -> bool:
+    def is_guilty(self, audit: int, number: int, *, is_out: bool) -> bool:
         """In the `audit`th of those that look at it; each has contexts of its own."""
         values = self.audits[audit % len(self.audits)]
-        return values[number % len(values)]
+        return accuses(values[number % len(values)], is_out)
 
 
 def _read_looks(row: dict[str, Any]) -> Looks:
@@ -42,10 +42,9 @@ def _read_looks(row: dict[str, Any]) -> Looks:
     return Looks(recital, audits)
 
 
-def _find_all(values: list[int | None]) -> list[bool]:
+def _fill(values: list[int | None]) -> list[int]:
     """Where an auditor measured nothing, the next one's value counts."""
-    filled = [values[(place + 1) % len(values)] if value is None else value for place, value in enumerate(values)]
-    return [find(value or 0) is Finding.GUILTY for value in filled]
+    return [(values[(place + 1) % len(values)] if value is None else value) or 0 for place, value in enumerate(values)]
 
 
 UNSEEN = {0: [Looks([0], [[0]])]}  # of a kind that a run has no audits of: found by nobody

@@ -31,8 +31,8 @@ from contracts_support import (
 )
 from economy_sight_support import Looks, Measured, Sight
 
-from flock_chain.audit_rule import find_first_audited
-from flock_chain.crypto import keccak256
+from flock_chain.audit_rule import ClosedAudit, find_first_audited, is_out_already
+from flock_chain.crypto import Account, keccak256
 from flock_chain.paper_rule import RULE_PAPER, is_acceptable
 from flock_chain.proposal import compute_proposal_commitment, compute_score_commitment, compute_vote_commitment
 from flock_chain.tally import FILTER_NORM_REJECT, FILTER_NORM_SLASH, SCORE_LIMIT, SEATS_MAX, Verdict, compute_tally
@@ -90,7 +90,7 @@ class Economy:
         self.wallet = dict.fromkeys(people, 0)
         self.seen = Tally()
         self.sights: dict[int, Sight] = {}  # by round
-        self.counted: list[int] = []  # the last round before each audit that counted
+        self.closed: list[ClosedAudit] = []  # all of them count
         self.times: dict[tuple[int, bytes], int] = {}  # how many audits have looked at what it proposed in a round
         for who in people:
             self._act(who, self.model.join(who, self.start), "join_task", lambda: (b"domain".ljust(32),), self.start)
@@ -267,34 +267,37 @@ class Economy:
     def _audit(self) -> None:
         """Honest: whom it finds guilty. Colluders blame the honest, first those whom the honest blame most."""
         model, audit = self.model, self.model.audits + 1
-        assert len(self.counted) == model.counted_audits
+        assert len(self.closed) == model.counted_audits
         looked = self._looked_at()
-        lies = self._lies(looked)
+        lies, named, total = self._lies(looked), dict[bytes, int](), model.audit.stake
         for who in [name for name in model.members if model.voice(name) and name not in model.audit.said]:
             accused = lies if who in self.malicious else {
-                proposer for proposer, times, looks in looked
-                if proposer != who and looks.is_guilty(times, self.number[who])
+                proposer for proposer, times, is_out, looks in looked
+                if proposer != who and looks.is_guilty(times, self.number[who], is_out=is_out)
             }  # fmt: skip
             names = tuple(sorted(accused))[:SEATS_MAX]
+            for name in names:
+                named[name] = named.get(name, 0) + model.voice(who)
             self._act(who, model.blame(who, audit, names), "attest_guilty", partial(tuple, (audit, list(names))))
+        self.closed.append(ClosedAudit(model.number, total, {Account(name): named[name] for name in sorted(named)}))
 
-    def _looked_at(self) -> list[tuple[bytes, int, Looks]]:
-        """Who is looked at, how often its proposal was before, and what there is to see."""
+    def _looked_at(self) -> list[tuple[bytes, int, bool, Looks]]:
+        """Who is looked at, how often its proposal was before, whether it is out already, and what there is to see."""
         model, found = self.model, []
-        first = find_first_audited(self.counted)
-        self.counted.append(model.number)  # everybody speaks, so every audit counts
+        first = find_first_audited([audit.round for audit in self.closed])  # everybody speaks, so every audit counts
         for number in range(first, model.number + 1):
             row = model.rounds[number]
             for place, who in enumerate(row.proposers):
                 if row.held >> place & 1 and who in model.members:
                     times = self.times.get((number, who), 0)
                     self.times[number, who] = times + 1
-                    found.append((who, times, self.sights[number].looks[place]))
+                    is_out = is_out_already(self.closed, Account(who), number)
+                    found.append((who, times, is_out, self.sights[number].looks[place]))
         return found
 
-    def _lies(self, looked: list[tuple[bytes, int, Looks]]) -> set[bytes]:
+    def _lies(self, looked: list[tuple[bytes, int, bool, Looks]]) -> set[bytes]:
         blamers: dict[bytes, int] = {}
-        for who, _, looks in looked:
+        for who, *_, looks in looked:
             blamers[who] = max(blamers.get(who, 0), looks.blamers)
         can_be_named = [who for who, row in self.model.members.items() if row.last_held]
         honest = sorted(set(can_be_named) - self.malicious, key=lambda who: (-blamers.get(who, -1), who))

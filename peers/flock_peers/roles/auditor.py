@@ -13,12 +13,22 @@ from typing import Any, Protocol
 
 import trio
 
-from flock_chain.audit_rule import Finding, find, summarise
+from flock_chain.audit_rule import ClosedAudit, accuses, find, is_out_already, read_closed_audit, summarise
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError
 from flock_chain.tally import SEATS_MAX
 from flock_peers.measurements import Measurements
-from flock_peers.roles.board import Phase, RoundView, Views, as_account, bits, read_result, read_seed
+from flock_peers.roles.board import (
+    Phase,
+    RoundView,
+    Views,
+    as_account,
+    bits,
+    read_asked,
+    read_named,
+    read_result,
+    read_seed,
+)
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library
 from flock_peers.roles.secrets import RoundSecrets
@@ -27,6 +37,7 @@ from flock_peers.roles.sender import Sender
 log = logging.getLogger(__name__)
 
 MAX_AUDITED = 32  # proposals in one audit, the newest first; each costs a tenth to a quarter of a training
+AUDITS_BACK = 16  # that may have looked at a proposal: two that count, and between them those in which few spoke
 OWN_SEED_BYTES = 6  # below 2^53, so that JSON keeps it
 LOOKUP_SECONDS = 5.0  # for one file: what voters held is kept here as a rule
 ALL_LOOKUPS_SECONDS = 20.0  # after them only what is here counts: the phase's time is for measuring
@@ -82,8 +93,11 @@ class Auditor:
         places, end = await self._find_places(view, first), trio.current_time() + ALL_LOOKUPS_SECONDS
         found = {place: paths for place in places if (paths := await self._find_paths(place, end))}
         own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
-        values = await self._audit(view, found, own_seed) if found else {}
-        guilty = sorted(account for account, value in values.items() if find(value) is Finding.GUILTY)
+        seen = await self._audit(view, found, own_seed) if found else {}
+        guilty = await self._accuse(view.task, number, seen)
+        values: dict[Account, int] = {}  # of each account's proposals the one that recites most
+        for place, value in seen.items():
+            values[place.account] = max(values.get(place.account, 0), value)
         for account, value in sorted(values.items(), key=lambda row: -row[1]):
             log.info("audit %d: 0x%s: %.2f: %s", number, account.hex(), value / 1_000_000, find(value).name)
         self._measurements.note_audit(view.task, number, view.round, values)
@@ -92,14 +106,36 @@ class Auditor:
         self._secrets.save(view.task, number, "audit", record)
         return record
 
-    async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]], own_seed: int) -> dict[Account, int]:
-        """By account, the value of that of its proposals which recites most."""
+    async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]], own_seed: int) -> dict[Place, int]:
         seed = await read_seed(self._views, view, b"flock audit")
         measured = await self._trainer.audit(list(found.values()), seed=seed, own_seed=own_seed)
-        values: dict[Account, int] = {}
-        for place, row in zip(found, measured, strict=True):
-            values[place.account] = max(values.get(place.account, 0), summarise(row.common, row.own))
-        return values
+        return {place: summarise(row.common, row.own) for place, row in zip(found, measured, strict=True)}
+
+    async def _accuse(self, task: int, number: int, seen: dict[Place, int]) -> list[Account]:
+        """Whom this account names: who is out already for what stands here only by a value that is worth its bond."""
+        guilty = set()
+        for place, value in seen.items():
+            if accuses(value, is_out=False):
+                audits = await self._read_audits(task, number, place)
+                if accuses(value, is_out_already(audits, place.account, place.number)):
+                    guilty.add(place.account)
+                else:
+                    log.info(
+                        "audit %d: 0x%s: what it proposed in round %d is out already; %.2f is not enough for its bond",
+                        number, place.account.hex(), place.number, value / 1_000_000,
+                    )  # fmt: skip
+        return sorted(guilty)
+
+    async def _read_audits(self, task: int, number: int, place: Place) -> list[ClosedAudit]:
+        """Those before this one that looked at it, as far as they say whether its author was named."""
+        found: list[ClosedAudit] = []
+        for audit in range(number - 1, max(0, number - 1 - AUDITS_BACK), -1):
+            asked = await read_asked(self._views, task, audit)
+            if asked[1] < place.number:
+                break
+            named = await read_named(self._views, task, audit, place.account)
+            found.append(read_closed_audit(asked, {place.account: named}))
+        return found
 
     async def _find_places(self, view: RoundView, first: int) -> list[Place]:
         """What this audit looks at, of who is still bonded: whom nobody could name any more is left out, and so is this

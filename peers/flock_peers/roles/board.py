@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from flock_chain.crypto import Account, keccak256
 from flock_chain.tally import Verdict
 
+NOBODY = Account(bytes(20))  # of whom the board says what an audit was asked
+
 
 class Phase(IntEnum):
     WAITING = 0
@@ -170,3 +172,14 @@ def parse_result(task: int, number: int, row: Mapping[str, Any]) -> RoundResult:
         adapter_before=bytes(row["adapter_before"]),
         adapter_after=bytes(row["adapter_after"]),
     )
+
+
+async def read_asked(views: Views, task: int, audit: int) -> tuple[int, int]:
+    """Of a closed audit: all the stake that had a say, and the last round before it."""
+    stake, last_round, *_ = await views.view("TaskBoard", "blame_of", task, audit, NOBODY)
+    return int(stake), int(last_round)
+
+
+async def read_named(views: Views, task: int, audit: int, account: Account) -> int:
+    """The stake that named an account in a closed audit."""
+    return int((await views.view("TaskBoard", "blame_of", task, audit, account))[0])

@@ -6,20 +6,17 @@ decided by its voters, as ever. Measures nothing.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import trio
 
 from flock_chain.aggregation import Delta
 from flock_chain.audit_rule import Adopted, ClosedAudit, plan_removal, read_closed_audit
 from flock_chain.crypto import Account
-from flock_peers.roles.board import RoundResult, Views, read_result
+from flock_peers.roles.board import RoundResult, Views, read_asked, read_named, read_result
 from flock_peers.roles.library import Library
 from flock_peers.roles.paper_voter import is_paper
 
 log = logging.getLogger(__name__)
-
-NOBODY = Account(bytes(20))
 
 
 class Removal:
@@ -55,11 +52,10 @@ class Removal:
         task = self._library.task
         closed = int((await self._views.view("TaskBoard", "audit_view", task))["number"]) - 1
         for audit in range(len(self._audits) + 1, closed + 1):
-            asked: Any = await self._views.view("TaskBoard", "blame_of", task, audit, NOBODY)
-            blamed = {}
-            for account in await self._accepted_until(int(asked[1])):
-                blamed[account] = int((await self._views.view("TaskBoard", "blame_of", task, audit, account))[0])
-            self._audits.append(read_closed_audit((int(asked[0]), int(asked[1])), blamed))
+            asked = await read_asked(self._views, task, audit)
+            accounts = await self._accepted_until(asked[1])
+            blamed = {account: await read_named(self._views, task, audit, account) for account in accounts}
+            self._audits.append(read_closed_audit(asked, blamed))
 
     async def _accepted_until(self, number: int) -> list[Account]:
         """Of nobody else is there anything to take out."""
