@@ -125,7 +125,7 @@ def _run_blob_request(data: bytes) -> None:
 
     async def script() -> None:
         stream, scripted = _stream(data)
-        server = BlobServer(_STORES[0], BlobLimits(), Traffic())
+        server = BlobServer(_STORES[0], BlobLimits(), Traffic(), lambda _account: False)
         try:
             await server.serve(stream)
         finally:
