@@ -47,7 +47,8 @@ async def get(port: int, path: str, method: str = "GET", **headers: str) -> tupl
 async def open_hostile_task(served: Served) -> None:
     """By this peer; two others bond, one with a domain that is no text."""
     terms = {"min_participants": 4, "min_bond": COIN, "audit_rounds": 2}
-    wanted = {"name": HOSTILE, "terms": terms, "pot": str(7 * COIN), "reference": f"How many?\n{HOSTILE}\n"}
+    wanted = {"name": HOSTILE, "terms": terms, "pot": str(7 * COIN), "reference": f"How many?\n{HOSTILE}\n",
+              "server_lr_thousandths": 1_500}  # fmt: skip
     await served.peer.control.methods()["open_task"](wanted)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -99,6 +100,7 @@ async def test_a_whole_peer_says_what_its_chain_and_status_say(tmp_path: Path) -
         ]
         task = sections["task"]
         assert (task["name"], task["phase"], task["pot"]) == (HOSTILE, "WAITING", str(7 * COIN))
+        assert task["server_lr_thousandths"] == 1_500
         assert [row["domain"] for row in task["participants"]] == ["<b>records</b>", "\ufffd\ufffd"]
         assert {row["bond"] for row in task["participants"]} == {str(2 * COIN)}
         assert [row["event"] for row in sections["events"]["rows"]] == ["Joined", "Joined", "TaskOpened"]

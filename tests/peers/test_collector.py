@@ -5,6 +5,7 @@ from collections.abc import Collection
 import trio
 from task_loop_support import ME, Board, FakeSender, Row
 
+from flock_peers.measurements import Measurements
 from flock_peers.roles.collector import LOOKS_AT_ONCE, ROUNDS_BACK, Collector, Errand
 from flock_peers.roles.task_loop import COIN
 
@@ -53,11 +54,11 @@ def test_an_errand_is_done_when_bond_and_unbonding_are_gone() -> None:
 def test_who_left_early_still_gets_what_is_due_to_it_after_the_end() -> None:
     board, sender = owing(), FakeSender()
     board.bonds.clear()
-    board.due = {(1, 2): 7}
-    collector = Collector(ME, board, sender)  # type: ignore[arg-type]
+    board.due, measured = {(1, 2): 7}, Measurements()
+    collector = Collector(ME, board, sender, measured)  # type: ignore[arg-type]
     errand = Errand(1, 3, with_bond=True)
     assert step(collector, errand) == frozenset()
-    assert sender.calls == [("claim", 1, 2)]
+    assert sender.calls == [("claim", 1, 2)] and (measured.pay_of(1) or {})["total"] == "7"
     board.due.clear()
     assert step(collector, errand) == {1} and sender.calls == [("claim", 1, 2)]
 

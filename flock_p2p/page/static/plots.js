@@ -19,7 +19,7 @@ const SUSPECT = 20;
 const FAR = 10; // per cent of the loss: no proposal in good faith changes it by so much
 let charts = null;
 let ceiling = Infinity; // of the changes: what is refused unread has 100,000 %, beside which all others would be one line
-const change = (value) => (value >= ceiling ? `over ${percent(ceiling)}` : percent(value));
+const change = (value) => (value === ceiling ? `over ${percent(ceiling)}` : percent(value));
 
 function make() {
   const parent = plots();
