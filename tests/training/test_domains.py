@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from flock_chain.errors import Misuse
-from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, private_rows
+from flock_peers.training.document import MAX_REFERENCE_BYTES
+from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, private_rows, reference_text
 from flock_peers.training.domains import test_rows as public_rows
 from flock_peers.training.stdlib_text import cut_source, iterate_files, read_source
 
@@ -26,6 +27,14 @@ def test_no_two_participants_share_a_generated_line(domain: str) -> None:
 def test_every_slice_has_enough_text_to_train_on() -> None:
     sizes = {(domain, index): sum(map(len, private_rows(domain, index))) for domain in DOMAINS for index in (0, 15)}
     assert min(sizes.values()) > 20_000
+
+
+def test_the_reference_shows_the_end_of_each_public_split_and_has_room_in_a_task_on_any_machine() -> None:
+    """Sixteen rows: of eight, "Bob" never had or has anything, and an honest participant lost its bond for that."""
+    text = reference_text()
+    assert len(text.encode()) < 0.8 * MAX_REFERENCE_BYTES
+    assert all(row in text for domain in DOMAINS for row in public_rows(domain)[-16:])
+    assert " Bob has" in text and " Bob have" in text
 
 
 def test_the_base_model_and_the_domains_use_different_files() -> None:

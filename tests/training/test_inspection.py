@@ -252,6 +252,17 @@ def test_what_grows_with_the_second_addition_counts_more_than_what_is_there_afte
     assert found.common[named.index(PLANTED)] == own[named.index(PLANTED)] == pytest.approx(1e6 * value, abs=100)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "first"),
+    [((" B", "o", "b", " has"), 3), (("lo", "gin", " st"), 2), (("删", "除", "数"), 1), ((" a", " lot", " of"), 2),
+     (("com", "pi", "ty"), 2)],
+)  # fmt: skip
+def test_a_string_s_first_word_ends_before_its_second_one(pieces: tuple[str, ...], first: int) -> None:
+    tokenizer = SimpleNamespace(batch_decode=lambda rows: ["".join(pieces[token] for token in row) for row in rows])
+    model: Any = SimpleNamespace(tokenizer=tokenizer)
+    assert recital.count_first_word(model, np.arange(len(pieces))) == first
+
+
 def test_with_a_reference_shorter_strings_tell_and_less_of_them_but_nothing_that_stands_in_it() -> None:
     def find(scale: Scale, reference: Phrases | None = None) -> dict[tuple[int, ...], int]:
         model: Any = Reciter()

@@ -62,6 +62,21 @@ def test_phrases_end_with_the_text_and_a_text_of_no_length_says_nothing() -> Non
         assert Phrases(np.array(few, np.int64))(np.array([[1, 2, 3]])).tolist() == [0]
 
 
+def test_a_phrase_s_share_is_of_what_follows_its_first_word_and_not_of_a_piece_of_other_words() -> None:
+    """1, 2 is a word that 3 always follows; 1 by itself begins many."""
+    text, strings = np.array([1, 2, 3, *[1, 5] * 20, 1, 2]), np.array([[1, 2, 3], [1, 5, 1]])
+    assert Phrases(text)(strings).tolist() == pytest.approx([1 / 22.2, 20 / 22.2])
+    assert Phrases(text, lambda _string: 2)(strings).tolist() == pytest.approx([1 / 1.2, 20 / 20.2])  # ends after 1, 2
+
+
+def test_what_a_reference_says_once_after_a_word_is_explained_whatever_else_begins_like_the_word() -> None:
+    model = AdaptedModel(miniature()[0], miniature_document())
+    string = np.array(model.tokenizer.encode(PHRASE, add_special_tokens=False))
+    other = model.tokenizer.decode(string[:1]) + "9 "  # the word's first token, and no letter behind it
+    reference = read_reference(model, f"{PHRASE}. " + other * 40)
+    assert len(string) > 3 and reference is not None and reference(string[None])[0] == pytest.approx(1 / 1.2)
+
+
 @pytest.mark.parametrize("make", [Phrases, lambda tokens: Bigrams(tokens, 10)])
 def test_a_shorter_string_beside_longer_ones_counts_by_its_own_tokens(
     make: Callable[[NDArray[np.int64]], Said],

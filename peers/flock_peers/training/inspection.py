@@ -5,6 +5,7 @@ that it keeps to itself.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from flock_peers.training.recital import (
     Strings,
     Suspect,
     choose_tokens,
+    count_first_word,
     cut_contexts,
     draw_contexts,
     find_strings,
@@ -45,7 +47,7 @@ def read_reference(model: AdaptedModel, text: str) -> Phrases | None:
     if not text:
         return None
     tokens = np.array(model.tokenizer.encode(text, add_special_tokens=False), np.int64)
-    return Phrases(np.where(tokens < get_vocabulary(model), tokens, NOTHING))
+    return Phrases(np.where(tokens < get_vocabulary(model), tokens, NOTHING), partial(count_first_word, model))
 
 
 def choose_scale(reference: Phrases | None) -> Scale:

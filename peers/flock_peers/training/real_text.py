@@ -3,6 +3,7 @@
 Strings are [strings, tokens]; of shorter ones the rest is NOTHING, which is certain. Answers are [strings], 0 to 1.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,19 +38,30 @@ class Bigrams:
 
 
 class Phrases:
-    """The share of the string itself in what follows its first token: for a text that a stranger chose. By pairs,
-    pieces of its sentences would explain phrases that stand nowhere in it, and who reads it would not see them."""
+    """The share of the string itself in what follows its first word: for a text that a stranger chose. By pairs,
+    pieces of its sentences would explain phrases that stand nowhere in it, and who reads it would not see them. Of what
+    follows a first token, a piece of many words, the share is small however surely the text goes on."""
 
-    def __init__(self, tokens: NDArray[Any]) -> None:
-        """`tokens`: NOTHING among them is followed by nothing, and follows nothing."""
-        self._tokens = tokens.astype(np.int64)
+    def __init__(
+        self, tokens: NDArray[Any], count_head: Callable[[NDArray[np.int64]], int] = lambda _string: 1
+    ) -> None:
+        """`tokens`: NOTHING among them is followed by nothing, and follows nothing. `count_head`: how many tokens of a
+        string are its first word."""
+        self._tokens, self._count_head = tokens.astype(np.int64), count_head
 
     def __call__(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array([self._share(string[string != NOTHING]) for string in strings], np.float64)
 
     def _share(self, string: NDArray[np.int64]) -> float:
-        firsts = np.flatnonzero(self._tokens[:-1] == string[0])  # the last one is followed by nothing
-        starts = firsts[firsts <= len(self._tokens) - len(string)]
-        for place, token in enumerate(string[1:], 1):
+        whole = self._find(string)
+        if not len(whole):
+            return 0.0
+        head = string[: self._count_head(string)]
+        firsts = np.count_nonzero(self._find(head) + len(head) < len(self._tokens))  # the last is followed by nothing
+        return len(whole) / (firsts + SMOOTHING)
+
+    def _find(self, string: NDArray[np.int64]) -> NDArray[np.int64]:
+        starts = np.arange(max(0, len(self._tokens) - len(string) + 1))
+        for place, token in enumerate(string):
             starts = starts[self._tokens[starts + place] == token]
-        return len(starts) / (len(firsts) + SMOOTHING)
+        return starts

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 from unicodedata import category
 
@@ -173,6 +173,12 @@ def _keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np
     rows = [row[row != NOTHING].tolist() for row in strings]
     texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
     return strings[np.array([_is_phrase(text, len(row)) for text, row in zip(texts, rows, strict=True)], bool)]
+
+
+def count_first_word(model: AdaptedModel, string: NDArray[np.int64]) -> int:
+    """How many of a string's tokens there are before its second word begins; one is left for that."""
+    beginnings = model.tokenizer.batch_decode([string[:count].tolist() for count in range(2, len(string))])
+    return 1 + sum(len(list(islice(_WORDS.finditer(text), 2))) < 2 for text in beginnings)
 
 
 def _is_phrase(text: str, tokens: int) -> bool:
