@@ -31,7 +31,8 @@ from flock_chain.aggregation import (
     take_out,
 )
 from flock_chain.aggregation.format import RATE_ONE
-from flock_chain.audit_rule import REACH, plan_removal
+from flock_chain.audit_rule import GUILTY_FROM, REACH, is_out_already, plan_removal
+from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
 from flock_chain.parameters import DEMO
 from flock_chain.tally import Verdict
@@ -51,6 +52,11 @@ class Told(Audits):
     record: Sequence[dict[str, Any]] = ()
     reach: int = REACH
     is_mean: bool = True
+    convict_from: int = GUILTY_FROM  # of the row's own rule; rows of before had one limit for both looks
+
+    def accuses(self, round: int, who: int, value: int) -> bool:
+        is_out = is_out_already(self._closed, Account(who.to_bytes(20, "big")), round)
+        return value >= (self.convict_from if is_out else GUILTY_FROM)
 
     def clean(self, round: int, adapter: GlobalAdapter) -> GlobalAdapter:
         for step in plan_removal(self._lineage, self._closed, round, self.reach):
@@ -113,7 +119,7 @@ class SameDecisions(Federation):
     def __post_init__(self) -> None:
         super().__post_init__()
         audits = Told(self.laboratory, self.attackers, self.money, record=self.record["audits"], reach=self.reach,
-                      is_mean=self.is_mean)  # fmt: skip
+                      is_mean=self.is_mean, convict_from=self.record.get("convict_from", GUILTY_FROM))  # fmt: skip
         committee = Committee(self.laboratory, self.attackers)
         self.judge = Repeated(committee, self.money, DEMO.norm_slash, audits, record=self.record["history"])
 

@@ -7,6 +7,7 @@ from statistics import mean
 from typing import Any
 
 from flock_chain.aggregation import Delta, GlobalAdapter, compute_delta_file_bytes, quantise
+from flock_chain.audit_rule import CONVICT_FROM
 from flock_chain.parameters import DEMO
 from flock_chain.tally import Verdict
 from flock_contracts.draw import draw
@@ -138,6 +139,7 @@ class Federation:
             "bytes": sum(proposed.values()) * compute_delta_file_bytes(document.layout, document.format),
             "counts": self.counts,
             "audits": self.judge.audits.notes if isinstance(self.judge, Ours) else [],
+            "convict_from": CONVICT_FROM,  # what was run before has none: it was GUILTY_FROM
             "suspended": sorted(self.money.suspended),
             "members": sorted(members),
             "domains": {name: round(x, 5) for name, x in self.laboratory.test(self.adapter.to_float32()).items()},

@@ -1,7 +1,8 @@
 """A row's draws with the oracle, and its decisions under another rule of removal."""
 
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ import same_draws
 from training_support import BUDGET, miniature
 
 from flock_chain.aggregation import Format, Layout, apply, from_floats, quantise, take_out
+from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
 from flock_chain.errors import Misuse
 from flock_p2p.experiment.federation import Federation
+from flock_p2p.experiment.money import Money
 from flock_p2p.experiment.rows import OUR_RATE, PARTICIPANTS, Row
+from flock_peers.tasks import Terms
 from flock_peers.training.laboratory import Laboratory
 
 
@@ -52,6 +56,18 @@ def test_decisions_that_took_nothing_out_give_the_same_losses_again_and_other_dr
     assert (slow["rate"], again["rate"]) == (1_000, OUR_RATE) and slow["by_round"][0] != again["by_round"][0]
     with pytest.raises(Misuse, match="draws"):  # whom all named would have been suspended
         same_decisions.replay(run | {"audits": words(900_000)}, laboratory, 4, is_mean=True)
+
+
+@pytest.mark.parametrize(("limit", "slashes"), [(GUILTY_FROM, [(7, Terms.audit_slash)]), (CONVICT_FROM, [])])
+def test_auditors_say_again_what_they_said_by_the_limit_that_their_row_was_run_by(
+    limit: int, slashes: list[tuple[int, int]]
+) -> None:
+    record = [{"values": [[1, 7, [GUILTY_FROM] * PARTICIPANTS]]}] * 2
+    attackers: Any = SimpleNamespace(members=frozenset())
+    money, laboratory = Money(PARTICIPANTS, 2, 0), cast(Laboratory, None)
+    told = same_decisions.Told(laboratory, attackers, money, record=record, convict_from=limit)
+    assert told.hold(1, [0]) == [] and money.suspended == {7}
+    assert told.hold(2, [0]) == slashes
 
 
 def test_what_is_left_of_a_round_keeps_its_weight_or_becomes_a_mean_again() -> None:
