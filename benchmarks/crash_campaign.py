@@ -174,6 +174,13 @@ class Campaign:
                 raise Unavailable(f"heights {heights}, although {self.reports.top} was called final")
             time.sleep(POLL_SECONDS)
 
+    def await_receipt(self, seconds: float) -> None:
+        """A campaign of a few kills is over before its first transfer is final; one that never is will be said."""
+        deadline = time.monotonic() + seconds
+        while not self.reports.receipts and time.monotonic() < deadline:
+            self.watch(POLL_SECONDS)
+            self.check_alive()
+
     # ---- crashing
 
     def crash(self, victims: list[CrashPeer]) -> None:
@@ -234,6 +241,7 @@ class Campaign:
                 if self.violations():
                     return
             self.settle(RECOVER_SECONDS)
+            self.await_receipt(RECOVER_SECONDS)
             self.prove_well(RECOVER_SECONDS)
         finally:
             codes = self.network.stop_all()
