@@ -12,6 +12,7 @@ import numpy as np
 
 from flock_chain.aggregation import Delta, GlobalAdapter, apply, compute_gram, filter_bits, from_floats
 from flock_chain.aggregation.format import RATE_ONE
+from flock_chain.audit_rule import has_majority
 from flock_chain.paper_rule import compute_paper_outcome, is_acceptable_loss
 from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
 from flock_chain.tally import (
@@ -251,16 +252,16 @@ class Ours:
         return seats.adapter
 
     def _slashes(self, seats: Seats, verdicts: Sequence[Verdict]) -> list[tuple[int, int]]:
-        """An accused norm costs its bond's share where more than half of all stake, recomputing it, confirms it."""
-        bonds = self.money.bonds
-        honest = sum(bond for number, bond in enumerate(bonds) if number not in self.committee.attackers.members)
-        if 2 * honest <= sum(bonds):
-            return []
-        return [
-            (seats.proposers[seat], self.norm_slash)
-            for seat, verdict in enumerate(verdicts)
-            if verdict is Verdict.ACCUSED_NORM
-        ]
+        """An accused norm costs its bond's share where more than half of all stake confirms it: the honest recompute
+        it, so they confirm what is true, whatever a committee said; liars confirm everything."""
+        bonds, members = self.money.bonds, self.committee.attackers.members
+        lying = sum(bond for number, bond in enumerate(bonds) if number in members)
+        accused = [seat for seat, verdict in enumerate(verdicts) if verdict is Verdict.ACCUSED_NORM]
+        if not has_majority(lying, sum(bonds)):
+            honest = sum(bonds) - lying
+            exact = filter_bits(list(seats.deltas), self.committee.laboratory.document.budget.norm_thousandths)
+            accused = [seat for seat in accused if exact[seat] & FILTER_NORM_SLASH and has_majority(honest, sum(bonds))]
+        return [(seats.proposers[seat], self.norm_slash) for seat in accused]
 
 
 def _row(values: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ from training_support import BUDGET, miniature
 
 from flock_chain.aggregation import apply, filter_bits, quantise
 from flock_chain.aggregation.format import RATE_ONE
-from flock_chain.tally import FILTER_NEAR_DUPLICATE, Verdict
+from flock_chain.tally import FILTER_NEAR_DUPLICATE, FILTER_NORM_SLASH, Verdict
 from flock_p2p.experiment.federation import Federation, run_row
 from flock_p2p.experiment.judges import TOLERANCE, Committee, Ours, Paper, Seats, Server
 from flock_p2p.experiment.report import format_table, write_csv
@@ -80,6 +80,23 @@ def test_a_boosted_proposal_is_rejected_and_slashed_and_the_others_make_the_cand
     assert decision.notes | {"voters": honest[5:12], "for_candidate": honest[5:12], "for_base": []} == decision.notes
     without = federation("ours-without-norm", "boosted").judge
     assert without.decide(seats).verdicts[5] not in (Verdict.REJECTED_NORM, Verdict.ACCUSED_NORM)
+
+
+def test_a_committee_of_liars_costs_nobody_honest_a_bond_while_they_have_less_than_half_of_all_stake() -> None:
+    game = federation("ours")
+    members = sorted(game.attackers.members)
+    honest = [who for who in range(PARTICIPANTS) if who not in members][:2]
+    deltas = [quantise(scale * laboratory().train(who, vector(), who), game.adapter.layout, game.adapter.format)
+              for scale, who in ((1.0, honest[0]), (1.0, honest[1]), (40.0, members[0]))]  # fmt: skip
+    seats = Seats(0, [*honest, members[0]], members, deltas, game.adapter)
+    assert isinstance(game.judge, Ours)
+    assert filter_bits(deltas, laboratory().document.budget.norm_thousandths)[2] & FILTER_NORM_SLASH
+    slashes = game.judge._slashes(seats, [Verdict.ACCUSED_NORM] * 3)
+    assert [who for who, _ in slashes] == [members[0]]
+    assert game.judge._slashes(seats, [Verdict.ACCEPTED] * 3) == []
+    for who in set(range(PARTICIPANTS)) - set(members):
+        game.money.bonds[who] //= 3
+    assert [who for who, _ in game.judge._slashes(seats, [Verdict.ACCUSED_NORM] * 3)] == seats.proposers
 
 
 @pytest.mark.parametrize(("method", "rate"), [("ours", OUR_RATE), ("ours-without-rate", RATE_ONE), ("paper", RATE_ONE)])
