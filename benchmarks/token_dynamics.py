@@ -159,7 +159,7 @@ def main() -> int:
     parser.add_argument("--rules", default="paper,ours", help="of paper, ours")
     parser.add_argument("--poisons", default="boosted,matched", help="of boosted (4 x the norm), matched (honest norm)")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="per cent malicious")
-    parser.add_argument("--seeds", type=int, default=24, help="four of each of the six measured runs (default 24)")
+    parser.add_argument("--seeds", type=int, default=24, help="two of each of the twelve measured runs (default 24)")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--participants", type=int, default=50)
     parser.add_argument("--voters", type=int, default=16)
