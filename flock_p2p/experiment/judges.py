@@ -253,11 +253,13 @@ class Ours:
 
     def _slashes(self, seats: Seats, verdicts: Sequence[Verdict]) -> list[tuple[int, int]]:
         """An accused norm costs its bond's share where more than half of all stake confirms it: the honest recompute
-        it, so they confirm what is true, whatever a committee said; liars confirm everything."""
+        it, so they confirm what is true, whatever a committee said; liars confirm what is said of others."""
         bonds, members = self.money.bonds, self.committee.attackers.members
         lying = sum(bond for number, bond in enumerate(bonds) if number in members)
         accused = [seat for seat, verdict in enumerate(verdicts) if verdict is Verdict.ACCUSED_NORM]
-        if not has_majority(lying, sum(bonds)):
+        if has_majority(lying, sum(bonds)):
+            accused = [seat for seat in accused if seats.proposers[seat] not in members]
+        else:
             honest = sum(bonds) - lying
             exact = filter_bits(list(seats.deltas), self.committee.laboratory.document.budget.norm_thousandths)
             accused = [seat for seat in accused if exact[seat] & FILTER_NORM_SLASH and has_majority(honest, sum(bonds))]

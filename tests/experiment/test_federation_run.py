@@ -96,7 +96,7 @@ def test_a_committee_of_liars_costs_nobody_honest_a_bond_while_they_have_less_th
     assert game.judge._slashes(seats, [Verdict.ACCEPTED] * 3) == []
     for who in set(range(PARTICIPANTS)) - set(members):
         game.money.bonds[who] //= 3
-    assert [who for who, _ in game.judge._slashes(seats, [Verdict.ACCUSED_NORM] * 3)] == seats.proposers
+    assert [who for who, _ in game.judge._slashes(seats, [Verdict.ACCUSED_NORM] * 3)] == honest
 
 
 @pytest.mark.parametrize(("method", "rate"), [("ours", OUR_RATE), ("ours-without-rate", RATE_ONE), ("paper", RATE_ONE)])
