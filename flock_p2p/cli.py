@@ -108,10 +108,6 @@ def parse_coins(text: str) -> int:
     return int(whole) * 10**18 + int(part.ljust(18, "0") or 0)
 
 
-def format_coins(wei: int) -> str:
-    return f"{wei / 10**18:.4f}"
-
-
 def _parse_hex(text: str, size: int) -> bytes | None:
     """`size` bytes, with or without 0x; None where it is anything else."""
     try:

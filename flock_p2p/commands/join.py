@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flock_chain.crypto import Key, keccak256
-from flock_chain.errors import InvalidEncoding, Misuse, Refused, Unavailable
+from flock_chain.errors import FlockError, InvalidEncoding, Misuse, Refused, Unavailable
 from flock_chain.genesis import Genesis
 from flock_p2p.allocator import limit_arenas
 from flock_p2p.cli import parse_coins, parse_genesis_hash
@@ -256,21 +256,26 @@ async def _run(
 
 async def _tell_taking_part(peer: "Peer") -> None:
     """Once: how long it took from the start of this process until this account is among those who are drawn."""
-    from flock_peers.roles.board import Phase
-
-    while True:
-        participant = peer.participant
-        if participant is not None and participant.view is not None and await participant.is_joined():
-            break
+    while (found := await _find_part(peer)) is None:
         await trio.sleep(JOINED_POLL_SECONDS)
-    view = participant.view
-    is_drawn = peer.account in (*view.proposers, *view.voters)
-    first = view.round if is_drawn or view.phase is Phase.WAITING else view.round + 1
+    task, first = found
     print(
-        f"joined   taking part in task {view.task} from round {max(1, first)} on, "
+        f"joined   taking part in task {task} from round {first} on, "
         f"{seconds_since_start():.1f} s after this process started",
         flush=True,
     )
+
+
+async def _find_part(peer: "Peer") -> tuple[int, int] | None:
+    """The task, and the first round of it from now on in which this account counts."""
+    participant = peer.participant
+    if participant is None:
+        return None
+    try:
+        first = await participant.membership.find_first_round()
+    except FlockError:  # so many ask this peer's ledger that it does not answer now
+        return None
+    return None if first is None else (participant.task, first)
 
 
 def format_join(address: str, listen_host: str) -> str:

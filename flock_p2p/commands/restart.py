@@ -7,7 +7,8 @@ from typing import Any
 from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
 from flock_chain.restart import MAX_DOCUMENT_BYTES, Restart
-from flock_p2p.cli import format_coins, parse_account
+from flock_p2p.cli import parse_account
+from flock_peers.coins import count_coins, format_exact
 from flock_peers.home import Home, write_new
 from flock_peers.plural import plural
 from flock_peers.restarts import apply_restart, propose_restart, read_halt
@@ -53,12 +54,12 @@ def _to_row(restart: Restart) -> dict[str, Any]:
 
 
 def format_proposal(row: dict[str, Any]) -> str:
-    kept, total = format_coins(int(row["weight_kept"])), format_coins(int(row["weight"]))
+    kept, total = format_exact(int(row["weight_kept"])), count_coins(int(row["weight"]))
     who = f"{len(row['keep'])} of {plural(row['validators'], 'validator')}"
     return "\n".join([
         f"network   {row['network']}, genesis {row['genesis']}",
         f"goes on   after height {row['height']}, block {row['block']}",
-        f"with      {who}, {kept} of {total} coins of weight",
+        f"with      {who}, {kept} of {total} of weight",
         *(f"          {account}" for account in row["keep"]),
         f"document  {row['document']}",
         f"hash      {row['hash']}\n\n{GIVES_UP}\n",

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flock_chain.errors import Misuse
-from flock_p2p.cli import format_coins, parse_account, parse_coins
+from flock_p2p.cli import parse_account, parse_coins
+from flock_peers.coins import count_coins, format_exact
 from flock_peers.control import request_control
 from flock_peers.home import Home
 from flock_peers.plural import plural
@@ -68,10 +69,10 @@ def _wait(path: Path, seconds: float, named: dict[str, Any]) -> dict[str, Any]:
 
 def format_stake(row: dict[str, Any]) -> str:
     names = ("stake", "serving_weight", "next_weight", "unbonding", "granted_weight", "reward")
-    coins = {name: format_coins(int(row[name])) for name in names}
+    coins = {name: format_exact(int(row[name])) for name in names}
     lines = [
         f"account    {row['account']}",
-        f"stake      {coins['stake']} coins, {coins['unbonding']} more unbonding",
+        f"stake      {count_coins(int(row['stake']))}, {coins['unbonding']} more unbonding",
         f"weight     {coins['serving_weight']} in epoch {row['epoch']}, {coins['next_weight']} in the next",
         f"set        {plural(row['validators'], 'validator')}; the epoch began at height {row['first_height']}",
         f"missed     {row['missed']} of the last 100 heights",
@@ -83,9 +84,9 @@ def format_stake(row: dict[str, Any]) -> str:
         when = "when it secures no set any more" if free is None else f"in {max(0, free - row['chain_time'])} s"
         lines.append(f"withdraw   {when}, of chain time")
     if int(row["reward"]):
-        lines.append(f"reward     {coins['reward']} coins; `stake claim` pays them out")
+        lines.append(f"reward     {count_coins(int(row['reward']))}; `stake claim` pays them out")
     if int(row["delegated"]):
-        lines.append(f"delegated  {format_coins(int(row['delegated']))} coins of others, bonded with this validator")
+        lines.append(f"delegated  {count_coins(int(row['delegated']))} of others, bonded with this validator")
     if "delegation" in row:
         named = row["delegation"]["validator"]
         lines += format_delegation(row["delegation"], row["chain_time"], is_own=named == row["account"])
@@ -99,9 +100,9 @@ def format_stake(row: dict[str, Any]) -> str:
 
 def format_delegation(row: dict[str, Any], now: int, *, is_own: bool = False) -> list[str]:
     """What this account has with the validator that was named; of itself, what others may bond with it."""
-    coins = {name: format_coins(int(row[name])) for name in ("stake", "leaving", "reward", "room")}
-    with_it = f"{coins['stake']} coins, {coins['leaving']} more leaving, {coins['reward']} earned"
-    terms = f"keeps {row['commission'] / 100:.2f} % of rewards, has room for {coins['room']} coins more"
+    coins = {name: format_exact(int(row[name])) for name in ("leaving", "reward")}
+    with_it = f"{count_coins(int(row['stake']))}, {coins['leaving']} more leaving, {coins['reward']} earned"
+    terms = f"keeps {row['commission'] / 100:.2f} % of rewards, has room for {count_coins(int(row['room']))} more"
     lines = [f"own terms  {terms}"] if is_own else [f"with       {row['validator']}: {with_it}", f"its terms  {terms}"]
     if row["next_commission"] != row["commission"]:
         wait = max(0, row["next_commission_at"] - now)

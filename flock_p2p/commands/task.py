@@ -10,8 +10,9 @@ from typing import Any, TextIO
 
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse, Unavailable
-from flock_p2p.cli import format_coins, parse_account, parse_coins
+from flock_p2p.cli import parse_account, parse_coins
 from flock_p2p.live_view import clean, clean_all, describe_round
+from flock_peers.coins import count_coins, format_exact
 from flock_peers.control import request_control
 from flock_peers.home import Home
 from flock_peers.plural import plural
@@ -221,8 +222,8 @@ def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
         str(row["task"]),
         describe_round(row).removeprefix("round "),
         row["phase"],
-        format_coins(int(row["pot"])),
-        format_coins(int(row["min_bond"])),
+        format_exact(int(row["pot"])),
+        format_exact(int(row["min_bond"])),
         str(row["participants"]),
         clean(about["name"])[:MAX_NAME] if about else "?",
         format_base(about) if about else "?",
@@ -232,16 +233,16 @@ def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def format_task(row: dict[str, Any]) -> str:
-    coins = {name: f"{int(row[name]) / 1e18:.4f}" for name in ("bond", "claimable", "unbonding", "pot")}
+    coins = {name: _coins(row[name]) for name in ("bond", "claimable", "unbonding", "pot")}
     state = "leaving" if row["is_leaving"] else "drawn no more, absent for too long" if row["is_unseated"] else ""
     if row["phase"] == "ENDED" and int(row["bond"]) and not row["is_leaving"]:
         state = "the peer takes it back when it joins another task; `task leave` begins that now"
     lines = [
         f"task       {row['task']}, {describe_round(row)}, {row['phase']}",
         *format_about(row.get("about")),
-        f"bond       {coins['bond']} coins" + (f" ({state})" if state else ""),
-        f"claimable  {coins['claimable']} coins",
-        f"unbonding  {coins['unbonding']} coins",
+        f"bond       {coins['bond']}" + (f" ({state})" if state else ""),
+        f"claimable  {coins['claimable']}",
+        f"unbonding  {coins['unbonding']}",
     ]
     if int(row["unbonding"]):
         wait = max(0, row["release_at"] - row["chain_time"])
@@ -249,10 +250,10 @@ def format_task(row: dict[str, Any]) -> str:
     if row["missed"]:
         lines.append(f"missed     {plural(row['missed'], 'seat')} in a row")
     if row["is_creator"]:
-        lines.append(f"pot        {coins['pot']} coins left; `task pot` takes them back when the task has ended")
+        lines.append(f"pot        {coins['pot']} left; `task pot` takes them back when the task has ended")
     offer = row["delegated"]
     if int(offer["pool"]) or int(offer["limit"]):
-        lines.append(f"delegated  {_coins(offer['pool'])} coins of others, bonded with this account")
+        lines.append(f"delegated  {_coins(offer['pool'])} of others, bonded with this account")
         lines += format_offer(offer, row["chain_time"], "terms")
     if "delegation" in row:
         lines += format_delegation(row["delegation"], row["chain_time"])
@@ -305,24 +306,24 @@ def _count_providers(about: dict[str, Any]) -> str:
 def format_delegation(row: dict[str, Any], now: int) -> list[str]:
     """What this account has with the participant that was named."""
     lines = [
-        f"with       {row['participant']}, whose own bond is {_coins(row['bond'])} coins",
-        f"bonded     {_coins(row['stake'])} coins with it, {_coins(row['leaving'])} more leaving",
-        f"earned     {_coins(row['earned'])} coins by that; `task claim-delegation` pays them out",
+        f"with       {row['participant']}, whose own bond is {_coins(row['bond'])}",
+        f"bonded     {_coins(row['stake'])} with it, {format_exact(int(row['leaving']))} more leaving",
+        f"earned     {_coins(row['earned'])} by that; `task claim-delegation` pays them out",
     ]
     if int(row["leaving"]):
         word = "`task undelegate` lets it unbond now" if row["is_out"] else "what is leaving can still be slashed"
         lines.append(f"leaving    {word}")
     if int(row["unbonding"]):
         wait = max(0, row["release_at"] - now)
-        lines.append(f"unbonding  {_coins(row['unbonding'])} coins, the first free in {wait} s of chain time")
+        lines.append(f"unbonding  {_coins(row['unbonding'])}, the first free in {wait} s of chain time")
     if int(row["free"]):
-        lines.append(f"free       {_coins(row['free'])} coins; `task withdraw-delegation` pays them out")
+        lines.append(f"free       {_coins(row['free'])}; `task withdraw-delegation` pays them out")
     return lines + format_offer(row["offer"], now, "its terms")
 
 
 def format_offer(row: dict[str, Any], now: int, title: str) -> list[str]:
     share = f"keeps {row['commission'] / 100:.2f} % of the delegators' pay"
-    lines = [f"{title:<11}{share}, has room for {_coins(row['room'])} coins more"]
+    lines = [f"{title:<11}{share}, has room for {_coins(row['room'])} more"]
     if row["next_commission"] != row["commission"]:
         wait = max(0, row["next_at"] - now)
         lines.append(f"from then  {row['next_commission'] / 100:.2f} %, in {wait} s of chain time")
@@ -330,4 +331,4 @@ def format_offer(row: dict[str, Any], now: int, title: str) -> list[str]:
 
 
 def _coins(wei: str) -> str:
-    return format_coins(int(wei))
+    return count_coins(int(wei))

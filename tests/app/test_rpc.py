@@ -139,9 +139,9 @@ async def test_what_a_sender_is_refused_has_the_words_that_libraries_look_for(tm
 async def test_an_order_that_its_account_cannot_pay_is_refused_in_coins(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         poor = Account(b"\x5b" * 20)
-        with pytest.raises(Refused, match=r"has 0\.0000 coins, and 21\.5000 are needed; .*`send --to 0x5b5b"):
+        with pytest.raises(Refused, match=r"has 0 coins, and 21\.5 are needed; .*`send --to 0x5b5b"):
             await served.peer.ledger.simulate("Faucet", "drip", NEWCOMER, sender=poor, value=21 * COIN + COIN // 2)
-        with pytest.raises(Refused, match=r"it may take 10{9}\.\d+ coins; \d+\.\d+ are left"):
+        with pytest.raises(Refused, match=r"it may take 10{9}\.\d+ coins; [\d.]+ are left"):
             await served.peer.control.methods()["send"]({"to": hexed(NEWCOMER), "amount": str(10**9 * COIN)})
 
 

@@ -67,7 +67,7 @@ def test_an_order_says_whether_it_is_final_and_shows_what_it_changed(
     with answering(home, looks=1) as asked:
         assert main(["stake", "settle", "--home", str(home.path), "--account", "22" * 20]) == 0
         out = capsys.readouterr().out
-        assert out.startswith("sent; it is final\n") and "reward     1.5000 coins" in out
+        assert out.startswith("sent; it is final\n") and "reward     1.5 coins" in out
         assert asked[0] == {"action": "settle", "account": "0x" + "22" * 20} and len(asked) == 3
         asked.clear()
         assert main(["stake", "add", "--home", str(home.path), "--amount", "2.5", "--wait", "0", "--json"]) == 0
@@ -202,8 +202,10 @@ DELEGATION = {
 
 def test_a_delegation_is_shown_with_the_validators_terms() -> None:
     lines = "\n".join(format_delegation(DELEGATION, 100))
-    assert "3.0000 coins, 2.0000 more leaving" in lines and "5.00 %" in lines and "in 30 s" in lines
+    assert "3 coins, 2 more leaving" in lines and "5.00 %" in lines and "in 30 s" in lines
     assert "from then" not in lines
+    third = "\n".join(format_delegation(DELEGATION | {"stake": str(COIN // 3), "reward": "1"}, 100))
+    assert ": 0.333333333333333333 coins, 2 more leaving, 0.000000000000000001 earned" in third, "to the last wei"
     change = DELEGATION | {"next_commission": 900, "next_commission_at": 160, "release_at": None}
     lines = "\n".join(format_delegation(change, 100))
     assert "9.00 %, in 60 s" in lines and "when it secures no set any more" in lines

@@ -174,6 +174,49 @@ def test_who_was_slashed_below_the_minimum_is_told_why_it_is_drawn_no_more(
     play(stage, test)
 
 
+async def go_to(stage: Stage, number: int, bond: int) -> None:
+    stage.board.rows[0]["bond"], stage.board.round = bond, number
+    await stage.until(lambda: stage.part.view is not None and stage.part.view.round == number)
+    await trio.sleep(2)
+
+
+def test_it_is_told_once_and_again_when_something_has_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
+        told = []
+        for number, bond in enumerate((900, 900, 900, 800, 1_000, 800), start=2):
+            await go_to(stage, number, bond)
+            told.append(caplog.text.count("below the task's minimum"))
+        assert told == [1, 1, 1, 2, 2, 3]
+
+    play(stage, test)
+
+
+def test_the_first_round_it_counts_in_is_the_running_one_where_it_was_bonded_when_that_began(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    find, board = stage.part.membership.find_first_round, stage.board
+
+    async def test() -> None:
+        assert await find() is None, "not bonded"
+        await stage.until(lambda: stage.part.membership.was_joined)
+        board.round = 5
+        assert await find() == 5, "none has begun"
+        board.phase, board.close_height, board.rows_at = Phase.COMMIT, 40, {40: [make_row()], 60: []}
+        assert await find() == 5, "its voters may yet be drawn"
+        board.close_height = 60
+        assert await find() == 6
+        board.close_height = 20
+        assert await find() == 6, "no state of that height is here"
+        board.close_height, board.rows_at = 40, {40: [make_row(unseated=True)]}
+        assert await find() == 6
+        board.phase = Phase.ENDED
+        assert await find() is None
+
+    play(stage, test)
+
+
 def test_what_a_missed_reveal_cost_is_paid_again_or_it_would_be_drawn_no_more(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
 

@@ -126,7 +126,7 @@ def test_what_the_contract_refuses_is_said_before_anything_is_sent() -> None:
         ):
             with pytest.raises(CallReverted, match=reason):
                 await bench.order(action, **params)
-        with pytest.raises(Refused, match=r"1000[.]0000 coins, and 10{12}[.]0000 are needed"):
+        with pytest.raises(Refused, match=r"1000 coins, and 10{12} are needed"):
             await bench.order("add", amount=str(10**30))
         for action, params in (("dance", {}), ("add", {"amount": 5}), ("admit", {"amount": "1", "account": "0x12"}),
                                ("settle", {"account": "nobody"})):  # fmt: skip

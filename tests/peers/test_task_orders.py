@@ -107,9 +107,9 @@ def test_a_delegator_bonds_with_a_participant_and_leaves_by_orders_alone() -> No
         assert (await delegator.order("delegate", where | {"amount": str(3 * ETHER)}))["sent"]
         await bench.blocks(1)
         text = format_task(await delegator.order("status", where))
-        assert "bonded     3.0000 coins with it, 0.0000 more leaving" in text and "room for 2.0000 coins" in text
-        assert "own bond is 2.0000 coins" in text and "keeps 5.00 %" in text
-        assert "3.0000 coins of others, bonded with this account" in format_task(await bench.order("status"))
+        assert "bonded     3 coins with it, 0 more leaving" in text and "room for 2 coins" in text
+        assert "own bond is 2 coins" in text and "keeps 5.00 %" in text
+        assert "3 coins of others, bonded with this account" in format_task(await bench.order("status"))
         assert (await delegator.order("undelegate", where | {"amount": str(ETHER)}))["sent"]
         await bench.blocks(1)
         assert (await delegator.order("undelegate", where))["sent"]  # all that is left
@@ -135,11 +135,11 @@ def test_what_a_delegation_is_printed_like() -> None:
     row = {"participant": "0xab", "bond": "1", "stake": "0", "leaving": str(ETHER), "unbonding": str(ETHER)}
     row |= {"earned": "0", "free": "0", "is_out": False, "release_at": 110, "offer": offer}  # type: ignore[dict-item]
     text = "\n".join(format_delegation(row, 100))
-    assert "what is leaving can still be slashed" in text and "1.0000 coins, the first free in 10 s" in text
+    assert "what is leaving can still be slashed" in text and "1 coin, the first free in 10 s" in text
     assert "10.00 %" in text and "25.00 %, in 30 s" in text
     text = "\n".join(format_delegation(row | {"is_out": True, "unbonding": "0", "free": str(2 * ETHER)}, 200))
     assert "`task undelegate` lets it unbond now" in text and "unbonding" not in text
-    assert "2.0000 coins; `task withdraw-delegation` pays them out" in text
+    assert "2 coins; `task withdraw-delegation` pays them out" in text
 
 
 @pytest.mark.parametrize("arguments", [
@@ -170,11 +170,11 @@ def test_what_cannot_be_ordered_is_said_and_nothing_is_sent() -> None:
 def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
     async def test(bench: Bench) -> None:
         text = format_task(await bench.order("status"))
-        assert "bond       2.0000 coins\n" in text and f", round 1 of {Terms().rounds}, " in text
+        assert "bond       2 coins\n" in text and f", round 1 of {Terms().rounds}, " in text
         await bench.order("leave")
         await bench.blocks(1)
         text = format_task(await bench.order("status"))
-        assert "unbonding  2.0000 coins" in text and "s of chain time" in text and "pot        3.0000" in text
+        assert "unbonding  2 coins" in text and "s of chain time" in text and "pot        3 coins left" in text
 
     run(test)
     row = {"task": 1, "round": 3, "phase": "COMMIT", "pot": "0", "is_creator": False, "bond": "1", "claimable": "0"}

@@ -126,8 +126,9 @@ def test_a_newcomer_gets_coins_bonds_and_is_drawn_within_three_rounds(network: N
 def test_a_newcomer_stopped_with_ctrl_c_goes_on_by_the_same_command(network: Network, newcomer: Joined) -> None:
     account = newcomer.ask()["account"]
     bond = int(task_of(network)["bonds"][account])
-    newcomer.interrupt()
+    told = re.search(r"^joined +taking part in task 1 from round (\d+) on, ", newcomer.interrupt(), re.MULTILINE)
     stopped_in = task_of(network)["round"]
+    assert told and 1 <= int(told[1]) <= stopped_in, "it has had a seat"
     newcomer.start()
     task = wait_until("its part is back", SECONDS, lambda: (t := newcomer.ask()["task"]) and t["joined"] and t)
     # The same bond, less what a seat costs that it could not take meanwhile.

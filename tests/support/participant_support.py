@@ -70,20 +70,28 @@ class Board:
         self.document, self.adapter = object_digest(document), compute_file_digest(adapter)
         self.phase, self.round = Phase.WAITING, 1
         self.rows: list[dict[str, Any]] = []
+        self.rows_at: dict[int, list[dict[str, Any]]] = {}  # by height; at any other there is no state
+        self.close_height = 0
         self.proposers: list[bytes] = []
         self.error: BaseException | None = None
         self.due = 0
         self.strikes = 0  # of this account, bonded or not
 
-    async def view(self, _contract: str, function: str, *_args: Any, **_: Any) -> Any:
+    async def view(self, _contract: str, function: str, *_args: Any, height: int | None = None) -> Any:
         await trio.lowlevel.checkpoint()
         if self.error is not None:
             raise self.error
         match function:
             case "task_view":
                 return {"document": self.document, "adapter0": self.adapter, "terms": {"min_bond": 1_000}}
+            case "participants" if height is not None:
+                if height not in self.rows_at:
+                    raise Unavailable(f"no block of height {height}")
+                return self.rows_at[height]
             case "participants":
                 return self.rows
+            case "standing":
+                return {"phase": int(self.phase), "round": self.round, "close_height": self.close_height}
             case "participant":
                 return {"strikes": self.strikes}
             case "claimable":

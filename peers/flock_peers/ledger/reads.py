@@ -12,6 +12,7 @@ from flock_chain.execution.blocks import Block, Receipt
 from flock_chain.execution.executor import AccountView, Executor
 from flock_chain.execution.machine import KeyValues
 from flock_contracts.loader import load
+from flock_peers.coins import count_coins, format_exact
 from flock_peers.ledger.evm_thread import EvmThread, Priority
 from flock_peers.ledger.write_behind import WriteBehind
 
@@ -41,7 +42,7 @@ class Reads:
         the sender has too few coins."""
         if value and (have := await self.balance(sender)) < value:
             raise Refused(
-                f"this account has {have / 10**18:.4f} coins, and {value / 10**18:.4f} are needed; "
+                f"this account has {count_coins(have)}, and {format_exact(value)} are needed; "
                 f"who has some can send them: `send --to 0x{bytes(sender).hex()} --amount COINS`"
             )
         target, now = load(contract), int(self._clock())

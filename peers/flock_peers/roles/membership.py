@@ -41,6 +41,7 @@ class Membership:
         self.is_leaving = False
         self.is_lost = False  # it was joined, and somebody evicted it
         self._looked_at = 0  # round
+        self._warned = ""  # why its bond gets it no seat, as it was said last
         self._leave_tried = (-1, False)  # round, and whether the task had ended
 
     async def is_joined(self) -> bool:
@@ -50,13 +51,31 @@ class Membership:
         """Joined, or about to be."""
         return self._sender.is_pending(self._join_label) or await self.is_joined()
 
-    async def participants(self) -> Sequence[Mapping[str, Any]]:
+    async def find_first_round(self) -> int | None:
+        """The running round, where this account was bonded when it began, or the next: the first whose draws, audits
+        and accusations it counts in. None where there is none any more, or it is not bonded."""
+        standing = await self._views.view("TaskBoard", "standing", self._task, self._account)
+        phase, number = Phase(standing["phase"]), int(standing["round"])
+        if phase is Phase.ENDED or not await self.is_joined():
+            return None
+        if phase is Phase.WAITING:
+            return number
+        try:
+            row = await self._row(standing["close_height"])
+        except Unavailable:  # a home that began after that block
+            row = None
+        return number if row is not None and not row["unseated"] else number + 1
+
+    async def participants(self, height: int | None = None) -> Sequence[Mapping[str, Any]]:
         """The board's rows, in the order in which a draw walks over them."""
-        rows: Sequence[Mapping[str, Any]] = await self._views.view("TaskBoard", "participants", self._task)
+        rows: Sequence[Mapping[str, Any]] = await self._views.view(
+            "TaskBoard", "participants", self._task, height=height
+        )
         return rows
 
-    async def _row(self) -> Mapping[str, Any] | None:
-        return next((row for row in await self.participants() if as_account(row["account"]) == self._account), None)
+    async def _row(self, height: int | None = None) -> Mapping[str, Any] | None:
+        rows = await self.participants(height)
+        return next((row for row in rows if as_account(row["account"]) == self._account), None)
 
     # In
 
@@ -125,6 +144,8 @@ class Membership:
         left waits in this very round for them."""
         if row["bond"] < self.min_bond:
             await self._fill_up(row["bond"], row["domain"])
+        else:
+            self._warned = ""
         if row["unseated"]:
             log.info("task %d: this account was away for too long and is drawn no more; coming back", self._task)
             await self._sender.call(f"rejoin {self._task}", "TaskBoard", "rejoin", self._task)
@@ -133,16 +154,20 @@ class Membership:
         """Below the minimum it would be drawn no more, for one missed reveal and without a word."""
         missing = self.min_bond - bond
         if 100 * missing > TOP_UP_PERCENT * self.min_bond:
-            log.warning(
-                "task %d: this account's bond of %s is below the task's minimum of %s: it gets no seat any more",
-                self._task, count_coins(bond), count_coins(self.min_bond),
-            )  # fmt: skip
+            amounts = f"{count_coins(bond)} is below the task's minimum of {count_coins(self.min_bond)}"
+            self._warn_once(f"this account's bond of {amounts}: it gets no seat any more")
             return
         log.info("task %d: paying %s that the bond lost", self._task, count_coins(missing))
         try:
             await self._send_bond(f"fill up {self._task}", domain, missing)
         except FlockError as error:
-            log.warning("task %d: the bond cannot be filled up, so this account gets no seat: %s", self._task, error)
+            self._warn_once(f"the bond cannot be filled up, so this account gets no seat: {error}")
+
+    def _warn_once(self, why: str) -> None:
+        """A round may be a minute, and it is looked at in each."""
+        if why != self._warned:
+            log.warning("task %d: %s", self._task, why)
+        self._warned = why
 
     # Out
 

@@ -13,6 +13,7 @@ import trio
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import FlockError, Refused
 from flock_contracts.loader import load
+from flock_peers.coins import count_coins, format_exact
 from flock_peers.mempool import Limits
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class Sender:
         """With a small tip, or without one where only that can be paid."""
         least = call.value + call.gas * self._base_fee
         if spare < least:
-            coins = f"{least / 10**18:.6f} coins; {spare / 10**18:.6f} are left"
+            coins = f"{count_coins(least)}; {format_exact(spare)} are left"
             raise Refused(f"{call.label}: it may take {coins} beside what is pending")
         wanted = self._base_fee + max(1, self._base_fee // _TIP_PARTS)
         return min(wanted, (spare - call.value) // call.gas)
