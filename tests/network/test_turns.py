@@ -45,6 +45,42 @@ def test_of_networks_and_accounts_that_had_a_turn_the_oldest_are_forgotten() -> 
     trio.run(main)
 
 
+def test_an_account_that_asks_from_several_networks_has_no_more_turns_than_one_that_asks_from_one() -> None:
+    async def main() -> list[int]:
+        table = Table()
+        async with trio.open_nursery() as nursery:
+            for number, host in [(1, f"10.3.0.{n}") for n in range(6)] + [(2, HERE)] * 3:
+                nursery.start_soon(table.use, number, host)
+                await trio.testing.wait_all_tasks_blocked()
+        return table.order
+
+    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))[:6] == [1, 2, 1, 2, 1, 2]
+
+
+def test_where_all_turns_are_taken_an_account_of_several_networks_gives_way_to_who_has_fewer() -> None:
+    lost = list[int]()
+
+    async def hold(turns: Turns, number: int, host: str) -> None:
+        try:
+            async with turns.take(Account(bytes([number]) * 20), host) as turn:
+                with turn.at_others_pace():
+                    await trio.sleep_forever()
+        except Unavailable:
+            lost.append(number)
+
+    async def main() -> None:
+        turns = Turns(5, 10.0, 30.0, lambda _account: False, 4)
+        async with trio.open_nursery() as nursery:
+            wide = ((1, "10.3.0.1"), (1, "10.3.0.2"), (1, "10.3.0.3"))
+            for number, host in (*wide, (2, HERE), (3, HERE), (4, THERE)):
+                nursery.start_soon(hold, turns, number, host)
+                await trio.testing.wait_all_tasks_blocked()
+            assert lost == [1]  # at once, although another network had two turns, of two accounts
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+
+
 def take_nothing(count: int, each: int, *askers: tuple[str, int]) -> tuple[list[str], list[str]]:
     """One after the other, within a moment, from one network: who got a turn, and who lost it when."""
     begun, lost = list[str](), list[str]()

@@ -1,5 +1,6 @@
 """A few turns at a time, for many who want one: at most one of an account, or a few. Of those who wait the first is of
-the network that has the fewest now, then of that which had its last one the longest ago, and of accounts likewise.
+the network that has the fewest now, then of that which had its last one the longest ago, and of accounts likewise. An
+account counts as a network of its own where that is more: several networks give one account no second share.
 
 Where all turns are taken, one is made free: of the network that has the most, and in it of the account that has the
 most, the oldest goes at once, so that a crowd that takes nothing keeps out nobody who comes from elsewhere, and an
@@ -18,7 +19,8 @@ from flock_chain.errors import Unavailable
 from flock_peers.network.slots import group_of
 
 _REMEMBERED = 1024  # networks and accounts that had a turn
-Rank = tuple[bool, int, int]  # whether a stranger; turns of its network, and of its account: the lowest goes first
+# Whether a stranger; turns of its network, or of its account where that has more; of its account. The lowest first.
+Rank = tuple[bool, int, int]
 
 
 class Turns:
@@ -77,12 +79,11 @@ class Turns:
             return None
         having = self._count_held()
         able = (turn for turn in self._waiting if having[turn.account] < self._each)
-        last = self._last
-        return min(
-            able,
-            key=lambda turn: (self._rank(turn, having), last.get(turn.group, 0), last.get(turn.account, 0)),
-            default=None,
-        )
+        return min(able, key=lambda turn: (self._rank(turn, having), *self._find_last(turn)), default=None)
+
+    def _find_last(self, turn: "Turn") -> tuple[int, int]:
+        account = self._last.get(turn.account, 0)
+        return max(self._last.get(turn.group, 0), account), account
 
     def _make_room(self, asker: "Turn") -> None:
         if any(turn.is_leaving for turn in self._held):
@@ -104,7 +105,8 @@ class Turns:
         return Counter(key for turn in self._held for key in (turn.group, turn.account))
 
     def _rank(self, turn: "Turn", having: Counter[str | Account]) -> Rank:
-        return not self._is_favoured(turn.account), having[turn.group], having[turn.account]
+        own = having[turn.account]
+        return not self._is_favoured(turn.account), max(having[turn.group], own), own
 
 
 class Turn:
