@@ -1,5 +1,6 @@
 """Places for incoming connections: by address, by group, by rate; and who gives way in a crowd."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -70,7 +71,7 @@ def test_addresses_of_one_owner_share_a_rate() -> None:
 
 
 def test_a_crowd_of_networks_has_a_rate_together_and_neither_peers_that_are_needed_nor_who_comes_seldom_wait() -> None:
-    """Each handshake takes 6 ms of a core: four networks at their own rates took half of it."""
+    """Each handshake takes up to 8 ms of a core: four networks at their own rates took half of it."""
     now = [0.0]
     limits = replace(LIMITS, accept_rate=1, accept_burst=20, accept_rate_of_all=2, accept_burst_of_all=6,
                      max_inbound_per_group=999, max_inbound_per_ip=999, max_handshakes=999)  # fmt: skip
@@ -82,6 +83,44 @@ def test_a_crowd_of_networks_has_a_rate_together_and_neither_peers_that_are_need
     assert not slots.begin("1.1.1.1") and slots.begin("1.1.1.1")
     now[0] = 0.5
     assert not slots.begin("8.8.0.1") and slots.begin("8.8.1.1")
+
+
+def come_and_go(slots: Slots, ip: str) -> bool:
+    """Whether it was let into a handshake, which ends at once."""
+    if slots.begin(ip):
+        return False
+    slots.end_handshake(ip)
+    slots.end(ip)
+    return True
+
+
+def test_who_has_more_networks_than_are_remembered_has_a_rate_too_and_of_one_range_takes_nobody_elses() -> None:
+    """Each connection came from a network that was new, or forgotten, and had no bound: up to 8 ms of a core each."""
+    now, taken, x = [0.0], 0, Limits()
+    slots = Slots(x, lambda: now[0])
+    for number in range(10_000):  # for 10 s, of a /32, which has 65,536 networks
+        now[0] = number / 1_000
+        taken += come_and_go(slots, f"2606:4700:{number % 5_000:x}::1")
+        assert number % 1_000 or come_and_go(slots, f"1.{number // 1_000}.1.1")
+    assert taken <= x.accept_burst_of_all + x.accept_burst_of_range + 10 * (
+        x.accept_rate_of_all + x.accept_rate_of_range
+    )
+    assert len(slots._networks._buckets) <= x.tracked_peers
+
+
+def test_who_has_thousands_of_networks_everywhere_keeps_nobody_out_for_good() -> None:
+    """Nobody is told from others by his network there, so it is a draw among all who come: 400 a second."""
+    now, asked, got, taken, x, chance = [0.0], 0, 0, 0, Limits(), random.Random(5)
+    slots = Slots(x, lambda: now[0])
+    for number in range(12_000):
+        now[0] += chance.expovariate(400)
+        taken += come_and_go(slots, f"{5 + number % 89}.{number % 251}.{number % 241}.1")
+        if number >= 4_000 and chance.random() < 1 / 200:
+            now[0] += chance.expovariate(400)
+            asked, got = asked + 1, got + come_and_go(slots, "198.40.1.1")
+    bursts = x.accept_burst_of_all + x.accept_burst_of_first
+    assert taken + got <= bursts + now[0] * (x.accept_rate_of_all + x.accept_rate_of_first)
+    assert got >= asked / 10 > 3
 
 
 def test_who_is_silent_in_a_handshake_gives_way_to_whoever_has_fewer() -> None:

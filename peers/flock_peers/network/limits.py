@@ -16,10 +16,18 @@ class Limits:
     max_outbound: int = 48
     max_inbound_per_ip: int = 32  # peers behind one address: a laboratory, or a demo on one machine
     max_inbound_per_group: int = 16  # of one /24 or /48 of the internet, which one owner may have as a whole
-    accept_rate: float = 20.0  # new connections of one address, or /24 or /48, a second: each takes 6 ms of a core
+    # New connections of one address, or /24 or /48, a second: each takes up to 5 ms of a core, up to 8 where it says
+    # hello (benchmarks/wire_costs.py).
+    accept_rate: float = 20.0
     accept_burst: float = 200.0  # a demo of forty peers on one machine, all of them dialing twice
-    accept_rate_of_all: float = 60.0  # a third of a core; but for peers that are needed, and a network's first
+    accept_rate_of_all: float = 60.0  # but for peers that are needed
     accept_burst_of_all: float = 600.0
+    # Beside these those that are the first of their network for a while; and of them those of one range, a /16 or a
+    # /32, where somebody may have any number of networks.
+    accept_rate_of_first: float = 20.0
+    accept_burst_of_first: float = 200.0
+    accept_rate_of_range: float = 2.0
+    accept_burst_of_range: float = 20.0
     guests: int = 0  # inbound connections that never say hello: IPFS tools, with a few protocols
     max_links_per_peer: int = 4  # two peers that dial each other at once have two
     # Second connections for files: one of each direction with a peer, so that votes never wait behind a file.

@@ -6,16 +6,19 @@ Knows no identities: who among the connected must give way is said by `find_crow
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from flock_peers.network.limits import Limits, TokenBucket
 
 T = TypeVar("T")
 GiveWay = Callable[[], None]
+_RANGE = 16, 32  # bits of what a provider is given: of IPv6 a small one has 65,536 networks
 _SURE_SECONDS = 2.0  # of a handshake, where all places are taken and others come: four round trips of half a second
 
 
-def group_of(ip: str) -> str:
+@lru_cache(4_096)  # ten microseconds each, and asked for again and again
+def group_of(ip: str, bits: tuple[int, int] = (24, 48)) -> str:
     """What one owner is thought to have of the internet: a /24, or a /48 of IPv6. In a local network, one address."""
     try:
         address = ipaddress.ip_address(ip.partition("%")[0])
@@ -25,7 +28,7 @@ def group_of(ip: str) -> str:
     address = mapped or address
     if not address.is_global:
         return str(address)
-    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
+    return str(ipaddress.ip_network((address, bits[address.version == 6]), strict=False))
 
 
 def find_crowd(rows: Sequence[T], ip_of: Callable[[T], str]) -> T | None:
@@ -42,12 +45,14 @@ class Slots:
     ) -> None:
         self._limits, self._clock, self._is_known = limits, clock, is_known
         self._all = TokenBucket(limits.accept_rate_of_all, limits.accept_burst_of_all, clock)
+        self._first = TokenBucket(limits.accept_rate_of_first, limits.accept_burst_of_first, clock)
         self._handshakes: Counter[str] = Counter()  # by address
         self._shaking: dict[GiveWay, tuple[str, float]] = {}  # address and since when, the oldest first
         self._leaving = 0  # who gave way, and did not end yet
         self._open: Counter[str] = Counter()  # by address, handshakes too
         self._groups: Counter[str] = Counter()
-        self._rates: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._networks = _Rates(limits.accept_rate, limits.accept_burst, limits.tracked_peers, clock)
+        self._ranges = _Rates(limits.accept_rate_of_range, limits.accept_burst_of_range, limits.tracked_peers, clock)
 
     @property
     def connected(self) -> int:
@@ -57,11 +62,11 @@ class Slots:
     def begin(self, ip: str, give_way: GiveWay | None = None) -> str:
         """Takes a place for a handshake; or says why there is none. `give_way`: how to end it, where another comes."""
         x, group = self._limits, group_of(ip)
-        rate = self._rate_of(group)
-        is_rare = rate.find_wait(x.accept_burst) == 0  # a network from which nobody came for a while
+        rate = self._networks.of(group)
+        is_first = rate.find_wait(x.accept_burst) == 0  # of its network, for a while, as far as that is remembered
         if not rate.take():
             return f"more than {x.accept_rate:g} connections a second"
-        if not self._all.take() and not is_rare and not self._is_known(ip):
+        if not self._all.take() and not self._is_known(ip) and not (is_first and self._take_first(ip)):
             return f"more than {x.accept_rate_of_all:g} connections a second of everybody"
         if self._open[ip] >= x.max_inbound_per_ip:
             return f"{x.max_inbound_per_ip} connections already"
@@ -101,14 +106,24 @@ class Slots:
         _decrease(self._open, ip)
         _decrease(self._groups, group_of(ip))
 
-    def _rate_of(self, group: str) -> TokenBucket:
-        """Of a network: of IPv6 one owner has more addresses than there are."""
-        bucket = self._rates.pop(group, None) or TokenBucket(
-            self._limits.accept_rate, self._limits.accept_burst, self._clock
-        )
-        self._rates[group] = bucket
-        if len(self._rates) > self._limits.tracked_peers:
-            self._rates.popitem(last=False)
+    def _take_first(self, ip: str) -> bool:
+        """Somebody may have more networks than are remembered, each the first of its own. Mostly they are of few
+        ranges, and those do not take all there is for the others."""
+        return self._ranges.of(group_of(ip, _RANGE)).take() and self._first.take()
+
+
+class _Rates:
+    """Of IPv6 one owner has more addresses than there are; so of networks, and the longest quiet are forgotten."""
+
+    def __init__(self, rate: float, burst: float, most: int, clock: Callable[[], float]) -> None:
+        self._rate, self._burst, self._most, self._clock = rate, burst, most, clock
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def of(self, group: str) -> TokenBucket:
+        bucket = self._buckets.pop(group, None) or TokenBucket(self._rate, self._burst, self._clock)
+        self._buckets[group] = bucket
+        if len(self._buckets) > self._most:
+            self._buckets.popitem(last=False)
         return bucket
 
 
