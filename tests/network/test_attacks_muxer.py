@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from attacks_muxer_support import BREACHES, DATA, RST, SYN, WINDOW, frame, put
+from attacks_muxer_support import BREACHES, DATA, FIN, RST, SYN, WINDOW, frame, put
 from muxer_support import FakeSession
 from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, is_healthy, key, open_attacker, wait_until
 
@@ -101,28 +101,60 @@ def hear(said: Iterable[tuple[float, bytes]]) -> tuple[float, list[str]]:
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
-        ([frame(WINDOW, 0, 7, 0) * 1_000] * 30, 9.8),  # credit of nothing, or to a stream that there is not
-        ([frame(DATA, 0, 7, 0) * 1_000] * 30, 9.8),
-        ([frame(2, 2, 0, 1) * 1_000] * 30, 9.8),  # answers to pings of nobody
-        ([frame(DATA, 0, 8, 1, b"x") * 1_000] * 30, 9.8),
-        ([b"".join(frame(WINDOW, SYN, 2 * n + 1, 0) + frame(WINDOW, RST, 2 * n + 1, 0) for n in range(2_000))], 7.0),
+        ([frame(WINDOW, 0, 7, 0) * 1_000] * 30, 6.5),  # credit of nothing, or to a stream that there is not
+        ([frame(DATA, 0, 7, 0) * 1_000] * 30, 6.5),
+        ([frame(2, 2, 0, 1) * 1_000] * 30, 6.5),  # answers to pings of nobody
+        ([frame(DATA, 0, 8, 1, b"x") * 1_000] * 30, 6.5),
+        ([b"".join(frame(WINDOW, SYN, 2 * n + 1, 0) + frame(WINDOW, RST, 2 * n + 1, 0) for n in range(2_000))], 4.7),
     ],
     ids=["credit", "data", "pongs", "bytes", "streams"],
 )
 def test_frames_that_carry_next_to_nothing_are_read_at_a_rate(said: list[bytes], seconds: float) -> None:
-    """Ten thousand at once, two thousand a second, and ten for a stream that is opened."""
+    """Ten thousand at once, three thousand a second, and ten for a stream that is opened."""
     took, complaints = hear((0.0, data) for data in said)
     assert seconds - 0.1 <= took <= seconds + 0.2
-    assert complaints and set(complaints) == {"sends more than 2000 frames a second that carry next to nothing"}
+    assert complaints and set(complaints) == {"sends more than 3000 frames a second that carry next to nothing"}
+
+
+@in_trio()
+async def test_what_circuits_say_is_not_charged_to_who_lends_them_and_one_that_says_too_much_ends_alone() -> None:
+    """Two strangers behind a relay, each within its own rate there, had it read so slowly that it was cut off."""
+    complaints: list[str] = []
+    link = SimpleNamespace(account=b"", complain=complaints.append)
+    muxer = Muxer(FakeSession(False), None, link, clock=lambda: 0.0)
+    streams = []
+    for number in range(1, 33, 2):
+        muxer._feed(frame(WINDOW, SYN, number, 0))
+        streams.append(muxer.streams[number])
+        muxer.streams[number].carry_circuit()
+    own = muxer.make_allowance()
+    assert muxer._charge(own) == 0.0
+    for number in range(1, 33, 2):
+        muxer._feed(frame(DATA, 0, number, 1, b"x") * 9_000)
+        muxer._feed(frame(DATA, 0, number, 60_000, bytes(60_000)))
+        await streams[number // 2].read()  # what is here of it; it goes on
+    assert muxer._cost == 0 and muxer._charge(own) == 0.0 and not complaints
+    muxer._feed(frame(DATA, 0, 5, 1, b"x") * 1_200)  # the last of them after it has ended
+    assert [stream.is_reset for stream in streams] == [number == 5 for number in range(1, 33, 2)]
+    assert complaints == ["a circuit that it lends ends, with more than 3000 frames a second"]
+    assert not muxer.breach and not muxer.session.below.is_closed
+    assert 0 < muxer._cost < 200 and muxer._charge(own) == 0.0
+
+
+def ask(number: int) -> bytes:
+    """A question's name and what it asks, and that nothing else comes."""
+    said = frame(DATA, 0, number, 40) + bytes(40) + frame(DATA, 0, number, 200) + bytes(200)
+    return frame(WINDOW, SYN, number, 0) + said + frame(WINDOW, FIN, number, 0) + frame(WINDOW, 0, number, 0)
 
 
 def test_bulk_and_a_peer_at_all_its_other_limits_are_read_as_they_come() -> None:
     bulk = [(0.0, frame(DATA, 0, 8, 60_000) + bytes(60_000))] * 60
     credit = [(0.0, frame(WINDOW, 0, 8, 0) * 2 + frame(DATA, 0, 8, 4_096) + bytes(4_096))] * 5_000
     pong, message = frame(2, 2, 0, 1), frame(DATA, 0, 8, 200) + bytes(200)
-    questions = [frame(WINDOW, SYN, 2 * n + 1, 0) + frame(WINDOW, RST, 2 * n + 1, 0) for n in range(2_000)]
-    busy = [(n / 10, b"".join(questions[10 * n : 10 * n + 10]) + message * 60 + pong) for n in range(200)]
-    for said, most in ((bulk, 0.0), (credit, 0.0), (busy, 20.0)):
+    questions = [ask(2 * n + 1) for n in range(4_000)]
+    answers = (frame(WINDOW, 2, 8, 0) + frame(DATA, 0, 8, 40) + bytes(40) + message + frame(WINDOW, FIN, 8, 0)) * 10
+    busy = [(n / 10, b"".join(questions[10 * n : 10 * n + 10]) + answers + message * 60 + pong) for n in range(400)]
+    for said, most in ((bulk, 0.0), (credit, 0.0), (busy, 40.0)):
         took, complaints = hear(said)
         assert took <= most and not complaints
 
@@ -138,4 +170,4 @@ async def test_a_flood_of_frames_that_say_nothing_is_named_and_holds_up_nobody(
             await wait_until(lambda: "carry next to nothing" in caplog.text)
             assert await is_healthy(a)
     account = key(50).account.hex()
-    assert any(line.startswith(f"0x{account} at 127.0.0.1: sends more than 2000 frames") for line in caplog.messages)
+    assert any(line.startswith(f"0x{account} at 127.0.0.1: sends more than 3000 frames") for line in caplog.messages)

@@ -1,5 +1,6 @@
 """Peers that nobody can dial are reached through a third one, which sees sealed bytes alone."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -20,11 +21,14 @@ from flock_chain.errors import InvalidEncoding, InvalidRemote, Unavailable
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import key_pair_of, parse_address, peer_id_of
 from flock_peers.network.link import Link
+from flock_peers.network.relay import RENEW_SECONDS
+from flock_peers.network.relay_client import _AGAIN_SECONDS
 from flock_peers.network.relay_places import (
     HOP_STREAMS_AT_ONCE,
     HOP_STREAMS_PER_MINUTE,
+    SURE_SECONDS,
     HopStreams,
-    find_who_gives_way,
+    Places,
 )
 
 HOP, STOP = str(PROTOCOL_ID), str(STOP_PROTOCOL_ID)
@@ -49,6 +53,14 @@ def test_the_address_of_a_circuit_names_both() -> None:
             parse_address(wrong)
 
 
+def count_allowances(host: Host) -> int:
+    """Of circuits, apart from those of their connections."""
+    assert host._stack is not None
+    links = [link for links in host._stack.links.values() for link in links if not link.closed.is_set()]
+    streams = [stream for link in links for stream in link.swarm_conn.muxed_conn.streams.values()]
+    return sum(stream.allowance is not None for stream in streams)
+
+
 @in_trio()
 async def test_two_peers_talk_through_a_relay_and_prove_their_keys_to_each_other() -> None:
     async with (
@@ -64,6 +76,11 @@ async def test_two_peers_talk_through_a_relay_and_prove_their_keys_to_each_other
         for number in range(20):
             caller.send(hidden.account, "/test/1", bytes([number]) * 50_000)
         await wait_until(lambda: len(inbox.received) == 20)
+        assert [count_allowances(host) for host in (hidden, caller, relay)] == [
+            1,
+            1,
+            0,
+        ]  # the relay is told by who says it
         lost = trio.Event()
 
         async def on_disconnected(_account: bytes) -> None:
@@ -270,6 +287,10 @@ def link_from(host: str, number: int) -> Link:
     return SimpleNamespace(remote_host=host, account=key(number).account)  # type: ignore[return-value]
 
 
+def find_who_gives_way(asker: Link, holders: list[Link], is_favoured: Callable[[bytes], bool]) -> Link | None:
+    return Places(lambda: 0.0, is_favoured).find_who_gives_way(asker, holders)
+
+
 def test_of_a_relays_places_the_network_that_has_the_most_gives_one_to_who_has_less() -> None:
     crowd = [link_from(f"8.8.8.{number}", number) for number in range(1, 15)]
     few = [link_from(f"9.9.9.{number}", number) for number in (50, 51)]
@@ -283,3 +304,65 @@ def test_of_a_relays_places_the_network_that_has_the_most_gives_one_to_who_has_l
     assert find_who_gives_way(link_from("1.1.1.1", 90), crowd, friends.__contains__) is None
     needed = link_from("8.8.8.201", 93)
     assert find_who_gives_way(needed, crowd, lambda account: account == needed.account) is crowd[-1]
+
+
+class Relayed:
+    """A relay of sixteen places, and who asks for one when: each link from a network of its own, but where said."""
+
+    def __init__(self, *holders: Link) -> None:
+        self.now, self.holders = 0.0, list(holders)
+        self.places = Places(lambda: self.now, frozenset[bytes]().__contains__)
+
+    def ask(self, asker: Link) -> bool:
+        if asker not in self.holders and len(self.holders) == 16:
+            leaver = self.places.find_who_gives_way(asker, self.holders)
+            if leaver is None:
+                return False
+            self.holders.remove(leaver)
+        if asker not in self.holders:
+            self.holders.append(asker)
+        return True
+
+
+def test_who_has_sixteen_networks_does_not_have_all_places_of_a_relay_for_good() -> None:
+    crowd, honest = [link_from(f"8.8.{number}.1", number) for number in range(1, 17)], link_from("1.1.1.1", 90)
+    relay = Relayed(*crowd)
+    while not relay.ask(honest):
+        assert relay.now < SURE_SECONDS
+        relay.now += 30.0
+        first = relay.holders[0]  # in another account's name, again and again, which begins no new term
+        relay.holders[0] = link_from(first.remote_host, int(relay.now) + 1_000)
+    assert relay.now == SURE_SECONDS
+    for _ in range(16):  # who has just lost one, and so on: the others' terms are over, too
+        relay.ask(crowd[0])
+        crowd.append(crowd.pop(0))
+    assert honest in relay.holders
+
+
+@pytest.mark.parametrize(("networks", "share"), [(16, 0.7), (40, 0.3)])
+def test_networks_take_turns_at_a_relay_and_who_asks_more_often_is_not_sooner_next(
+    networks: int, share: float
+) -> None:  # fmt: skip
+    """They ask every 15 s, for three hours; the honest peer as `RelayClient` does, which is not told."""
+    crowd = [link_from(f"8.{number}.8.1", number) for number in range(1, networks + 1)]
+    relay, honest, had, next_time = Relayed(*crowd[:16]), link_from("1.1.1.1", 90), 0, 0.0
+    for step in range(3 * 240):
+        relay.now = 15.0 * step
+        for link in crowd:
+            relay.ask(link)
+        if relay.now >= next_time:
+            next_time = relay.now + (RENEW_SECONDS if relay.ask(honest) else _AGAIN_SECONDS)
+        had += honest in relay.holders
+    assert had > share * 3 * 240, had / (3 * 240)
+    assert len(relay.places._waiting) <= networks and len(relay.places._since) <= 16
+
+
+def test_who_waited_once_and_left_keeps_nobody_else_waiting_for_a_place() -> None:
+    relay = Relayed(*(link_from(f"8.8.{number}.1", number) for number in range(1, 17)))
+    assert not relay.ask(link_from("9.9.9.9", 80))
+    relay.now = SURE_SECONDS
+    for number in range(2_000):
+        relay.ask(link_from(f"9.{number % 200}.{number // 200}.1", 100 + number))
+    assert len(relay.places._waiting) <= 1_024 and len(relay.holders) == 16
+    relay.now += SURE_SECONDS
+    assert relay.ask(link_from("1.1.1.1", 90))

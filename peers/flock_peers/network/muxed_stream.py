@@ -15,6 +15,7 @@ from libp2p.abc import IMuxedStream
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
+from flock_peers.network.limits import TokenBucket
 from flock_peers.network.outgoing import Outgoing
 from flock_peers.network.yamux_frame import FIN, RST, WINDOW, WINDOW_BYTES, pack_header
 
@@ -34,6 +35,9 @@ class StreamMuxer(Protocol):
     def send_frame(self, kind: int, flags: int, stream_id: int, length: int) -> None: ...
 
     def wake_writer(self) -> None: ...
+
+    def make_allowance(self) -> TokenBucket:
+        """Of frames, as a connection has it."""
 
     def forget_if_finished(self, stream: "MuxedStream") -> None: ...
 
@@ -68,6 +72,7 @@ class MuxedStream(IMuxedStream):
         self._is_abandoned = False
         self._is_counted = True  # what is held of it, in the muxer's room
         self.is_apart = False  # as what somebody behind the other side holds, not as the connection's
+        self.allowance: TokenBucket | None = None  # of frames, where they are somebody's behind the other side
 
     @property
     def is_finished(self) -> bool:
@@ -96,6 +101,11 @@ class MuxedStream(IMuxedStream):
         self._count(-waiting)
         self.is_apart = True
         self._count(waiting)
+
+    def carry_circuit(self) -> None:
+        """Its frames are of whoever is behind the other side, too: who lends it is not to be read slowly for them."""
+        self.count_apart()
+        self.allowance = self._muxer.make_allowance()
 
     @property
     def link(self) -> Any:

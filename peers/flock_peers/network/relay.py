@@ -35,14 +35,14 @@ from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.guarded import contained
 from flock_peers.network.link import CutShort, Link
-from flock_peers.network.relay_places import HopStreams, find_who_gives_way
+from flock_peers.network.relay_places import HopStreams, Places
 from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
 
 # A relay lends 16 places, and 16 circuits at a time to each: an adapter fits into one; a life of it does not.
 RELAY_LIMITS = RelayLimits(duration=3_600, data=1 << 30, max_circuit_conns=16, max_reservations=16)
-RENEW_SECONDS = 600.0  # a reservation lasts an hour
+RENEW_SECONDS = 300.0  # a reservation lasts an hour, unless others wait; nobody is told when it is over
 _ASK_SECONDS = 10.0
 _READ = 64 << 10
 MAX_REQUEST_BYTES = 1 << 10  # a kind and a peer take 50, an own reservation with its voucher 400
@@ -59,8 +59,9 @@ class _Circuit(CircuitV2Protocol):
         is_favoured: Callable[[Account], bool],
     ) -> None:  # fmt: skip
         super().__init__(stack.host, RELAY_LIMITS, allow_hop=allow_hop)
-        self._stack, self._is_own_relay, self._is_favoured = stack, is_own_relay, is_favoured
+        self._stack, self._is_own_relay = stack, is_own_relay
         self._streams = HopStreams(trio.current_time)
+        self._places = Places(trio.current_time, is_favoured)
 
     async def _handle_stop_stream(self, stream: Any) -> None:
         """Circuits have places of their own, so whoever could open some would have two kinds of them, and could keep
@@ -71,7 +72,7 @@ class _Circuit(CircuitV2Protocol):
 
     async def handle_incoming_connection(self, stream: Any, remote_peer_id: bytes) -> None:  # noqa: ARG002
         """`remote_peer_id` is the relay's word; Noise proves who it is."""
-        stream.muxed_stream.count_apart()
+        stream.muxed_stream.carry_circuit()
         ours, theirs = make_pair()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(contained, self._stack.accept, theirs, RELAYED)
@@ -106,12 +107,12 @@ class _Circuit(CircuitV2Protocol):
             del places[peer_id]
         if len(places) < RELAY_LIMITS.max_reservations:
             return
-        worst = find_who_gives_way(asker, [link for link in holders.values() if link is not None], self._is_favoured)
+        worst = self._places.find_who_gives_way(asker, [link for link in holders.values() if link is not None])
         if worst is not None:
             del places[worst.peer_id]
             who = f"0x{worst.account.hex()} at {worst.remote_host}"
             self._stack.complaints.note(
-                who, "loses its place at this relay to who has less, or is needed", kind="place"
+                who, "loses its place at this relay to who has less, has waited for it, or is needed", kind="place"
             )
 
     async def _relay_data(
@@ -177,7 +178,7 @@ class Circuits:
         """A socket whose other end is that peer's, by way of the relay. Raises Unavailable."""
         request = HopMessage(type=HopMessage.CONNECT, peer=PeerId(id=peer_id.to_bytes()))
         stream = await self._ask(relay, request)
-        stream.muxed_stream.count_apart()
+        stream.muxed_stream.carry_circuit()
         ours, theirs = make_pair()
         self._nursery.start_soon(contained, pump, stream, ours)
         return theirs

@@ -18,6 +18,10 @@ HOP_STREAMS_AT_ONCE = 8
 # Eight circuits that are dialed in vain, 0.5 s to 15 s apart, take 50 in their first minute.
 HOP_STREAMS_PER_MINUTE = 64
 _ACCOUNTS = 1_024  # whose rate is remembered; the longest quiet is forgotten
+# Of a place, from when another network asks for it: a peer that lost one hears of it within 300 s, when it renews.
+SURE_SECONDS = 1_200.0
+_WAIT_SECONDS = 75.0  # who has no place asks again every 30 s; who did not waits no longer
+_WAITING = 1_024  # networks
 
 
 class HopStreams:
@@ -53,13 +57,41 @@ class HopStreams:
         return rate
 
 
-def find_who_gives_way(asker: Link, holders: Sequence[Link], is_favoured: Callable[[Account], bool]) -> Link | None:
-    """Where all places are taken: the newest stranger of the network that has the most, for whoever is favoured, or
-    whose network would have fewer places than that one keeps. None where the asker gets no place."""
-    strangers = [link for link in holders if not is_favoured(link.account)]
-    worst = find_crowd(strangers, lambda link: link.remote_host)
-    if worst is None or is_favoured(asker.account):
-        return worst
-    sizes = Counter(group_of(link.remote_host) for link in strangers)
-    keeps, would_have = sizes[group_of(worst.remote_host)] - 1, sizes[group_of(asker.remote_host)] + 1
-    return worst if would_have <= keeps else None
+class Places:
+    """Who gives way where all places are taken."""
+
+    def __init__(self, clock: Callable[[], float], is_favoured: Callable[[Account], bool]) -> None:
+        self._clock, self._is_favoured = clock, is_favoured
+        self._since: dict[str, float] = {}  # networks that have a place, and since when it was seen that others wait
+        self._waiting: dict[str, float] = {}  # when each asked last; who has waited the longest first
+
+    def find_who_gives_way(self, asker: Link, holders: Sequence[Link]) -> Link | None:
+        """The newest stranger of the network that has the most, for whoever is favoured, or whose network would have
+        no more than that one keeps. Where each network has one, the one of whoever has had it the longest, and for a
+        sure time, for the network that has waited the longest. None where the asker gets no place."""
+        strangers = [link for link in holders if not self._is_favoured(link.account)]
+        worst = find_crowd(strangers, lambda link: link.remote_host)
+        if worst is None or self._is_favoured(asker.account):
+            return worst
+        sizes = Counter(group_of(link.remote_host) for link in strangers)
+        own = group_of(asker.remote_host)
+        if sizes[own] + 1 <= sizes[group_of(worst.remote_host)] - 1:
+            return worst
+        return None if sizes[own] else self._find_turn(own, {group_of(link.remote_host): link for link in strangers})
+
+    def _find_turn(self, asker: str, holders: dict[str, Link]) -> Link | None:
+        """Of networks, not of accounts: another account of one that has a place does not begin anew."""
+        now = self._clock()
+        self._since = {group: self._since.get(group, now) for group in holders}
+        self._waiting = {
+            group: asked
+            for group, asked in self._waiting.items()
+            if now - asked <= _WAIT_SECONDS and group not in holders
+        }
+        if asker in self._waiting or len(self._waiting) < _WAITING:
+            self._waiting[asker] = now  # who waits already keeps its place in the order
+        oldest = min(holders, key=self._since.__getitem__)
+        if next(iter(self._waiting)) != asker or now - self._since[oldest] < SURE_SECONDS:
+            return None
+        del self._waiting[asker]
+        return holders[oldest]
