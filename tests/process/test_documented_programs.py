@@ -58,6 +58,7 @@ REHEARSED = {  # started as it stands there, but stopped at its parser; for the 
     "benchmarks/rounds.py": "networks of peers with trainers, and those of other projects",
     "benchmarks/same_rounds.py": "a demo, and its rounds once more",
     "benchmarks/sync.py": "seven networks of processes, at any length",
+    "benchmarks/wire_costs.py": "half a minute of connections and messages, for their CPU alone",
     "benchmarks/training.py": "real trainings, three ways in turns",
 }
 NAMES = {  # what stands for something else on a page, by program
