@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contracts_support import ETHER, TERMS, VALIDATORS, account
+from contracts_support import ETHER, TERMS, account
 from hypothesis import strategies as st
+from stake_support import FOUNDERS as KEYS
 
 from flock_contracts.addresses import BY_NAME
 from flock_contracts.loader import load
 
 WORD = 32
-FOUNDERS = [who for who, _, _ in VALIDATORS]
+FOUNDERS = [key.account for key in KEYS]
 CALLERS = [*(account(index) for index in range(12)), *FOUNDERS]  # creator, participants, others; never the system
 ODD_WORDS = (
     0, 1, 2, 3, 4, 16, 31, 32, 33, 64, 96, 160, 192, 1_000, 2**31, 2**32 - 1, 2**64 - 1, 2**96, 2**128 - 1, 2**128,
@@ -19,7 +20,7 @@ ODD_WORDS = (
 VALUES = (0, 0, 0, 0, 1, 99, 100, 1_000, 10**18, 32 * 10**18)
 MEANT = {  # numbers of arguments that are meant, by their names
     "task": (1, 1, 1, 1, 1, 1, 2, 0), "round": (1, 1, 1, 1, 1, 1, 2, 0),
-    "amount": (1, 250, 1_000, ETHER, 0, 2**256 - 1),
+    "amount": (1, 250, 1_000, ETHER, 0, 2**256 - 1), "guilty": (1, 1, 1, 0, 3), "innocent": (0, 0, 0, 1, 2),
 }  # fmt: skip
 Function = tuple[str, str, Mapping[str, Any]]  # contract, name, entry of its ABI
 Call = tuple[bytes, str, bytes, int]  # sender, contract, calldata, value

@@ -31,6 +31,8 @@ WAYS: tuple[tuple[Sequence[bytes], tuple[Step, ...]], ...] = (  # who is likely 
     (CALLERS, (("TaskBoard", "join_task"), ("TaskBoard", "leave_task"), LATER, ("TaskBoard", "withdraw_bond"))),
     (LEFT, (("TaskBoard", "withdraw_bond"),)),
     (PEOPLE, (("TaskBoard", "claim"),)),
+    (PEOPLE, (("TaskBoard", "confirm"),)),
+    (CALLERS, (LATER, ("TaskBoard", "lift"))),
     ([CREATOR], (("TaskBoard", "withdraw_pot"),)),
     ([CREATOR], (("TaskBoard", "open_task"), LATER, ("TaskBoard", "withdraw_pot"))),
     (PEOPLE, (("Delegation", "set_terms"),)),

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
-from board_support import BOND, NEW_ADAPTER, Game
+from board_support import BOND, NEW_ADAPTER, Game, padded
 from calldata_support import CALLERS, FOUNDERS, Call
 from calldata_ways_support import BACKER, CANDIDATE, LEFT, PEOPLE, SUBMITTER
 from contracts_support import (
@@ -12,12 +12,10 @@ from contracts_support import (
     AUDIT,
     AVAILABILITY,
     CHAIN_TIME_GAP,
-    COMMIT,
-    DRAW_PROPOSERS,
+    DRAW_VOTERS,
     ENDED,
     ETHER,
     FAUCET,
-    REVEAL,
     RICH,
     SCORE_COMMIT,
     SCORE_REVEAL,
@@ -27,19 +25,24 @@ from contracts_support import (
     build_genesis,
 )
 from fast_world_support import FastWorld, Known
+from stake_support import FOUNDERS as KEYS
+from stake_support import vrf_key
 
+from flock_chain.tally import FILTER_NORM_REJECT, FILTER_NORM_SLASH
 from flock_contracts.addresses import BY_NAME
 from flock_contracts.loader import load_all
 
 GAS_BOUND = 3_000_000  # a tenth of a block: whatever its bytes, one call cannot fill one
-PHASES = (WAITING, DRAW_PROPOSERS, COMMIT, REVEAL, AVAILABILITY, SCORE_COMMIT, SCORE_REVEAL, TALLY, ADOPT, AUDIT, ENDED)
+PHASES = range(WAITING, ENDED + 1)
+SCORES, ACCUSING = (-3, -2, -1), (FILTER_NORM_REJECT | FILTER_NORM_SLASH, 0, 0)  # so from its tally on a case is open
 HELD = [*CALLERS, *BY_NAME.values()]
 NAMES = {(entry.name, entry._selectors[word]): word for entry in load_all().values() for word in entry._selectors}
 
 
 def opened() -> Game:
     """Before anybody can be drawn: some have left, bonded, delegated and asked the faucet, long enough ago."""
-    world = World(*build_genesis(12, epoch_blocks=2))  # epochs end with their time
+    founders = [(key.account, 40 * ETHER, vrf_key(key)) for key in KEYS]
+    world = World(*build_genesis(12, founders, epoch_blocks=2))  # epochs end with their time
     world.next_block(pokes=False)
     game = Game(0, world=world, rounds=1, extra_rounds=0, audit_rounds=1, rest_share=5_000, wait_seconds=100_000)
     for who in FOUNDERS:
@@ -72,7 +75,7 @@ def worlds() -> dict[int, tuple[World, bytes, Known]]:
     game, found = opened(), dict[int, tuple[World, bytes, Known]]()
     known = Known(game.world.base)
     for phase in PHASES:
-        if phase == REVEAL:
+        if phase == DRAW_VOTERS:
             for who in game.proposers:
                 game.commit(who)
         elif phase == AVAILABILITY:
@@ -83,10 +86,10 @@ def worlds() -> dict[int, tuple[World, bytes, Known]]:
                 game.attest(who, 0b111)
         elif phase == SCORE_REVEAL:
             for who in game.voters:
-                game.commit_scores(who, [-3, -2, -1])
+                game.commit_scores(who, SCORES, padded(ACCUSING))
         elif phase == TALLY:
             for who in game.voters:
-                game.reveal_scores(who, [-3, -2, -1])
+                game.reveal_scores(who, SCORES, padded(ACCUSING))
         elif phase == ADOPT:
             game.tally()
         elif phase == AUDIT:
