@@ -1,7 +1,11 @@
 """What the published contracts and clients that this network follows got wrong: a test each, named after the defect."""
 
 import argparse
+import ast
+import json
 import pickle
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +14,14 @@ from contracts_support import CHAIN_ID, COMMIT, ENDED, PARAMETERS, REVEAL, SCORE
 
 from flock_chain.aggregation import Format, Layout, apply, encode_global, from_floats, parse_delta, quantise
 from flock_chain.crypto import Account, Key, keccak256
-from flock_chain.errors import InvalidContent, InvalidEncoding
+from flock_chain.errors import InvalidContent, InvalidEncoding, Misuse
 from flock_chain.paper_rule import is_acceptable
 from flock_chain.proposal import Manifest, compute_proposal_commitment, decode_manifest
 from flock_chain.tally import Verdict
 from flock_contracts.addresses import BOARD
 from flock_contracts.draw import draw
 from flock_p2p.cli import build_parser
+from flock_peers.training.base_check import check_base_folder
 
 SCORES = [[-300, -200, -100], [-301, -199, -101], [-290, -210, -99]]
 LAYOUT, FORMAT = Layout.of({"w": (40,)}), Format()
@@ -232,6 +237,47 @@ def test_a_pickle_from_a_stranger_is_refused_and_never_run() -> None:
     assert not Bomb.fired
     pickle.loads(data)  # noqa: S301 the bomb is live
     assert Bomb.fired
+    Bomb.fired = False
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "words"),
+    [
+        ({"auto_map": {"AutoModelForCausalLM": "code.Model"}}, "model.safetensors", "code of its own .* never run"),
+        ({}, "pytorch_model.bin", "weights are pickled, which is never loaded"),
+    ],
+)
+def test_a_model_with_code_of_its_own_or_pickled_weights_is_refused_and_nothing_of_it_run(
+    tmp_path: Path, config: dict[str, object], weights: str, words: str
+) -> None:
+    """Theirs ran whatever code came with a model (`trust_remote_code`)."""
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["XForCausalLM"]} | config))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "code.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / weights).write_bytes(pickle.dumps({"w": Bomb()}))
+    with pytest.raises(Misuse, match=words):
+        check_base_folder(tmp_path)
+    assert not Bomb.fired
+
+
+def test_no_library_that_loads_models_is_let_run_their_code() -> None:
+    loads = [call for call in _calls("flock_peers.training") if _name(call.func).startswith("Auto")]
+    assert len(loads) >= 6, "of configurations, tokenizers and models"
+    for call in loads:
+        said = {one.arg: ast.unparse(one.value) for one in call.keywords}
+        assert said.get("trust_remote_code") == "False", ast.unparse(call)
+
+
+def _calls(package: str) -> list[ast.Call]:
+    """Of whatever reads a model."""
+    files = [file for file in resources.files(package).iterdir() if file.name.endswith(".py")]
+    texts = [text for text in (file.read_text("utf-8") for file in files) if "Auto" in text]
+    nodes = [node for text in texts for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    return [node for node in nodes if _name(node.func).endswith((".from_pretrained", ".from_config"))]
+
+
+def _name(func: ast.expr) -> str:
+    return ast.unparse(func)
 
 
 def test_no_command_takes_a_key_as_an_argument() -> None:
