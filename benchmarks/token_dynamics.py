@@ -78,9 +78,10 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
                  "honest_slashed", "malicious_slashed", "malicious_left", "last_malicious_seat",
                  "honest_slashed_by_audits", "malicious_slashed_by_audits", "honest_suspended", "malicious_suspended",
                  "honest_expelled", "malicious_expelled", "malicious_accepted"):  # fmt: skip
-        found[name] = round(statistics.mean(row[name] for row in rows), 2)
+        found[name] = round(statistics.mean(row[name] for row in rows), 4)
     found["honest_least"] = round(min(row["honest_least"] for row in rows), 2)
     found["seeds_with_honest_slashed"] = sum(row["honest_slashes"] > 0 for row in rows)
+    found["seeds_with_malicious_left"] = sum(row["malicious_left"] > 0 for row in rows)
     total = found["honest_slashed"] + found["malicious_slashed"]
     found["honest_share_of_slashed"] = round(100 * found["honest_slashed"] / total, 1) if total else 0.0
     return found
@@ -101,13 +102,15 @@ malicious one, the round."""
 
 
 def table(columns: list[dict[str, Any]]) -> str:
-    lines = ["rule   poison    bad%  seeds  with honest slashed " + " ".join(f"{name:>10}" for name, _ in COLUMNS)]
+    """In how many economies what should not be is counted: one of 24 is nothing in a mean of one decimal."""
+    heading = "rule   poison    bad%  seeds  with honest slashed, bad left "
+    lines = [heading + " ".join(f"{name:>10}" for name, _ in COLUMNS)]
     for row in columns:
         values = " ".join(f"{row[name]:10.1f}" for _, name in COLUMNS)
         head = f"{row['rule']:6} {row['poison']:8} {row['percent']:5} {row['seeds']:6}"
-        lines.append(f"{head} {row['seeds_with_honest_slashed']:20} {values}")
+        lines.append(f"{head} {row['seeds_with_honest_slashed']:20} {row['seeds_with_malicious_left']:9} {values}")
     for share, (rejected, honest, malicious) in PAPER.items():
-        lines.append(f"{'2307.00543':15} {share:5} {'':27} {rejected:10.1f} {honest:10.1f} {'':10} {malicious:10.1f}")
+        lines.append(f"{'2307.00543':15} {share:5} {'':37} {rejected:10.1f} {honest:10.1f} {'':10} {malicious:10.1f}")
     return "\n".join([*lines, LEGEND])
 
 

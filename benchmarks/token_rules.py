@@ -2,18 +2,21 @@
 
     python benchmarks/token_rules.py [--rules NAMES] [--habits NAMES] [--shares 10,20] [--seeds 24] [--anybody]
 
-In tasks without a reference: with one the audits that were measured are mistaken about nobody honest.
+In tasks without a reference, unless `--detection` names another file.
 
 Rules: `now` (the board's), `row` (two different proposals in a row, as strikes are counted), `ever` (whatever passed
 between), `row-twice` (each of them found in two audits in a row), `75`, `80`, `90` (as now, by so many per cent of all
-stake). Habits: `always`, or every `second` or `third` proposal of a colluder is poison. `--anybody`: an
-honest participant is mistaken as often as all of its run together are, not as the measured one that it is was.
+stake). Others of when three strikes expel, where a bond goes as now: `fade` (a proposal that passes takes one of them
+away, not all), `of-five` (three of the last five proposals), `kept` (none goes away), `two` (two in a row).
+Habits: `always`, or every `second` or `third` proposal of a colluder is poison. `--anybody`: an honest participant is
+mistaken as often as all of its run together are, not as the measured one that it is was.
 """
 
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +32,12 @@ from flock_chain.tally import has_two_thirds  # noqa: E402
 EVERY = {"always": 1, "second": 2, "third": 3}
 DETECTION = ROOT / "benchmarks" / "detection_without_reference.json"
 RULES = ("now", "row", "ever", "row-twice", "75", "80", "90")
+STRIKES: dict[str, Callable[[list[bool]], int]] = {  # of which of an account's proposals were struck, in order
+    "fade": lambda shown: reduce(lambda left, struck: left + 1 if struck else max(0, left - 1), shown, 0),
+    "of-five": lambda shown: sum(shown[-5:]),
+    "kept": sum,
+    "two": lambda shown: 3 * all(shown[-2:]) if len(shown) > 1 else 0,
+}
 
 
 class Quorum(BoardModel):
@@ -74,7 +83,33 @@ class Different(BoardModel):
         return bool(was_passing)
 
 
+class Strikes(BoardModel):
+    """From an account's first strike on it is kept which of its proposals were struck, and which passed two audits."""
+
+    rule = "kept"
+
+    def note_strike(self, who: bytes, is_out: bool, is_void: bool) -> None:
+        member, record = self.members[who], self.records[who]
+        shown = self.__dict__.setdefault("shown", {}).setdefault(who, [])
+        if record.expelled or member.last_held <= record.struck:
+            return
+        if is_out and self.audit.auditors >= 4:
+            shown.append(True)
+            record.struck, record.passing = self.number, False
+        elif shown and not is_out and not is_void:
+            if not record.passing:
+                record.passing, self.__dict__[who] = True, member.last_held
+                return
+            shown.append(False)
+            record.struck, record.passing = self.__dict__[who], False
+        record.strikes = min(3, STRIKES[self.rule](shown))
+        if record.expelled and member.leaving is None:
+            member.leaving = self.height
+
+
 def board_of(rule: str) -> type[BoardModel]:
+    if rule in STRIKES:
+        return type("Strikes", (Strikes,), {"rule": rule})
     if rule.isdigit():
         return type("Quorum", (Quorum,), {"percent": int(rule)})
     changes = {"row": {}, "ever": {"is_wiped": False}, "row-twice": {"is_confirmed": True}}
@@ -109,6 +144,7 @@ def play(rule: str, habit: str, share: int, seeds: int, detection: Path, anybody
         yield (
             seen.honest_slashes > 0, seen.honest_slashed_by_audits, seen.malicious_slashed_by_audits,
             economy.expelled(False), economy.expelled(True), economy.seated_malicious(),
+            economy.seated_malicious() > 0,
         )  # fmt: skip
 
 
@@ -121,14 +157,15 @@ def main() -> int:
     parser.add_argument("--anybody", action="store_true", help="mistakes of auditors meet anybody")
     parser.add_argument("--detection", type=Path, default=DETECTION)
     options = parser.parse_args()
-    print("rule       habit   bad%  runs with honest slashed, honest bonds, bad bonds, honest expelled, bad, bad left")
+    print("rule       habit   bad%  runs with honest slashed, with bad left, "
+          "honest bonds, bad bonds, honest expelled, bad, bad left")  # fmt: skip
     for rule in options.rules.split(","):
         for habit in options.habits.split(","):
             for share in map(int, options.shares.split(",")):
                 rows = list(play(rule, habit, share, options.seeds, options.detection, options.anybody))
-                runs, *means = zip(*rows, strict=True)
+                runs, *means, left = zip(*rows, strict=True)
                 values = " ".join(f"{statistics.mean(column):8.2f}" for column in means)
-                print(f"{rule:10} {habit:7} {share:4} {sum(runs):4} of {len(rows)} {values}", flush=True)
+                print(f"{rule:10} {habit:7} {share:4} {sum(runs):4}, {sum(left):2} of {len(rows)} {values}", flush=True)
     return 0
 
 

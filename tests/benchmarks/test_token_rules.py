@@ -37,3 +37,31 @@ def slashed(rule: str, audits: list[tuple[int, int]]) -> bool:
 def test_each_rule_takes_a_bond_for_what_it_says(audits: list[tuple[int, int]], taking: set[str]) -> None:
     rules = ("now", "row", "ever", "row-twice", "75", "80", "90")
     assert {rule for rule in rules if slashed(rule, audits)} == taking
+
+
+def strikes_out(rule: str, shown: str) -> bool:
+    """Proposals in order, each seen by two audits: named in the first one (s), or passed (p)."""
+    board: BoardModel = board_of(rule)(TERMS | {"audit_rounds": 1}, 0, 1, 1, ADAPTER)
+    board.members[WHO] = Member(1_000, 1)
+    board.audit = Audit(9, 9, [], 1)
+    for place, kind in enumerate(shown):
+        board.members[WHO].last_held = 2 * place + 1
+        for number in (2 * place + 1, 2 * place + 2):
+            board.number = number
+            board.note_strike(WHO, kind == "s" and number % 2 == 1, is_void=False)
+    return board.records[WHO].expelled
+
+
+@pytest.mark.parametrize(
+    ("shown", "expelling"),
+    [
+        ("sss", {"now", "fade", "of-five", "kept", "two"}),
+        ("ss", {"two"}),
+        ("sspss", {"fade", "of-five", "kept", "two"}),
+        ("spsps", {"of-five", "kept"}),
+        ("sppsps", {"kept"}),
+        ("pps", set()),
+    ],
+)
+def test_each_rule_expels_for_what_it_says(shown: str, expelling: set[str]) -> None:
+    assert {rule for rule in ("now", "fade", "of-five", "kept", "two") if strikes_out(rule, shown)} == expelling
