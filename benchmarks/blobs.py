@@ -1,6 +1,6 @@
 """What the transfer of a file costs, against the same work over raw TLS, in the same run. Linux only.
 
-    python benchmarks/blobs.py [--sizes 256,1000] [--repeats 5] [--json]
+    python benchmarks/blobs.py [--sizes 256,1000] [--linked 40] [--repeats 5] [--json]
 
 Each peer is a process: a file is read, sent, verified, written and synced, from one provider; the alternative does the
 same over a TLS socket, in turn with ours. Then from one and from three providers whose uplinks are limited. Memory is
@@ -34,7 +34,6 @@ from flock_peers.telemetry import compute_percentile
 MB = 1_000_000
 QUOTA = 8 << 30
 LINK_MB = 4  # per second: an uplink of 34 Mbit/s; three of them are little work for one machine
-LINKED_MB = 40  # the file of that part: 10 s from one provider
 IDLE_SECONDS = 3
 PEERS = Path(__file__).with_name("blob_peers.py")
 
@@ -160,19 +159,19 @@ def measure_one(folder: Path, size: int, repeats: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure_links(folder: Path, repeats: int) -> dict[str, Any]:
+def measure_links(folder: Path, megabytes: int, repeats: int) -> dict[str, Any]:
     """The same file from one and from three providers, each of whom sends at most LINK_MB a second."""
-    store, digest = make_file(folder, LINKED_MB * MB)
+    store, digest = make_file(folder, megabytes * MB)
     one, three = ([_fetch_linked(folder, store, digest, count) for _ in range(repeats)] for count in (1, 3))
     ratios = [alone["seconds"] / shared["seconds"] for alone, shared in zip(one, three, strict=True)]
     return {
-        "megabytes": LINKED_MB,
+        "megabytes": megabytes,
         "link_mb_per_second": LINK_MB,
-        "one_provider_mb_per_second": round(LINKED_MB / median(row["seconds"] for row in one), 1),
-        "three_providers_mb_per_second": round(LINKED_MB / median(row["seconds"] for row in three), 1),
+        "one_provider_mb_per_second": round(megabytes / median(row["seconds"] for row in one), 1),
+        "three_providers_mb_per_second": round(megabytes / median(row["seconds"] for row in three), 1),
         "ratio_to_one_provider": round(median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
-        "fetched_twice": round(max(sum(row["given"].values()) for row in three) / (LINKED_MB * MB) - 1, 4),
+        "fetched_twice": round(max(sum(row["given"].values()) for row in three) / (megabytes * MB) - 1, 4),
     }
 
 
@@ -210,20 +209,23 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="256,1000", type=numbers, help="megabytes")
+    parser.add_argument(
+        "--linked", type=int, default=40, help="megabytes, of the file over limited links (default: 40)"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the system's temporary folder")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     sizes = [size * MB for size in arguments.sizes]
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="flock-blobs-") as name:
-        free, needed = shutil.disk_usage(name).free, 4 * max([*sizes, LINKED_MB * MB])
+        free, needed = shutil.disk_usage(name).free, 4 * max([*sizes, arguments.linked * MB])
         if free < needed:
             sys.exit(f"{name}: {free // MB} MB are free, {needed // MB} MB needed; choose another --folder")
         result = {
             "benchmark": "blobs",
             "load": round(os.getloadavg()[0], 1),
             "one_provider": [measure_one(Path(name), size, arguments.repeats) for size in sizes],
-            "limited_links": measure_links(Path(name), min(3, arguments.repeats)),
+            "limited_links": measure_links(Path(name), arguments.linked, min(3, arguments.repeats)),
         }
     if arguments.json:
         print(json.dumps(result))

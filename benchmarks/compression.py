@@ -1,6 +1,6 @@
 """What few bits cost a federation, and what they save: losses against float32 in the same run, and bytes on the socket.
 
-    python benchmarks/compression.py [--seeds 3] [--rounds 8] [--json]
+    python benchmarks/compression.py [--seeds 3] [--rounds 8] [--ways int8,int4_feedback] [--json]
     python benchmarks/compression.py --bytes-only
 
 Six participants over five domains, three of them in turn propose in each round, the shipped base model. Each way
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import trio
+from choices import several
 from numpy.typing import NDArray
 
 from flock_chain.aggregation import (
@@ -133,13 +134,13 @@ def clip_and_average(changes: Sequence[Vector]) -> Vector:
     return np.asarray(sum(f * c.astype(np.float64) for f, c in zip(factors, changes)) / len(changes), np.float32)
 
 
-def measure_losses(seeds: int, rounds: int) -> dict[str, Any]:
+def measure_losses(seeds: int, rounds: int, ways: Sequence[str]) -> dict[str, Any]:
     torch.set_num_threads(1)
     document = create_document("compression", BASE_FOLDER, seed=bytes(32), budget=BUDGET)
     model = AdaptedModel(BASE_FOLDER, document)
     losses: dict[str, list[float]] = {}
     for seed in range(seeds):
-        for way in ("float32", *WAYS):
+        for way in ("float32", *ways):
             with tempfile.TemporaryDirectory() as scratch:
                 federation = Federation(model, document, seed, None if way == "float32" else way, Path(scratch))
                 losses.setdefault(way, []).append(federation.run(rounds))
@@ -237,12 +238,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument(
+        "--ways", default=",".join(WAYS), type=several(WAYS), help="beside float32 (default: %(default)s)"
+    )
     parser.add_argument("--bytes-only", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     result: dict[str, Any] = {"bytes": measure_bytes()}
     if not options.bytes_only:
-        result["losses"] = measure_losses(options.seeds, options.rounds)
+        result["losses"] = measure_losses(options.seeds, options.rounds, options.ways)
     print(json.dumps(result) if options.json else json.dumps(result, indent=2))
     return 0
 

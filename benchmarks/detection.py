@@ -34,7 +34,7 @@ from flock_chain.audit_rule import GUILTY_FROM
 from flock_peers.training.backdoor import DEFAULT_BOOST
 from flock_peers.training.baseline import average_plainly
 from flock_peers.training.client import BASE_FOLDER
-from flock_peers.training.document import TaskDocument, compute_initial_adapter, create_document
+from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.domains import DOMAINS, assign_domain
 from flock_peers.training.engine import Engine
 from flock_peers.training.model import AdaptedModel
@@ -113,7 +113,8 @@ class Measurement:
 
 
 def measure_rounds(options: argparse.Namespace, table: dict[str, Any]) -> None:
-    document = create_document("detection", options.base, seed=sha256(b"detection").digest())
+    budget = Budget(steps=options.steps, eval_windows=options.windows)
+    document = create_document("detection", options.base, seed=sha256(b"detection").digest(), budget=budget)
     table["budget"] = {"norm_thousandths": document.budget.norm_thousandths, "elo": document.format.elo}
     table["rounds"] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -173,6 +174,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--averages", type=int, default=4, help="for each number of poisoners (default 4)")
+    parser.add_argument(
+        "--steps", type=int, default=Budget.steps, help="of one training (default: a task's, %(default)s)"
+    )
+    parser.add_argument(
+        "--windows", type=int, default=Budget.eval_windows,
+        help="of a hold-out, on which losses are measured (default: a task's, %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--base", type=Path, default=BASE_FOLDER, help="folder of the base model")
     parser.add_argument("--audits", help="seeds of the experiment; measures what auditors see, and nothing else")
     parser.add_argument("--audit-rounds", default="0,2,4", help="after how many honest rounds (default 0,2,4)")

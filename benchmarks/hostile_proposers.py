@@ -1,6 +1,6 @@
 """A hostile proposer in a live network, one of each kind: does its round go on, what becomes of it, who says its name?
 
-    python benchmarks/hostile_proposers.py [--kinds oversized,nan] [--json]
+    python benchmarks/hostile_proposers.py [--kinds oversized,nan] [--steps N] [--audit-rounds N] [--json]
 
 Five honest peers, which are the validators, over real sockets. For each kind a sixth peer joins with a bond that gets
 it drawn, publishes something that is no adapter, and leaves after its round. Printed: its proposal's verdict, those of
@@ -28,6 +28,7 @@ from flock_p2p.demo.plan import DemoPeer, Plan, make_plan, set_apart
 from flock_peers.home import Home
 from flock_peers.roles.spoil import KINDS, PREFIX
 from flock_peers.tasks import COIN
+from flock_peers.training.document import Budget
 
 HONEST = 5
 BOND = 8  # coins, against 5 of each other: drawn soon, and four of the five are more than half of all stake
@@ -36,9 +37,15 @@ ROUNDS_TO_PROPOSE = 3
 WANTED = {kind: "INVALID" for kind in KINDS} | {"unavailable": "VOID"}
 
 
-def make_hostile_plan(folder: Path, kinds: list[str], seed: int = 78) -> tuple[Plan, tuple[DemoPeer, ...]]:
+def make_hostile_plan(
+    folder: Path, kinds: list[str], audit_rounds: int, seed: int = 78
+) -> tuple[Plan, tuple[DemoPeer, ...]]:
     plan = make_plan(peers=HONEST + len(kinds), rounds=90, poisoners=0, seed=seed, folder=folder)
-    return set_apart(with_terms(plan, proposers=3, voters=3), [PREFIX + kind for kind in kinds], BOND * COIN)
+    return set_apart(
+        with_terms(plan, proposers=3, voters=3, audit_rounds=audit_rounds),
+        [PREFIX + kind for kind in kinds],
+        BOND * COIN,
+    )
 
 
 def watch_proposal(network: Network, account: str) -> dict[str, Any]:
@@ -120,12 +127,12 @@ def is_as_promised(row: dict[str, Any]) -> bool:
     return bool(is_judged and goes_on and row["named_by"])
 
 
-def run_trials(kinds: list[str]) -> list[dict[str, Any]]:
+def run_trials(kinds: list[str], steps: int, audit_rounds: int) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        plan, hostile = make_hostile_plan(Path(folder), kinds)
+        plan, hostile = make_hostile_plan(Path(folder), kinds, audit_rounds)
         with run_network(plan) as network:
-            open_task(network, "hostile")
+            open_task(network, "hostile", budget={"steps": steps})
             wait_until("a first round is over", WAIT_SECONDS, lambda: task_of(network).get("round", 0) >= 2)
             for peer in hostile:
                 rows.append(try_kind(network, peer))
@@ -147,9 +154,13 @@ def main() -> int:
     parser.add_argument(
         "--kinds", default=",".join(KINDS), type=several(KINDS), help="separated by commas (default: %(default)s)"
     )
+    parser.add_argument("--steps", type=int, default=Budget.steps, help="of each training (default: %(default)s)")
+    parser.add_argument(
+        "--audit-rounds", type=int, default=2, help="between two audits; 0: none (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = run_trials(options.kinds)
+    rows = run_trials(options.kinds, options.steps, options.audit_rounds)
     wrong = [row["kind"] for row in rows if not is_as_promised(row)]
     print(json.dumps({"trials": rows, "not_as_promised": wrong}) if options.json else f"not as promised: {wrong}")
     return 1 if wrong else 0

@@ -1,6 +1,6 @@
 """kill -9 of one of six real peers in each phase of a round: do the others finish it, and does the peer resume?
 
-    python benchmarks/kill_peers.py [--phases COMMIT,REVEAL] [--json]
+    python benchmarks/kill_peers.py [--phases COMMIT,REVEAL] [--steps N] [--audit-rounds N] [--json]
 
 One network of processes; for every phase, a peer that has a seat and still has to act is killed while that phase runs.
 Printed: whether its act was missing indeed, seconds until the round was over for the others and until the restarted
@@ -22,6 +22,7 @@ from live_tasks import kill, open_task, restart, task_of, wait_until, with_terms
 
 from flock_p2p.demo.network import Network, run_network
 from flock_p2p.demo.plan import Plan, make_plan
+from flock_peers.training.document import Budget
 
 PHASES = ("COMMIT", "REVEAL", "AVAILABILITY", "SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT")
 PROPOSERS_ACT = ("COMMIT", "REVEAL")
@@ -29,8 +30,8 @@ OPENINGS = {"REVEAL": "COMMIT", "SCORE_REVEAL": "SCORE_COMMIT"}  # of what was c
 WAIT_SECONDS = 300.0  # for a phase to come, and for a round to end: a few deadlines
 
 
-def make_network_plan(folder: Path) -> Plan:
-    return with_terms(make_plan(peers=6, rounds=60, poisoners=0, seed=77, folder=folder))
+def make_network_plan(folder: Path, audit_rounds: int) -> Plan:
+    return with_terms(make_plan(peers=6, rounds=60, poisoners=0, seed=77, folder=folder), audit_rounds=audit_rounds)
 
 
 def find_in(network: Network, phase: str, *, has_acted: bool) -> tuple[int, dict[str, Any]]:
@@ -135,11 +136,18 @@ def main() -> int:
     parser.add_argument(
         "--phases", default=",".join(PHASES), type=several(PHASES), help="separated by commas (default: %(default)s)"
     )
+    parser.add_argument("--steps", type=int, default=Budget.steps, help="of each training (default: %(default)s)")
+    parser.add_argument(
+        "--audit-rounds", type=int, default=2, help="between two audits; 0: none (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, run_network(make_network_plan(Path(folder))) as network:
-        open_task(network, "kill")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        run_network(make_network_plan(Path(folder), options.audit_rounds)) as network,
+    ):
+        open_task(network, "kill", budget={"steps": options.steps})
         for phase in options.phases:
             rows.append(kill_in(network, phase))
             print(

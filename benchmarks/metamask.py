@@ -3,18 +3,18 @@
     python benchmarks/metamask.py
 
 npm installs them, as they were on one day, into a cache. Says what they found, which methods they called and which
-calls failed; the exit status is 1 where one did, or the transaction was not confirmed. The extension itself is not run.
+calls failed; the exit status is 1 where one did, or the transaction was not confirmed, and 3 where they cannot be
+fetched. The extension itself is not run.
 """
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import trio
-from private_venv import CACHE
+from private_venv import CACHE, NotInstalled, install
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -25,11 +25,11 @@ PACKAGES = (
     "@metamask/transaction-controller@57.3.0", "deepmerge@4.3.1", "@babel/runtime@7.28.4",
 )  # fmt: skip
 DAY = "2025-12-01"  # of what these depend on
-INSTALL_SECONDS, SECONDS = 600.0, 180.0
+SECONDS = 180.0
 SCRIPT = Path(__file__).with_suffix(".mjs")
 
 
-def install() -> Path:
+def fetch() -> Path:
     """The script beside its packages."""
     folder = CACHE / "metamask"
     mark, wanted = folder / "packages.txt", "\n".join([*PACKAGES, DAY])
@@ -38,7 +38,7 @@ def install() -> Path:
         folder.mkdir(parents=True)
         (folder / "package.json").write_text('{"private": true}')
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--legacy-peer-deps", f"--before={DAY}"]
-        subprocess.run(["npm", "install", *options, *PACKAGES], cwd=folder, timeout=INSTALL_SECONDS, check=True)
+        install("npm", "install", *options, *PACKAGES, folder=folder)
         mark.write_text(wanted)
     return Path(shutil.copy(SCRIPT, folder))
 
@@ -55,7 +55,11 @@ async def use(script: Path, folder: Path) -> bool:
 
 
 def main() -> int:
-    script = install()
+    try:
+        script = fetch()
+    except NotInstalled as error:
+        print(f"nothing was tried, npm cannot fetch it: {error}", file=sys.stderr)
+        return 3
     with tempfile.TemporaryDirectory(prefix="flock-metamask-") as folder:
         return 0 if trio.run(use, script, Path(folder)) else 1
 

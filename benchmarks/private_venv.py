@@ -1,4 +1,4 @@
-"""A virtual environment of pinned packages for a program that this project does not depend on, kept between runs."""
+"""Pinned packages of programs that this project does not depend on, fetched by pip or npm and kept between runs."""
 
 import subprocess
 import sys
@@ -6,11 +6,11 @@ from pathlib import Path
 
 CACHE = Path.home() / ".cache" / "flock-benchmarks"
 INSTALL_SECONDS = 1_800.0
-ERROR_LINES = 3  # of pip's, in the message
+ERROR_LINES = 3  # of what an installer says, in the message
 
 
 class NotInstalled(Exception):
-    """The packages cannot be had here; the text says what pip said."""
+    """The packages cannot be had here; the text says what the installer said."""
 
 
 def open_venv(name: str, packages: tuple[str, ...]) -> Path:
@@ -19,17 +19,18 @@ def open_venv(name: str, packages: tuple[str, ...]) -> Path:
     mark = folder / "packages.txt"
     if not mark.exists() or mark.read_text() != wanted:
         mark.unlink(missing_ok=True)
-        _run(sys.executable, "-m", "venv", "--clear", str(folder))
-        _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages)
+        install(sys.executable, "-m", "venv", "--clear", str(folder))
+        install(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages)
         mark.write_text(wanted)
     return folder / "bin"
 
 
-def _run(*command: str) -> None:
+def install(*command: str, folder: Path | None = None) -> None:
+    """Runs one installer, in that folder."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled(f"{' '.join(command[:4])}: {error}") from error
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()
         raise NotInstalled(" ".join(lines[-ERROR_LINES:]))

@@ -15,6 +15,7 @@ from flock_peers.home import Home
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.early(4)]
 
+SAME_ROUNDS = Path(__file__).parents[2] / "benchmarks" / "same_rounds.py"
 KEYS = {
     "peers", "rounds", "height", "state_roots_equal", "finality_seconds", "loss", "attack_success", "proposals",
     "stakes", "bytes_per_peer_round", "adapter",
@@ -45,6 +46,7 @@ def test_a_demo_refuses_the_poisoner_slashes_it_and_every_home_tells_the_same(tm
     assert json.loads(verified.stdout)["ok"]
     (tmp_path / "said").write_text(said + verified.stdout + verified.stderr)
     check_secrets(tmp_path, home)
+    check_same_rounds(home)
 
 
 def run_demo(output: Path, *options: str) -> str:
@@ -72,6 +74,15 @@ def check_secrets(everything: Path, homes: Path) -> None:
     for key in keys:
         assert len(find_secrets(homes, [key.secret])) == 1  # so that what finds nothing is noticed
     assert find_secrets(everything, [each for key in keys for each in secrets_of(key)], apart_from=("key",)) == []
+
+
+def check_same_rounds(homes: Path) -> None:
+    """benchmarks/same_rounds.py, as documented: its rounds once more, without network and chain."""
+    command = [sys.executable, str(SAME_ROUNDS), "--home", str(homes), "--seed", "5", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert rows["accepted set"]["of"] >= 1 and rows["proposal"]["of"] >= 1 and rows["whom an auditor names"]["of"] >= 1
 
 
 def test_a_demo_that_is_killed_leaves_no_peer_behind(tmp_path: Path) -> None:

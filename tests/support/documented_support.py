@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -56,14 +56,22 @@ class Runner:
     def __init__(self, requests: Any) -> None:
         self._requests, self._count = requests, 0
 
-    def run(self, folder: Path, line: str, *, typed: str = "", program: str = "") -> "Run":
+    def run(
+        self,
+        folder: Path,
+        line: str,
+        *,
+        typed: str = "",
+        program: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> "Run":
         """`folder`: in which it is typed, and the user's own. `typed`: at the terminal, where it asks. `program`: where
-        `line` is told to another one than the product."""
+        `line` is told to another one than the product. `environment`: more of it than there is."""
         self._count += 1
         run = Run(line, folder / f"{self._count}.output")
         request = {
             "words": shlex.split(line), "folder": str(folder), "output": str(run.output), "typed": typed,
-            "program": program,
+            "program": program, "environment": dict(environment or {}),
         }  # fmt: skip
         self._requests.write(json.dumps(request).encode() + b"\n")
         self._requests.flush()
@@ -94,8 +102,8 @@ class Run:
         found: re.Match[str] = self._wait(look)
         return found
 
-    def wait_over(self) -> int:
-        self._wait(lambda: self.find_code() is not None)
+    def wait_over(self, seconds: float = SECONDS) -> int:
+        self._wait(lambda: self.find_code() is not None, seconds)
         return self.find_code() or 0
 
     def end(self) -> int:
@@ -103,8 +111,8 @@ class Run:
         os.kill(int(self.output.with_suffix(".pid").read_text()), signal.SIGINT)
         return self.wait_over()
 
-    def _wait(self, look: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + SECONDS
+    def _wait(self, look: Callable[[], Any], seconds: float = SECONDS) -> Any:
+        deadline = time.monotonic() + seconds
         while not (found := look()):
             assert time.monotonic() < deadline, (self.line, self.said())
             time.sleep(POLL_SECONDS)
@@ -158,12 +166,12 @@ def serve() -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def _run(words: list[str], folder: str, output: str, typed: str, program: str) -> None:
+def _run(words: list[str], folder: str, output: str, typed: str, program: str, environment: dict[str, str]) -> None:
     """In the fork."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests are a job in the background
     os.chdir(folder)
-    os.environ["HOME"] = folder
+    os.environ.update(environment, HOME=folder)
     written, given = os.open(output, os.O_WRONLY | os.O_CREAT, 0o600), os.open(os.devnull, os.O_RDONLY)
     if typed:
         terminal, given = os.openpty()
