@@ -13,7 +13,7 @@ from calldata_support import FOUNDERS, Call
 from calldata_turns_support import EXACT, call, spoilt, turn, turn_of_any_bytes
 from calldata_ways_support import BACKER, LATER, SUBMITTER, programs
 from calldata_worlds_support import NAMES, PHASES, check_calls
-from contracts_support import ENDED, WAITING
+from contracts_support import ADOPT, ENDED, WAITING
 from hypothesis import HealthCheck, Phase, given, settings
 from machine_support import SHRINKING
 
@@ -66,6 +66,7 @@ def test_whoever_is_awaited_may_send_its_call_with_any_word_wrong_and_then_as_it
     meant = {f"accepted {name}.{NAMES[name, data[:4]]}" for _, name, data, _ in turn(phase)}
     assert all(found[name] for name in meant), found
     assert phase != WAITING or found["accepted TaskBoard.enact_rules"], found
+    assert phase != ADOPT or found["accepted TaskBoard.confirm"] == 3, found
 
 
 @pytest.mark.parametrize("phase", EXACT)

@@ -60,6 +60,8 @@ def turn(phase: int) -> list[Call]:
         limits = TERMS["loss_limit"], TERMS["mad_multiple"]
         tally = compute_tally([SHEET[0]] * 3, [SHEET[1]] * 3, 0b111, *limits)
         calls = [call(CREATOR, "TaskBoard", "tally", 1, 1, padded(tally.medians[:16]), tally.center, tally.mad)]
+    elif phase == ADOPT:  # the accused is convicted by the third of six, of whom two have delegators
+        calls += [call(who, "TaskBoard", "confirm", 1, 1, 1, 0) for who in PEOPLE]
     elif phase == AUDIT:
         calls = [call(who, "TaskBoard", "attest_guilty", 1, 1, sorted({*PEOPLE} - {who})[:2]) for who in PEOPLE]
         calls += [call(CREATOR, "TaskBoard", "stop_task", 1)]
