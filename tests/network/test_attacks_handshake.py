@@ -57,10 +57,13 @@ async def _is_closed_by_peer(stream: trio.SocketStream) -> bool:
     ids=["bytes", "http", "utf8", "length", "noise", "plaintext"],
 )
 @in_trio()
-async def test_garbage_on_connect_ends_only_that_connection(garbage: bytes) -> None:
+async def test_garbage_on_connect_ends_only_that_connection_and_names_the_address(
+    garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, handshake_seconds=0.5)) as a:
         for _ in range(3):
-            stream = await trio.open_tcp_stream("127.0.0.1", _port(a))
+            stream = await trio.open_tcp_stream("127.0.0.1", _port(a), local_address="127.0.0.67")
             try:
                 await stream.send_all(garbage)
             except trio.BrokenResourceError:
@@ -69,10 +72,13 @@ async def test_garbage_on_connect_ends_only_that_connection(garbage: bytes) -> N
             await stream.aclose()
         assert await is_healthy(a)
         assert a.counters.restarts == 0
+    named = tuple(f"127.0.0.67: {what}" for what in ("handshake failed", "no handshake"))
+    assert any(line.startswith(named) for line in caplog.messages)
 
 
 @in_trio()
-async def test_silent_connections_lose_their_slots() -> None:
+async def test_silent_connections_lose_their_slots_and_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     limits = replace(QUICK, max_handshakes=4, handshake_seconds=2.0)
     async with (
         open_host(key(1), LOOPBACK, GENESIS_HASH, limits) as a,
@@ -84,6 +90,7 @@ async def test_silent_connections_lose_their_slots() -> None:
         for stream in silent:
             assert await _is_closed_by_peer(stream)
         await connect_in_time(b, a)
+    assert "127.0.0.1: no handshake within 2 s" in caplog.text
 
 
 @in_trio()
@@ -119,7 +126,8 @@ async def test_slots_are_given_back_when_connections_end() -> None:
 
 
 @in_trio()
-async def test_one_address_cannot_take_all_slots() -> None:
+async def test_one_address_cannot_take_all_slots_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     limits = replace(QUICK, max_inbound_per_ip=2)
     async with (
         open_host(key(1), LOOPBACK, GENESIS_HASH, limits) as a,
@@ -129,10 +137,12 @@ async def test_one_address_cannot_take_all_slots() -> None:
     ):
         with pytest.raises(Unavailable):
             await b.connect(a.address)
+    assert "127.0.0.1: refused: 2 connections already" in caplog.text
 
 
 @in_trio()
-async def test_who_never_says_hello_is_disconnected_and_served_nothing() -> None:
+async def test_who_never_says_hello_is_disconnected_served_nothing_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, hello_seconds=0.5)) as a:
         inbox = Inbox()
         a.on_message("/test/1", inbox)
@@ -144,13 +154,17 @@ async def test_who_never_says_hello_is_disconnected_and_served_nothing() -> None
                 await link.closed.wait()
         assert not inbox.received and not a.connected()
         assert await is_healthy(a)
+    assert f"0x{key(50).account.hex()} at 127.0.0.1: never said hello" in caplog.text
 
 
 @pytest.mark.parametrize(
     "hello", [b"", b"\xc1", b"\x80", b"\x83\xa7genesis\xc4\x01g\xa6listen\x90\xa7version\x01", bytes(4097)]
 )
 @in_trio()
-async def test_a_malformed_hello_is_not_admitted(hello: bytes) -> None:
+async def test_a_malformed_hello_is_not_admitted_and_names_its_account(
+    hello: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     patient = replace(QUICK, hello_seconds=10 * PATIENCE)  # so it is not the time that ends what is refused at once
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, patient) as a, open_attacker(50, a, hello=False) as link:
         stream = await link.open("/flock/hello/1")
@@ -158,6 +172,7 @@ async def test_a_malformed_hello_is_not_admitted(hello: bytes) -> None:
         with trio.fail_after(PATIENCE), pytest.raises(Unavailable):
             await stream.read_frame(4096, 10 * PATIENCE)
         assert not a.connected()
+        await wait_until(lambda: any(line.startswith(f"0x{key(50).account.hex()} at") for line in caplog.messages))
 
 
 @in_trio()

@@ -46,7 +46,8 @@ async def test_a_bad_protocol_name_ends_only_that_stream(name: bytes) -> None:
 
 
 @in_trio()
-async def test_a_peer_has_a_bounded_number_of_streams() -> None:
+async def test_a_peer_has_a_bounded_number_of_streams_and_is_named_for_more(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, replace(QUICK, streams_per_peer=4)) as a:
         a.on_message("/test/1", Inbox())
         async with open_attacker(50, a) as link:
@@ -63,13 +64,17 @@ async def test_a_peer_has_a_bounded_number_of_streams() -> None:
                     except Unavailable:
                         await trio.sleep(0.02)
         assert await is_healthy(a)
+    assert f"0x{key(50).account.hex()} at 127.0.0.1: stream failed: InvalidRemote('more than 4 streams" in caplog.text
 
 
 @in_trio()
-async def test_who_offers_names_without_an_end_is_answered_a_few_times_and_cut_off() -> None:
+async def test_who_offers_names_without_an_end_is_answered_a_few_times_cut_off_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """An attack found it: 64 KB of names from somebody who is nobody yet held up the loop for a tenth of a second."""
+    caplog.set_level("INFO")
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-        stream = await trio.open_tcp_stream("127.0.0.1", int(a.address.split("/")[4]))
+        stream = await trio.open_tcp_stream("127.0.0.1", int(a.address.split("/")[4]), local_address="127.0.0.67")
         answers = b""
         try:
             await stream.send_all(MULTISTREAM + b"\x05/abc\n" * 10_000)
@@ -85,3 +90,5 @@ async def test_who_offers_names_without_an_end_is_answered_a_few_times_and_cut_o
                 for _ in range(MAX_PROTOCOL_NAMES * 2):
                     await muxed.read(65_536)
         assert await is_healthy(a)
+    assert "127.0.0.67: handshake failed: " in caplog.text
+    assert f"0x{key(50).account.hex()} at 127.0.0.1: stream failed: " in caplog.text

@@ -197,7 +197,10 @@ def test_askers_that_take_nothing_hold_a_few_blocks_in_memory_and_not_for_long()
             return NeverTaken(self, b"")
 
     async def main() -> None:
-        begun, gateway, given_up = trio.current_time(), BitswapGateway(give_a_megabyte, trio.current_time), 0
+        begun, given_up, told = trio.current_time(), 0, set[bytes]()
+        gateway = BitswapGateway(
+            give_a_megabyte, trio.current_time, on_lost=lambda account, _seconds: told.add(account)
+        )  # fmt: skip
 
         async def ask(number: int) -> None:
             nonlocal given_up
@@ -210,7 +213,7 @@ def test_askers_that_take_nothing_hold_a_few_blocks_in_memory_and_not_for_long()
         async with trio.open_nursery() as nursery:
             for number in range(1, 21):
                 nursery.start_soon(ask, number)
-        assert (most, holding, given_up) == (8, 0, 20) and trio.current_time() - begun < 120
+        assert (most, holding, given_up, len(told)) == (8, 0, 20, 20) and trio.current_time() - begun < 120
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

@@ -15,6 +15,7 @@ from network_support import PATIENCE, in_trio, open_hosts, wait_until
 
 from flock_chain.content import CHUNK_BYTES
 from flock_chain.errors import InvalidEncoding, InvalidRemote, Refused, Unavailable
+from flock_peers.network import turns
 from flock_peers.network.blob_wire import BLOBS, CHUNKS, LENGTH, NOT_HERE, OBJECT, REQUEST, BlobLimits
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.host import Host
@@ -356,7 +357,11 @@ async def test_many_files_and_objects_at_once_from_one_provider_wait_for_their_t
 
 
 @in_trio()
-async def test_a_reader_that_takes_nothing_loses_its_place(tmp_path: Path) -> None:
+async def test_a_reader_that_takes_nothing_loses_its_place_and_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(turns, "UNTAKEN", replace(turns.UNTAKEN, most=0))  # for a second of it
     limits = BlobLimits(server_slots=1, chunk_seconds=1.0, object_seconds=PATIENCE)
     async with _services(tmp_path, 2, limits) as (a, b):
         file = await a.add_file(_source(tmp_path, 2))
@@ -367,3 +372,4 @@ async def test_a_reader_that_takes_nothing_loses_its_place(tmp_path: Path) -> No
         await wait_until(begun.is_set)  # it has the only place, and does not take a chunk
         with trio.fail_after(PATIENCE):
             assert await b.fetch_object(a.store.put_object(b"x")) == b"x"
+        await wait_until(lambda: f"0x{b._host.account.hex()}: did not take what it asked for in 1 s" in caplog.text)

@@ -1,11 +1,14 @@
 """Whose turn it is: of networks one after the other; and of how many it is remembered who had one."""
 
+from contextlib import suppress
+
 import trio
 import trio.testing
 
 from flock_chain.crypto import Account
 from flock_chain.errors import Unavailable
 from flock_peers.network import turns as module
+from flock_peers.network.complaints import Tolerance
 from flock_peers.network.turns import Turns
 
 HERE, THERE = "10.1.0.1", "10.200.0.1"
@@ -111,6 +114,30 @@ def test_of_one_network_the_account_that_has_the_most_gives_way_to_who_has_none(
     begun, lost = take_nothing(4, 3, ("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 2), ("f", 3))
     assert begun[:5] == ["a", "b", "c", "e", "f"]  # the fourth of one account waits, although there is room
     assert lost[0] == "a 0" and sorted(row[0] for row in lost) == list("abcdef")
+
+
+def test_who_keeps_a_turn_and_takes_nothing_is_told_of_with_its_seconds() -> None:
+    told = list[tuple[int, int]]()
+
+    async def hold(turns: Turns, number: int) -> None:
+        with suppress(Unavailable):
+            async with turns.take(Account(bytes([number]) * 20), HERE) as turn:
+                with turn.at_others_pace():
+                    await trio.sleep_forever()
+
+    def tally(account: Account, tolerance: Tolerance, _what: str, count: int) -> None:
+        assert tolerance.most < 20  # seconds within a minute
+        told.append((account[0], count))
+
+    async def main() -> None:
+        turns = Turns(1, 10.0, 30.0, lambda _account: False, on_lost=module.tell_untaken(tally))
+        async with trio.open_nursery() as nursery:
+            for number in (1, 2):
+                nursery.start_soon(hold, turns, number)
+                await trio.testing.wait_all_tasks_blocked()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    assert told == [(1, 10), (2, 30)]
 
 
 def test_nobody_gives_way_to_who_would_have_more() -> None:

@@ -20,7 +20,7 @@ from flock_chain.errors import InvalidRemote
 from flock_peers.network.limits import MIB, Limits, TokenBucket
 from flock_peers.network.link import Stream
 from flock_peers.network.slots import group_of
-from flock_peers.network.turns import Turns
+from flock_peers.network.turns import OnLost, Turns, tell_untaken
 
 if TYPE_CHECKING:
     from flock_peers.network.host import Host
@@ -60,16 +60,18 @@ class _Asker:
 
 
 class BitswapGateway:
-    """`get_public(digest)`: an object that may be shown to everybody, or None. `is_favoured`: who is no stranger."""
+    """`get_public(digest)`: an object that may be shown to everybody, or None. `is_favoured`: who is no stranger.
+    `on_lost`: of `Turns`."""
 
     def __init__(
-        self, get_public: GetObject, clock: Callable[[], float], is_favoured: Callable[[Account], bool] = _nobody
-    ) -> None:
+        self, get_public: GetObject, clock: Callable[[], float], is_favoured: Callable[[Account], bool] = _nobody,
+        on_lost: OnLost = lambda _account, _seconds: None,
+    ) -> None:  # fmt: skip
         self._get_public, self._clock = get_public, clock
         self._all = TokenBucket(_ALL_RATE, _ALL_BURST, clock)
         self._shares: dict[str, TokenBucket] = {}  # by network
         self._askers: dict[Account, _Asker] = {}
-        self._turns = Turns(_ANSWERS, _SURE_SECONDS, _TAKE_SECONDS, is_favoured)
+        self._turns = Turns(_ANSWERS, _SURE_SECONDS, _TAKE_SECONDS, is_favoured, on_lost=on_lost)
 
     def handler(self, protocol: str) -> Callable[[Stream], Awaitable[None]]:
         return partial(self.serve, protocol)
@@ -170,7 +172,9 @@ def serve_bitswap(host: "Host", store: "BlobStore") -> None:
     async def get_public(digest: bytes) -> bytes | None:
         return await trio.to_thread.run_sync(store.get_object, digest) if store.is_kept(digest) else None
 
-    gateway = BitswapGateway(get_public, trio.current_time, lambda account: account in host.book.favoured)
+    gateway = BitswapGateway(
+        get_public, trio.current_time, lambda account: account in host.book.favoured, tell_untaken(host.tally)
+    )
     for protocol in BITSWAP_PROTOCOLS:
         host.on_stream(protocol, gateway.handler(protocol))
 

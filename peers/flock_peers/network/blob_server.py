@@ -12,23 +12,25 @@ from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.blob_wire import CHUNKS, LENGTH, MAX_RANGE, NOT_HERE, OBJECT, REQUEST, BlobLimits, Traffic
 from flock_peers.network.link import Stream
-from flock_peers.network.turns import Turns
+from flock_peers.network.turns import OnLost, Turns
 from flock_peers.store.blob_store import BlobStore
 
 log = logging.getLogger(__name__)
 
 
 class BlobServer:
-    """`is_favoured`: who waits for no stranger."""
+    """`is_favoured`: who waits for no stranger. `on_lost`: of `Turns`."""
 
     def __init__(
-        self, store: BlobStore, limits: BlobLimits, traffic: Traffic, is_favoured: Callable[[Account], bool]
-    ) -> None:
+        self, store: BlobStore, limits: BlobLimits, traffic: Traffic, is_favoured: Callable[[Account], bool],
+        on_lost: OnLost = lambda _account, _seconds: None,
+    ) -> None:  # fmt: skip
         self._store, self._limits, self._traffic = store, limits, traffic
         self._streams: Counter[Account] = Counter()
         self._turns = Turns(
-            limits.server_slots, limits.sure_seconds, limits.chunk_seconds, is_favoured, limits.server_streams_per_peer
-        )
+            limits.server_slots, limits.sure_seconds, limits.chunk_seconds, is_favoured, limits.server_streams_per_peer,
+            on_lost,
+        )  # fmt: skip
 
     async def serve(self, stream: Stream) -> None:
         account = stream.account

@@ -19,6 +19,7 @@ from flock_peers.network.blob_server import BlobServer
 from flock_peers.network.blob_wire import BLOBS, BlobLimits, Traffic, ask_object
 from flock_peers.network.host import Host
 from flock_peers.network.link import Stream
+from flock_peers.network.turns import tell_untaken
 from flock_peers.store.blob_store import BlobStore
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ class BlobService:
         self._running: dict[bytes, Download] = {}
         self._slots = trio.CapacityLimiter(self._limits.fetch_streams)
         self._file_turns, self._object_turns = (_Turns(self._limits.turns_per_provider) for _ in range(2))
-        server = BlobServer(store, self._limits, self.traffic, lambda account: account in host.book.favoured)
+        server = BlobServer(
+            store, self._limits, self.traffic, lambda account: account in host.book.favoured, tell_untaken(host.tally)
+        )
         host.on_stream(BLOBS, server.serve)
 
     @property

@@ -16,16 +16,21 @@ import trio
 
 from flock_chain.crypto import Account
 from flock_chain.errors import Unavailable
+from flock_peers.network.complaints import Tolerance
 from flock_peers.network.slots import group_of
 
+# Seconds within a minute of turns that went before all was taken. An honest peer loses some at once, where it has more
+# than others; who keeps one for its sure time does not read what it asks for.
+UNTAKEN = Tolerance("what is not taken", 15)
 _REMEMBERED = 1024  # networks and accounts that had a turn
+OnLost = Callable[[Account, float], None]
 # Whether a stranger; turns of its network, or of its account where that has more; of its account. The lowest first.
 Rank = tuple[bool, int, int]
 
 
 class Turns:
     """`sure_seconds`: of a turn, when others wait; `most_seconds`: in any case. `is_favoured`: who is no stranger.
-    `each`: turns of an account at once."""
+    `each`: turns of an account at once. `on_lost` hears whose turn went, and after how many seconds."""
 
     def __init__(
         self,
@@ -34,7 +39,9 @@ class Turns:
         most_seconds: float,
         is_favoured: Callable[[Account], bool],
         each: int = 1,
+        on_lost: OnLost = lambda _account, _seconds: None,
     ) -> None:
+        self.on_lost = on_lost
         self._count, self._is_favoured, self._each = count, is_favoured, each
         self.sure_seconds, self.most_seconds = sure_seconds, most_seconds
         self._held: list[Turn] = []  # the oldest first
@@ -135,4 +142,15 @@ class Turn:
             finally:
                 scope, self.scope = self.scope, None
         if scope.cancelled_caught:
+            self._turns.on_lost(self.account, trio.current_time() - self._since)
             raise Unavailable("an answer was not taken in time, or while others waited")
+
+
+def tell_untaken(tally: Callable[[Account, Tolerance, str, int], None]) -> OnLost:
+    """`tally`: the host's."""
+
+    def on_lost(account: Account, seconds: float) -> None:
+        what = f"did not take what it asked for in {seconds:.0f} s, for too long or while others waited"
+        tally(account, UNTAKEN, what, round(seconds))
+
+    return on_lost
