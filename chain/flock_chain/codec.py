@@ -13,6 +13,7 @@ from flock_chain.errors import InvalidEncoding, Misuse
 MAX_DEPTH = 16  # deeper than any message of ours; msgpack's own limit is 511
 MAX_DECODED_BYTES = 1 << 20  # the largest message on any protocol but bulk transfer
 MAX_VALUES = 1 << 16  # in one message; a task document with 4,096 tensors has 40,000. A million take seconds to look at
+_PLAIN = frozenset({type(None), bool, int, bytes, str})  # by exact class, which nearly all are: looked up twice as fast
 
 
 class _Walk:
@@ -24,16 +25,19 @@ class _Walk:
     def sort(self, value: Any, depth: int) -> Any:
         if depth > MAX_DEPTH:
             raise Misuse(f"codec: nesting deeper than {MAX_DEPTH}")
-        if value is None or isinstance(value, bool | int | bytes | str):
+        kind = type(value)
+        if kind in _PLAIN:
             return value
-        if isinstance(value, list | tuple):
+        if kind is list or isinstance(value, list | tuple):
             self._count(len(value))
-            return [self.sort(item, depth + 1) for item in value]
+            return [self.sort(item, depth + 1) for item in value] if value else []
         if isinstance(value, dict):
             self._count(2 * len(value))
             if not all(isinstance(key, str) for key in value):
                 raise Misuse("codec: dict keys must be str")
             return {key: self.sort(value[key], depth + 1) for key in sorted(value)}
+        if isinstance(value, bool | int | bytes | str):  # of a class of its own
+            return value
         raise Misuse(f"codec: {type(value).__name__} has no canonical encoding")
 
     def _count(self, values: int) -> None:

@@ -1,7 +1,10 @@
 """The codec: one value, one encoding; any other bytes are refused with the one error."""
 
+from enum import IntEnum
+
 import msgpack
 import pytest
+from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,17 +94,19 @@ def test_what_is_not_the_canonical_encoding_is_refused(name, data):
 
 
 def test_nesting_and_size_bind_at_their_limits():
-    def nest(depth: int) -> list:
-        value: list = []
+    def nest(depth: int, *inmost: object) -> object:
+        value: object = inmost[0] if inmost else []
         for _ in range(depth):
             value = [value]
         return value
 
     assert codec.decode(codec.encode(nest(codec.MAX_DEPTH))) == nest(codec.MAX_DEPTH)
-    with pytest.raises(Misuse, match="nesting"):
-        codec.encode(nest(codec.MAX_DEPTH + 1))
-    with pytest.raises(InvalidEncoding, match="nesting"):
-        codec.decode(msgpack.packb(nest(codec.MAX_DEPTH + 1)))
+    assert codec.decode(codec.encode(nest(codec.MAX_DEPTH, 7))) == nest(codec.MAX_DEPTH, 7)
+    for too_deep in (nest(codec.MAX_DEPTH + 1), nest(codec.MAX_DEPTH + 1, 7)):
+        with pytest.raises(Misuse, match="nesting"):
+            codec.encode(too_deep)
+        with pytest.raises(InvalidEncoding, match="nesting"):
+            codec.decode(msgpack.packb(too_deep))
     data = codec.encode(b"\0" * 95)
     assert codec.decode(data, limit=97)
     with pytest.raises(InvalidEncoding, match="at most 96"):
@@ -114,6 +119,19 @@ def test_nesting_and_size_bind_at_their_limits():
 def test_a_value_without_a_canonical_encoding_is_misuse(value):
     with pytest.raises(Misuse):
         codec.encode(value)
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+class Name(str):
+    __slots__ = ()
+
+
+def test_a_value_of_a_class_of_its_own_encodes_as_what_it_is():
+    named = codec.encode([Number.ONE, Name("a"), {Name("b"): HexBytes(b"c")}])
+    assert named == codec.encode([1, "a", {"b": b"c"}]) and codec.decode(named) == [1, "a", {"b": b"c"}]
 
 
 def test_tuples_encode_as_lists():
