@@ -23,6 +23,7 @@ from flock_peers.home import Home
 from flock_peers.network.blob_wire import BLOBS, CHUNKS, OBJECT, REQUEST
 from flock_peers.network.hello import GENESIS, HELLO, PEERS, VERSION, Hello
 from flock_peers.network.identity import key_pair_of, make_address, peer_id_of
+from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link
 from flock_peers.ports import SYNC_PROTOCOL
 from flock_peers.roles.faucet import FAUCET_PROTOCOL
@@ -74,11 +75,12 @@ async def over_the_limit(victim: Victim, scale: int) -> None:
 
 
 async def bombs(victim: Victim, scale: int) -> None:
+    pause = 0.02 if scale < 5 else 1 / Limits().accept_rate  # an address has 200 connections at once
     for bomb in BOMBS * scale:
         for protocol in MESSAGES:
             async with attacker(victim) as link:
                 await _send_messages(link, protocol, [bomb])
-                await trio.sleep(0.02)
+                await trio.sleep(pause)
         async with attacker(victim) as link:
             for protocol in (SYNC_PROTOCOL, SNAPSHOT_PROTOCOL):
                 await _ask(link, protocol, bomb[:1_000])
