@@ -6,8 +6,10 @@ In tasks without a reference, unless `--detection` names another file.
 
 Rules: `now` (the board's), `row` (two different proposals in a row, as strikes are counted), `ever` (whatever passed
 between), `row-twice` (each of them found in two audits in a row), `75`, `80`, `90` (as now, by so many per cent of all
-stake). Others of when three strikes expel, where a bond goes as now: `fade` (a proposal that passes takes one of them
-away, not all), `of-five` (three of the last five proposals), `kept` (none goes away), `two` (two in a row).
+stake), `others` (as now, by two thirds of all stake but the accused's own), `one-limit` (an auditor names by
+GUILTY_FROM in both looks). Others of when three strikes expel, where a bond goes as now: `fade` (a proposal that passes
+takes one of them away, not all), `of-five` (three of the last five proposals), `kept` (none goes away), `two` (two in a
+row).
 Habits: `always`, or every `second` or `third` proposal of a colluder is poison. `--anybody`: an honest participant is
 mistaken as often as all of its run together are, not as the measured one that it is was.
 """
@@ -45,6 +47,16 @@ class Quorum(BoardModel):
 
     def note_blame(self, who: bytes, stake: int) -> None:
         super().note_blame(who, stake if 100 * stake >= self.percent * self.audit.stake else 0)
+
+
+class Others(BoardModel):
+    """Who cannot speak against itself does not count as silent."""
+
+    def note_blame(self, who: bytes, stake: int) -> None:
+        whole = self.audit.stake
+        self.audit.stake -= self.voice(who)
+        super().note_blame(who, stake)
+        self.audit.stake = whole
 
 
 class Different(BoardModel):
@@ -110,10 +122,12 @@ class Strikes(BoardModel):
 def board_of(rule: str) -> type[BoardModel]:
     if rule in STRIKES:
         return type("Strikes", (Strikes,), {"rule": rule})
+    if rule == "others":
+        return Others
     if rule.isdigit():
         return type("Quorum", (Quorum,), {"percent": int(rule)})
     changes = {"row": {}, "ever": {"is_wiped": False}, "row-twice": {"is_confirmed": True}}
-    return BoardModel if rule == "now" else type("Different", (Different,), changes[rule])
+    return BoardModel if rule in ("now", "one-limit") else type("Different", (Different,), changes[rule])
 
 
 class Anybody(Measured):
@@ -132,6 +146,10 @@ def economy_of(rule: str, habit: str, measured: Measured, share: int, seed: int)
         def poisons(self, who: bytes) -> bool:
             shown[who] = shown.get(who, 0) + 1
             return who in self.malicious and shown[who] % EVERY[habit] == 1 % EVERY[habit]
+
+        def _looked_at(self) -> list[tuple[bytes, int, bool, Looks]]:
+            looked = super()._looked_at()
+            return [(who, times, is_out and rule != "one-limit", looks) for who, times, is_out, looks in looked]
 
     return Habitual(measured, rule=RULE_PROPOSALS, malicious=50 * share // 100, seed=seed)
 

@@ -17,7 +17,7 @@ from contracts_support import ADOPT, ENDED, WAITING
 from hypothesis import HealthCheck, Phase, given, settings
 from machine_support import SHRINKING
 
-EXAMPLES = int(os.environ.get("FLOCK_FUZZ_EXAMPLES", "36"))
+EXAMPLES = int(os.environ.get("FLOCK_FUZZ_EXAMPLES", "24"))
 CALLS = 40  # in one example
 PAID_FROM = 20  # examples: so many and more must come to what the test names
 
