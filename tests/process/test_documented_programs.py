@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import rehearsal_support
-from documented_support import PROGRAM, ROOT, Runner, all_pages, find_program, open_runner
+from documented_support import OFFLINE, PROGRAM, PROGRAM_SECONDS, ROOT, Runner, all_pages, find_program, open_runner
 from rehearsal_support import as_typed, find_late_imports
 
 pytestmark = pytest.mark.early(3)
@@ -24,7 +24,6 @@ SHORTEST = {  # what is told to it, and what it then says
     "benchmarks/contract_mutants.py": ("--count 2 --list", r"^[0-9a-f]{8} \w+:\d+ "),
     "benchmarks/contract_rows.py": ("--only 'scores bounded'", r"^failed +packing +scores bounded +test_\w+\.py::"),
     "benchmarks/crash_campaign.py": ("--kills 0", r"^violations +\[\]"),
-    "benchmarks/crash_drills.py": ("--only copy_on_this_machine", r"^copy_on_this_machine +ok +.*same key"),
     "benchmarks/detection.py": ("--rounds 1 --averages 1 --steps 1 --windows 1", r'"scores_by_voter": \[\[-?\d'),
     "benchmarks/earlier_cosines.py": (
         "--parameters 10000 --proposals 2 --rounds 2",
@@ -33,19 +32,7 @@ SHORTEST = {  # what is told to it, and what it then says
     "benchmarks/evasion.py": ("--only 'one word'", r"^one word +all -?[\d.]+ .*guilty '\d+ of 10'"),
     "benchmarks/execution_fuzz.py": ("--scenarios 1", r"^differences +0$"),
     "benchmarks/gossip.py": ("--hosts 2 --sizes 1024 --seconds 1 --rate 5 --no-stock", r"^ours \| 2 \| .* \| 1024 \| "),
-    "benchmarks/hostile_proposers.py": (
-        "--kinds nan --steps 1 --audit-rounds 0",
-        r"^nan +round +\d+ .* INVALID .* bond 8 -> 0 +named by",
-    ),
-    "benchmarks/kill_peers.py": (
-        "--phases REVEAL --steps 8 --audit-rounds 0",
-        r"^state_roots_equal: True; not_as_promised: \[\]",
-    ),
     "benchmarks/ledger.py": ("--transactions 1 --repeats 1 --no-stall", r"^vote +\d+ +\d+ +\d"),
-    "benchmarks/rounds.py": (
-        "--peers 2 --rounds 1 --repeats 1 --only rounds --others hivemind",
-        r"^hivemind is left out: ERROR: .*\n\n2 peers: [\d.]+ s a round",
-    ),
     "benchmarks/sync.py": (
         "--blocks 3 --transactions 1 --repeats 1 --entries 100 --near",
         r"^ +1 transactions a block, providers near +\d",
@@ -56,7 +43,6 @@ SHORTEST = {  # what is told to it, and what it then says
     ),
     "benchmarks/training.py": ("--models base --rounds 1 --steps 1", r'"ratio_to_trainer": [\d.]+'),
     "benchmarks/transport.py": ("--megabytes 1 --repeats 1 --streams 1", r"^ours +\d+ +[\d.]+ +1\.00"),
-    "benchmarks/upgrade_drill.py": ("", r"^ok +True"),
     "benchmarks/upstream.py": ("short_bytes32", r"^short_bytes32: .*\n +(?!not seen)\S"),
     "benchmarks/wire_costs.py": ("--count 10 --seconds 1", r"^busy: [1-9]\d+ frames a second, with [1-9]"),
     "flock_peers.training.base_model": ("--out my-model --miniature", r"^\d+ parameters, last loss \d"),
@@ -68,17 +54,20 @@ TESTED = {  # what it consists of is run by another test, or it is itself; and w
     "benchmarks/canaries.py": ("tests/benchmarks/test_canaries.py", "from canaries import"),
     "benchmarks/contract_gas.py": ("tests/contracts/test_board_gas.py", "contract_gas"),
     "benchmarks/contract_soak.py": ("tests/contracts/test_calldata_fuzz.py", "contract_soak.py calldata"),
+    "benchmarks/crash_drills.py": ("tests/process/test_documented_networks.py", "benchmarks/crash_drills.py"),
+    "benchmarks/hostile_proposers.py": ("tests/process/test_documented_networks.py", "benchmarks/hostile_proposers.py"),
+    "benchmarks/kill_peers.py": ("tests/process/test_documented_networks.py", "benchmarks/kill_peers.py"),
+    "benchmarks/rounds.py": ("tests/process/test_documented_networks.py", "benchmarks/rounds.py"),
     "benchmarks/same_decisions.py": ("tests/experiment/test_same_draws.py", "same_decisions"),
     "benchmarks/same_draws.py": ("tests/experiment/test_same_draws.py", "same_draws.replay"),
     "benchmarks/same_rounds.py": ("tests/process/test_demo_command.py", "same_rounds.py"),
     "benchmarks/token_rules.py": ("tests/benchmarks/test_token_rules.py", "from token_rules import"),
+    "benchmarks/upgrade_drill.py": ("tests/process/test_documented_networks.py", "benchmarks/upgrade_drill.py"),
     "flock_contracts.build_artifacts": ("tests/contracts/test_artifacts.py", "from flock_contracts.build_artifacts"),
     "flock_contracts.check_sources": ("tests/contracts/test_contract_sources.py", "main("),
     "flock_p2p.reference": ("tests/app/test_readme.py", "render()"),
     "tests/support/golden_support.py": ("tests/foundation/test_golden_vectors.py", "from golden_support import"),
 }
-OFFLINE = {"PIP_NO_INDEX": "1", "npm_config_offline": "true"}
-SECONDS = 400.0  # for what takes a minute on an idle machine
 NAMES = {  # what stands for something else on a page, by program
     "benchmarks/attacks.py": {"NAME": "muxer_pings"},
     "benchmarks/crash_drills.py": {"NAME": "full_disk"},
@@ -140,16 +129,13 @@ def test_what_a_program_imports_while_it_runs_is_looked_for_too() -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("name", SHORTEST)
 def test_a_program_at_its_shortest_ends_well_and_says_what_it_is_for(runner: Runner, tmp_path: Path, name: str) -> None:
-    line, what = SHORTEST[name]
-    run = runner.run(tmp_path, line, program=name, environment=OFFLINE)
-    assert run.wait_over(SECONDS) == 0, run.said()
-    assert re.search(what, run.said(), re.MULTILINE) and "Traceback" not in run.said(), run.said()
+    runner.check_program(tmp_path, name, *SHORTEST[name])
 
 
 @pytest.mark.process
 def test_what_a_wallet_consists_of_works_on_a_peer_where_it_can_be_fetched(runner: Runner, tmp_path: Path) -> None:
     run = runner.run(tmp_path, "", program=METAMASK, environment={"npm_config_fetch_retries": "0"})
-    if run.wait_over(SECONDS) == 3:
+    if run.wait_over(PROGRAM_SECONDS) == 3:
         pytest.skip(run.said().strip())
     assert run.find_code() == 0, run.said()
     assert re.search(r'^status +"confirmed"$', run.said(), re.MULTILINE), run.said()
@@ -158,5 +144,7 @@ def test_what_a_wallet_consists_of_works_on_a_peer_where_it_can_be_fetched(runne
 @pytest.mark.process
 def test_where_it_cannot_be_fetched_that_is_said_in_a_line(runner: Runner, tmp_path: Path) -> None:
     run = runner.run(tmp_path, "", program=METAMASK, environment=OFFLINE)
-    assert run.wait_over(SECONDS) == 3 and run.said().startswith("nothing was tried, npm cannot fetch it: "), run.said()
+    assert run.wait_over(PROGRAM_SECONDS) == 3 and run.said().startswith("nothing was tried, npm cannot fetch it: "), (
+        run.said()
+    )
     assert run.said().count("\n") == 1, run.said()

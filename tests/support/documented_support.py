@@ -31,6 +31,8 @@ SOURCE_ROOTS = (".", "chain", "contracts", "peers")
 PRELOADED = ("join", "task", "status", "keys", "watch", "doctor", "verify", "export")
 POLL_SECONDS = 0.02
 SECONDS = 180.0  # for what takes one or two on an idle machine
+PROGRAM_SECONDS = 400.0  # for a program, which may take a minute there
+OFFLINE = {"PIP_NO_INDEX": "1", "npm_config_offline": "true"}  # what a program fetches is not there
 
 
 def find_commands(text: str) -> list[str]:
@@ -76,6 +78,12 @@ class Runner:
         self._requests.write(json.dumps(request).encode() + b"\n")
         self._requests.flush()
         return run
+
+    def check_program(self, folder: Path, name: str, line: str, what: str) -> None:
+        """It ends well, and says what the expression `what` matches."""
+        run = self.run(folder, line, program=name, environment=OFFLINE)
+        assert run.wait_over(PROGRAM_SECONDS) == 0, run.said()
+        assert re.search(what, run.said(), re.MULTILINE) and "Traceback" not in run.said(), run.said()
 
 
 class Run:
