@@ -32,5 +32,6 @@ def install(*command: str, folder: Path | None = None) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled(f"{' '.join(command[:4])}: {error}") from error
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()
+        said = (done.stdout + done.stderr).splitlines()  # venv says on standard output that ensurepip is not there
+        lines = [line for line in said if "error" in line.lower()] or said
         raise NotInstalled(" ".join(lines[-ERROR_LINES:]))
