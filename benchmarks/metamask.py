@@ -1,12 +1,13 @@
 """What of MetaMask is on npm, its controllers, on a peer of this process: adds the network, asks for fees, sends coins.
 
-    python benchmarks/metamask.py
+    python benchmarks/metamask.py [--patience SECONDS]
 
 npm installs them, as they were on one day, into a cache. Says what they found, which methods they called and which
 calls failed; the exit status is 1 where one did, or the transaction was not confirmed, and 3 where they cannot be
 fetched. The extension itself is not run.
 """
 
+import argparse
 import json
 import shutil
 import sys
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import trio
-from private_venv import CACHE, NotInstalled, install
+from private_venv import CACHE, INSTALL_SECONDS, NotInstalled, install
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -29,7 +30,7 @@ SECONDS = 180.0
 SCRIPT = Path(__file__).with_suffix(".mjs")
 
 
-def fetch() -> Path:
+def fetch(seconds: float) -> Path:
     """The script beside its packages."""
     folder = CACHE / "metamask"
     mark, wanted = folder / "packages.txt", "\n".join([*PACKAGES, DAY])
@@ -38,7 +39,7 @@ def fetch() -> Path:
         folder.mkdir(parents=True)
         (folder / "package.json").write_text('{"private": true}')
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--legacy-peer-deps", f"--before={DAY}"]
-        install("npm", "install", *options, *PACKAGES, folder=folder)
+        install("npm", "install", *options, *PACKAGES, folder=folder, seconds=seconds)
         mark.write_text(wanted)
     return Path(shutil.copy(SCRIPT, folder))
 
@@ -55,8 +56,13 @@ async def use(script: Path, folder: Path) -> bool:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--patience", type=float, default=INSTALL_SECONDS, help="seconds for npm, at most (default: %(default)s)"
+    )
+    options = parser.parse_args()
     try:
-        script = fetch()
+        script = fetch(options.patience)
     except NotInstalled as error:
         print(f"nothing was tried, npm cannot fetch it: {error}", file=sys.stderr)
         return 3

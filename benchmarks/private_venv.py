@@ -25,10 +25,10 @@ def open_venv(name: str, packages: tuple[str, ...]) -> Path:
     return folder / "bin"
 
 
-def install(*command: str, folder: Path | None = None) -> None:
+def install(*command: str, folder: Path | None = None, seconds: float = INSTALL_SECONDS) -> None:
     """Runs one installer, in that folder."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled(f"{' '.join(command[:4])}: {error}") from error
     if done.returncode != 0:

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 ENTER = """
 import os, resource
@@ -16,7 +19,7 @@ print(is_inside, os.readlink("/proc/self/ns/net") != before)
 def enter(files: int) -> str:
     """`files`: how many it may have open; three are, and something is opened inside."""
     return subprocess.run(
-        [sys.executable, "-c", ENTER.format(files=files)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", ENTER.format(files=files)], capture_output=True, text=True, check=True, cwd=BENCHMARKS
     ).stdout
 
 
