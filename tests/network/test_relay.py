@@ -271,6 +271,24 @@ async def test_a_place_is_nobodys_who_left_where_another_one_asks_for_it() -> No
 
 
 @in_trio()
+async def test_who_gets_no_place_is_told_so_and_has_it_when_it_is_free() -> None:
+    reserve = HopMessage(type=HopMessage.RESERVE)
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
+        open_attacker(66, relay) as second,
+    ):
+        library = library_of(relay)
+        library._places = Places(1, trio.current_time, relay.book.favoured.__contains__)
+        async with open_attacker(67, relay) as first:
+            assert await ask(await first.open_net_stream(HOP), reserve) == Status.OK
+            assert await ask(await second.open_net_stream(HOP), reserve) == Status.RESOURCE_LIMIT_EXCEEDED
+            assert await ask(await first.open_net_stream(HOP), reserve) == Status.OK, "renewed"
+        await wait_until(lambda: library._stack.newest_link(peer_id_of(key(67))) is None)
+        assert await ask(await second.open_net_stream(HOP), reserve) == Status.OK
+        assert list(library.resource_manager._reservations) == [peer_id_of(key(66))]
+
+
+@in_trio()
 async def test_a_peer_asks_for_its_place_again_as_soon_as_it_is_connected_again() -> None:
     async with (
         open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
@@ -288,7 +306,7 @@ def link_from(host: str, number: int) -> Link:
 
 
 def find_who_gives_way(asker: Link, holders: list[Link], is_favoured: Callable[[bytes], bool]) -> Link | None:
-    return Places(lambda: 0.0, is_favoured).find_who_gives_way(asker, holders)
+    return Places(len(holders), lambda: 0.0, is_favoured).ask(asker, holders)[1]
 
 
 def test_of_a_relays_places_the_network_that_has_the_most_gives_one_to_who_has_less() -> None:
@@ -311,17 +329,18 @@ class Relayed:
 
     def __init__(self, *holders: Link) -> None:
         self.now, self.holders = 0.0, list(holders)
-        self.places = Places(lambda: self.now, frozenset[bytes]().__contains__)
+        self.places = Places(16, lambda: self.now, frozenset[bytes]().__contains__)
 
     def ask(self, asker: Link) -> bool:
-        if asker not in self.holders and len(self.holders) == 16:
-            leaver = self.places.find_who_gives_way(asker, self.holders)
-            if leaver is None:
-                return False
+        if asker in self.holders:
+            return True
+        has_place, leaver = self.places.ask(asker, self.holders)
+        if leaver is not None:
             self.holders.remove(leaver)
-        if asker not in self.holders:
+        if has_place:
             self.holders.append(asker)
-        return True
+        assert len(self.holders) <= 16
+        return has_place
 
 
 def test_who_has_sixteen_networks_does_not_have_all_places_of_a_relay_for_good() -> None:
@@ -354,7 +373,44 @@ def test_networks_take_turns_at_a_relay_and_who_asks_more_often_is_not_sooner_ne
             next_time = relay.now + (RENEW_SECONDS if relay.ask(honest) else _AGAIN_SECONDS)
         had += honest in relay.holders
     assert had > share * 3 * 240, had / (3 * 240)
-    assert len(relay.places._waiting) <= networks and len(relay.places._since) <= 16
+    assert len(relay.places._waiting) <= networks and len(relay.places._since) <= 32
+
+
+@pytest.mark.parametrize(("way", "seconds"), [("move", SURE_SECONDS), ("meet", SURE_SECONDS), ("leave", 300.0)])
+def test_who_changes_networks_before_its_time_is_over_has_no_more_time_at_a_relay(way: str, seconds: float) -> None:
+    """Each change began a new term: twice sixteen networks kept everybody else out for good."""
+    crowd = [[link_from(f"8.{n}.{m}.1", m + 20 * n * (way == "leave")) for m in range(1, 17)] for n in (1, 2)]
+    relay, honest, first = Relayed(*crowd[0]), link_from("1.1.1.1", 90), crowd[0][0]
+    while not relay.ask(honest):
+        relay.now += 30.0
+        assert relay.now <= SURE_SECONDS
+        if relay.now % 300 == 0:
+            crowd.reverse()
+            if way == "meet":  # all of them in one network, and nobody asks but one more from there
+                relay.holders = [link_from("8.9.9.1", m) for m in range(1, 17)][:: 1 if crowd[0][0] == first else -1]
+                assert not relay.ask(link_from("8.9.9.1", 80))
+            relay.holders = [] if way == "leave" else [*crowd[0]]  # of other accounts, or with other connections
+            for link in crowd[0]:
+                relay.ask(link)
+    assert relay.now == seconds
+
+
+def test_a_place_that_is_free_is_for_who_has_waited_for_it_and_for_anybody_when_nobody_does() -> None:
+    crowd = [link_from(f"8.8.{number}.1", number) for number in range(1, 17)]
+    relay, first, second, third = Relayed(*crowd), *(link_from(f"1.1.{n}.1", 90 + n) for n in range(3))
+    assert not relay.ask(first) and not relay.ask(second)
+    del relay.holders[3]
+    sibling, other = (link_from(crowd[0].remote_host, number) for number in (50, 51))
+    assert [relay.ask(link) for link in (third, sibling, second, first)] == [False, False, False, True]
+    del relay.holders[3:6]
+    assert [relay.ask(link) for link in (sibling, other, second, third)] == [True, False, True, True]
+    relay.holders.remove(sibling)
+    relay.holders.append(link_from("1.1.8.1", 98))
+    assert not relay.ask(link_from("1.1.9.1", 99))
+    del relay.holders[3]
+    assert not relay.ask(other)
+    relay.now += 76.0  # nobody asked again
+    assert relay.ask(other)
 
 
 def test_who_waited_once_and_left_keeps_nobody_else_waiting_for_a_place() -> None:

@@ -61,7 +61,7 @@ class _Circuit(CircuitV2Protocol):
         super().__init__(stack.host, RELAY_LIMITS, allow_hop=allow_hop)
         self._stack, self._is_own_relay = stack, is_own_relay
         self._streams = HopStreams(trio.current_time)
-        self._places = Places(trio.current_time, is_favoured)
+        self._places = Places(RELAY_LIMITS.max_reservations, trio.current_time, is_favoured)
 
     async def _handle_stop_stream(self, stream: Any) -> None:
         """Circuits have places of their own, so whoever could open some would have two kinds of them, and could keep
@@ -88,8 +88,7 @@ class _Circuit(CircuitV2Protocol):
             request = await _read_request(stream)
             try:
                 if request.type == HopMessage.RESERVE:
-                    self._make_room(link)
-                    await self._handle_reserve(stream, request)
+                    await self._reserve(stream, request)
                 else:
                     await self._handle_connect(stream, request)
             finally:  # stock remembers the streams of every circuit there ever was
@@ -97,23 +96,29 @@ class _Circuit(CircuitV2Protocol):
                 with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
                     await self._close_stream(stream)
 
-    def _make_room(self, asker: Link) -> None:
-        """Stock keeps a place for an hour, also for whom it heard of once."""
+    async def _reserve(self, stream: Any, request: HopMessage) -> None:
+        if self._find_room(stream.muxed_conn.link):
+            await self._handle_reserve(stream, request)  # which takes the place before it waits for anything
+        else:
+            await write_delimited_msg(stream, HopMessage(type=HopMessage.STATUS, status=Status.RESOURCE_LIMIT_EXCEEDED))
+
+    def _find_room(self, asker: Link) -> bool:
+        """Stock keeps a place for an hour, also for whom it heard of once, and gives a free one to whoever is first."""
+        self.resource_manager._clean_expired()
         places = self.resource_manager._reservations
-        if asker.peer_id in places or len(places) < RELAY_LIMITS.max_reservations:
-            return
+        if asker.peer_id in places:
+            return True
         holders = {peer_id: self._stack.newest_link(peer_id) for peer_id in places}
         for peer_id in [peer_id for peer_id, link in holders.items() if link is None]:
             del places[peer_id]
-        if len(places) < RELAY_LIMITS.max_reservations:
-            return
-        worst = self._places.find_who_gives_way(asker, [link for link in holders.values() if link is not None])
+        has_place, worst = self._places.ask(asker, [link for link in holders.values() if link is not None])
         if worst is not None:
             del places[worst.peer_id]
             who = f"0x{worst.account.hex()} at {worst.remote_host}"
             self._stack.complaints.note(
                 who, "loses its place at this relay to who has less, has waited for it, or is needed", kind="place"
             )
+        return has_place
 
     async def _relay_data(
         self, src_stream: Any, dst_stream: Any, peer_id: ID,  # noqa: ARG002

@@ -58,40 +58,75 @@ class HopStreams:
 
 
 class Places:
-    """Who gives way where all places are taken."""
+    """Who has one. It is a network's and an account's: neither another name nor another network begins a new term."""
 
-    def __init__(self, clock: Callable[[], float], is_favoured: Callable[[Account], bool]) -> None:
-        self._clock, self._is_favoured = clock, is_favoured
-        self._since: dict[str, float] = {}  # networks that have a place, and since when it was seen that others wait
-        self._waiting: dict[str, float] = {}  # when each asked last; who has waited the longest first
+    def __init__(self, count: int, clock: Callable[[], float], is_favoured: Callable[[Account], bool]) -> None:
+        self._count, self._clock, self._is_favoured = count, clock, is_favoured
+        # Of networks and accounts that have a place: since when it was seen that others wait.
+        self._since: dict[str | Account, float] = {}
+        self._waiting: dict[str, float] = {}  # when each network asked last; who has waited the longest first
 
-    def find_who_gives_way(self, asker: Link, holders: Sequence[Link]) -> Link | None:
-        """The newest stranger of the network that has the most, for whoever is favoured, or whose network would have
-        no more than that one keeps. Where each network has one, the one of whoever has had it the longest, and for a
-        sure time, for the network that has waited the longest. None where the asker gets no place."""
+    def ask(self, asker: Link, holders: Sequence[Link]) -> tuple[bool, Link | None]:
+        """Whether it has a place now, and who gives way for it.
+
+        Where all are taken: the newest stranger of the network that has the most, for whoever is favoured, or whose
+        network would have no more than that one keeps. Where each network has one, the one of whoever has had it the
+        longest, and for a sure time, for the network that has waited the longest. One that is free is for those who
+        wait: else who has many networks leaves, and comes from another one, before its time is over."""
         strangers = [link for link in holders if not self._is_favoured(link.account)]
-        worst = find_crowd(strangers, lambda link: link.remote_host)
-        if worst is None or self._is_favoured(asker.account):
-            return worst
-        sizes = Counter(group_of(link.remote_host) for link in strangers)
-        own = group_of(asker.remote_host)
-        if sizes[own] + 1 <= sizes[group_of(worst.remote_host)] - 1:
-            return worst
-        return None if sizes[own] else self._find_turn(own, {group_of(link.remote_host): link for link in strangers})
+        groups = {group_of(link.remote_host): link for link in strangers}
+        self._forget(strangers, groups)
+        free, own = self._count - len(holders), group_of(asker.remote_host)
+        if self._is_favoured(asker.account):
+            worst = None if free > 0 else _find_crowd(strangers)
+        elif free > 0:
+            return self._takes_free(own, free, groups), None
+        else:
+            worst = self._find_who_gives_way(own, strangers, groups)
+        return free > 0 or worst is not None, worst
 
-    def _find_turn(self, asker: str, holders: dict[str, Link]) -> Link | None:
-        """Of networks, not of accounts: another account of one that has a place does not begin anew."""
-        now = self._clock()
-        self._since = {group: self._since.get(group, now) for group in holders}
+    def _forget(self, strangers: Sequence[Link], groups: dict[str, Link]) -> None:
+        """Terms of who has no place any more; and among those who wait whoever has one now, or did not ask again."""
+        now, present = self._clock(), groups.keys() | {link.account for link in strangers}
+        self._since = {key: since for key, since in self._since.items() if key in present}
         self._waiting = {
             group: asked
             for group, asked in self._waiting.items()
-            if now - asked <= _WAIT_SECONDS and group not in holders
+            if now - asked <= _WAIT_SECONDS and group not in groups
         }
-        if asker in self._waiting or len(self._waiting) < _WAITING:
-            self._waiting[asker] = now  # who waits already keeps its place in the order
-        oldest = min(holders, key=self._since.__getitem__)
-        if next(iter(self._waiting)) != asker or now - self._since[oldest] < SURE_SECONDS:
+
+    def _wait(self, group: str) -> None:
+        """Who waits already keeps its place in the order."""
+        if group in self._waiting or len(self._waiting) < _WAITING:
+            self._waiting[group] = self._clock()
+
+    def _takes_free(self, own: str, free: int, groups: dict[str, Link]) -> bool:
+        if own in groups:  # it has one
+            return len(self._waiting) < free
+        self._wait(own)
+        return own in list(self._waiting)[:free]
+
+    def _find_who_gives_way(self, own: str, strangers: Sequence[Link], groups: dict[str, Link]) -> Link | None:
+        worst = _find_crowd(strangers)
+        if worst is None:
             return None
-        del self._waiting[asker]
-        return holders[oldest]
+        sizes = Counter(group_of(link.remote_host) for link in strangers)
+        if sizes[own] + 1 <= sizes[group_of(worst.remote_host)] - 1:
+            return worst
+        return None if sizes[own] else self._find_turn(own, groups)
+
+    def _find_turn(self, own: str, groups: dict[str, Link]) -> Link | None:
+        now = self._clock()
+        terms = {
+            group: min(self._since.setdefault(key, now) for key in (group, link.account))
+            for group, link in groups.items()
+        }
+        self._wait(own)
+        oldest = min(groups, key=terms.__getitem__)
+        if next(iter(self._waiting)) != own or now - terms[oldest] < SURE_SECONDS:
+            return None
+        return groups[oldest]
+
+
+def _find_crowd(links: Sequence[Link]) -> Link | None:
+    return find_crowd(links, lambda link: link.remote_host)
