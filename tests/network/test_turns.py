@@ -140,6 +140,40 @@ def test_who_keeps_a_turn_and_takes_nothing_is_told_of_with_its_seconds() -> Non
     assert told == [(1, 10), (2, 30)]
 
 
+def hold_for(*holders: tuple[str, float]) -> list[str]:
+    """Three turns, and who wants one for how long, in order: who had it for as long as it wanted."""
+    told = list[str]()
+
+    async def hold(turns: Turns, number: int, host: str, seconds: float) -> None:
+        with suppress(Unavailable):
+            async with turns.take(Account(bytes([number]) * 20), host) as turn:
+                with turn.at_others_pace():
+                    await trio.sleep(seconds)
+                told.append(f"{number} for {seconds:g}")
+
+    async def main() -> None:
+        turns = Turns(3, 10.0, 30.0, lambda _account: False)
+        async with trio.open_nursery() as nursery:
+            for number, (host, seconds) in enumerate(holders):
+                nursery.start_soon(hold, turns, number, host, seconds)
+                await trio.testing.wait_all_tasks_blocked()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    return told
+
+
+def test_where_one_of_a_crowd_goes_nobody_else_has_less_time_for_it() -> None:
+    """Who was before it in the order lost its turn after its sure time, though nobody waited any more."""
+    found = hold_for((HERE, 25.0), (THERE, 26.0), (THERE, 27.0), ("10.4.0.1", 1.0))
+    assert found == ["3 for 1", "0 for 25", "2 for 27"]
+
+
+def test_who_gave_way_to_nobody_has_its_whole_time_as_soon_as_nobody_waits() -> None:
+    """Whoever had come once, and had a turn that got free, cost all others theirs after their sure time."""
+    found = hold_for((HERE, 25.0), (THERE, 2.0), ("10.3.0.1", 27.0), ("10.4.0.1", 1.0))
+    assert found == ["1 for 2", "3 for 1", "0 for 25", "2 for 27"]
+
+
 def test_nobody_gives_way_to_who_would_have_more() -> None:
     begun, lost = take_nothing(2, 2, ("a", 1), ("b", 2), ("c", 2))
     assert begun == ["a", "b", "c"] and lost[0] == "b 10" and "a 30" in lost

@@ -8,6 +8,7 @@ account nobody who has fewer; among equals a turn is sure for a while, and then 
 Knows neither streams nor what is done in a turn.
 """
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -72,6 +73,8 @@ class Turns:
             self._held.append(turn)
             self._note(turn)
             turn.begun.set()
+        for turn in self._held:
+            turn.give_way(math.inf)  # nobody waits any more
 
     def _note(self, turn: "Turn") -> None:
         self._begun += 1
@@ -100,12 +103,11 @@ class Turns:
         own = self._rank(asker, having)
         able = [(self._rank(turn, having), turn) for turn in self._held if turn.scope is not None]
         worst = max((rank for rank, _ in able), default=own)
+        if worst > own:
+            next(turn for rank, turn in able if rank == worst).give_way(0.0)
+            return
         for rank, turn in able:
-            if rank == worst > own:
-                turn.give_way(0.0)
-                return
-            if rank >= own:
-                turn.give_way(self.sure_seconds)
+            turn.give_way(self.sure_seconds if rank == own else math.inf)
 
     def _count_held(self) -> Counter[str | Account]:
         """Of networks and of accounts."""
@@ -127,9 +129,9 @@ class Turn:
         return self.scope is not None and self.scope.cancel_called
 
     def give_way(self, after: float) -> None:
-        """Seconds after it began to wait for others."""
+        """At the latest so many seconds after it began to wait for others."""
         if self.scope is not None:
-            self.scope.deadline = min(self.scope.deadline, self._since + after)
+            self.scope.deadline = self._since + min(after, self._turns.most_seconds)
 
     @contextmanager
     def at_others_pace(self) -> Iterator[None]:
