@@ -141,6 +141,27 @@ async def test_what_circuits_say_is_not_charged_to_who_lends_them_and_one_that_s
     assert 0 < muxer._cost < 200 and muxer._charge(own) == 0.0
 
 
+@in_trio()
+async def test_circuits_that_follow_each_other_have_no_more_frames_than_one() -> None:
+    """A relay opened one after the other, and said ten thousand times nothing in each: a core of the other side's."""
+    now, ended = [0.0], 0
+    link = SimpleNamespace(account=b"", complain=lambda _what: None)
+    muxer = Muxer(FakeSession(False), None, link, clock=lambda: now[0])
+    for number in range(1, 201, 2):
+        now[0] += 0.1
+        muxer._feed(frame(WINDOW, SYN, number, 0))
+        stream = await muxer.accept_stream()
+        stream.carry_circuit()
+        muxer._feed(frame(WINDOW, 0, number, 0) * 9_000)
+        ended += stream.is_reset
+        muxer._feed(frame(WINDOW, RST, number, 0))
+    assert ended == 99 and len(muxer._spare) == 1
+    muxer._feed(frame(WINDOW, SYN, 201, 0) + frame(WINDOW, RST, 201, 0))
+    over = await muxer.accept_stream()
+    over.carry_circuit()
+    assert over.allowance is None and len(muxer._spare) == 1, "it would not come back"
+
+
 def ask(number: int) -> bytes:
     """A question's name and what it asks, and that nothing else comes."""
     said = frame(DATA, 0, number, 40) + bytes(40) + frame(DATA, 0, number, 200) + bytes(200)

@@ -36,8 +36,8 @@ class StreamMuxer(Protocol):
 
     def wake_writer(self) -> None: ...
 
-    def make_allowance(self) -> TokenBucket:
-        """Of frames, as a connection has it."""
+    def take_allowance(self) -> TokenBucket:
+        """Of frames, for a circuit; it comes back when the stream is forgotten."""
 
     def forget_if_finished(self, stream: "MuxedStream") -> None: ...
 
@@ -105,7 +105,8 @@ class MuxedStream(IMuxedStream):
     def carry_circuit(self) -> None:
         """Its frames are of whoever is behind the other side, too: who lends it is not to be read slowly for them."""
         self.count_apart()
-        self.allowance = self._muxer.make_allowance()
+        if not self.is_finished:
+            self.allowance = self._muxer.take_allowance()
 
     @property
     def link(self) -> Any:

@@ -66,6 +66,7 @@ class Muxer(IMuxedConn):
         self._pong = trio.Event()
         self._clock = clock
         self._counted_since, self._pings, self._bytes_to_nobody = -_COUNT_SECONDS, 0, 0
+        self._spare: list[TokenBucket] = []  # allowances of circuits that are over
         self._cost, self._traffic = 0, 0  # of what was read since the last one was paid; KiB in and out by then
         self._header = b""  # the beginning of one
         self._body_left = 0
@@ -122,6 +123,11 @@ class Muxer(IMuxedConn):
 
     def make_allowance(self) -> TokenBucket:
         return TokenBucket(FRAMES_PER_SECOND, FRAMES_AT_ONCE, self._clock)
+
+    def take_allowance(self) -> TokenBucket:
+        """For a circuit: of the one that is over for the longest. With new ones for each, whoever lends circuits could
+        open one after the other, and say ten thousand times nothing in each."""
+        return self._spare.pop(0) if self._spare else self.make_allowance()
 
     def _charge(self, frames: TokenBucket) -> float:
         """Seconds until more is read."""
@@ -195,8 +201,12 @@ class Muxer(IMuxedConn):
             raise MuxedConnUnavailable("connection closed") from error
 
     def forget_if_finished(self, stream: MuxedStream) -> None:
-        if stream.is_finished and self.streams.pop(stream.stream_id, None) is not None and not stream.is_initiator:
+        if not stream.is_finished or self.streams.pop(stream.stream_id, None) is None:
+            return
+        if not stream.is_initiator:
             self._inbound -= 1
+        if stream.allowance is not None:
+            self._spare.append(stream.allowance)
 
     # --- what waits for readers
 
