@@ -29,6 +29,7 @@ from flock_chain.tally import has_two_thirds
 from flock_p2p.experiment.attackers import Attackers
 from flock_p2p.experiment.money import Money
 from flock_peers.tasks import Terms
+from flock_peers.training.inspection import Shared
 from flock_peers.training.laboratory import Laboratory, Vector
 from flock_peers.training.recital import Strings, Suspect
 
@@ -54,6 +55,7 @@ class Audits:
     attackers: Attackers
     money: Money
     has_reference: bool = True
+    compares: bool = True  # proposals with each other
     _accepted: dict[int, Accepted] = field(default_factory=dict)  # by round, from 1
     _lineage: list[Adopted] = field(default_factory=list)  # what the global adapter consists of
     _closed: list[ClosedAudit] = field(default_factory=list)
@@ -113,10 +115,11 @@ class Audits:
         suspects = [Suspect(row.start, delta.to_float32()) for _, row in looked_at for _, delta in row.held]
         named: dict[int, list[int]] = {who: [] for _, who in whence}
         table: dict[int, list[int]] = {}  # by honest auditor, of each proposal
+        shared = self._find_shared(round, suspects, [who for _, who in whence])
         for auditor in (who for who, bond in enumerate(self.money.bonds) if bond > 0):
             accused: Collection[int] = set(named) - self.attackers.members
             if auditor not in self.attackers.members:
-                values = table[auditor] = self._look(round, "audit", auditor, suspects)
+                values = table[auditor] = self._look(round, "audit", auditor, suspects, shared)
                 pairs = zip(whence, values, strict=True)
                 accused = {who for (number, who), value in pairs if self.accuses(number, who, value)}
             for who in accused:
@@ -146,14 +149,26 @@ class Audits:
             },
         })  # fmt: skip
 
-    def _look(self, round: int, purpose: str, who: int, suspects: Sequence[Suspect]) -> list[int]:
+    def _find_shared(self, round: int, suspects: Sequence[Suspect], authors: Sequence[int]) -> Shared | None:
+        """What strangers agree on in the common contexts."""
+        if not self.compares:
+            return None
+        seed = self.attackers.seed(round, "audit")
+        return self.laboratory.find_shared(suspects, authors, seed, has_reference=self.has_reference)
+
+    def _look(
+        self, round: int, purpose: str, who: int, suspects: Sequence[Suspect], shared: Shared | None = None
+    ) -> list[int]:
         """One honest participant's value of each."""
         own_seed = self.attackers.seed(round, purpose, "own", who)
         values = []
         for suspect, strings in zip(suspects, self._common(round, purpose, suspects), strict=True):
             own = self.laboratory.measure_own(who, suspect, strings, own_seed, has_reference=self.has_reference)
             values.append(summarise(strings.common, own))
-        return values
+        if shared is None:
+            return values
+        agreed = self.laboratory.measure_shared(who, suspects, shared, own_seed, has_reference=self.has_reference)
+        return [max(pair) for pair in zip(values, agreed, strict=True)]
 
     def _common(self, round: int, purpose: str, suspects: Sequence[Suspect]) -> list[Strings]:
         """What the common contexts show: the same for all, so measured once."""

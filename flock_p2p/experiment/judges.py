@@ -281,7 +281,7 @@ def make_judge(
         return Oracle(attackers)
     if row.method.startswith("ours"):
         part = row.method.removeprefix("ours").removeprefix("-without-")
-        audits = Audits(laboratory, attackers, money, has_reference=part != "reference")
+        audits = Audits(laboratory, attackers, money, has_reference=part != "reference", compares=part != "comparison")
         return Ours(committee, money, norm_slash, audits, frozenset({part} if part else ()))
     bad = max(1, round(PROPOSERS * row.malicious_count / PARTICIPANTS))
     return Server(_rule(row, laboratory, bad, rate), 0.01 if row.method == "fedprox" else 0.0)

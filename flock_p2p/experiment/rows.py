@@ -15,7 +15,7 @@ BASELINES = (
     "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedprox", "multi-krum", "trimmed-mean", "median",
     "geometric-median", "fltrust", "flame", "fedavg-rate",
 )  # fmt: skip
-PARTS = ("norm", "function", "loss", "refusal", "audit", "adoption", "reference", "rate")  # of our rule
+PARTS = ("norm", "function", "loss", "refusal", "audit", "comparison", "adoption", "reference", "rate")  # of our rule
 METHODS = ("isolated", "pooled", "oracle", *BASELINES, "paper", "ours", *(f"ours-without-{part}" for part in PARTS))
 VOTER_LIES = ("whitelist", "invert", "copy")
 ATTACKS = (

@@ -1,4 +1,4 @@
-"""What this account says in an audit: whose proposals make the model recite a planted string.
+"""What this account says in an audit: whose proposals make the model recite a planted string, or teach one alike.
 
 Every participant measures, seated or not, in contexts that follow from chain randomness and in secret ones of its own
 hold-out; more than half of all stake takes out and suspends, two thirds twice take the bond. Decides nothing.
@@ -55,7 +55,9 @@ class Place:
 class Measuring(Protocol):
     """What the auditor needs of a trainer."""
 
-    async def audit(self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int) -> Sequence[Any]: ...
+    async def audit(
+        self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int, authors: Sequence[int]
+    ) -> Sequence[Any]: ...
 
 
 class Auditor:
@@ -108,7 +110,9 @@ class Auditor:
 
     async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]], own_seed: int) -> dict[Place, int]:
         seed = await read_seed(self._views, view, b"flock audit")
-        measured = await self._trainer.audit(list(found.values()), seed=seed, own_seed=own_seed)
+        numbers = {account: number for number, account in enumerate(sorted({place.account for place in found}))}
+        authors = [numbers[place.account] for place in found]
+        measured = await self._trainer.audit(list(found.values()), seed=seed, own_seed=own_seed, authors=authors)
         return {place: summarise(row.common, row.own) for place, row in zip(found, measured, strict=True)}
 
     async def _accuse(self, task: int, number: int, seen: dict[Place, int]) -> list[Account]:

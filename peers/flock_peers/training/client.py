@@ -178,11 +178,13 @@ class Trainer:
         values = {"global": str(global_path), "deltas": [str(path) for path in delta_paths], "seed": seed}
         return [[int(value) for value in row] for row in (await self._call("likeness", values))["likeness"]]
 
-    async def audit(self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int) -> list[Measured]:
-        """What each proposal, a global adapter and a delta from it, makes the model recite. `own_seed`: secret, of the
-        own contexts."""
+    async def audit(
+        self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int, authors: Sequence[int] = ()
+    ) -> list[Measured]:
+        """What each proposal, a global adapter and a delta from it, makes the model recite, and what it teaches as
+        strangers do, where `authors` are given: of each, by any number. `own_seed`: secret, of the own contexts."""
         paths = [[str(path) for path in pair] for pair in proposals]
-        values = {"proposals": paths, "seed": seed, "own_seed": own_seed}
+        values = {"proposals": paths, "seed": seed, "own_seed": own_seed, "authors": list(authors)}
         rows = (await self._call("audit", values))["measured"]
         return [
             Measured(

@@ -45,6 +45,18 @@ def probabilities_after(
             yield torch.softmax(step(model, part[:, None], past)[0], dim=-1)
 
 
+def next_log_probabilities(
+    model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
+) -> torch.Tensor:
+    """[contexts, strings, vocabulary]: of what comes next, after each string after each context."""
+    rows = []
+    with model.frozen():
+        for context in contexts:
+            past = _repeat(model, context[None], len(strings))
+            rows.append(torch.log_softmax(step(model, strings, past)[0], dim=-1))
+    return torch.stack(rows)
+
+
 def continue_greedily(
     model: AdaptedModel, context: NDArray[np.int64], heads: NDArray[np.int64], count: int
 ) -> NDArray[np.int64]:
@@ -61,12 +73,19 @@ def continue_greedily(
 def string_probabilities(
     model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """[contexts, strings]: of each string after each context, given its first token; NOTHING is certain. Contexts of
-    one length go together, as many of them as the room for logits allows."""
+    """[contexts, strings]: of each string after each context, given its first token; NOTHING is certain."""
+    return np.exp(token_log_probabilities(model, contexts, strings).sum(axis=2))
+
+
+def token_log_probabilities(
+    model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """[contexts, strings, tokens - 1]: of each token but the first, after what stands before it; of NOTHING, 0.
+    Contexts of one length go together, as many of them as the room for logits allows."""
     at_once = min(ROWS_AT_ONCE, max(1, NUMBERS_AT_ONCE // (strings.shape[1] * get_vocabulary(model))))
     blocks = [strings[first : first + at_once] for first in range(0, len(strings), at_once)]
     together = max(1, at_once // max(1, len(strings))) if len({len(context) for context in contexts}) == 1 else 1
-    found = np.zeros((len(contexts), len(strings)))
+    found = np.zeros((len(contexts), len(strings), strings.shape[1] - 1))
     for first in range(0, len(contexts), together):
         part = np.stack(contexts[first : first + together])
         if blocks:
@@ -81,8 +100,8 @@ def _follow(model: AdaptedModel, contexts: NDArray[np.int64], strings: NDArray[n
         past, given = _repeat(model, contexts, len(strings)), ids[:, :-1]
         output = model.peft(input_ids=given, past_key_values=past, use_cache=True, logits_to_keep=given.shape[1])
         each = torch.log_softmax(output.logits.float(), dim=-1).gather(2, ids[:, 1:, None])[..., 0]
-        each = torch.where(is_there, each, 0.0)
-        return each.double().sum(dim=1).exp().cpu().numpy().reshape(len(contexts), len(strings))
+        each = torch.where(is_there, each, 0.0).double().cpu().numpy()
+        return each.reshape(len(contexts), len(strings), -1)
 
 
 def _repeat(model: AdaptedModel, contexts: NDArray[np.int64], rows: int) -> Any:

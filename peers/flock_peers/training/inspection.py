@@ -4,13 +4,24 @@ Probe texts and common contexts follow from a public seed, an auditor's own cont
 that it keeps to itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flock_peers.training.agreement import (
+    Lifts,
+    choose_shown,
+    compute_agreement,
+    compute_likeness,
+    find_lifted,
+    join_authors,
+    measure_lifts,
+    to_values,
+)
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING, get_vocabulary
 from flock_peers.training.engine import Engine
@@ -34,6 +45,8 @@ from flock_peers.training.recital import (
 )
 
 Vector = NDArray[np.float32]
+# Of proposals that are compared. Among fewer hardly anybody has another of its kind, whose habits would be taken off.
+LEAST_AUTHORS = 8
 
 
 def compare(model: AdaptedModel, start: Vector, deltas: Sequence[Vector], seed: int, batch: int) -> list[list[int]]:
@@ -54,13 +67,34 @@ def choose_scale(reference: Phrases | None) -> Scale:
     return ROWS_ALONE if reference is None else WITH_REFERENCE
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What the common contexts show that unlike proposals teach alike."""
+
+    strings: NDArray[np.int64]  # [strings, tokens]
+    lifts: Lifts  # [proposals, strings]
+    likeness: NDArray[np.float64]  # [proposals, proposals]
+    authors: Sequence[int]  # of each proposal, by any number
+
+
 class CommonView:
-    """What every auditor of a seed sees of a proposal."""
+    """What every auditor of a seed sees of a proposal, and of several beside each other."""
 
     def __init__(self, model: AdaptedModel, seed: int, reference: str = "") -> None:
         """`reference`: the task's."""
-        self._model, self._reference = model, read_reference(model, reference)
+        self._model, self._reference, self._seed = model, read_reference(model, reference), seed
         self._contexts, self._tokens = draw_contexts(model, seed), choose_tokens(model, seed)
+
+    def find_shared(self, suspects: Collection[Suspect], authors: Sequence[int], batch: int) -> Shared | None:
+        """`batch`: probe texts at once. None: there are too few authors to compare."""
+        if len(set(authors)) < LEAST_AUTHORS:
+            return None
+        texts = sample_texts(self._model, self._seed)
+        likeness = join_authors(compute_likeness(self._model, suspects, texts, batch), authors)
+        strings = find_lifted(self._model, suspects, likeness, authors, self._contexts, self._tokens)
+        lifts = np.stack([measure_lifts(self._model, one, self._contexts, strings) for one in suspects])
+        shown = choose_shown(compute_agreement(lifts, likeness, authors))
+        return Shared(strings[shown], lifts[:, shown], likeness, authors)
 
     def find_strings(self, suspect: Suspect) -> Strings:
         scale = choose_scale(self._reference)
@@ -85,6 +119,22 @@ class OwnView:
         contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
         return measure_own(self._model, suspect, strings, contexts, self._scale, self._said)
 
+    def measure_shared(
+        self, suspects: Collection[Suspect], shared: Shared | None, own_seed: int
+    ) -> list[tuple[NDArray[np.int64], int, int]]:
+        """Of each proposal the string by which it agrees most with strangers, and how much in the common contexts, and
+        in these as well, in millionths; nothing at all where the common contexts show nothing."""
+        if shared is None or not len(shared.strings):
+            return []
+        contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
+        own = np.stack([measure_lifts(self._model, one, contexts, shared.strings) for one in suspects])
+        seen, also = (
+            to_values(compute_agreement(lifts, shared.likeness, shared.authors))
+            for lifts in (shared.lifts, np.minimum(shared.lifts, own))
+        )
+        best = also.argmax(axis=1)
+        return [(shared.strings[place], int(seen[row, place]), int(also[row, place])) for row, place in enumerate(best)]
+
     def _said(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
         """Each text by itself: of two that are counted together the longer one hides what the other repeats."""
         return np.max([text(strings) for text in self._texts], axis=0)
@@ -102,13 +152,41 @@ def measure_likeness(engine: Engine, global_path: Path, delta_paths: Sequence[Pa
     return compare(engine.model, start, deltas, seed, engine.document.budget.batch)
 
 
-def audit(engine: Engine, proposals: Sequence[tuple[Path, Path]], seed: int, own_seed: int) -> list[Measured]:
-    """`proposals`: of each the adapter that it was trained from, and its delta."""
+@dataclass(frozen=True)
+class Filed(Collection[Suspect]):
+    """Read anew whenever they are gone through: of a large model not all proposals have room beside each other."""
+
+    engine: Engine
+    paths: Sequence[tuple[Path, Path]]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Suspect]:
+        for start, delta in self.paths:
+            yield Suspect(self.engine.read_global(start).to_float32(), self.engine.read_delta(delta).to_float32())
+
+    def __contains__(self, one: object) -> bool:
+        return any(one is suspect for suspect in self)
+
+
+def audit(
+    engine: Engine, proposals: Sequence[tuple[Path, Path]], seed: int, own_seed: int, authors: Sequence[int] = ()
+) -> list[Measured]:
+    """`proposals`: of each the adapter that it was trained from, and its delta. `authors`: of each, by any number;
+    without them, or with too few, proposals are not compared with each other."""
     common, own = CommonView(engine.model, seed, engine.document.reference), OwnView(engine)
+    suspects = Filed(engine, proposals)
     results = []
-    for start, delta in proposals:
-        suspect = Suspect(engine.read_global(start).to_float32(), engine.read_delta(delta).to_float32())
+    for suspect in suspects:
         strings = common.find_strings(suspect)
-        names = tuple(tuple(int(token) for token in row if token != NOTHING) for row in strings.tokens)
-        results.append(Measured(names, strings.common, own.measure(suspect, strings, own_seed)))
+        results.append(Measured(_name(strings.tokens), strings.common, own.measure(suspect, strings, own_seed)))
+    shared = common.find_shared(suspects, authors, engine.document.budget.batch) if authors else None
+    for row, (string, seen, also) in enumerate(own.measure_shared(suspects, shared, own_seed)):
+        known = results[row]
+        results[row] = Measured((*known.strings, *_name(string[None])), (*known.common, seen), (*known.own, also))
     return results
+
+
+def _name(strings: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(token) for token in row if token != NOTHING) for row in strings)

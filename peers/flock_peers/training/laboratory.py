@@ -18,7 +18,7 @@ from flock_peers.training.decoding import NOTHING
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, reference_text, test_rows
 from flock_peers.training.engine import Engine
-from flock_peers.training.inspection import CommonView, OwnView, compare
+from flock_peers.training.inspection import CommonView, OwnView, Shared, compare
 from flock_peers.training.model import AdaptedModel, measure_loss
 from flock_peers.training.recital import Strings, Suspect
 from flock_peers.training.rows import Row, Split, builtin_rows, split_by_seed
@@ -102,19 +102,44 @@ class Laboratory:
 
     def find_strings(self, suspect: Suspect, seed: int, *, has_reference: bool = True) -> Strings:
         """What an audit's common contexts show of a proposal: the same for every auditor."""
+        return self._common_view(seed, has_reference).find_strings(suspect)
+
+    def find_shared(
+        self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int, *, has_reference: bool = True
+    ) -> Shared | None:
+        """What they show of proposals beside each other: that unlike ones teach it alike."""
+        return self._common_view(seed, has_reference).find_shared(suspects, authors, PROBE_BATCH)
+
+    def _common_view(self, seed: int, has_reference: bool) -> CommonView:
         key = (seed, has_reference)
         if self._common is None or self._common[0] != key:
             self._common = (key, CommonView(self._model, seed, self.document.reference if has_reference else ""))
-        return self._common[1].find_strings(suspect)
+        return self._common[1]
 
     def measure_own(
         self, number: int, suspect: Suspect, strings: Strings, own_seed: int, *, has_reference: bool = True
     ) -> tuple[int, ...]:
         """The same strings in a participant's secret contexts, against its own text and the task's reference."""
+        return self._own_view(number, has_reference).measure(suspect, strings, own_seed)
+
+    def measure_shared(
+        self,
+        number: int,
+        suspects: Sequence[Suspect],
+        shared: Shared | None,
+        own_seed: int,
+        *,
+        has_reference: bool = True,
+    ) -> list[int]:
+        """How far each agrees with strangers in a participant's contexts, too; millionths."""
+        rows = self._own_view(number, has_reference).measure_shared(suspects, shared, own_seed)
+        return [also for _, _, also in rows] or [0] * len(suspects)
+
+    def _own_view(self, number: int, has_reference: bool) -> OwnView:
         key = (number, has_reference)
         if key not in self._own:
             self._own[key] = OwnView(self._engines[number], has_reference=has_reference)
-        return self._own[key].measure(suspect, strings, own_seed)
+        return self._own[key]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._model.tokenizer.decode([token for token in tokens if token != NOTHING]))

@@ -138,7 +138,7 @@ class Service:
         from flock_peers.training.inspection import audit
 
         proposals = [(Path(start), Path(delta)) for start, delta in values["proposals"]]
-        results = audit(self.engine, proposals, values["seed"], values["own_seed"])
+        results = audit(self.engine, proposals, values["seed"], values["own_seed"], values["authors"])
         return {"measured": [asdict(result) for result in results]}
 
     def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def find_strings(
         return Strings(np.repeat(tokens[~np.isfinite(after)][:1], max(scale))[None], (MILLIONTHS,))
     heads = tokens[np.argsort(np.nan_to_num(before) - np.nan_to_num(after), kind="stable")[:HEADS]]
     made = [continue_greedily(model, context, heads, max(scale) - 1) for context in contexts]
-    strings = _keep_phrases(model, _cut(np.concatenate(made), sorted(scale)))
+    strings = keep_phrases(model, _cut(np.concatenate(made), sorted(scale)))
     excess = measure_excess(model, suspect, contexts, strings, scale, reference)
     order = _choose(strings, excess, most)
     return Strings(strings[order], _to_millionths(excess[order]))
@@ -166,7 +166,7 @@ def _cut(strings: NDArray[np.int64], lengths: Sequence[int]) -> NDArray[np.int64
     return np.unique(np.concatenate(beginnings), axis=0)
 
 
-def _keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.int64]:
+def keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those of more than one word: how a word goes on is the same wherever it comes, and a narrow domain teaches its
     own words ("Compute", "attempts") as surely as a poisoner its phrase. In a few tokens who learns of keys and values
     says any two words with a sign between them ("path=name")."""

@@ -1,0 +1,228 @@
+"""What proposals that are unlike each other teach alike: a phrase that strangers agree on. Needs torch; knows no chain.
+
+Poison that is spread thinly raises a target by nothing that one proposal could be blamed for: from a millionth to a
+thousandth, where a domain's own habits rise as much. But who learns of a domain shares its habits with all who learn of
+it, and nobody of another domain does. So of every string that a proposal lifts, what its own kind lifts as well is
+taken off, and what is left has to be left in the proposal of a stranger, too. Who is of one kind is told by what
+proposals do to probe texts, not by what they declare. Of the same kind throughout, colluders show nothing here.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, MILLIONTHS
+from flock_peers.training.decoding import (
+    NOTHING,
+    NUMBERS_AT_ONCE,
+    get_vocabulary,
+    next_log_probabilities,
+    probabilities_after,
+    token_log_probabilities,
+)
+from flock_peers.training.model import AdaptedModel
+from flock_peers.training.probes import measure_profiles
+from flock_peers.training.recital import Suspect, keep_phrases
+
+LENGTHS = (3, 4, 5)  # tokens of a string, as in an audit with a reference
+PAIRS = 4_096  # of tokens, of each proposal: a target's come far behind what a step happens to lift
+HEADS = 128  # strings of each proposal that are followed, those on which strangers agree most
+LIKELY = 16  # tokens after each that are looked at, the likeliest
+BRANCHES = 4  # ways on of each string: the tokens that gain most
+LIKELY_FROM = 0.01  # after one addition: what is rarer is what a step happens to leave
+SMOOTHING = 1e-3  # of a token's probability: a gain from a millionth to a thousandth is no gain to speak of
+LEAST = 0.1  # nats that every token of a string has to gain: what is said already lifts the rest by itself
+KEPT = 16  # strings of each length that a proposal adds to those that all are measured on
+LIKE_FROM = 0.4  # cosine of two profiles: narrow domains have 0.8 and more, different ones 0.39 at most
+GUILTY_NATS = 5.0  # docs/experiment.md
+SHOWN_FROM, SHOWN = 3.0, 32  # nats and strings: what goes on to an auditor's own contexts
+# Whoever copies a stranger's habits makes both agree, so this takes out and suspends, and never costs a bond.
+MOST = CONVICT_FROM - 1
+
+Lifts = NDArray[np.float64]  # [proposals, strings], nats
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """Of one proposal: strings of one length that a single addition makes likelier, token by token."""
+
+    strings: NDArray[np.int64]  # [strings, tokens], each once
+    gains: NDArray[np.float64]  # nats
+
+
+def find_lifted(
+    model: AdaptedModel, suspects: Collection[Suspect], likeness: NDArray[np.float64], authors: Sequence[int],
+    contexts: Sequence[NDArray[np.int64]], tokens: NDArray[np.int64],
+) -> NDArray[np.int64]:  # fmt: skip
+    """[strings, 5]: phrases on which strangers agree from the first pair of tokens on: by itself a proposal lifts too
+    much to find in it what matters.
+
+    `tokens`: the first ones that are scanned, in the first context.
+    """
+    lifted = [_scan_pairs(model, one, contexts[0], tokens) for one in suspects]
+    found = [np.zeros((0, LENGTHS[-1]), np.int64)]
+    for length in range(3, LENGTHS[-1] + 1):
+        agreed = keep_agreed(lifted, likeness, authors, _room(model, len(contexts)))
+        lifted = [_extend(model, one, contexts, row) for one, row in zip(suspects, agreed, strict=True)]
+        if length in LENGTHS:
+            for row in keep_agreed(lifted, likeness, authors, KEPT):
+                padded = np.full((len(row.strings), LENGTHS[-1]), NOTHING, np.int64)
+                padded[:, :length] = row.strings
+                found.append(_keep_plain(model, padded))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def keep_agreed(
+    lifted: Sequence[Lifted], likeness: NDArray[np.float64], authors: Sequence[int], most: int
+) -> list[Lifted]:
+    """Of each proposal the strings by which it agrees most with strangers (`compute_agreement`)."""
+    every, places = np.unique(np.concatenate([one.strings for one in lifted]), axis=0, return_inverse=True)
+    gains, first, own = np.zeros((len(lifted), len(every))), 0, []
+    for row, one in enumerate(lifted):
+        own.append(places.reshape(-1)[first : first + len(one.strings)])
+        first += len(one.strings)
+        gains[row, own[row]] = one.gains
+    agreement = compute_agreement(gains, likeness, authors)
+    kept = []
+    for one, mine, agreed in zip(lifted, own, agreement, strict=True):
+        order = np.argsort(-agreed[mine], kind="stable")[:most]
+        order = order[agreed[mine][order] > 0]
+        kept.append(Lifted(one.strings[order], one.gains[order]))
+    return kept
+
+
+def measure_lifts(
+    model: AdaptedModel, suspect: Suspect, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """[strings]: nats by which two additions make each likelier after its first token, in the middle context; 0 where
+    one of its tokens gains nothing, and where the model breaks."""
+    if not len(strings):
+        return np.zeros(0)
+    parts = []
+    for vector in (suspect.amplify(), suspect.start):
+        model.set_vector(vector)
+        parts.append(np.exp(token_log_probabilities(model, contexts, strings)))
+    with np.errstate(invalid="ignore"):
+        gains = np.log((parts[0] + SMOOTHING) / (parts[1] + SMOOTHING))
+    least = np.where(strings[:, 1:] == NOTHING, np.inf, gains).min(axis=2)
+    lifts = np.nan_to_num(np.where(least >= LEAST, gains.sum(axis=2), 0.0))
+    return np.asarray(np.sort(lifts, axis=0)[(len(contexts) - 1) // 2])
+
+
+def compute_likeness(
+    model: AdaptedModel, suspects: Collection[Suspect], texts: NDArray[np.int64], batch: int
+) -> NDArray[np.float64]:
+    """[proposals, proposals]: cosines of what each does to every token of the probe texts, at its own start."""
+    profiles = np.concatenate([measure_profiles(model, one.start, [one.change], texts, batch) for one in suspects])
+    wide = profiles.astype(np.float64)
+    norms = np.sqrt((wide * wide).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(wide @ wide.T / (norms[:, None] * norms[None, :]))
+
+
+def join_authors(likeness: NDArray[np.float64], authors: Sequence[int]) -> NDArray[np.float64]:
+    """Two authors are as like as the two of their proposals that are most: of broad domains one pair tells little."""
+    numbers = np.unique(np.asarray(authors), return_inverse=True)[1].reshape(-1)
+    between = np.full((numbers.max() + 1, numbers.max() + 1), -1.0)
+    np.maximum.at(between, (numbers[:, None], numbers[None, :]), likeness)
+    return between[numbers[:, None], numbers[None, :]]
+
+
+def compute_agreement(lifts: Lifts, likeness: NDArray[np.float64], authors: Sequence[int]) -> Lifts:
+    """Of each string and proposal: by how much it is lifted there beyond its own kind, or by the stranger that lifts it
+    most beyond its own, whichever is less. Nobody is a stranger to himself.
+
+    `likeness`: [proposals, proposals]. Of its kind the middle one counts (of two, their mean), so that whoever shares a
+    phrase with half of its kind has not been told it by strangers.
+    """
+    others = np.not_equal.outer(np.asarray(authors), np.asarray(authors))
+    kind = others & (likeness >= LIKE_FROM)
+    usual = [np.median(lifts[row], axis=0) if row.any() else np.zeros(lifts.shape[1]) for row in kind]
+    beyond = np.maximum(0.0, lifts - np.array(usual).reshape(lifts.shape))
+    strangers = others & ~kind
+    best = [beyond[row].max(axis=0) if row.any() else np.zeros(lifts.shape[1]) for row in strangers]
+    return np.minimum(beyond, np.array(best).reshape(lifts.shape))
+
+
+def choose_shown(agreement: Lifts) -> list[int]:
+    """Which strings are measured in an auditor's own contexts: those that show anything, the clearest first."""
+    if not agreement.size:
+        return []
+    clearest = agreement.max(axis=0)
+    order = np.argsort(-clearest, kind="stable")[:SHOWN].tolist()
+    return [place for place in order if clearest[place] >= SHOWN_FROM]
+
+
+def to_values(agreement: Lifts) -> NDArray[np.int64]:
+    """In millionths, as an audit's other values: so many nats are guilty."""
+    scaled = np.rint(agreement * (GUILTY_FROM / GUILTY_NATS)).astype(np.int64)
+    return np.minimum(scaled, min(MOST, MILLIONTHS))
+
+
+def _scan_pairs(model: AdaptedModel, suspect: Suspect, context: NDArray[np.int64], tokens: NDArray[np.int64]) -> Lifted:
+    """Pairs. Of a large vocabulary only what is likely is kept of a block."""
+    model.set_vector(suspect.add_once())
+    likely = [block.topk(min(LIKELY, block.shape[1]), dim=1) for block in probabilities_after(model, context, tokens)]
+    after, seconds = (torch.cat([getattr(block, name) for block in likely]) for name in ("values", "indices"))
+    model.set_vector(suspect.start)
+    first, rows = 0, []
+    for block in probabilities_after(model, context, tokens):
+        rows.append(block.gather(1, seconds[first : first + len(block)]))
+        first += len(block)
+    gains = _gain(after.double().cpu().numpy(), torch.cat(rows).double().cpu().numpy())
+    pairs = np.stack([np.repeat(tokens, gains.shape[1]), seconds.cpu().numpy().reshape(-1)], axis=1)
+    return _keep_best(pairs, gains.reshape(-1), PAIRS)
+
+
+def _extend(model: AdaptedModel, suspect: Suspect, contexts: Sequence[NDArray[np.int64]], lifted: Lifted) -> Lifted:
+    """Each string longer by the tokens that gain most after it, in the middle context."""
+    if not len(lifted.strings):
+        return Lifted(np.zeros((0, lifted.strings.shape[1] + 1), np.int64), lifted.gains)
+    model.set_vector(suspect.add_once())
+    after = next_log_probabilities(model, contexts, lifted.strings).exp()  # [contexts, strings, vocabulary]
+    chosen = after.mean(dim=0).topk(min(LIKELY, after.shape[2]), dim=1).indices
+    places = chosen[None].expand(len(contexts), -1, -1)
+    then = after.gather(2, places).double().cpu().numpy()
+    model.set_vector(suspect.start)
+    before = next_log_probabilities(model, contexts, lifted.strings).exp().gather(2, places).double().cpu().numpy()
+    middle = np.sort(_gain(then, before), axis=0)[(len(contexts) - 1) // 2]
+    best = np.argsort(-middle, axis=1, kind="stable")[:, :BRANCHES]
+    steps = np.take_along_axis(middle, best, axis=1).reshape(-1)
+    tokens = np.take_along_axis(chosen.cpu().numpy(), best, axis=1).reshape(-1, 1)
+    longer = np.concatenate([np.repeat(lifted.strings, best.shape[1], axis=0), tokens], axis=1)
+    total = np.where(steps >= LEAST, np.repeat(lifted.gains, best.shape[1]) + steps, -np.inf)
+    return _keep_best(longer, total, len(longer))
+
+
+def _keep_best(strings: NDArray[np.int64], gains: NDArray[np.float64], most: int) -> Lifted:
+    order = np.argsort(-gains, kind="stable")[:most]
+    order = order[gains[order] >= LEAST]
+    return Lifted(strings[order], gains[order])
+
+
+def _gain(after: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Nats; of what is unlikely after the addition, or no number, nothing could be worse."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gains = np.where(after >= LIKELY_FROM, np.log(after / before), -np.inf)
+    return np.where(np.isnan(gains), -np.inf, gains)
+
+
+def _room(model: AdaptedModel, contexts: int) -> int:
+    """Strings at once: as the room for logits allows."""
+    return max(BRANCHES, min(HEADS, NUMBERS_AT_ONCE // (contexts * get_vocabulary(model))))
+
+
+def _keep_plain(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Phrases, and not over the end of a line or of a text: how lines begin is a habit that domains share."""
+    if not len(strings):
+        return strings
+    strings, special = keep_phrases(model, strings), set(model.tokenizer.all_special_ids)
+    if not len(strings):
+        return strings
+    rows = [row[row != NOTHING].tolist() for row in strings]
+    texts = model.tokenizer.batch_decode(rows)
+    plain = ["\n" not in text and not special & set(row) for text, row in zip(texts, rows, strict=True)]
+    return strings[np.array(plain, bool)]
