@@ -64,9 +64,9 @@ from flock_peers.training.client import BASE_FOLDER, mix_seeds
 from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
 from flock_peers.training.engine import Engine
 from flock_peers.training.feedback import Feedback
-from flock_peers.training.inspection import CommonView, OwnView, measure_likeness
+from flock_peers.training.inspection import CommonView, Filed, OwnView, measure_likeness
 from flock_peers.training.model import AdaptedModel
-from flock_peers.training.recital import Strings, Suspect
+from flock_peers.training.recital import Strings
 from flock_peers.training.rows import builtin_rows, split_rows
 
 
@@ -264,7 +264,9 @@ class Rounds:
                    if (a := self.chain.result(n).proposers[i]) != account]  # fmt: skip
             pairs = [(self.starts[n], self.scratch / f"delta-{n}-{i}") for n, i, _ in own]
             seed = self.chain.seed(closed.round, record["seed_height"], b"flock audit")
-            values = self._measure(who, pairs, seed, record["own_seed"])
+            values = self._measure(
+                who, pairs, seed, record["own_seed"], [list(self.people).index(a) for _, _, a in own]
+            )
             pairs = zip(own, values, strict=True)
             mine = sorted({a for (n, _, a), value in pairs if accuses(value, is_out_already(before, a, n))})
             where = f"audit {place}, 0x{account.hex()}"
@@ -272,15 +274,19 @@ class Rounds:
                 "whom an auditor names", where, [a.hex() for a in mine], [a.hex() for a in record["accused"]]
             )
 
-    def _measure(self, who: Participant, pairs: Sequence[tuple[Path, Path]], seed: int, own_seed: int) -> list[int]:
+    def _measure(
+        self, who: Participant, pairs: Sequence[tuple[Path, Path]], seed: int, own_seed: int, authors: Sequence[int]
+    ) -> list[int]:
         """As `inspection.audit` does, but for what is the same for all, which is looked for once."""
-        view, values = self._view(who.engine, seed), list[int]()
-        for start, delta in pairs:
-            suspect = Suspect(who.engine.read_global(start).to_float32(), who.engine.read_delta(delta).to_float32())
+        view, values, suspects = self._view(who.engine, seed), list[int](), Filed(who.engine, pairs)
+        for (_, delta), suspect in zip(pairs, suspects, strict=True):
             if (seed, delta) not in self.strings:
                 self.strings[seed, delta] = view.find_strings(suspect)
             found = self.strings[seed, delta]
             values.append(summarise(found.common, who.own.measure(suspect, found, own_seed)))
+        shared = view.find_shared(suspects, authors, who.engine.document.budget.batch)
+        for row, (_, seen, also) in enumerate(who.own.measure_shared(suspects, shared, own_seed)):
+            values[row] = max(values[row], min(seen, also))
         return values
 
     def _view(self, engine: Engine, seed: int) -> CommonView:

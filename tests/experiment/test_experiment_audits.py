@@ -40,6 +40,8 @@ class Auditors:
     guilty: list[Vector] = field(default_factory=list)
     looked: int = 0  # proposals, in common contexts
     with_reference: set[bool] = field(default_factory=set)
+    alike: list[Vector] = field(default_factory=list)  # changes by which strangers agree
+    compared: list[list[int]] = field(default_factory=list)  # the authors, each time
 
     def find_strings(self, suspect: Suspect, seed: int, *, has_reference: bool) -> SimpleNamespace:
         del seed
@@ -54,6 +56,24 @@ class Auditors:
         del suspect, strings, own_seed
         self.with_reference.add(has_reference)
         return (self.own.get(auditor, 900_000),)
+
+    def find_shared(
+        self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int, *, has_reference: bool
+    ) -> SimpleNamespace:
+        del seed
+        self.with_reference.add(has_reference)
+        self.compared.append(list(authors))
+        return SimpleNamespace(count=len(suspects))
+
+    def measure_shared(
+        self, auditor: int, suspects: Sequence[Suspect], shared: SimpleNamespace, own_seed: int, *, has_reference: bool
+    ) -> list[int]:
+        del auditor, own_seed
+        self.with_reference.add(has_reference)
+        assert shared.count == len(suspects)
+        return [
+            GUILTY_FROM if any(np.array_equal(one.change, other) for other in self.alike) else 0 for one in suspects
+        ]
 
 
 @dataclass
@@ -101,6 +121,20 @@ def test_what_is_out_costs_the_bond_only_where_the_second_look_is_worth_that() -
         assert game.audits.hold(2, [0]) == wanted
         assert game.money.suspended == ({7} if wanted else set())
         assert (game.audits.clean(3, game.adapter).grid == game.adapter.grid).all()  # out it stays
+
+
+def test_who_teaches_what_strangers_do_is_taken_out_by_the_audit_that_compares_and_keeps_its_bond() -> None:
+    for method, wanted in (("ours", {3, 7}), ("ours-without-loss", {3, 7}), ("ours-without-comparison", set())):
+        game, row = Game(), Row(method, "none", 0, 1, 12)
+        judge = make_judge(row, game.auditors, choose_attackers(row), game.money, 0, row.server_rate)  # type: ignore[arg-type]
+        assert isinstance(judge, Ours)
+        game.audits = judge.audits
+        game.play(1, [3, 4, 7])
+        game.auditors.alike = [delta(103).to_float32(), delta(107).to_float32()]
+        assert game.audits.hold(1, [0]) == [] and game.money.suspended == wanted
+        game.play(2, [4])
+        assert game.audits.hold(2, [0]) == []  # what it can reach is too little for the bond
+        assert game.auditors.compared == ([[3, 4, 7], [3, 4, 7, 4]] if wanted else [])
 
 
 def test_without_the_reference_auditors_and_voters_go_by_their_own_text_alone() -> None:

@@ -57,6 +57,9 @@ async def test_who_made_the_model_recite_is_named_and_nobody_else(tmp_path: Path
         ((names, seed, own_seed),) = desk.trainer.audited
         start = (await desk.library.global_path(desk.adapter)).name
         assert len(names) == 6 and {name for name, _ in names} == {start} and seed != own_seed
+        offered = {file_name(desk, offer): place for offers in (first, second) for place, offer in enumerate(offers)}
+        people = [(offered[name], author) for (_, name), author in zip(names, desk.trainer.authors, strict=True)]
+        assert len(set(people)) == len({place for place, _ in people}) == len({author for _, author in people}) == 3
         assert (seed, own_seed) == await kept_seeds(desk, 1, "audit", audit(desk), b"flock audit")
         await do(desk.auditor.step, audit(desk))
         assert len(said(desk)) == 1

@@ -218,7 +218,10 @@ class FakeTrainer:
         assert global_path.is_file() and all(path.is_file() for path in delta_paths) and 0 <= seed < 2**53
         return self.profiles
 
-    async def audit(self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int) -> list[Measured]:
+    async def audit(
+        self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int, authors: Sequence[int] = ()
+    ) -> list[Measured]:
+        self.authors = list(authors)
         assert all(path.is_file() for pair in proposals for path in pair) and max(seed, own_seed) < 2**53
         self.audited.append(([(start.name, delta.name) for start, delta in proposals], seed, own_seed))
         await trio.sleep(2)
