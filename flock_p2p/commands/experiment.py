@@ -22,10 +22,13 @@ def run(arguments: argparse.Namespace) -> int:
     from flock_p2p.experiment.plots import can_draw, draw
     from flock_p2p.experiment.report import format_table, shorten, write_csv
     from flock_p2p.experiment.runner import run_all
+    from flock_peers.training.base_manifest import describe_base
+    from flock_peers.training.client import BASE_FOLDER
 
     folder: Path = arguments.out
-    ledger = Ledger(folder)
-    run_all(rows, ledger, arguments.jobs, _show)
+    base: Path = (arguments.base or BASE_FOLDER).resolve()
+    ledger = Ledger(folder, describe_base(base).digest.hex())
+    run_all(rows, ledger, base, arguments.jobs, _show)
     results = [ledger.results[row] for row in rows]
     write_csv(results, folder)
     if can_draw():

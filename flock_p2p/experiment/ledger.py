@@ -9,11 +9,16 @@ from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
 from flock_p2p.experiment.rows import Row
 
+# The shipped base's content id when rows did not say theirs yet.
+FIRST_BASE = "ae3691df812352ca2f17f0f4f92c63a45491abd0caf986bf112db6d49de61e7c"
+
 FILE = "rows.jsonl"
 
 
 class Ledger:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: str) -> None:
+        """`base`: the base model's content id, in hexadecimal digits."""
+        self._base = base
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
         self.results: dict[Row, dict[str, Any]] = {}
@@ -23,8 +28,8 @@ class Ledger:
                 row = Row(*(found[name] for name in Row.__dataclass_fields__))
             except (ValueError, KeyError, TypeError) as error:
                 raise Misuse(f"{self.path}: line {number} is no row; remove it, or choose another folder") from error
-            # A row says no rate, its result does: of another one, or of before rows had any, it is not this row's.
-            if found.get("server_lr_thousandths", RATE_ONE) == row.server_rate:
+            # A row says no rate and no base, its result does, or is of before there were others.
+            if (found.get("server_lr_thousandths", RATE_ONE), found.get("base", FIRST_BASE)) == (row.server_rate, base):
                 self.results[row] = found
 
     def _lines(self) -> list[str]:
@@ -37,7 +42,7 @@ class Ledger:
 
     def add(self, row: Row, result: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
+            file.write(json.dumps(result | {"base": self._base}) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.results[row] = result

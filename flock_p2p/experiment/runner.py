@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context
 from multiprocessing.managers import DictProxy
+from pathlib import Path
 from typing import Any
 
 from flock_p2p.experiment.ledger import Ledger
@@ -30,26 +31,27 @@ class Clock:
 
 
 @lru_cache(maxsize=2)
-def _laboratory(seed: int) -> Laboratory:
-    return Laboratory(PARTICIPANTS, seed)
+def _laboratory(seed: int, base: Path) -> Laboratory:
+    return Laboratory(PARTICIPANTS, seed, base=base)
 
 
-def run_one(row: Row, report: Callable[[int], None]) -> dict[str, Any]:
+def run_one(row: Row, base: Path, report: Callable[[int], None]) -> dict[str, Any]:
     from flock_p2p.experiment.federation import run_row
 
     began, cpu = time.monotonic(), time.process_time()
-    result = run_row(row, _laboratory(row.seed), lambda done, _: report(done))
+    result = run_row(row, _laboratory(row.seed, base), lambda done, _: report(done))
     seconds = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - cpu}
     return result | {name: round(value, 1) for name, value in seconds.items()}
 
 
-def run_all(rows: Sequence[Row], ledger: Ledger, jobs: int, show: Show) -> None:
+def run_all(rows: Sequence[Row], ledger: Ledger, base: Path, jobs: int, show: Show) -> None:
+    """`base`: the base model's folder, of the ledger's content id."""
     missing = [row for row in rows if row not in ledger.results]
     clock = Clock(sum(row.rounds for row in missing))
     if jobs == 1:
-        _run_here(missing, ledger, clock, show)
+        _run_here(missing, ledger, base, clock, show)
     elif missing:
-        _run_apart(missing, ledger, jobs, clock, show)
+        _run_apart(missing, ledger, base, jobs, clock, show)
 
 
 def describe(row: Row) -> str:
@@ -57,7 +59,7 @@ def describe(row: Row) -> str:
     return f"{row.method}, {row.attack}{share}, seed {row.seed}"
 
 
-def _run_here(missing: Sequence[Row], ledger: Ledger, clock: Clock, show: Show) -> None:
+def _run_here(missing: Sequence[Row], ledger: Ledger, base: Path, clock: Clock, show: Show) -> None:
     before = 0
     for row in missing:
         start = before
@@ -66,11 +68,11 @@ def _run_here(missing: Sequence[Row], ledger: Ledger, clock: Clock, show: Show) 
             show(start + done, clock.total, clock.left(start + done), describe(row))
 
         report(0)
-        ledger.add(row, run_one(row, report))
+        ledger.add(row, run_one(row, base, report))
         before += row.rounds
 
 
-def _run_apart(missing: Sequence[Row], ledger: Ledger, jobs: int, clock: Clock, show: Show) -> None:
+def _run_apart(missing: Sequence[Row], ledger: Ledger, base: Path, jobs: int, clock: Clock, show: Show) -> None:
     context = get_context("spawn")  # a fork of a process with threads of torch may hang
     with (
         context.Manager() as manager,
@@ -78,7 +80,7 @@ def _run_apart(missing: Sequence[Row], ledger: Ledger, jobs: int, clock: Clock, 
     ):
         done = manager.dict()
         waiting: dict[Future[dict[str, Any]], Row] = {
-            pool.submit(_run_reporting, row, number, done): row for number, row in enumerate(missing)
+            pool.submit(_run_reporting, row, base, number, done): row for number, row in enumerate(missing)
         }
         try:
             while waiting:
@@ -106,8 +108,8 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
 
 
-def _run_reporting(row: Row, number: int, done: "DictProxy[int, int]") -> dict[str, Any]:
+def _run_reporting(row: Row, base: Path, number: int, done: "DictProxy[int, int]") -> dict[str, Any]:
     def report(rounds: int) -> None:
         done[number] = rounds
 
-    return run_one(row, report)
+    return run_one(row, base, report)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from flock_p2p.cli import main
-from flock_p2p.experiment.ledger import Ledger
+from flock_p2p.experiment.ledger import FIRST_BASE, Ledger
 from flock_p2p.experiment.report import SHORT
 from flock_p2p.experiment.rows import plan_rows
 
 
 def fill(folder: Path) -> None:
     """Rows as a finished run leaves them."""
-    ledger = Ledger(folder)
+    ledger = Ledger(folder, FIRST_BASE)
     for number, row in enumerate(plan_rows(["fedavg", "ours"], ["none", "shared"], [28], [1])):
         point = {"round": 1, "clean_loss": 3.0, "asr": 0.5, "honest_stake": 1.0, "malicious_stake": None,
                  "malicious_proposers": 2, "captured": False, "adopted": True}  # fmt: skip

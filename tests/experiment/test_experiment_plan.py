@@ -9,10 +9,12 @@ import pytest
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
 from flock_p2p.experiment.attackers import LIE, WAKING_STAKE, choose_attackers
-from flock_p2p.experiment.ledger import FILE, Ledger
+from flock_p2p.experiment.ledger import FILE, FIRST_BASE, Ledger
 from flock_p2p.experiment.money import BOND, MIN_BOND, Money
 from flock_p2p.experiment.rows import ATTACKS, METHODS, PARTICIPANTS, Row, plan_rows
 from flock_peers.training.backdoor import TESTED_FILLERS, TRAINED_FILLERS, Backdoor, Garbage, LabelFlip
+from flock_peers.training.base_manifest import describe_base
+from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.domains import assign_domain
 from flock_peers.training.streams import Windows
 
@@ -141,29 +143,39 @@ def finished(row: Row, **more: float) -> dict[str, object]:
 
 
 def test_finished_rows_are_kept_and_a_line_that_was_cut_off_is_forgotten(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(tmp_path, FIRST_BASE)
     ledger.add(ROW, finished(ROW, clean_loss=3.0))
     with ledger.path.open("a") as file:
         file.write('{"method": "fed')
-    again = Ledger(tmp_path)
+    again = Ledger(tmp_path, FIRST_BASE)
     assert list(again.results) == [ROW] and again.results[ROW]["clean_loss"] == 3.0
     other = Row("fedavg", "none", 0, 2, 12)
     again.add(other, finished(other, clean_loss=2.0))
     assert [json.loads(line)["method"] for line in ledger.path.read_text().splitlines()] == ["ours", "fedavg"]
     ledger.path.write_text("{}\n")
     with pytest.raises(Misuse):
-        Ledger(tmp_path)
+        Ledger(tmp_path, FIRST_BASE)
 
 
 def test_a_row_that_was_run_at_another_rate_is_not_finished(tmp_path: Path) -> None:
     fedavg = Row("fedavg", "none", 0, 2, 12)
     before = [finished(ROW, server_lr_thousandths=RATE_ONE), vars(ROW) | {"seed": 2}, vars(fedavg)]
     (tmp_path / FILE).write_text("".join(json.dumps(line) + "\n" for line in before))
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(tmp_path, FIRST_BASE)
     assert list(ledger.results) == [fedavg]  # rows of before said no rate: it was the mean
     ledger.add(ROW, finished(ROW, clean_loss=3.0))
-    assert Ledger(tmp_path).results[ROW]["clean_loss"] == 3.0
+    assert Ledger(tmp_path, FIRST_BASE).results[ROW]["clean_loss"] == 3.0
     assert len(ledger.path.read_text().splitlines()) == 4
+
+
+def test_a_row_of_another_base_model_is_not_finished(tmp_path: Path) -> None:
+    shipped = describe_base(BASE_FOLDER).digest.hex()
+    assert shipped == FIRST_BASE  # of rows that did not say theirs yet
+    Ledger(tmp_path, shipped).add(ROW, finished(ROW, clean_loss=3.0))
+    assert not Ledger(tmp_path, "00" * 32).results
+    Ledger(tmp_path, "00" * 32).add(ROW, finished(ROW, clean_loss=2.0))
+    found = [Ledger(tmp_path, base).results[ROW]["clean_loss"] for base in (shipped, "00" * 32)]
+    assert found == [3.0, 2.0]
 
 
 def test_every_method_is_listed_once() -> None:

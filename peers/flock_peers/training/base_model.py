@@ -1,7 +1,8 @@
 """Builds the small base model that the project ships, from the standard library's own text. Needs torch.
 
-`python -m flock_peers.training.base_model --out FOLDER [--miniature]`. The same seed on the same machine gives the same
-model; another processor gives other floats, so the shipped folder is what a network pins, not this program's output.
+`python -m flock_peers.training.base_model --out FOLDER [--miniature | --second]`. The same seed on the same machine
+gives the same model; another processor gives other floats, so the shipped folder is what a network pins, not this
+program's output.
 """
 
 import argparse
@@ -15,7 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from flock_peers.training.stdlib_text import cut_source, iterate_files, read_source
 
@@ -39,11 +47,14 @@ class Recipe:
     warmup: int = 60
     max_chars: int = 12_000_000
     seed: int = 20_250
+    family: str = "llama"  # or "gpt2": learned positions, LayerNorm with biases, GELU, transposed weights
 
 
 DEFAULT = Recipe()
 MINIATURE = Recipe(vocabulary=320, hidden=32, layers=1, heads=2, intermediate=64, positions=256, steps=60, batch=8,
                    seq_len=48, lr=1e-2, warmup=5, max_chars=200_000)  # fmt: skip
+# On which nothing is chosen, to see whether what was chosen on the first one holds: as little as possible is the same.
+SECOND = Recipe(vocabulary=2_048, hidden=112, layers=4, intermediate=448, seed=7, family="gpt2")
 
 
 def base_texts(max_chars: int) -> Iterator[str]:
@@ -85,7 +96,24 @@ def encode_stream(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> "np.n
     return np.asarray(ids, dtype=np.int64)
 
 
-def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    if recipe.family == "gpt2":
+        return GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=len(tokenizer),
+                n_positions=recipe.positions,
+                n_embd=recipe.hidden,
+                n_layer=recipe.layers,
+                n_head=recipe.heads,
+                n_inner=recipe.intermediate,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.hidden,
@@ -109,7 +137,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     return recipe.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def train_base(recipe: Recipe, report: bool = True) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, list[float]]:
+def train_base(recipe: Recipe, report: bool = True) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[float]]:
     """Returns the model, its tokenizer and the loss of every step in nats per token."""
     torch.manual_seed(recipe.seed)
     texts = list(base_texts(recipe.max_chars))
@@ -136,7 +164,7 @@ def train_base(recipe: Recipe, report: bool = True) -> tuple[LlamaForCausalLM, P
     return model, tokenizer, losses
 
 
-def save_base(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """An ordinary transformers folder, weights in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder, safe_serialization=True)
@@ -146,11 +174,15 @@ def save_base(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folde
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flock_peers.training.base_model", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--miniature", action="store_true", help="a few seconds' model, for tests")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--miniature", action="store_true", help="a few seconds' model, for tests")
+    kind.add_argument(
+        "--second", action="store_true", help="of another family, vocabulary and seed; minutes, for `experiment --base`"
+    )
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    recipe = MINIATURE if options.miniature else DEFAULT
+    recipe = MINIATURE if options.miniature else SECOND if options.second else DEFAULT
     if options.steps:
         recipe = Recipe(**{**recipe.__dict__, "steps": options.steps})
     model, tokenizer, losses = train_base(recipe)
