@@ -32,7 +32,10 @@ class Passphrases:
             return self._read_line(self._descriptor)
         if not sys.stdin.isatty():
             raise Refused("a passphrase is needed, and there is no terminal: give it with --passphrase-fd N")
-        return getpass(prompt).encode()
+        try:
+            return getpass(prompt).encode()
+        except (EOFError, UnicodeError) as error:  # Ctrl-D; bytes that are none of this terminal's letters
+            raise Misuse("no passphrase could be read from the terminal; nothing was changed") from error
 
     def _read_line(self, descriptor: int) -> bytes:
         """Byte by byte: what comes after the line is somebody else's."""
