@@ -18,3 +18,8 @@ class Declined(Unavailable):
 def name_kind(error: FlockError) -> str:
     """What a contract refuses is for its caller to mend, as a misuse is."""
     return next((name for name, kind in _KINDS.items() if isinstance(error, kind)), Misuse.__name__)
+
+
+def add_clause(error: FlockError, clause: str) -> FlockError:
+    """The same refusal, of the same kind, with one more clause."""
+    return _KINDS[name_kind(error)](f"{error}; {clause}")

@@ -9,16 +9,18 @@ from typing import Any
 import trio
 
 from flock_chain.crypto import Account, Digest
-from flock_chain.errors import Misuse, Unavailable
+from flock_chain.errors import FlockError, Misuse, Unavailable
 from flock_chain.genesis import Genesis
 from flock_contracts.addresses import BY_NAME, SYSTEM
 from flock_peers.base_giver import BaseGiver
 from flock_peers.baseline import Baseline
 from flock_peers.bases import Bases
 from flock_peers.clock_offset import ClockOffset
+from flock_peers.coins import count_coins
 from flock_peers.contents import Contents
 from flock_peers.control import Method
 from flock_peers.courier import Courier
+from flock_peers.declined import add_clause
 from flock_peers.driver.driver import Driver
 from flock_peers.ledger import Ledger
 from flock_peers.loop_lag import LoopLag
@@ -74,19 +76,22 @@ class PeerControl:
     find_page: Callable[[], str | None]
 
     def methods(self) -> Mapping[str, Method]:
-        return {
-            "status": self.status,
-            "peers": self.peers,
+        orders: Mapping[str, Method] = {
             "stake": lambda params: self.staking.order(str(params["action"]), params),
             "task": self._order_task,
+            "open_task": self._open_task,
+            "rules": lambda params: self.rule_orders.order(str(params["action"]), params),
+            "send": self._send,
+        }
+        return {
+            **{name: self._as_of_then(method) for name, method in orders.items()},
+            "status": self.status,
+            "peers": self.peers,
             "tasks": self._list_tasks,
             "reference": self._read_reference,
-            "open_task": self._open_task,
             "give_base": self._give_base,
             "giving": self._giving,
             "stop_task": self._stop_task,
-            "rules": lambda params: self.rule_orders.order(str(params["action"]), params),
-            "send": self._send,
             "sent": self._sent,
             "connect": self._connect,
             "baseline": self._start_baseline,
@@ -94,6 +99,20 @@ class PeerControl:
             "receipt": self._receipt,
             "stop": self._stop,
         }
+
+    def _as_of_then(self, order: Method) -> Method:
+        """What a peer refuses that is still executing old blocks may be of long ago: its owner is told so."""
+
+        async def run(params: Mapping[str, Any]) -> Any:
+            try:
+                return await order(params)
+            except FlockError as error:
+                if (sync := self.driver.status.sync) is None:
+                    raise
+                behind = f"that is as of block {sync.height} of {sync.target}: this peer is still catching up"
+                raise add_clause(error, behind) from error
+
+        return run
 
     async def status(self, _params: Mapping[str, Any]) -> dict[str, Any]:
         head, validators = self.ledger.head, await self.ledger.validators()
@@ -291,4 +310,4 @@ class PeerControl:
 
 
 def _transfer(to: Account, value: int) -> str:
-    return f"send {value} wei to 0x{to.hex()}"
+    return f"send {count_coins(value)} to 0x{to.hex()}"

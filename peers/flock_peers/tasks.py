@@ -146,10 +146,10 @@ async def open_task(
     board's `task_count`. What the board would refuse is said in its words, and costs nothing. `manifest`: of the base,
     where it is known; `on_prepared` is called before anything is sent."""
     task = await trio.to_thread.run_sync(prepare, wanted, contents, base, manifest)
-    on_prepared(task)
     value: int = pot + await state.view("TaskBoard", "opening_fee")
     call = ("TaskBoard", "open_task", task.document, task.adapter, asdict(wanted.terms))
     await state.simulate(*call, sender=sender.account, value=value)
+    on_prepared(task)  # not of what is refused: its base would be held for a task that never comes
     sent = await sender.call(f"open task {task.document.hex()[:12]}", *call, value=value)
     if not sent:
         raise Unavailable("task: too many of your transactions are not final yet; try again in a moment")

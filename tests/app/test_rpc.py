@@ -1,8 +1,10 @@
 """The JSON-RPC of a running peer over real sockets: what Ethereum tools read, and what it refuses them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
@@ -24,6 +26,8 @@ from flock_p2p.rpc.errors import RpcError
 from flock_p2p.rpc.logs import MAX_RANGE, parse_range
 from flock_p2p.rpc.subscriptions import MAX_SUBSCRIPTIONS
 from flock_p2p.web.websocket import MAX_MESSAGE_BYTES
+from flock_peers.driver.driver import Driver
+from flock_peers.driver.progress import SyncStatus
 from flock_peers.ledger.queries import MAX_CALL_GAS, ChainView
 
 NEWCOMER = b"\x5c" * 20
@@ -141,8 +145,27 @@ async def test_an_order_that_its_account_cannot_pay_is_refused_in_coins(tmp_path
         poor = Account(b"\x5b" * 20)
         with pytest.raises(Refused, match=r"has 0 coins, and 21\.5 are needed; .*`send --to 0x5b5b"):
             await served.peer.ledger.simulate("Faucet", "drip", NEWCOMER, sender=poor, value=21 * COIN + COIN // 2)
-        with pytest.raises(Refused, match=r"it may take 10{9}\.\d+ coins; [\d.]+ are left"):
-            await served.peer.control.methods()["send"]({"to": hexed(NEWCOMER), "amount": str(10**9 * COIN)})
+        wanted = {"to": hexed(NEWCOMER), "amount": str(10**9 * COIN)}
+        told = rf"^send 10{{9}} coins to {hexed(NEWCOMER)}: it may take 10{{9}}\.\d+ coins; [\d.]+ are left"
+        with pytest.raises(Refused, match=told):
+            await served.peer.control.methods()["send"](wanted)
+
+
+class Behind:
+    """A driver that executes old blocks."""
+
+    status = SimpleNamespace(sync=SyncStatus(94, 274, 19.0, 9.5, 1))
+
+
+@in_trio()
+async def test_what_a_peer_refuses_while_it_catches_up_is_said_to_be_of_then(tmp_path: Path) -> None:
+    """Coins that came in a later block are not seen yet, and their owner would be sent for more."""
+    async with serving(tmp_path) as served:
+        control = replace(served.peer.control, driver=cast(Driver, Behind()))
+        wanted = {"to": hexed(NEWCOMER), "amount": str(10**9 * COIN)}
+        with pytest.raises(Refused, match="; that is as of block 94 of 274: this peer is still catching up"):
+            await control.methods()["send"](wanted)
+        assert (await control.methods()["send"](wanted | {"amount": "1"}))["sent"]
 
 
 @in_trio()

@@ -1,12 +1,18 @@
 """What a creator may say of a task: each name is known, and nothing is lost by a slip."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from flock_chain.aggregation import Format
-from flock_chain.errors import Misuse
-from flock_peers.tasks import Terms, parse_wanted
+from flock_chain.crypto import Account
+from flock_chain.errors import Misuse, Refused
+from flock_peers.contents import Contents
+from flock_peers.roles.sender import Sender
+from flock_peers.store.blob_store import BlobStore
+from flock_peers.tasks import PreparedTask, Terms, open_task, parse_wanted
 from flock_peers.training.document import Budget, LoraSettings
 
 
@@ -50,3 +56,30 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
 def test_a_slip_is_refused_by_name(params: dict[str, Any], word: str) -> None:
     with pytest.raises(Misuse, match=word):
         parse_wanted(params)
+
+
+class RefusingBoard:
+    """A chain on which nobody can pay for a task, and the account that asks it."""
+
+    account = Account(b"\x5b" * 20)
+
+    async def view(self, *_question: Any, **_height: Any) -> Any:
+        return 1
+
+    async def simulate(self, *_call: Any, **_of: Any) -> None:
+        raise Refused("this account has 0 coins")
+
+
+def test_nothing_is_held_for_a_task_that_is_refused(tmp_path: Path) -> None:
+    """Its base model, which may be as large as the disk, would stay for a task that never comes."""
+    held: list[PreparedTask] = []
+    board: Any = RefusingBoard()
+    sender: Sender = board  # never asked to send
+    contents = Contents(BlobStore(tmp_path, 1 << 30), None)  # type: ignore[arg-type]
+
+    async def order() -> None:
+        await open_task(parse_wanted({}), 5, contents, board, sender, on_prepared=held.append)
+
+    with pytest.raises(Refused, match="0 coins"):
+        trio.run(order)
+    assert held == []
