@@ -67,7 +67,7 @@ def run(folder: Path) -> dict[str, Any]:
 
 def say(network: CrashNetwork, peer: Any) -> str:
     time.sleep(POLL_SECONDS)
-    return network.last_words(peer).split("flock_p2p join: ")[-1]
+    return network.last_words(peer).split("flock-p2p join: ")[-1]
 
 
 def read_chain(home: Path) -> tuple[str, list[int]]:

@@ -29,17 +29,25 @@ exit codes:
   5    another peer sent something wrong
   130  stopped by Ctrl-C before it was done
 """
+PROGRAM = "flock-p2p"  # as a package installs it, and so as it can be typed
 COMMANDS = load_commands()
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps a description at the terminal's width; the table of exit codes stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text.rstrip() if text == EXIT_CODES else super()._fill_text(text, width, indent)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = SuggestingParser(
-        prog="flock_p2p",
+        prog=PROGRAM,
         description="Fine-tune a language model together with people you do not trust, with no server in the middle.",
         epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"flock_p2p {__version__}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_arguments(
@@ -48,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
                 help=command.help,
                 description=f"{command.help[:1].upper()}{command.help[1:]}. {command.details}".strip(),
                 epilog=EXIT_CODES,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
+                formatter_class=_Formatter,
             )
         )
     return parser
@@ -96,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if cause is None:
             raise
         said = str(cause).removeprefix(f"{arguments.command}: ")  # a peer's answer names the command, too
-        print(f"flock_p2p {arguments.command}: {explain(said)}", file=sys.stderr)
+        print(f"{PROGRAM} {arguments.command}: {explain(said)}", file=sys.stderr)
         return _exit_code(cause)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 
 from flock_p2p.arguments.walk import Argument, Listed
+from flock_p2p.cli import PROGRAM
 
-PROGRAM = "flock-p2p"
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -83,7 +83,7 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
     if task is not None and not task["is_ended"]:
         lines.append(_bar((task["round"] - 0.5) / task["rounds"] if task["round"] else 0.0, width))
         if task["awaited"]:
-            lines.append("waiting for " + ", ".join(account[:10] for account in task["awaited"]))
+            lines.append("waiting for " + describe_awaited(status["account"], task))
     if task is not None and task.get("pay") is not None:
         lines.append(f"earned {describe_pay(task['pay'])}")
     lines += [text for text in (describe_training(status["training"]), _describe_left(status, pace, now)) if text]
@@ -133,6 +133,11 @@ def _describe_task(task: dict[str, Any] | None) -> str:
         return f"task {task['task']} has ended"
     part = "taking part" if task["joined"] else "looking on"
     return f"task {task['task']}, {describe_round(task)}, {task['phase']}, {part}"
+
+
+def describe_awaited(own: str, task: dict[str, Any]) -> str:
+    """Whoever was drawn and has not acted yet."""
+    return ", ".join("this peer" if account == own else account[:10] for account in task["awaited"])
 
 
 def describe_pay(pay: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 _CHOICE = re.compile(r"invalid choice: '?(?P<typed>[^' ]*)'? \(choose from (?P<choices>.*)\)$")
+_MISSING = "the following arguments are required"
 _ELSEWHERE = {"run": "join", "start": "join"}  # what other programs call it, where the nearest name is another thing
 
 
@@ -26,6 +27,8 @@ class SuggestingParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         found = _CHOICE.search(message)
         meant = _suggest([found["typed"]], re.findall(r"[\w-]+", found["choices"])) if found else ""
+        if message.startswith(_MISSING):
+            meant = f"; `{self.prog} --help` says what there is"
         super().error(message + meant)
 
 

@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--observe",
         action=argparse.BooleanOptionalAction,
-        help="follow the chain and serve contents, but bond to no task",
+        help="follow the chain and serve contents, but bond to no task (default: no)",
     )
     parser.add_argument("--seed", type=int, help="of local training (default: from the key)")
     parser.add_argument(

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from flock_p2p.commands.peers import format_bytes
-from flock_p2p.live_view import describe_pay, describe_round, describe_training
+from flock_p2p.live_view import describe_awaited, describe_pay, describe_round, describe_training
 from flock_peers.coins import count_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
@@ -48,7 +48,7 @@ def format_status(status: dict[str, Any]) -> str:
     if task is not None:
         rows.append(("task", f"{task['task']}, {describe_round(task)}, {task['phase']}"))
         if task["awaited"]:
-            rows.append(("awaited", ", ".join(account[:10] for account in task["awaited"])))
+            rows.append(("awaited", describe_awaited(status["account"], task)))
         rows.append(("bonded", _format_bond(task["bonds"].get(status["account"]))))
     else:
         rows.append(("task", _format_other(status.get("other_task"))))

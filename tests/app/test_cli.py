@@ -90,7 +90,27 @@ def test_a_slip_in_a_command_an_action_or_an_option_is_answered_with_what_was_me
     error = capsys.readouterr().err
     assert done.value.code == 2 and error.endswith(f"{meant}\n")
     command = line.split()[0]
-    assert f"usage: flock_p2p {command if ' ' in line and command != 'start' else '[-h]'} " in error
+    assert f"usage: flock-p2p {command if ' ' in line and command != 'start' else '[-h]'} " in error
+
+
+def test_what_is_missing_is_answered_with_where_it_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    for line, asked in (("", "flock-p2p --help"), ("export", "flock-p2p export --help")):
+        with pytest.raises(SystemExit):
+            main(line.split())
+        assert capsys.readouterr().err.endswith(f"; `{asked}` says what there is\n")
+
+
+def test_what_a_command_is_for_is_wrapped_and_the_table_of_exit_codes_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command.name, "--help"])
+        said = capsys.readouterr().out
+        about = said.split("\n\n")[1]
+        assert max(map(len, about.splitlines())) <= 80, command.name
+        assert said.endswith(f"\n\n{EXIT_CODES}"), command.name
 
 
 @pytest.mark.parametrize("line", ["frobnicate", "status --zzz", "watch --once", "keys my-peer"])

@@ -289,9 +289,10 @@ async def check_connection(page: Page) -> None:
     seen = await probe(page, "connection")
     assert seen["started"] == ["connecting", 0, "", 1] and seen["heard"] == [1, 3]
     assert seen["silent for less"] == ["live", 0, "", 1]
-    assert seen["silent"] == ["gone", 500, "it has said nothing for 40 seconds", 1]
+    assert seen["silent"] == ["gone", 500, "It has said nothing for 40 seconds.", 1]
     assert seen["waiting"][0] == "gone" and seen["waiting"][3] == 1
     assert seen["again"][3] == seen["late words"][3] == 2 and seen["late words"][0] == "gone"
+    assert seen["why it ended"] == "It said: why."
     assert seen["delays"] == [1000, 2000, 4000, 8000, 10_000, 10_000]
     assert seen["after it was heard again"][:2] == ["gone", 500]
     assert seen["opened"] == 1  # the try that was asked for is in place of the one that was waited for

@@ -40,14 +40,16 @@ def test_a_screen_shows_round_loss_peers_transfers_and_the_end_of_the_log() -> N
         "providers": {"0x1": 1, "0x2": 2}, "eta_seconds": 15.0,
     }  # fmt: skip
     base = {"task": 2, "base": "bafk", "files": 5, "files_done": 3, "bytes": 9_000_000, "done": 4_000_000}
-    status = make_status(transfers=[transfer], base_model=base, task=make_task(round=3, awaited=["0x" + "cd" * 20]))
+    status = make_status(
+        transfers=[transfer], base_model=base, task=make_task(round=3, awaited=["0x" + "cd" * 20, "0x" + "ab" * 20])
+    )
     log = [f"line {number}" for number in range(50)]
     lines = render(status, log, Pace(), 0.0, width=100, height=24)
     text = "\n".join(lines)
     for words in (
         "height 7, 2 peers, up 1 min 5 s",
         "task 1, round 3 of 5, COMMIT, taking part",
-        "waiting for 0xcdcdcdcd",
+        "waiting for 0xcdcdcdcd, this peer",
         "training step 5 of 24, loss 2.5000",
         "fetching the base model of task 2: 4.0 MB of 9.0 MB, 3 of 5 files",
         "fetching bafkreiabcde: 5.0 MB of 20.0 MB, 1.0 MB/s from 2 peers, 15 s left",

@@ -52,7 +52,7 @@ def test_a_home_that_is_a_file_and_a_key_that_is_none_are_said_in_a_line(
             assert main([*command, "--home", str(tmp_path / home)]) == 2
             assert "a file is in the way; name another --home" in capsys.readouterr().err
     assert main(["keys", "--home", str(tmp_path / "home")]) == 3
-    assert capsys.readouterr().err == f"flock_p2p keys: {tmp_path}/home/key: Is a directory\n"
+    assert capsys.readouterr().err == f"flock-p2p keys: {tmp_path}/home/key: Is a directory\n"
     assert not Home(tmp_path / "file").is_running()
 
 

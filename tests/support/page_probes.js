@@ -49,6 +49,7 @@
       for (let index = 0; index < 6; index += 1) {
         sockets.at(-1).end("why");
         seen.delays.push(latest()[1]);
+        seen["why it ended"] = latest()[2];
         pass(10_000);
       }
       sockets.at(-1).say("3");

@@ -10,7 +10,7 @@ export class Live {
   #timer = 0;
   #watchdog = 0;
 
-  // `tell`: connecting, live, or gone with the time of the next try and the peer's reason.
+  // `tell`: connecting, live, or gone with the time of the next try and, where there is one, the reason in a sentence.
   constructor(onMessage, tell) {
     this.onMessage = onMessage;
     this.tell = tell;
@@ -29,13 +29,13 @@ export class Live {
       this.tell({ state: "live" });
       this.onMessage(JSON.parse(event.data));
     });
-    socket.addEventListener("close", (event) => socket === this.#socket && this.#lost(event.reason));
+    socket.addEventListener("close", (event) => socket === this.#socket && this.#lost(event.reason && `It said: ${event.reason}.`));
     this.#expect();
   }
 
   #expect() {
     clearTimeout(this.#watchdog);
-    this.#watchdog = setTimeout(() => this.#lost("it has said nothing for 40 seconds"), SILENT_MS);
+    this.#watchdog = setTimeout(() => this.#lost("It has said nothing for 40 seconds."), SILENT_MS);
   }
 
   #lost(reason) {

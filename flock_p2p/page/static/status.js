@@ -35,7 +35,7 @@ export function tick() {
   const why = seenAt
     ? "What you see is how it was when it last did. It may have been stopped: peer.log in its home says why."
     : "It has not answered since this page was opened.";
-  const text = link.reason ? `It said: ${link.reason}.` : why;
+  const text = link.reason || why;
   if (byId("gone-why").textContent !== text) byId("gone-why").textContent = text;
   const left = Math.max(0, Math.ceil((link.again - Date.now()) / 1000));
   const next = seenAt ? `It last answered ${seconds((Date.now() - seenAt) / 1000)} ago; trying` : "Trying";
