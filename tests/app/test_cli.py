@@ -8,14 +8,17 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import trio
+import trio.testing
 
 import flock_p2p
 from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
 from flock_p2p.arguments.walk import walk
 from flock_p2p.cli import COMMANDS, EXIT_CODES, build_parser, find_cause, main, parse_coins
-from flock_p2p.commands.join import build_settings, parse_quota
+from flock_p2p.commands.join import _tell_taking_part, build_settings, parse_quota
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_peers.home import Home, write_private
 from flock_peers.settings import PeerSettings
@@ -155,6 +158,30 @@ def test_a_command_that_names_a_home_can_be_pasted_whatever_the_home_is_called(
         Home(home).load_genesis()
     line = re.search(r"`python -m flock_p2p (join .*)`", str(found.value))
     assert line and build_parser().parse_args(shlex.split(line[1])).home == home
+
+
+def test_join_says_once_from_which_round_on_it_takes_part_however_long_that_cannot_be_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers: list[int | Unavailable | None] = [Unavailable("so many ask"), None, 3]
+    parts: list[SimpleNamespace | None] = [None, *[SimpleNamespace(task=7)] * 3]
+
+    async def find_first_round() -> int | None:
+        if isinstance(answer := answers.pop(0), Unavailable):
+            raise answer
+        return answer
+
+    class Joining:
+        @property
+        def participant(self) -> SimpleNamespace | None:
+            if (part := parts.pop(0)) is not None:
+                part.membership = SimpleNamespace(find_first_round=find_first_round)
+            return part
+
+    trio.run(_tell_taking_part, Joining(), clock=trio.testing.MockClock(autojump_threshold=0))
+    assert not answers and not parts
+    said = capsys.readouterr().out
+    assert re.fullmatch(r"joined   taking part in task 7 from round 3 on, \d+\.\d s after .*\n", said)
 
 
 def test_join_without_a_network_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

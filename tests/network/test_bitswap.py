@@ -17,7 +17,7 @@ from network_support import GENESIS_HASH, LOOPBACK, PATIENCE, QUICK, in_trio, ke
 
 from flock_chain.content import CID_PREFIX, format_cid
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
-from flock_peers.network import bitswap
+from flock_peers.network import bitswap, turns
 from flock_peers.network.bitswap import (
     BITSWAP_PROTOCOLS,
     MAX_REQUEST_BYTES,
@@ -389,6 +389,23 @@ def test_no_bytes_make_the_gateway_fail_but_in_its_own_way(data: bytes) -> None:
             pass
 
     trio.run(main)
+
+
+@in_trio()
+async def test_a_peer_that_does_not_take_the_blocks_it_asks_for_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(bitswap, "_TAKE_SECONDS", 0.6)
+    monkeypatch.setattr(turns, "UNTAKEN", replace(turns.UNTAKEN, most=0))  # for a second of it
+    store = BlobStore(tmp_path, 1 << 30)
+    large = store.put_object(bytes(1 << 20))  # four windows
+    async with open_hosts(2) as (a, b):
+        serve_bitswap(a, store)
+        b.on_stream(PROTOCOL, lambda _stream: trio.sleep_forever())
+        stream = await b.open_stream(a.account, PROTOCOL)
+        await stream.write(wants(large))
+        await wait_until(lambda: f"0x{b.account.hex()}: did not take what it asked for in 1 s" in caplog.text)
 
 
 @in_trio()

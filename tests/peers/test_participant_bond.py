@@ -8,7 +8,7 @@ import trio
 from participant_support import TASK, Stage, contents, make_row, play
 
 from flock_chain.audit_rule import STRIKES_TO_EXPEL
-from flock_chain.errors import FlockError, InvalidContent, Misuse, Unavailable
+from flock_chain.errors import FlockError, InvalidContent, Misuse, Refused, Unavailable
 from flock_peers.bases import FoundBase
 from flock_peers.roles.board import Phase
 from flock_peers.roles.membership import MAX_BONDINGS
@@ -190,6 +190,26 @@ def test_it_is_told_once_and_again_when_something_has_changed(tmp_path: Path, ca
             await go_to(stage, number, bond)
             told.append(caplog.text.count("below the task's minimum"))
         assert told == [1, 1, 1, 2, 2, 3]
+
+    play(stage, test)
+
+
+def test_why_a_bond_cannot_be_filled_up_is_told_once_for_each_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(tmp_path)
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined and stage.part.view is not None)
+        for number, reason in enumerate(("3 coins are left", "3 coins are left", "board: leaving"), start=2):
+            stage.sender.error = Refused(reason)
+            await go_to(stage, number, 990)
+        told = [line for line in caplog.messages if "cannot be filled up" in line]
+        assert [line.split("no seat: ")[1] for line in told] == ["3 coins are left", "board: leaving"]
+        assert stage.sender.sent == ["join_task"]
+        stage.sender.error = None
+        await go_to(stage, 5, 990)
+        assert stage.sender.calls[-1] == ("join_task", TASK, b"d", 10), "as soon as it can be"
 
     play(stage, test)
 

@@ -140,9 +140,12 @@ class FakeSender:
         self.calls: list[tuple[Any, ...]] = []
         self.takes_bonds = True
         self.is_slow = False  # what was sent stays pending
+        self.error: FlockError | None = None  # why nothing can be sent
 
     async def call(self, _label: str, _contract: str, function: str, *args: Any, value: int = 0) -> bool:
         await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
         self.sent.append(function)
         self.calls.append((function, *args, value))
         if function == "join_task" and self.takes_bonds:
