@@ -1,6 +1,7 @@
 """`restart`: what the command prints, writes and refuses, on the home of a peer that has stopped."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ def test_a_document_is_proposed_agreed_on_and_installed(
     made = decode_restart(document.read_bytes())
     printed = capsys.readouterr().out
     assert made.hash.hex() in printed and "What a restart gives up" in printed and "2 of 4 validators" in printed
+    kept = re.search(r"^with      2 of 4 validators, ([\d.]+) of ([\d.]+) coins of weight$", printed, re.MULTILINE)
+    assert kept and 2 * float(kept[1]) == float(kept[2]) > 0, "each has as much"
     assert load_restarts(home) == ()
     assert restart(home, "apply", document, "--hash", made.hash.hex()) == 0
     assert load_restarts(home) == (made,) and set(made.keep) == {A, B}

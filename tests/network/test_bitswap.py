@@ -405,7 +405,7 @@ async def test_a_peer_that_does_not_take_the_blocks_it_asks_for_is_named(
         b.on_stream(PROTOCOL, lambda _stream: trio.sleep_forever())
         stream = await b.open_stream(a.account, PROTOCOL)
         await stream.write(wants(large))
-        await wait_until(lambda: f"0x{b.account.hex()}: did not take what it asked for in 1 s" in caplog.text)
+        await wait_until(lambda: f"0x{b.account.hex()}: did not take what it asked for in " in caplog.text)
 
 
 @in_trio()

@@ -113,7 +113,8 @@ def test_every_program_takes_what_a_page_tells_it(tmp_path: Path) -> None:
     wrong = ("benchmarks/rounds.py", ["--only", "lunch"]), ("benchmarks/metamask.py", ["--quick"])
     done = subprocess.run(
         [sys.executable, rehearsal_support.__file__], input=json.dumps([*rows, *wrong]), text=True, capture_output=True,
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, timeout=180,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        timeout=PROGRAM_SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     failures = json.loads(done.stdout.splitlines()[-1])
