@@ -47,6 +47,7 @@ class Turns:
         self.sure_seconds, self.most_seconds = sure_seconds, most_seconds
         self._held: list[Turn] = []  # the oldest first
         self._waiting: list[Turn] = []
+        self._are_pressed = False  # some have less than all their time, as others wait
         self._begun = 0
         self._last: dict[str | Account, int] = {}  # network or account: number of its last turn, the oldest first
 
@@ -73,8 +74,10 @@ class Turns:
             self._held.append(turn)
             self._note(turn)
             turn.begun.set()
-        for turn in self._held:
-            turn.give_way(math.inf)  # nobody waits any more
+        if self._are_pressed:  # and nobody waits any more
+            self._are_pressed = False
+            for turn in self._held:
+                turn.give_way(math.inf)
 
     def _note(self, turn: "Turn") -> None:
         self._begun += 1
@@ -106,6 +109,7 @@ class Turns:
         if worst > own:
             next(turn for rank, turn in able if rank == worst).give_way(0.0)
             return
+        self._are_pressed = True
         for rank, turn in able:
             turn.give_way(self.sure_seconds if rank == own else math.inf)
 
