@@ -179,6 +179,9 @@ def _ask_status(asked: Asked) -> dict[str, Any] | None:
 
 def _check_clock(asked: Asked) -> Finding:
     status = _ask_status(asked)
+    if status is None and asked.home.key_path.exists() and asked.home.is_running():
+        text = f"the peer of this home runs, and did not answer within {ANSWER_SECONDS:.0f} s: this machine is too busy"
+        return Finding("clock", None, text, "ask again, or look at what else runs here")
     if status is None:
         return Finding("clock", None, "no peer of this home runs: start it, and ask again in a minute")
     offset = status["clock_offset"]

@@ -65,7 +65,8 @@ def _get_key(home: Home, passphrases: Passphrases) -> Key:
     if home.key_path.exists():
         return home.load_key(passphrases.ask)
     key = home.create_key()
-    print(f"key      {home.key_path}  (new; back it up: it is this peer's identity and its stake; `keys` locks it)")
+    told = "new; back it up: it is this peer's identity and its stake; `keys lock` puts it under a passphrase"
+    print(f"key      {home.key_path}  ({told})")
     return key
 
 

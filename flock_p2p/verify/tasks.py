@@ -17,6 +17,7 @@ from flock_p2p.verify.audits import read_audits
 from flock_p2p.verify.proposals import Place, examine
 from flock_p2p.verify.report import Progress, VerifyReport
 from flock_p2p.verify.votes import Ballot, check_aggregate, check_filters, check_tally, check_untallied, members
+from flock_peers.plural import plural
 from flock_peers.roles.board import as_account, bits
 from flock_peers.roles.library import compute_file_digest
 from flock_peers.roles.paper_voter import is_paper
@@ -279,7 +280,7 @@ class _TaskCheck:
         digest = compute_file_digest(encode_global(candidate))
         less = f", less {sum(len(row.out) for row in plan)} contributions that audits found guilty" if plan else ""
         if after == digest:
-            return f"recomputed from {len(accepted)} accepted proposals{less}", candidate
+            return f"recomputed from {plural(len(accepted), 'accepted proposal')}{less}", candidate
         if self._only_took_out:
             return f"the previous one{less}: the voters did not adopt the candidate {format_cid(digest)}", base
         if after == result["adapter_before"]:

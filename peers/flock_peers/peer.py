@@ -389,7 +389,7 @@ async def connect_bootstrap(host: Host, addresses: Sequence[str], *, knows_other
             await host.connect(address)
             return
         except FlockError as error:
-            log.warning("bootstrap %s: %s", address, error)
+            log.warning("bootstrap: %s", error)  # which names the address
             if not isinstance(error, Unavailable):  # who does not answer may come back; the host goes on trying
                 wrong = wrong or error
     if wrong is not None and not knows_others:

@@ -131,6 +131,14 @@ def test_a_skewed_clock_is_named_with_its_side(
     assert find(tmp_path, "peers").is_ok is False
 
 
+def test_a_peer_that_is_too_busy_to_answer_is_not_said_to_be_down(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create_key()
+    with home.lock():
+        row = find(tmp_path, "clock")
+    assert row.is_ok is None and "runs, and did not answer" in row.text and row.advice
+
+
 def test_a_firewalled_local_network_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lan_check, "find_deaf_interfaces", lambda: (["10.0.0.1"], ["192.168.0.7"]))
     row = find(tmp_path, "local net")

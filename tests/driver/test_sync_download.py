@@ -251,6 +251,15 @@ def test_progress_is_logged_with_target_speed_and_time_left(caplog: pytest.LogCa
     assert "at height 600 after 600 blocks in 12.0 s, 50/s" in caplog.text
 
 
+def test_with_nobody_left_to_ask_the_target_is_not_forgotten() -> None:
+    """Blocks that have come are executed on: "height 18 of 0, 0 s left" is no progress."""
+    progress = SyncProgress(0, lambda: 0.0)
+    progress.note_providers(2, 440)
+    progress.tell(18)
+    progress.note_providers(0, 0)
+    assert (progress.status().target, progress.status().providers) == (440, 0)
+
+
 @on_mock_clock
 async def test_consensus_and_catching_up_make_each_block_final_once() -> None:
     """The same heights from both sides at once: none twice, none out of order."""

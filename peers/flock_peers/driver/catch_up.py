@@ -190,7 +190,7 @@ class Follower:
 
         async def adopt(height: int, row: Row) -> None:
             await self._adopt(height, row)
-            progress.target, progress.providers = download.target, download.providers
+            progress.note_providers(download.providers, download.target)
             progress.tell(self._ledger.height())
 
         progress.target = download.target

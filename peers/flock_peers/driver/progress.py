@@ -39,6 +39,12 @@ class SyncProgress:
     def height(self) -> int:
         return self._samples[-1][1]
 
+    def note_providers(self, count: int, target: int) -> None:
+        """Who is still asked, and the highest height of theirs; with nobody left, what was said before stands."""
+        self.providers = count
+        if count:
+            self.target = target
+
     def tell(self, height: int) -> None:
         now = self._clock()
         self._samples.append((now, height))
