@@ -25,6 +25,7 @@ from flock_peers.store.blob_store import LEFT_FOR_CHAIN
 
 LEAST_FREE = LEFT_FOR_CHAIN + (1 << 30)  # bytes of disk: the chain's, and a few adapters of a small task
 ANSWER_SECONDS = 5.0  # of a bootstrap peer
+OWN_SECONDS = 20.0  # of the home's own, which may share a busy machine with whoever asks
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _check_http(asked: Asked) -> Finding:
 
 def _ask_status(asked: Asked) -> dict[str, Any] | None:
     try:
-        status: dict[str, Any] = request_control(asked.home.control_path, "status", timeout=ANSWER_SECONDS)
+        status: dict[str, Any] = request_control(asked.home.control_path, "status", timeout=OWN_SECONDS)
     except FlockError:
         return None
     return status
@@ -180,7 +181,7 @@ def _ask_status(asked: Asked) -> dict[str, Any] | None:
 def _check_clock(asked: Asked) -> Finding:
     status = _ask_status(asked)
     if status is None and asked.home.key_path.exists() and asked.home.is_running():
-        text = f"the peer of this home runs, and did not answer within {ANSWER_SECONDS:.0f} s: this machine is too busy"
+        text = f"the peer of this home runs, and did not answer within {OWN_SECONDS:.0f} s: this machine is too busy"
         return Finding("clock", None, text, "ask again, or look at what else runs here")
     if status is None:
         return Finding("clock", None, "no peer of this home runs: start it, and ask again in a minute")
