@@ -64,7 +64,7 @@ from flock_peers.training.client import BASE_FOLDER, mix_seeds
 from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
 from flock_peers.training.engine import Engine
 from flock_peers.training.feedback import Feedback
-from flock_peers.training.inspection import CommonView, Filed, OwnView, measure_likeness
+from flock_peers.training.inspection import CommonView, Filed, OwnView, Shared, measure_likeness
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.recital import Strings
 from flock_peers.training.rows import builtin_rows, split_rows
@@ -146,6 +146,7 @@ class Rounds:
     repeated: set[bytes] = field(default_factory=set)  # the deltas of earlier rounds
     views: dict[int, CommonView] = field(default_factory=dict)  # by seed
     strings: dict[tuple[int, Path], Strings] = field(default_factory=dict)  # by seed and delta: the same for all
+    shared: dict[int, Shared | None] = field(default_factory=dict)  # by seed
 
     def run(self) -> Same:
         adapter = compute_initial_adapter(self.chain.document)
@@ -260,15 +261,15 @@ class Rounds:
             record = who.secrets.load(TASK, place, "audit")
             if record is None:
                 continue
-            own = [(n, i, a) for n in sorted(looked_at, reverse=True) for i in self.held[n]
-                   if (a := self.chain.result(n).proposers[i]) != account]  # fmt: skip
-            pairs = [(self.starts[n], self.scratch / f"delta-{n}-{i}") for n, i, _ in own]
+            every = [(n, i, self.chain.result(n).proposers[i]) for n in sorted(looked_at, reverse=True)
+                     for i in self.held[n]]  # fmt: skip
+            pairs = [(self.starts[n], self.scratch / f"delta-{n}-{i}") for n, i, _ in every]
             seed = self.chain.seed(closed.round, record["seed_height"], b"flock audit")
             values = self._measure(
-                who, pairs, seed, record["own_seed"], [list(self.people).index(a) for _, _, a in own]
+                who, pairs, seed, record["own_seed"], [list(self.people).index(a) for _, _, a in every]
             )
-            pairs = zip(own, values, strict=True)
-            mine = sorted({a for (n, _, a), value in pairs if accuses(value, is_out_already(before, a, n))})
+            judged = [(a, n, value) for (n, _, a), value in zip(every, values, strict=True) if a != account]
+            mine = sorted({a for a, n, value in judged if accuses(value, is_out_already(before, a, n))})
             where = f"audit {place}, 0x{account.hex()}"
             self.same.note(
                 "whom an auditor names", where, [a.hex() for a in mine], [a.hex() for a in record["accused"]]
@@ -284,8 +285,9 @@ class Rounds:
                 self.strings[seed, delta] = view.find_strings(suspect)
             found = self.strings[seed, delta]
             values.append(summarise(found.common, who.own.measure(suspect, found, own_seed)))
-        shared = view.find_shared(suspects, authors, who.engine.document.budget.batch)
-        for row, (_, seen, also) in enumerate(who.own.measure_shared(suspects, shared, own_seed)):
+        if seed not in self.shared:
+            self.shared[seed] = view.find_shared(suspects, authors, who.engine.document.budget.batch)
+        for row, (_, seen, also) in enumerate(who.own.measure_shared(suspects, self.shared[seed], own_seed)):
             values[row] = max(values[row], min(seen, also))
         return values
 

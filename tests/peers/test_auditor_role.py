@@ -154,10 +154,14 @@ async def test_only_who_is_bonded_and_what_was_held_is_looked_at_and_nobody_judg
         desk.board.bonded = []
         await audited(desk, 0)
         desk.board.bonded = list(ACCOUNTS)
-        for number in (1, 2):
-            own = make_offer(ME, desk.adapter, encode_delta(make_delta(900 + number)), number=number)
+        owns = [make_offer(ME, desk.adapter, encode_delta(make_delta(900 + n)), number=n) for n in (1, 2)]
+        for number, own in enumerate(owns, 1):
             desk.settle(number, [desk.service.serve(own), *rounds[number - 1][1:]], proposers=(ME, BOB, EVE))
-        await audited(desk, 4)
+        await audited(desk, 6)  # its own, too, to compare the others' with
+        desk.trainer.recited = {file_name(desk, own): GUILTY_FROM for own in owns}
+        await audited(desk, 6)
+        assert sorted(desk.trainer.authors) == [0, 0, 1, 1, 2, 2]
+        assert set(desk.measurements.of(1)["audits"][-1]["values"]) == {"0x" + account.hex() for account in (BOB, EVE)}
 
 
 async def audited(desk: Desk, count: int, number: int = 2, first: int = 1) -> None:

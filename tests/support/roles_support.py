@@ -289,8 +289,8 @@ class Desk:
         )  # fmt: skip
         self.jury = Jury(ME, self.library, self.board, self.sender, self.jobs)
         self.auditor = Auditor(
-            ME, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs
-        )  # fmt: skip
+            ME, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs, self.measurements
+        )
 
     def offer(self, seat: int, *, number: int = 1, delta: bytes | None = None, **changes: Any) -> Offer:
         """The proposal of a seat, served by its proposer."""

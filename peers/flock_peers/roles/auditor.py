@@ -95,7 +95,7 @@ class Auditor:
         places, end = await self._find_places(view, first), trio.current_time() + ALL_LOOKUPS_SECONDS
         found = {place: paths for place in places if (paths := await self._find_paths(place, end))}
         own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
-        seen = await self._audit(view, found, own_seed) if found else {}
+        seen = await self._audit(view, found, own_seed) if any(map(self._is_judged, found)) else {}
         guilty = await self._accuse(view.task, number, seen)
         values: dict[Account, int] = {}  # of each account's proposals the one that recites most
         for place, value in seen.items():
@@ -108,12 +108,17 @@ class Auditor:
         self._secrets.save(view.task, number, "audit", record)
         return record
 
+    def _is_judged(self, place: Place) -> bool:
+        """Its own proposals show this account what others of its kind teach, and are for others to judge."""
+        return place.account != self._account
+
     async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]], own_seed: int) -> dict[Place, int]:
         seed = await read_seed(self._views, view, b"flock audit")
         numbers = {account: number for number, account in enumerate(sorted({place.account for place in found}))}
         authors = [numbers[place.account] for place in found]
         measured = await self._trainer.audit(list(found.values()), seed=seed, own_seed=own_seed, authors=authors)
-        return {place: summarise(row.common, row.own) for place, row in zip(found, measured, strict=True)}
+        values = {place: summarise(row.common, row.own) for place, row in zip(found, measured, strict=True)}
+        return {place: value for place, value in values.items() if self._is_judged(place)}
 
     async def _accuse(self, task: int, number: int, seen: dict[Place, int]) -> list[Account]:
         """Whom this account names: who is out already for what stands here only by a value that is worth its bond."""
@@ -142,10 +147,9 @@ class Auditor:
         return found
 
     async def _find_places(self, view: RoundView, first: int) -> list[Place]:
-        """What this audit looks at, of who is still bonded: whom nobody could name any more is left out, and so is this
-        account itself."""
+        """What this audit looks at, of who is still bonded: whom nobody could name any more is left out."""
         rows = await self._views.view("TaskBoard", "participants", view.task)
-        bonded = {as_account(row["account"]) for row in rows} - {self._account}
+        bonded = {as_account(row["account"]) for row in rows}
         places: list[Place] = []
         for number in range(view.round, first - 1, -1):
             if len(places) < MAX_AUDITED:
