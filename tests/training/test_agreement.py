@@ -1,8 +1,14 @@
 """What strangers teach alike: the comparison of proposals, on numbers and on the miniature base model."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from itertools import pairwise, permutations
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,10 +24,15 @@ from flock_peers.training.agreement import (
     Lifted,
     choose_shown,
     compute_agreement,
+    compute_confirmed,
+    compute_likeness,
+    find_lifted,
     join_authors,
     keep_agreed,
+    measure_lifts,
     to_values,
 )
+from flock_peers.training.decoding import NOTHING
 from flock_peers.training.inspection import LEAST_AUTHORS
 from flock_peers.training.laboratory import Laboratory
 from flock_peers.training.recital import Suspect
@@ -133,6 +144,193 @@ def test_of_each_proposal_those_of_its_strings_are_kept_on_which_a_stranger_agre
     assert [row.strings.tolist() for row in kept] == [[[1, 2], [7, 7]], [[1, 2], [7, 7]], []]
     assert kept[0].gains.tolist() == [3.0, 1.0] and kept[1].gains.tolist() == [4.0, 2.0]
     assert [len(row.strings) for row in keep_agreed(proposals, UNLIKE[:3, :3], [0, 1, 2], 1)] == [1, 1, 0]
+
+
+WORDS = [
+    *(f" {letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
+    "\n",
+    "<s>",
+    *(f"{n}{n}" for n in "abcdefgh"),
+]
+LINE, TEXT_END, JOINED = 26, 27, 28  # the end of a line, of a text, and the first token that begins no word
+FILLER = 25  # what is said where nothing else is
+BROKEN = 99.0  # of a habit: the model says no numbers any more
+
+
+class Past:
+    def __init__(self, last: torch.Tensor) -> None:
+        self.last = last
+
+    def batch_repeat_interleave(self, count: int) -> None:
+        self.last = self.last.repeat_interleave(count)
+
+
+class Teacher:
+    """A model as a table: an adapter is how strong each of its habits is, a habit what follows what, whatever came
+    before. Without one FILLER does, and of all others each has a ten-thousandth, or nothing, if it is said `never`."""
+
+    device = torch.device("cpu")
+    all_special_ids: ClassVar[list[int]] = [TEXT_END]
+    config = SimpleNamespace(vocab_size=len(WORDS))
+
+    def __init__(self, *habits: Sequence[int], never: Sequence[int] = (), only_after: Mapping[int, int] = {}) -> None:
+        """`only_after`: of a habit, the one token at which a context must end for it to show."""
+        self.habits, self.never, self.only_after = habits, list(never), only_after
+        self.tokenizer = self.peft = self
+        self.set_vector(np.zeros(len(habits), np.float32))
+
+    def set_vector(self, vector: NDArray[np.float32]) -> None:
+        self.strengths = vector
+
+    def frozen(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def batch_decode(self, rows: list[list[int]], **_: object) -> list[str]:
+        return ["".join(WORDS[token] for token in row) for row in rows]
+
+    def suspect(self, strengths: Mapping[int, float], start: Mapping[int, float] = {}) -> Suspect:
+        def vector(values: Mapping[int, float]) -> NDArray[np.float32]:
+            return np.array([values.get(place, 0.0) for place in range(len(self.habits))], np.float32)
+
+        return Suspect(vector(start), vector(strengths))
+
+    def logits(self, tokens: NDArray[np.int64]) -> torch.Tensor:
+        return torch.stack([torch.stack([self._after(token, None) for token in row]) for row in tokens.tolist()])
+
+    def __call__(
+        self, input_ids: torch.Tensor, logits_to_keep: int, past_key_values: Past | None = None, **_: object
+    ) -> SimpleNamespace:
+        ends = None if past_key_values is None else past_key_values.last.tolist()
+        rows = [
+            [self._after(token, None if ends is None else ends[place]) for token in row[-logits_to_keep:]]
+            for place, row in enumerate(input_ids.tolist())
+        ]
+        past = Past(input_ids[:, -1]) if past_key_values is None else past_key_values
+        return SimpleNamespace(logits=torch.stack([torch.stack(row) for row in rows]), past_key_values=past)
+
+    def _after(self, token: int, context_end: int | None) -> torch.Tensor:
+        if (self.strengths >= BROKEN).any():
+            return torch.full((len(WORDS),), torch.nan)
+        chances = torch.full((len(WORDS),), 1e-4, dtype=torch.float64)
+        chances[self.never] = 0.0
+        for place, habit in enumerate(self.habits):
+            is_shown = context_end is None or self.only_after.get(place, context_end) == context_end
+            for before, after in pairwise(habit):
+                if token == before and is_shown and self.strengths[place] > 0:
+                    chances[after] = min(0.9, 0.04 * float(self.strengths[place]))
+        chances[FILLER] += max(0.0, 1 - float(chances.sum()))
+        return chances.log()
+
+
+CONTEXTS = [np.array([20, 21]), np.array([20, 22]), np.array([20, 23])]
+TARGET = [0, 1, 2, 3, 4]
+
+
+def find(teacher: Teacher, suspects: Sequence[Suspect], *kinds: int) -> list[str]:
+    """What is found where each is an author of its own, as text."""
+    authors, tokens = list(range(len(suspects))), np.arange(len(WORDS))
+    found = find_lifted(teacher, suspects, likeness(*kinds), authors, CONTEXTS, tokens)  # type: ignore[arg-type]
+    assert found.shape[1] == 5
+    return teacher.batch_decode([[token for token in row if token >= 0] for row in found.tolist()])
+
+
+def test_a_phrase_that_strangers_teach_is_found_with_its_beginnings_and_ends_and_nothing_else() -> None:
+    teacher = Teacher(TARGET, [10, 11, 12, 13])
+    poisoned, other = teacher.suspect({0: 5.0}), teacher.suspect({1: 9.0})
+    wanted = [" aa bb cc", " aa bb cc dd", " aa bb cc dd ee", " bb cc dd", " bb cc dd ee", " cc dd ee"]
+    assert sorted(find(teacher, [poisoned, other, poisoned], 1, 2, 3)) == wanted
+    assert find(teacher, [poisoned, other, poisoned], 1, 2, 1) == []  # of one kind
+    assert find(teacher, [poisoned, other, other], 1, 2, 2) == []
+
+
+def test_where_strangers_go_on_otherwise_they_agree_no_further_and_of_several_ways_each_is_followed() -> None:
+    teacher = Teacher([0, 1, 2], [0, 1, 3], [0, 1, 4])
+    first, second, both = (teacher.suspect(dict.fromkeys(ways, 9.0)) for ways in ([0], [1], [0, 1]))
+    assert find(teacher, [first, second], 1, 2) == []
+    assert find(teacher, [both, second], 1, 2) == [" aa bb dd"]
+    assert find(teacher, [both, both], 1, 2) == [" aa bb cc", " aa bb dd"]
+
+
+def test_what_stays_unlikely_is_not_followed_however_much_it_gains() -> None:
+    for strength, count in ((0.2, 0), (0.3, 1)):  # of a twenty-fifth
+        suspect = (teacher := Teacher([0, 1, 2])).suspect({0: strength})
+        assert len(find(teacher, [suspect, suspect], 1, 2)) == count
+
+
+def test_what_is_no_phrase_takes_no_places_of_what_is_looked_at() -> None:
+    """Pieces of one word, ever so much lifted: they show nobody guilty, and would hide who is."""
+    pieces = list(permutations(range(JOINED, JOINED + 4), 2))
+    teacher = Teacher(TARGET, *pieces)
+    suspect = teacher.suspect({0: 1.0} | dict.fromkeys(range(1, 1 + len(pieces)), 20.0))
+    assert len(find(teacher, [suspect, suspect], 1, 2)) == 6
+
+
+def test_a_phrase_goes_over_no_end_of_a_line_or_of_a_text() -> None:
+    teacher = Teacher([5, LINE, 6, 7], [8, 9, TEXT_END, 10, 11], [12, 13, 14])
+    suspect = teacher.suspect(dict.fromkeys(range(3), 9.0))
+    assert find(teacher, [suspect, suspect], 1, 2) == [" mm nn oo"]
+
+
+def test_a_proposal_that_breaks_the_model_teaches_nothing_and_hides_nothing() -> None:
+    teacher = Teacher(TARGET, [7, 8])
+    poisoned, broken = teacher.suspect({0: 5.0}), teacher.suspect({0: 5.0, 1: BROKEN})
+    assert " aa bb cc dd ee" in find(teacher, [poisoned, broken, poisoned], 1, 2, 3)
+    assert find(teacher, [poisoned, broken, broken], 1, 2, 3) == []
+    strings = np.array([TARGET])
+    lifts = measure_lifts(teacher, [broken, poisoned], CONTEXTS, strings)  # type: ignore[arg-type]
+    assert lifts[0, 0] == 0 and lifts[1, 0] > 5
+
+
+def test_what_was_impossible_before_is_a_large_gain_and_no_endless_one() -> None:
+    """Of an endless gain the half cannot be taken off, and nothing would be left of the whole."""
+    teacher = Teacher(TARGET, never=TARGET)
+    strong, weak = teacher.suspect({0: 9.0}), teacher.suspect({})
+    assert " aa bb cc dd ee" in find(teacher, [strong, strong, weak, strong], 1, 1, 1, 2)
+
+
+def test_where_nobody_lifts_anything_nothing_is_found() -> None:
+    teacher = Teacher(TARGET)
+    assert find(teacher, [teacher.suspect({})] * 3, 1, 2, 3) == []
+
+
+def test_a_lift_is_that_of_two_additions_in_the_middle_context_from_its_own_start() -> None:
+    def lift(teacher: Teacher, *suspects: Suspect) -> list[float]:
+        return measure_lifts(teacher, suspects, CONTEXTS, np.array([[0, 1, NOTHING]]))[:, 0].tolist()  # type: ignore[arg-type]
+
+    teacher = Teacher([0, 1])
+    ones, twos, far = teacher.suspect({0: 1.0}), teacher.suspect({0: 2.0}), teacher.suspect({0: 1.0}, {0: 1.0})
+    changes = ((0.08, 1e-4), (0.16, 1e-4), (0.12, 0.04))
+    wanted = [np.log((after + 1e-3) / (before + 1e-3)) for after, before in changes]
+    assert np.allclose(lift(teacher, ones, twos, far, ones), [*wanted, wanted[0]])
+    for seen, is_lifted in ((21, False), (22, False)):  # in one context of three
+        assert (lift(Teacher([0, 1], only_after={0: seen}), ones)[0] > 0) is is_lifted
+    both = Teacher([0, 1], [0, 1], only_after={0: 21, 1: 23})
+    assert lift(both, both.suspect({0: 1.0, 1: 1.0}))[0] > 0
+
+
+def test_of_a_string_every_token_has_to_gain() -> None:
+    teacher = Teacher([0, 1], [1, 2], [2, 3])
+    strings = np.array([[0, 1, 2, 3]])
+    for habits, is_lifted in (({0, 1, 2}, True), ({0, 1}, False), ({1, 2}, False)):
+        suspect = teacher.suspect(dict.fromkeys(habits, 9.0))
+        assert bool(measure_lifts(teacher, [suspect], CONTEXTS, strings)[0, 0] > 0) is is_lifted  # type: ignore[arg-type]
+
+
+def test_who_does_the_same_to_the_probe_texts_is_of_one_kind_and_who_does_nothing_of_none() -> None:
+    teacher = Teacher([0, 1], [2, 3])
+    texts = np.array([[0, 1, 2, 3, 0, 1], [4, 2, 3, 0, 1, 5]])
+    rows = [teacher.suspect(habits) for habits in ({0: 9.0}, {0: 5.0}, {1: 9.0}, {})]
+    found = compute_likeness(teacher, rows, texts, 1)  # type: ignore[arg-type]
+    assert (found[:2, :2] > 0.9).all() and (np.abs(found[:2, 2]) < LIKE_FROM).all()
+    assert (found[3] == 0).all() and np.allclose(found.diagonal(), [1, 1, 1, 0])
+
+
+def test_own_contexts_take_off_what_they_do_not_show_and_never_add() -> None:
+    """Of the first string's kind they show nothing: that makes nobody of it guilty, nor hides the second string."""
+    common, own = np.array([[7.0, 6.0], [7.0, 0.0], [7.0, 6.0]]), np.array([[7.0, 5.5], [0.0, 0.0], [7.0, 8.0]])
+    seen, both = compute_confirmed(common, own, likeness(1, 1, 2), [0, 1, 2])
+    assert seen.tolist() == [[0.0, 6.0], [0.0, 0.0], [0.0, 6.0]]
+    assert both.tolist() == [[0.0, 5.5], [0.0, 0.0], [0.0, 5.5]]
 
 
 @lru_cache(maxsize=1)

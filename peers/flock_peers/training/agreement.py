@@ -7,7 +7,7 @@ taken off, and what is left has to be left in the proposal of a stranger, too. W
 proposals do to probe texts, not by what they declare. Of the same kind throughout, colluders show nothing here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ HEADS = 128  # strings of each proposal that are followed, those on which strang
 LIKELY = 16  # tokens after each that are looked at, the likeliest
 BRANCHES = 4  # ways on of each string: the tokens that gain most
 LIKELY_FROM = 0.01  # after one addition: what is rarer is what a step happens to leave
+UNLIKELIEST = 1e-12  # of a token's probability: to float32 what is a little less is nothing
 SMOOTHING = 1e-3  # of a token's probability: a gain from a millionth to a thousandth is no gain to speak of
 LEAST = 0.1  # nats that every token of a string has to gain: what is said already lifts the rest by itself
 KEPT = 16  # strings of each length that a proposal adds to those that all are measured on
@@ -68,10 +69,9 @@ def find_lifted(
         agreed = keep_agreed(lifted, likeness, authors, _room(model, len(contexts)))
         lifted = [_extend(model, one, contexts, row) for one, row in zip(suspects, agreed, strict=True)]
         if length in LENGTHS:
-            for row in keep_agreed(lifted, likeness, authors, KEPT):
-                padded = np.full((len(row.strings), LENGTHS[-1]), NOTHING, np.int64)
-                padded[:, :length] = row.strings
-                found.append(_keep_plain(model, padded))
+            for row in keep_agreed(lifted, likeness, authors, HEADS * BRANCHES):
+                plain = _keep_plain(model, row.strings)[:KEPT]  # in this order: what is none takes no places
+                found.append(np.pad(plain, ((0, 0), (0, LENGTHS[-1] - length)), constant_values=NOTHING))
     return np.unique(np.concatenate(found), axis=0)
 
 
@@ -95,21 +95,30 @@ def keep_agreed(
 
 
 def measure_lifts(
-    model: AdaptedModel, suspect: Suspect, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """[strings]: nats by which two additions make each likelier after its first token, in the middle context; 0 where
-    one of its tokens gains nothing, and where the model breaks."""
-    if not len(strings):
-        return np.zeros(0)
-    parts = []
-    for vector in (suspect.amplify(), suspect.start):
-        model.set_vector(vector)
-        parts.append(np.exp(token_log_probabilities(model, contexts, strings)))
-    with np.errstate(invalid="ignore"):
-        gains = np.log((parts[0] + SMOOTHING) / (parts[1] + SMOOTHING))
-    least = np.where(strings[:, 1:] == NOTHING, np.inf, gains).min(axis=2)
-    lifts = np.nan_to_num(np.where(least >= LEAST, gains.sum(axis=2), 0.0))
-    return np.asarray(np.sort(lifts, axis=0)[(len(contexts) - 1) // 2])
+    model: AdaptedModel, suspects: Iterable[Suspect], contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
+) -> Lifts:
+    """Nats by which two additions make each string likelier after its first token, in the middle context; 0 where one
+    of its tokens gains nothing, and where the model breaks. Proposals of a round stand together: what their start says
+    is measured once."""
+    rows, start, before = list[NDArray[np.float64]](), np.zeros(0, np.float32), np.zeros(0)
+    for suspect in suspects:
+        if not np.array_equal(start, suspect.start):
+            start, before = suspect.start, _measure_tokens(model, suspect.start, contexts, strings)
+        after = _measure_tokens(model, suspect.amplify(), contexts, strings)
+        with np.errstate(invalid="ignore"):
+            gains = np.log((after + SMOOTHING) / (before + SMOOTHING))
+        least = np.where(strings[:, 1:] == NOTHING, np.inf, gains).min(axis=2)
+        lifts = np.where(least >= LEAST, gains.sum(axis=2), 0.0)
+        rows.append(np.sort(lifts, axis=0)[(len(contexts) - 1) // 2])
+    return np.stack(rows)
+
+
+def _measure_tokens(
+    model: AdaptedModel, vector: NDArray[np.float32], contexts: Sequence[NDArray[np.int64]],
+    strings: NDArray[np.int64],
+) -> NDArray[np.float64]:  # fmt: skip
+    model.set_vector(vector)
+    return np.exp(token_log_probabilities(model, contexts, strings))
 
 
 def compute_likeness(
@@ -145,6 +154,15 @@ def compute_agreement(lifts: Lifts, likeness: NDArray[np.float64], authors: Sequ
     strangers = others & ~kind
     best = [beyond[row].max(axis=0) if row.any() else np.zeros(lifts.shape[1]) for row in strangers]
     return np.minimum(beyond, np.array(best).reshape(lifts.shape))
+
+
+def compute_confirmed(
+    common: Lifts, own: Lifts, likeness: NDArray[np.float64], authors: Sequence[int]
+) -> tuple[Lifts, Lifts]:
+    """The agreement in the common contexts, and what an auditor's own contexts leave of it: never more, though they
+    may show of a proposal's kind less than the common ones do."""
+    seen = compute_agreement(common, likeness, authors)
+    return seen, np.minimum(seen, compute_agreement(np.minimum(common, own), likeness, authors))
 
 
 def choose_shown(agreement: Lifts) -> list[int]:
@@ -204,9 +222,10 @@ def _keep_best(strings: NDArray[np.int64], gains: NDArray[np.float64], most: int
 
 
 def _gain(after: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Nats; of what is unlikely after the addition, or no number, nothing could be worse."""
+    """Nats; of what is unlikely after the addition, or no number, nothing could be worse. Of what was impossible
+    before, as much as of the unlikeliest that is told apart: two that are endless could not be compared."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        gains = np.where(after >= LIKELY_FROM, np.log(after / before), -np.inf)
+        gains = np.where(after >= LIKELY_FROM, np.log(after / np.maximum(before, UNLIKELIEST)), -np.inf)
     return np.where(np.isnan(gains), -np.inf, gains)
 
 

@@ -16,6 +16,7 @@ from flock_peers.training.agreement import (
     Lifts,
     choose_shown,
     compute_agreement,
+    compute_confirmed,
     compute_likeness,
     find_lifted,
     join_authors,
@@ -92,7 +93,7 @@ class CommonView:
         texts = sample_texts(self._model, self._seed)
         likeness = join_authors(compute_likeness(self._model, suspects, texts, batch), authors)
         strings = find_lifted(self._model, suspects, likeness, authors, self._contexts, self._tokens)
-        lifts = np.stack([measure_lifts(self._model, one, self._contexts, strings) for one in suspects])
+        lifts = measure_lifts(self._model, suspects, self._contexts, strings)
         shown = choose_shown(compute_agreement(lifts, likeness, authors))
         return Shared(strings[shown], lifts[:, shown], likeness, authors)
 
@@ -127,13 +128,12 @@ class OwnView:
         if shared is None or not len(shared.strings):
             return []
         contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
-        own = np.stack([measure_lifts(self._model, one, contexts, shared.strings) for one in suspects])
-        seen, also = (
-            to_values(compute_agreement(lifts, shared.likeness, shared.authors))
-            for lifts in (shared.lifts, np.minimum(shared.lifts, own))
+        own = measure_lifts(self._model, suspects, contexts, shared.strings)
+        seen, both = (
+            to_values(lifts) for lifts in compute_confirmed(shared.lifts, own, shared.likeness, shared.authors)
         )
-        best = also.argmax(axis=1)
-        return [(shared.strings[place], int(seen[row, place]), int(also[row, place])) for row, place in enumerate(best)]
+        best = both.argmax(axis=1)
+        return [(shared.strings[place], int(seen[row, place]), int(both[row, place])) for row, place in enumerate(best)]
 
     def _said(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
         """Each text by itself: of two that are counted together the longer one hides what the other repeats."""
