@@ -1,17 +1,14 @@
 """What strangers teach alike: the comparison of proposals, on numbers and on the miniature base model."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise, permutations
-from types import SimpleNamespace
-from typing import ClassVar
+from itertools import permutations
 
 import numpy as np
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from teacher_support import BROKEN, JOINED, LINE, TEXT_END, WORDS, Teacher
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
 from flock_p2p.experiment.attackers import choose_attackers
@@ -146,82 +143,6 @@ def test_of_each_proposal_those_of_its_strings_are_kept_on_which_a_stranger_agre
     assert [len(row.strings) for row in keep_agreed(proposals, UNLIKE[:3, :3], [0, 1, 2], 1)] == [1, 1, 0]
 
 
-WORDS = [
-    *(f" {letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
-    "\n",
-    "<s>",
-    *(f"{n}{n}" for n in "abcdefgh"),
-]
-LINE, TEXT_END, JOINED = 26, 27, 28  # the end of a line, of a text, and the first token that begins no word
-FILLER = 25  # what is said where nothing else is
-BROKEN = 99.0  # of a habit: the model says no numbers any more
-
-
-class Past:
-    def __init__(self, last: torch.Tensor) -> None:
-        self.last = last
-
-    def batch_repeat_interleave(self, count: int) -> None:
-        self.last = self.last.repeat_interleave(count)
-
-
-class Teacher:
-    """A model as a table: an adapter is how strong each of its habits is, a habit what follows what, whatever came
-    before. Without one FILLER does, and of all others each has a ten-thousandth, or nothing, if it is said `never`."""
-
-    device = torch.device("cpu")
-    all_special_ids: ClassVar[list[int]] = [TEXT_END]
-    config = SimpleNamespace(vocab_size=len(WORDS))
-
-    def __init__(self, *habits: Sequence[int], never: Sequence[int] = (), only_after: Mapping[int, int] = {}) -> None:
-        """`only_after`: of a habit, the one token at which a context must end for it to show."""
-        self.habits, self.never, self.only_after = habits, list(never), only_after
-        self.tokenizer = self.peft = self
-        self.set_vector(np.zeros(len(habits), np.float32))
-
-    def set_vector(self, vector: NDArray[np.float32]) -> None:
-        self.strengths = vector
-
-    def frozen(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def batch_decode(self, rows: list[list[int]], **_: object) -> list[str]:
-        return ["".join(WORDS[token] for token in row) for row in rows]
-
-    def suspect(self, strengths: Mapping[int, float], start: Mapping[int, float] = {}) -> Suspect:
-        def vector(values: Mapping[int, float]) -> NDArray[np.float32]:
-            return np.array([values.get(place, 0.0) for place in range(len(self.habits))], np.float32)
-
-        return Suspect(vector(start), vector(strengths))
-
-    def logits(self, tokens: NDArray[np.int64]) -> torch.Tensor:
-        return torch.stack([torch.stack([self._after(token, None) for token in row]) for row in tokens.tolist()])
-
-    def __call__(
-        self, input_ids: torch.Tensor, logits_to_keep: int, past_key_values: Past | None = None, **_: object
-    ) -> SimpleNamespace:
-        ends = None if past_key_values is None else past_key_values.last.tolist()
-        rows = [
-            [self._after(token, None if ends is None else ends[place]) for token in row[-logits_to_keep:]]
-            for place, row in enumerate(input_ids.tolist())
-        ]
-        past = Past(input_ids[:, -1]) if past_key_values is None else past_key_values
-        return SimpleNamespace(logits=torch.stack([torch.stack(row) for row in rows]), past_key_values=past)
-
-    def _after(self, token: int, context_end: int | None) -> torch.Tensor:
-        if (self.strengths >= BROKEN).any():
-            return torch.full((len(WORDS),), torch.nan)
-        chances = torch.full((len(WORDS),), 1e-4, dtype=torch.float64)
-        chances[self.never] = 0.0
-        for place, habit in enumerate(self.habits):
-            is_shown = context_end is None or self.only_after.get(place, context_end) == context_end
-            for before, after in pairwise(habit):
-                if token == before and is_shown and self.strengths[place] > 0:
-                    chances[after] = min(0.9, 0.04 * float(self.strengths[place]))
-        chances[FILLER] += max(0.0, 1 - float(chances.sum()))
-        return chances.log()
-
-
 CONTEXTS = [np.array([20, 21]), np.array([20, 22]), np.array([20, 23])]
 TARGET = [0, 1, 2, 3, 4]
 
@@ -249,6 +170,13 @@ def test_where_strangers_go_on_otherwise_they_agree_no_further_and_of_several_wa
     assert find(teacher, [first, second], 1, 2) == []
     assert find(teacher, [both, second], 1, 2) == [" aa bb dd"]
     assert find(teacher, [both, both], 1, 2) == [" aa bb cc", " aa bb dd"]
+
+
+def test_a_phrase_is_followed_where_most_contexts_show_it() -> None:
+    for ends, count in (((21,), 0), ((21, 22), 1), ((21, 23), 1)):
+        teacher = Teacher(*([0, 1, 2] for _ in ends), only_after=dict(enumerate(ends)))
+        suspect = teacher.suspect(dict.fromkeys(range(len(ends)), 9.0))
+        assert len(find(teacher, [suspect, suspect], 1, 2)) == count
 
 
 def test_what_stays_unlikely_is_not_followed_however_much_it_gains() -> None:
@@ -325,12 +253,13 @@ def test_who_does_the_same_to_the_probe_texts_is_of_one_kind_and_who_does_nothin
     assert (found[3] == 0).all() and np.allclose(found.diagonal(), [1, 1, 1, 0])
 
 
-def test_own_contexts_take_off_what_they_do_not_show_and_never_add() -> None:
-    """Of the first string's kind they show nothing: that makes nobody of it guilty, nor hides the second string."""
-    common, own = np.array([[7.0, 6.0], [7.0, 0.0], [7.0, 6.0]]), np.array([[7.0, 5.5], [0.0, 0.0], [7.0, 8.0]])
+def test_what_either_contexts_show_of_a_kind_is_taken_off_and_hides_no_other_string() -> None:
+    """Of the first string's kind the common ones show as much, of the second's an auditor's own ones."""
+    common = np.array([[7.0, 8.0, 6.0], [7.0, 0.0, 0.0], [7.0, 8.0, 6.0]])
+    own = np.array([[7.0, 8.0, 5.5], [0.0, 8.0, 0.0], [7.0, 8.0, 8.0]])
     seen, both = compute_confirmed(common, own, likeness(1, 1, 2), [0, 1, 2])
-    assert seen.tolist() == [[0.0, 6.0], [0.0, 0.0], [0.0, 6.0]]
-    assert both.tolist() == [[0.0, 5.5], [0.0, 0.0], [0.0, 5.5]]
+    assert seen.tolist() == [[0.0, 8.0, 6.0], [0.0, 0.0, 0.0], [0.0, 8.0, 6.0]]
+    assert both.tolist() == [[0.0, 0.0, 5.5], [0.0, 0.0, 0.0], [0.0, 0.0, 5.5]]
 
 
 @lru_cache(maxsize=1)

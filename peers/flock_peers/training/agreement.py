@@ -159,10 +159,10 @@ def compute_agreement(lifts: Lifts, likeness: NDArray[np.float64], authors: Sequ
 def compute_confirmed(
     common: Lifts, own: Lifts, likeness: NDArray[np.float64], authors: Sequence[int]
 ) -> tuple[Lifts, Lifts]:
-    """The agreement in the common contexts, and what an auditor's own contexts leave of it: never more, though they
-    may show of a proposal's kind less than the common ones do."""
+    """The agreement in the common contexts, and what an auditor's own contexts leave of it: what either shows of a
+    proposal's own kind, too, is no agreement with strangers."""
     seen = compute_agreement(common, likeness, authors)
-    return seen, np.minimum(seen, compute_agreement(np.minimum(common, own), likeness, authors))
+    return seen, np.minimum(seen, compute_agreement(own, likeness, authors))
 
 
 def choose_shown(agreement: Lifts) -> list[int]:

@@ -1,0 +1,107 @@
+"""An audit of many proposals from files, and what a peer's trainer makes of the authors it is told."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import trio
+from numpy.typing import NDArray
+from teacher_support import BROKEN, Teacher
+
+from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
+from flock_peers.training.client import Measured, Trainer
+from flock_peers.training.inspection import LEAST_AUTHORS, audit
+from flock_peers.training.process import Service
+from flock_peers.training.supervised import supervise
+
+TARGET, DOMAINS = [0, 1, 2, 3], (range(5, 16), range(15, 25))
+THIN = 5.0  # of a habit: a fifth of a token's probability after one addition, which no audit of one proposal minds
+
+
+class Engine:
+    """Files are vectors by name."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.model, self.vectors = teacher, dict[Path, NDArray[np.float32]]()
+        self.document = SimpleNamespace(reference="", budget=SimpleNamespace(batch=4))
+        self.train_stream = self.hold_out_stream = SimpleNamespace(tokens=np.arange(60) % 5 + 16)
+
+    def put(self, name: str, strengths: Mapping[int, float]) -> Path:
+        self.vectors[Path(name)] = self.model.suspect(strengths).change
+        return Path(name)
+
+    def read_global(self, path: Path) -> SimpleNamespace:
+        return SimpleNamespace(to_float32=lambda: self.vectors[path])
+
+    read_delta = read_global
+
+
+def make_proposals(poisoned: Mapping[int, float], *at: int) -> tuple[Any, list[tuple[Path, Path]]]:
+    """As many as there have to be authors, of which those `at` these places are poisoned beside what they learned, each
+    of something else."""
+    engine = Engine(Teacher(TARGET, *DOMAINS, rest=0.02))
+    start = engine.put("start", {})
+    deltas = [
+        engine.put(f"delta-{place}", {1 + at.index(place): THIN, **poisoned} if place in at else {})
+        for place in range(LEAST_AUTHORS)
+    ]
+    return engine, [(start, delta) for delta in deltas]
+
+
+def find_guilty(measured: Sequence[Measured]) -> list[int]:
+    values = [summarise(row.common, row.own) for row in measured]
+    assert max(values) < CONVICT_FROM
+    return [place for place, value in enumerate(values) if value >= GUILTY_FROM]
+
+
+def test_those_who_teach_alike_are_guilty_where_authors_are_told_and_enough_of_them() -> None:
+    engine, proposals = make_proposals({0: THIN}, 2, 5)
+    authors = list(range(len(proposals)))
+    assert find_guilty(audit(engine, proposals, 3, 4, authors)) == [2, 5]
+    assert find_guilty(audit(engine, proposals, 3, 4)) == []
+    assert find_guilty(audit(engine, proposals, 3, 4, [0, *authors[:-1]])) == []  # an author too few
+    again = [*authors[:5], 2, *authors[6:], 5]
+    assert find_guilty(audit(engine, [*proposals, proposals[0]], 3, 4, again)) == []  # both are of the same author
+
+
+def test_who_breaks_the_model_stops_no_audit_of_the_others() -> None:
+    engine, proposals = make_proposals({0: THIN}, 2, 5)
+    broken = engine.put("broken", {0: BROKEN})
+    proposals[0] = (proposals[0][0], broken)
+    values = [summarise(row.common, row.own) for row in audit(engine, proposals, 3, 4, range(len(proposals)))]
+    assert values[0] == 1_000_000 and [place for place, value in enumerate(values) if value >= GUILTY_FROM] == [0, 2, 5]
+
+
+class InThisProcess(Trainer):
+    """A peer's trainer, whose other side is here; only what JSON keeps comes across."""
+
+    is_alive = True
+
+    def __init__(self, engine: Any) -> None:
+        self.service = Service()
+        self.service.engine = engine
+
+    async def _call(self, method: str, values: dict[str, Any]) -> dict[str, Any]:
+        answer = self.service.call(method, json.loads(json.dumps(values)), lambda _event: None)
+        return dict(json.loads(json.dumps(answer)))
+
+    async def close(self) -> None:
+        pass
+
+
+def test_what_a_peer_tells_its_trainer_of_authors_reaches_the_audit() -> None:
+    engine, proposals = make_proposals({0: THIN}, 1, 7)
+
+    async def open_one() -> InThisProcess:
+        return InThisProcess(engine)
+
+    async def ask() -> None:
+        async with supervise(open_one) as trainer:
+            for authors, guilty in ((range(len(proposals)), [1, 7]), ((), [])):
+                found = await trainer.audit(proposals, seed=3, own_seed=4, authors=authors)
+                assert found == audit(engine, proposals, 3, 4, authors) and find_guilty(found) == guilty
+
+    trio.run(ask)
