@@ -140,7 +140,11 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
         known, pinned = config.bootstrap + config.via, expected
         if not known:
             pinned, known = await _look_around(home, config, expected)
-        return await fetch_genesis(key, known, expected_hash=pinned, timeout=GENESIS_SECONDS)
+        try:
+            return await fetch_genesis(key, known, expected_hash=pinned, timeout=GENESIS_SECONDS)
+        except Unavailable as error:
+            asked = "is it running, is that still its address (`status` there prints it), and is its TCP port open?"
+            raise Unavailable(f"{error}; {asked}") from error
 
     genesis = home.store_genesis(trio.run(fetch))
     print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)

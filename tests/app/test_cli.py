@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -330,6 +331,19 @@ def test_a_join_that_is_refused_leaves_the_running_peers_home_as_it_is(
         assert code == 3 and "in use" in capsys.readouterr().err
         assert {path.name: path.read_bytes() for path in home.path.iterdir()} == before
         assert logging.getLogger().handlers == handlers
+
+
+def test_a_bootstrap_peer_that_nobody_reaches_is_said_with_what_to_look_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:  # bound, and listened at by nobody
+        taken.bind(("127.0.0.1", 0))
+        address = (
+            f"/ip4/127.0.0.1/tcp/{taken.getsockname()[1]}/p2p/16Uiu2HAky4HLfaDwSXFPBtHHyjGY3sZeAmEXRNfWTqBFdoCd3cFd"
+        )
+        assert main(["join", "--home", str(tmp_path), "--quiet", "--bootstrap", address]) == 3
+    error = capsys.readouterr().err
+    assert f"{address}: nobody answers there" in error and error.endswith("is its TCP port open?\n")
 
 
 def test_what_a_failed_join_was_told_is_not_kept(tmp_path: Path) -> None:
