@@ -55,6 +55,8 @@ def describe_line(status: dict[str, Any], pace: Pace, now: float) -> str:
         parts.append(f"earned {count_coins(int(pay['total']))}")
     if status["sync"]:
         parts.append(f"catching up to {status['sync']['target']}")
+    if halt := describe_halt(status):
+        parts.append(halt)
     return ", ".join(parts)
 
 
@@ -67,6 +69,7 @@ def get_key(status: dict[str, Any]) -> tuple[Any, ...]:
         len(status["peers"]),
         status["sync"] is not None,
         status["not_signing"],
+        describe_halt(status),
     )
 
 
@@ -80,6 +83,8 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
         "",
         _describe_task(task),
     ]
+    if halt := describe_halt(status):
+        lines.append(f"warning: {halt}; `status` names them")
     if task is not None and not task["is_ended"]:
         lines.append(_bar((task["round"] - 0.5) / task["rounds"] if task["round"] else 0.0, width))
         if task["awaited"]:
@@ -133,6 +138,14 @@ def _describe_task(task: dict[str, Any] | None) -> str:
         return f"task {task['task']} has ended"
     part = "taking part" if task["joined"] else "looking on"
     return f"task {task['task']}, {describe_round(task)}, {task['phase']}, {part}"
+
+
+def describe_halt(status: dict[str, Any]) -> str:
+    """Empty where blocks come, or may still come."""
+    if not status["is_silent"] or status["has_quorum"]:
+        return ""
+    count = plural(status["validators"], "validator")
+    return f"no new block, and no quorum: {len(status['away'])} of {count} not connected"
 
 
 def describe_awaited(own: str, task: dict[str, Any]) -> str:

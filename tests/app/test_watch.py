@@ -29,7 +29,7 @@ def make_status(**changes: Any) -> dict[str, Any]:
     status = {
         "network": "test", "account": "0x" + "ab" * 20, "height": 7, "peers": ["0x1", "0x2"], "up_seconds": 65,
         "task": make_task(), "training": {"step": 5, "steps": 24, "loss": 2.5}, "sync": None, "transfers": [],
-        "not_signing": "",
+        "not_signing": "", "is_silent": False, "has_quorum": True, "away": [], "validators": 6,
     }  # fmt: skip
     return status | changes
 
@@ -65,6 +65,15 @@ def test_what_the_seats_of_a_peer_have_earned_is_shown_once_there_is_something()
     for task in (make_task(), make_task(pay=None), None):
         assert "earned" not in "".join(render(make_status(task=task), [], Pace(), 0.0, width=100, height=24))
         assert "earned" not in describe_line(make_status(task=task), Pace(), 0.0)
+
+
+def test_who_watches_a_chain_that_has_halted_is_told() -> None:
+    halted = make_status(is_silent=True, has_quorum=False, away=["0x1", "0x2"])
+    told = "no new block, and no quorum: 2 of 6 validators not connected"
+    assert f"warning: {told}; `status` names them" in render(halted, [], Pace(), 0.0, width=100, height=24)
+    assert describe_line(halted, Pace(), 0.0).endswith(told) and get_key(halted) != get_key(make_status())
+    for comes in (make_status(has_quorum=False, away=["0x1"]), make_status(is_silent=True)):
+        assert "quorum" not in describe_line(comes, Pace(), 0.0)
 
 
 @pytest.mark.parametrize(("width", "height"), [(10, 2), (40, 10), (200, 60)])
