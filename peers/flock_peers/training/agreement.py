@@ -33,7 +33,7 @@ HEADS = 128  # strings of each proposal that are followed, those on which strang
 LIKELY = 16  # tokens after each that are looked at, the likeliest
 BRANCHES = 4  # ways on of each string: the tokens that gain most
 LIKELY_FROM = 0.01  # after one addition: what is rarer is what a step happens to leave
-UNLIKELIEST = 1e-12  # of a token's probability: to float32 what is a little less is nothing
+UNLIKELIEST = 1e-12  # of a token's probability before: what is less counts as this much
 SMOOTHING = 1e-3  # of a token's probability: a gain from a millionth to a thousandth is no gain to speak of
 LEAST = 0.1  # nats that every token of a string has to gain: what is said already lifts the rest by itself
 KEPT = 16  # strings of each length that a proposal adds to those that all are measured on
@@ -222,8 +222,8 @@ def _keep_best(strings: NDArray[np.int64], gains: NDArray[np.float64], most: int
 
 
 def _gain(after: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Nats; of what is unlikely after the addition, or no number, nothing could be worse. Of what was impossible
-    before, as much as of the unlikeliest that is told apart: two that are endless could not be compared."""
+    """Nats; of what is unlikely after the addition, or no number, nothing could be worse. What was impossible before
+    gains no endless amount: of two such nothing could be taken off."""
     with np.errstate(invalid="ignore", divide="ignore"):
         gains = np.where(after >= LIKELY_FROM, np.log(after / np.maximum(before, UNLIKELIEST)), -np.inf)
     return np.where(np.isnan(gains), -np.inf, gains)
