@@ -276,15 +276,23 @@ class Rounds:
             )
 
     def _measure(
-        self, who: Participant, pairs: Sequence[tuple[Path, Path]], seed: int, own_seed: int, authors: Sequence[int]
+        self,
+        who: Participant,
+        pairs: Sequence[tuple[Path, Path]],
+        seed: int,
+        own_seed: int,
+        authors: Sequence[int] = (),
     ) -> list[int]:
-        """As `inspection.audit` does, but for what is the same for all, which is looked for once."""
+        """As `inspection.audit` does, without authors as well: voters compare nothing. What is the same for all is
+        looked for once."""
         view, values, suspects = self._view(who.engine, seed), list[int](), Filed(who.engine, pairs)
         for (_, delta), suspect in zip(pairs, suspects, strict=True):
             if (seed, delta) not in self.strings:
                 self.strings[seed, delta] = view.find_strings(suspect)
             found = self.strings[seed, delta]
             values.append(summarise(found.common, who.own.measure(suspect, found, own_seed)))
+        if not authors:
+            return values
         if seed not in self.shared:
             self.shared[seed] = view.find_shared(suspects, authors, who.engine.document.budget.batch)
         for row, (_, seen, also) in enumerate(who.own.measure_shared(suspects, self.shared[seed], own_seed)):
