@@ -36,7 +36,8 @@ from flock_peers.roles.sender import Sender
 
 log = logging.getLogger(__name__)
 
-MAX_AUDITED = 32  # proposals in one audit, the newest first; each costs a tenth to a quarter of a training
+# Each costs four fifths of a default training, a third of it where nothing is compared.
+MAX_AUDITED = 32  # proposals in one audit, the newest first
 AUDITS_BACK = 16  # that may have looked at a proposal: two that count, and between them those in which few spoke
 OWN_SEED_BYTES = 6  # below 2^53, so that JSON keeps it
 LOOKUP_SECONDS = 5.0  # for one file: what voters held is kept here as a rule
