@@ -88,7 +88,7 @@ def _limit_links(bytes_per_second: float) -> None:
     """Everything that this process sends, of all its connections together: the uplink of a household."""
     bucket: list[TokenBucket] = []
 
-    async def send(self: Any, data: memoryview) -> None:
+    async def send(self: Any, data: bytearray | memoryview) -> None:
         if not bucket:
             bucket.append(TokenBucket(bytes_per_second, 64 << 10, trio.current_time))
         for start in range(0, len(data), 16 << 10):
@@ -219,7 +219,7 @@ async def serve_tls(source: Path, certificate: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
-    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
+    async def serve(stream: trio.abc.Stream) -> None:
         with source.open("rb") as file:
             while data := await trio.to_thread.run_sync(file.read, CHUNK_BYTES):
                 await stream.send_all(data)
@@ -228,7 +228,8 @@ async def serve_tls(source: Path, certificate: Path) -> None:
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1", https_compatible=True)
         nursery.start_soon(trio.serve_listeners, serve, listeners)
-        print(json.dumps({"port": listeners[0].transport_listener.socket.getsockname()[1]}), flush=True)
+        listener: Any = listeners[0].transport_listener
+        print(json.dumps({"port": listener.socket.getsockname()[1]}), flush=True)
         await _obey(_report_cpu)
 
 
@@ -236,7 +237,7 @@ async def _report_cpu(_order: dict[str, Any]) -> dict[str, Any]:
     return {"cpu": _cpu()}
 
 
-async def _receive_chunk(stream: trio.SSLStream[trio.SocketStream]) -> bytes:
+async def _receive_chunk(stream: trio.abc.Stream) -> bytes:
     """The next chunk; shorter at the end of the file."""
     pieces, missing = [], CHUNK_BYTES
     while missing and (data := await stream.receive_some(min(missing, 256 << 10))):

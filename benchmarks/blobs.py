@@ -51,7 +51,7 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"a process ended: {self._process.args}")
+            raise RuntimeError(f"a process ended: {self._process.args!r}")
         return dict(json.loads(line))
 
     def begin(self, do: str, **more: object) -> None:

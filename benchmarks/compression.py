@@ -37,7 +37,7 @@ from flock_chain.aggregation import (
     from_floats,
     quantise,
 )
-from flock_chain.crypto import Account, Key
+from flock_chain.crypto import Account, Digest, Key
 from flock_chain.proposal import Manifest
 from flock_peers.network import connection
 from flock_peers.network.blob_wire import BLOBS
@@ -164,7 +164,7 @@ async def count_fetch(data: bytes, manifest: bytes, folder: Path) -> int:
     written = 0
     original = connection.BufferedConnection._send
 
-    async def send(self: Any, data: memoryview) -> None:
+    async def send(self: Any, data: bytearray | memoryview) -> None:
         nonlocal written
         written += len(data)
         await original(self, data)
@@ -194,7 +194,7 @@ def encode_floats(vector: Vector, layout: Layout) -> bytes:
     """As peft saves an adapter."""
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(part) for name, part in layout.split(vector).items()})
+    return bytes(save({name: np.ascontiguousarray(part) for name, part in layout.split(vector).items()}))
 
 
 def make_layout(name: str) -> Layout:
@@ -214,16 +214,9 @@ def measure_bytes() -> list[dict[str, Any]]:
         files |= {f"int{bits}": encode_delta(quantise(vector, layout, Format.of_bits(bits))) for bits in (8, 4)}
         row: dict[str, Any] = {"adapter": name, "numbers": layout.parameters}
         for way, data in files.items():
+            parent, delta = Digest(bytes(32)), Digest(bytes(32))
             manifest = Manifest(
-                GENESIS_HASH,
-                1,
-                1,
-                Account(bytes(20)),
-                bytes(32),
-                bytes(32),
-                len(data),
-                24,
-                18_432,  # type: ignore[arg-type]
+                Digest(GENESIS_HASH), 1, 1, Account(bytes(20)), parent, delta, len(data), 24, 18_432
             ).encode()
             with tempfile.TemporaryDirectory() as scratch:
                 row[f"{way}_file_bytes"] = len(data)

@@ -30,7 +30,7 @@ def main() -> int:
     options = parser.parse_args()
     began = time.process_time()
     most = measure()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"function": name, "gas": gas, "bound": bound_of(name), "view": bound_of(name) == VIEW_BOUND}
         for name, gas in sorted(most.items())
     ]

@@ -45,11 +45,12 @@ def run(machine: str, seeds: list[int], state: Path, run_part: RunPart) -> None:
     for seed in seeds:
         began = time.process_time()
         found = run_part(seed, PART)
-        row = {"machine": machine, "seed": seed, "seconds": round(time.process_time() - began, 1), "found": dict(found)}
+        seconds = round(time.process_time() - began, 1)
+        row = {"machine": machine, "seed": seed, "seconds": seconds, "found": dict(found)}
         state.parent.mkdir(parents=True, exist_ok=True)
         with state.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        rate = found["calls and blocks"] / max(row["seconds"], 0.1)
+        rate = found["calls and blocks"] / max(seconds, 0.1)
         print(f"seed {seed}: {found['examples']} examples, {rate:,.0f} steps/s", file=sys.stderr, flush=True)
 
 

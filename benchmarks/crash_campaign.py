@@ -92,7 +92,7 @@ class Client:
 class Campaign:
     def __init__(self, folder: Path, tally: Tally, *, power_loss: float = POWER_LOSS_SHARE) -> None:
         self.folder, self.tally, self._power_loss = folder, tally, power_loss
-        self.network = CrashNetwork(folder, tally.seed, VALIDATORS, CLIENTS, **PARAMETERS)
+        self.network = CrashNetwork(folder, tally.seed, VALIDATORS, CLIENTS, taped=True, **PARAMETERS)
         genesis = self.network.genesis
         self.validators = ValidatorSet(tuple((row.account, row.stake) for row in genesis.validators))
         self.statements = Statements(ChainDomain(genesis.chain_id, genesis.hash), self.validators)

@@ -294,7 +294,7 @@ def _become_peer(
         os.closerange(3, 1024)  # the other peers' pipes too: their ends would keep them alive
         if start:
             _TapedConsensus.tape = os.open(notes / f"tape.{start}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            peer_module.HostConsensus = _TapedConsensus  # type: ignore[misc]
+            setattr(peer_module, "HostConsensus", _TapedConsensus)  # noqa: B010 - no name that it exports
             _watch_syncs()
         if prepare is not None:
             prepare()

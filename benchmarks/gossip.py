@@ -263,8 +263,10 @@ def _ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _print(rows: list[dict[str, Any]], ratios: dict[str, float]) -> None:
-    names = ("kind", "hosts", "processes", "size", "rate", "sent", "lost_percent", "p50_ms", "p99_ms")
-    names += ("cpu_ms_per_delivery", "load")
+    names = [
+        "kind", "hosts", "processes", "size", "rate", "sent", "lost_percent", "p50_ms", "p99_ms", "cpu_ms_per_delivery",
+        "load",
+    ]  # fmt: skip
     print(" | ".join(names))
     for row in rows:
         print(" | ".join(str(row[name]) for name in names))

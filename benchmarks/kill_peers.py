@@ -116,9 +116,8 @@ def is_as_promised(row: dict[str, Any]) -> bool:
     """A commitment that is never opened costs its small slash, a seat that is not taken or left a smaller one; a peer
     pays that again when it is back. Else nothing."""
     lost = row["bond_before"] - row["bond_when_over"]
-    return (lost == 0 or (row["had_to_act"] and 0 < lost <= row["bond_before"] // 100)) and row["bond_after"] >= row[
-        "bond_when_over"
-    ]
+    is_small = lost == 0 or (row["had_to_act"] and 0 < lost <= row["bond_before"] // 100)
+    return bool(is_small and row["bond_after"] >= row["bond_when_over"])
 
 
 def are_equal(network: Network) -> bool:

@@ -1,6 +1,7 @@
 """A chain in memory that has come as far as a vote, and blocks of signed transactions that could follow. Own time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from small_genesis import make_genesis
 
@@ -126,7 +127,7 @@ class Chain:
             self.store.commit(candidate.writes)
             self.executor.advance(candidate)
 
-    def round(self, task: int) -> dict[str, list[bytes]]:
+    def round(self, task: int) -> dict[str, Any]:
         found = self.executor.view("TaskBoard", "round_view", task)
         assert isinstance(found, dict)
         return found

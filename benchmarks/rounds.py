@@ -93,7 +93,7 @@ def sum_up(peers: int, turns: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _median(values: Any) -> float:
-    return round(statistics.median(list(values)), 3)
+    return round(float(statistics.median(list(values))), 3)
 
 
 def print_table(result: dict[str, Any]) -> None:

@@ -103,6 +103,7 @@ class Strikes(BoardModel):
     def note_strike(self, who: bytes, is_out: bool, is_void: bool) -> None:
         member, record = self.members[who], self.records[who]
         shown = self.__dict__.setdefault("shown", {}).setdefault(who, [])
+        passing: dict[bytes, int] = self.__dict__.setdefault("passing", {})  # up to which proposal
         if record.expelled or member.last_held <= record.struck:
             return
         if is_out and self.audit.auditors >= 4:
@@ -110,10 +111,10 @@ class Strikes(BoardModel):
             record.struck, record.passing = self.number, False
         elif shown and not is_out and not is_void:
             if not record.passing:
-                record.passing, self.__dict__[who] = True, member.last_held
+                record.passing, passing[who] = True, member.last_held
                 return
             shown.append(False)
-            record.struck, record.passing = self.__dict__[who], False
+            record.struck, record.passing = passing[who], False
         record.strikes = min(3, STRIKES[self.rule](shown))
         if record.expelled and member.leaving is None:
             member.leaving = self.height

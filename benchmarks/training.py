@@ -31,6 +31,7 @@ from choices import several
 
 from flock_chain.aggregation import encode_global
 from flock_peers.telemetry import compute_percentile
+from flock_peers.training.backdoor import Attack
 from flock_peers.training.client import BASE_FOLDER, Trainer, TrainerConfig
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.engine import Descent, Engine
@@ -93,7 +94,7 @@ class Ours:
         batches = setting.batches
         self.turn = 0
 
-        def next_batch(_chance: object, _attack: object) -> Windows:
+        def next_batch(chance: np.random.Generator, attack: Attack | None) -> Windows:  # noqa: ARG001
             self.turn += 1
             return batches[(self.turn - 1) % len(batches)]
 
@@ -174,7 +175,7 @@ def make_setting(name: str, scratch: Path) -> Setting:
 
 def measure_model(name: str, rounds: int, steps: int, scratch: Path) -> dict[str, Any]:
     setting = make_setting(name, scratch)
-    kinds = {"ours": Ours, "trainer": HuggingFace, "plain": Plain}
+    kinds: dict[str, Callable[[Setting], Any]] = {"ours": Ours, "trainer": HuggingFace, "plain": Plain}
     ways = {kind: make(setting) for kind, make in kinds.items()}
     for way in ways.values():
         way.train(2)

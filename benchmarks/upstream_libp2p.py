@@ -389,12 +389,12 @@ async def same_muxer() -> str | None:
     """A muxer class of one's own is accepted and never used."""
     from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 
-    class Own(Yamux):
+    class Own(Yamux):  # type: ignore[misc]
         pass
 
     import inspect
 
-    multistream = MuxerMultistream({TProtocol("/yamux/1.0.0"): Own}, 5)  # type: ignore[dict-item]
+    multistream = MuxerMultistream({TProtocol("/yamux/1.0.0"): Own}, 5)
     source = inspect.getsource(multistream.new_conn)
     return "new_conn() names Yamux itself instead of the class it was given" if "Yamux(" in source else None
 

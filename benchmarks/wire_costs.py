@@ -47,7 +47,7 @@ class Charges:
         self.total = 0
         yamux.FRAMES_PER_SECOND = yamux.FRAMES_AT_ONCE = 1e12
         self._charge = Muxer._charge
-        Muxer._charge = lambda muxer, frames: self._add(muxer, frames)  # type: ignore[method-assign]
+        setattr(Muxer, "_charge", lambda muxer, frames: self._add(muxer, frames))  # noqa: B010 - mypy binds it anew
 
     def _add(self, muxer: Muxer, frames: TokenBucket) -> float:
         below = muxer.session.below
