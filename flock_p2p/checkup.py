@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any
@@ -43,6 +44,14 @@ class Asked:
     home: Home
     genesis: bytes | None
     bootstrap: tuple[str, ...]
+
+    @cached_property
+    def status(self) -> dict[str, Any] | None:
+        """Of the home's own peer; None where none answers. Asked once: a busy one is waited for a single time."""
+        try:
+            return dict(request_control(self.home.control_path, "status", timeout=OWN_SECONDS))
+        except FlockError:
+            return None
 
 
 def check_up(asked: Asked) -> list[Finding]:
@@ -170,19 +179,11 @@ def _check_http(asked: Asked) -> Finding:
     return Finding("http port", True, f"{site.wanted} on 127.0.0.1 is free")
 
 
-def _ask_status(asked: Asked) -> dict[str, Any] | None:
-    try:
-        status: dict[str, Any] = request_control(asked.home.control_path, "status", timeout=OWN_SECONDS)
-    except FlockError:
-        return None
-    return status
-
-
 def _check_clock(asked: Asked) -> Finding:
-    status = _ask_status(asked)
+    status = asked.status
     if status is None and asked.home.key_path.exists() and asked.home.is_running():
-        text = f"the peer of this home runs, and did not answer within {OWN_SECONDS:.0f} s: this machine is too busy"
-        return Finding("clock", None, text, "ask again, or look at what else runs here")
+        text = "the peer of this home runs, and did not answer: it is starting or ending, or this machine is too busy"
+        return Finding("clock", None, text, "ask again in a minute, or look at what else runs here")
     if status is None:
         return Finding("clock", None, "no peer of this home runs: start it, and ask again in a minute")
     offset = status["clock_offset"]
@@ -215,7 +216,7 @@ def _check_peers(asked: Asked) -> Finding:
     """Those that it was told of now; else whom the running peer is connected with; else those of the last start."""
     if asked.bootstrap:
         return _ask_bootstrap(asked, asked.bootstrap)
-    status = _ask_status(asked)
+    status = asked.status
     if status is not None:
         count = len(status["peers"])
         advice = "" if count else "is their address still right, and their TCP port open? See the log"

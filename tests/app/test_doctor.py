@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from app_support import make_genesis
 
+from flock_chain.errors import Unavailable
 from flock_p2p import checkup
 from flock_p2p.checkup import Finding, check_up, format_findings, make_asked, to_dict
 from flock_p2p.cli import main
@@ -136,7 +137,20 @@ def test_a_peer_that_is_too_busy_to_answer_is_not_said_to_be_down(tmp_path: Path
     home.create_key()
     with home.lock():
         row = find(tmp_path, "clock")
-    assert row.is_ok is None and "runs, and did not answer" in row.text and row.advice
+    assert row.is_ok is None and "runs, and did not answer: it is starting" in row.text and row.advice
+
+
+def test_a_peer_that_does_not_answer_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, waited = make_asked(tmp_path, None, ()), list[float]()
+
+    def answer(*_arguments: object, timeout: float) -> None:
+        waited.append(timeout)
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(checkup, "request_control", answer)
+    for name in ("clock", "peers"):
+        assert dict(checkup.CHECKS)[name](asked).is_ok is None
+    assert waited == [checkup.OWN_SECONDS]
 
 
 def test_a_firewalled_local_network_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
