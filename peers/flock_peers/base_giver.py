@@ -2,7 +2,8 @@
 be opened, or beside the own part in one. Knows no task's document and no network."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,11 +88,18 @@ class BaseGiver:
             raise Misuse(f"base model {base[:80]}: was not published by this peer since it was started")
         return self._given[base]
 
-    def keep_for(self, document: bytes, base: BaseManifest) -> None:
-        """From now on for the task with this document."""
+    @contextmanager
+    def keep_for(self, document: bytes, base: BaseManifest) -> Iterator[None]:
+        """From now on for the task with this document, unless it cannot be sent: it is made anew at each try, so nobody
+        would ever ask for what was kept for one that never came."""
         marks = self._contents.of(new_task_owner(document))
         for digest in _digests(base):
             marks.keep(digest)
+        try:
+            yield
+        except FlockError:
+            marks.release_all()
+            raise
 
     # --- beside the own part
 

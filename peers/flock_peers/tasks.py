@@ -1,6 +1,7 @@
 """Opening a task: the document and its round-0 adapter into the store, the terms and the pot on chain."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from secrets import token_bytes
@@ -78,6 +79,9 @@ class PreparedTask:
     adapter: bytes  # chunk-list digest of the round-0 global adapter
 
 
+Keep = Callable[[PreparedTask], AbstractContextManager[None]]
+
+
 def parse_wanted(params: Mapping[str, Any]) -> Wanted:
     """From the owner's order; raises Misuse for a name that there is not, so that no term is lost by a slip."""
     parts = {name: _numbers(params.get(name, {}), name, kind) for name, kind in _PARTS.items()}
@@ -140,17 +144,17 @@ def prepare(
 
 async def open_task(
     wanted: Wanted, pot: int, contents: Contents, state: State, sender: Sender, base: Path = BASE_FOLDER,
-    manifest: BaseManifest | None = None, on_prepared: Callable[[PreparedTask], None] = lambda _task: None,
+    manifest: BaseManifest | None = None, keep: Keep = lambda _task: nullcontext(),
 ) -> PreparedTask:  # fmt: skip
     """Publishes and sends the transaction, with what opening costs now beside the pot; that it is final is seen in the
     board's `task_count`. What the board would refuse is said in its words, and costs nothing. `manifest`: of the base,
-    where it is known; `on_prepared` is called before anything is sent."""
+    where it is known; `keep` is around the sending: it undoes what it did where that fails."""
     task = await trio.to_thread.run_sync(prepare, wanted, contents, base, manifest)
     value: int = pot + await state.view("TaskBoard", "opening_fee")
     call = ("TaskBoard", "open_task", task.document, task.adapter, asdict(wanted.terms))
     await state.simulate(*call, sender=sender.account, value=value)
-    on_prepared(task)  # not of what is refused: its base would be held for a task that never comes
-    sent = await sender.call(f"open task {task.document.hex()[:12]}", *call, value=value)
-    if not sent:
-        raise Unavailable("task: too many of your transactions are not final yet; try again in a moment")
+    with keep(task):  # not what is refused: its base would be held for a task that never comes
+        sent = await sender.call(f"open task {task.document.hex()[:12]}", *call, value=value)
+        if not sent:
+            raise Unavailable("task: too many of your transactions are not final yet; try again in a moment")
     return task

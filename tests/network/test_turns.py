@@ -174,6 +174,12 @@ def test_who_gave_way_to_nobody_has_its_whole_time_as_soon_as_nobody_waits() -> 
     assert found == ["1 for 2", "3 for 1", "0 for 25", "2 for 27"]
 
 
+def test_who_was_to_give_way_to_one_that_waits_no_more_does_not_give_way_for_the_next() -> None:
+    """The next one waits for a turn of its own network's: what others had to fear from the one before is over."""
+    found = hold_for((HERE, 25.0), (THERE, 2.0), ("10.3.0.1", 27.0), ("10.4.0.1", 20.0), (HERE, 1.0))
+    assert found == ["1 for 2", "4 for 1", "3 for 20", "2 for 27"]
+
+
 def test_nobody_gives_way_to_who_would_have_more() -> None:
     begun, lost = take_nothing(2, 2, ("a", 1), ("b", 2), ("c", 2))
     assert begun == ["a", "b", "c"] and lost[0] == "b 10" and "a 30" in lost

@@ -1,5 +1,7 @@
 """What a creator may say of a task: each name is known, and nothing is lost by a slip."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,8 @@ import trio
 
 from flock_chain.aggregation import Format
 from flock_chain.crypto import Account
-from flock_chain.errors import Misuse, Refused
+from flock_chain.errors import FlockError, Misuse, Refused, Unavailable
 from flock_peers.contents import Contents
-from flock_peers.roles.sender import Sender
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.tasks import PreparedTask, Terms, open_task, parse_wanted
 from flock_peers.training.document import Budget, LoraSettings
@@ -70,16 +71,40 @@ class RefusingBoard:
         raise Refused("this account has 0 coins")
 
 
-def test_nothing_is_held_for_a_task_that_is_refused(tmp_path: Path) -> None:
-    """Its base model, which may be as large as the disk, would stay for a task that never comes."""
-    held: list[PreparedTask] = []
-    board: Any = RefusingBoard()
-    sender: Sender = board  # never asked to send
+class BusySender(RefusingBoard):
+    """The board takes the task, but too much of the account's is under way."""
+
+    async def simulate(self, *_call: Any, **_of: Any) -> None:
+        pass
+
+    async def call(self, *_call: Any, **_of: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("board", "kind", "words", "told"),
+    [(RefusingBoard(), Refused, "0 coins", []), (BusySender(), Unavailable, "not final yet", ["held", "let go"])],
+    ids=["refused", "not sent"],
+)
+def test_nothing_is_held_for_a_task_that_never_comes(
+    tmp_path: Path, board: Any, kind: type[FlockError], words: str, told: list[str]
+) -> None:
+    """Its base model, which may be as large as the disk, would stay."""
+    found = list[str]()
     contents = Contents(BlobStore(tmp_path, 1 << 30), None)  # type: ignore[arg-type]
 
-    async def order() -> None:
-        await open_task(parse_wanted({}), 5, contents, board, sender, on_prepared=held.append)
+    @contextmanager
+    def keep(_task: PreparedTask) -> Iterator[None]:
+        found.append("held")
+        try:
+            yield
+        except FlockError:
+            found.append("let go")
+            raise
 
-    with pytest.raises(Refused, match="0 coins"):
+    async def order() -> None:
+        await open_task(parse_wanted({}), 5, contents, board, board, keep=keep)
+
+    with pytest.raises(kind, match=words):
         trio.run(order)
-    assert held == []
+    assert found == told
