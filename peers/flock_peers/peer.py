@@ -389,7 +389,7 @@ async def connect_bootstrap(host: Host, addresses: Sequence[str], *, knows_other
             await host.connect(address)
             return
         except FlockError as error:
-            log.warning("bootstrap: %s", error)  # which names the address
+            log.warning("bootstrap %s: %s", address, str(error).removeprefix(f"{address}: "))  # most name it, not all
             if not isinstance(error, Unavailable):  # who does not answer may come back; the host goes on trying
                 wrong = wrong or error
     if wrong is not None and not knows_others:

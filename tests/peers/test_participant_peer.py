@@ -71,6 +71,13 @@ def test_addresses_that_do_not_answer_are_waited_for() -> None:
     start(FakeHost(a=Unavailable("no answer"), b=Unavailable("no answer")))
 
 
+def test_of_addresses_that_do_not_answer_each_is_named_once_whatever_its_error_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    start(FakeHost(a=Unavailable("a: nobody answers there"), b=Unavailable("0x5b is banned for 9 s more")))
+    assert caplog.messages == ["bootstrap a: nobody answers there", "bootstrap b: 0x5b is banned for 9 s more"]
+
+
 def test_a_peer_that_knows_nobody_and_that_nobody_looks_for_is_told_what_is_missing(tmp_path: Path) -> None:
     settings, genesis = PeerSettings(tmp_path), make_genesis()
     stranger = Key(b"\x55" * 32)
