@@ -140,7 +140,7 @@ async def test_a_peer_killed_in_an_audit_says_what_it_found_before_and_finds_afr
 
 
 @on_stepped_clock
-async def test_only_who_is_bonded_and_what_was_held_is_looked_at_and_nobody_judges_itself(tmp_path: Path) -> None:
+async def test_what_was_held_is_looked_at_and_only_who_is_bonded_is_judged_and_nobody_by_itself(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         rounds = play(desk)
@@ -150,7 +150,11 @@ async def test_only_who_is_bonded_and_what_was_held_is_looked_at_and_nobody_judg
         desk.settle(2, rounds[1], verdicts=[Verdict.ACCEPTED, Verdict.VOID, Verdict.ACCEPTED], held_set=0b101)
         await audited(desk, 5)
         desk.board.bonded = [ANN, BOB]
-        await audited(desk, 3)
+        await audited(desk, 5)  # who lost its bond shows whom it was with, as it did before
+        desk.trainer.recited = {file_name(desk, row): GUILTY_FROM for offers in rounds for row in offers[2:]}
+        await audited(desk, 5)
+        assert set(values_of_last(desk)) == {"0x" + account.hex() for account in (ANN, BOB)}
+        desk.trainer.recited = {}
         desk.board.bonded = []
         await audited(desk, 0)
         desk.board.bonded = list(ACCOUNTS)
@@ -161,7 +165,11 @@ async def test_only_who_is_bonded_and_what_was_held_is_looked_at_and_nobody_judg
         desk.trainer.recited = {file_name(desk, own): GUILTY_FROM for own in owns}
         await audited(desk, 6)
         assert sorted(desk.trainer.authors) == [0, 0, 1, 1, 2, 2]
-        assert set(desk.measurements.of(1)["audits"][-1]["values"]) == {"0x" + account.hex() for account in (BOB, EVE)}
+        assert set(values_of_last(desk)) == {"0x" + account.hex() for account in (BOB, EVE)}
+
+
+def values_of_last(desk: Desk) -> dict[str, int]:
+    return dict(desk.measurements.of(1)["audits"][-1]["values"])
 
 
 async def audited(desk: Desk, count: int, number: int = 2, first: int = 1) -> None:

@@ -51,6 +51,7 @@ class Place:
     number: int  # of its round
     index: int  # of its proposer
     account: Account
+    is_judged: bool  # the others are looked at for what they show of these
 
 
 class Measuring(Protocol):
@@ -96,7 +97,7 @@ class Auditor:
         places, end = await self._find_places(view, first), trio.current_time() + ALL_LOOKUPS_SECONDS
         found = {place: paths for place in places if (paths := await self._find_paths(place, end))}
         own_seed = int.from_bytes(chance.token_bytes(OWN_SEED_BYTES), "big")
-        seen = await self._audit(view, found, own_seed) if any(map(self._is_judged, found)) else {}
+        seen = await self._audit(view, found, own_seed) if any(place.is_judged for place in found) else {}
         guilty = await self._accuse(view.task, number, seen)
         values: dict[Account, int] = {}  # of each account's proposals the one that recites most
         for place, value in seen.items():
@@ -109,17 +110,13 @@ class Auditor:
         self._secrets.save(view.task, number, "audit", record)
         return record
 
-    def _is_judged(self, place: Place) -> bool:
-        """Its own proposals show this account what others of its kind teach, and are for others to judge."""
-        return place.account != self._account
-
     async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]], own_seed: int) -> dict[Place, int]:
         seed = await read_seed(self._views, view, b"flock audit")
         numbers = {account: number for number, account in enumerate(sorted({place.account for place in found}))}
         authors = [numbers[place.account] for place in found]
         measured = await self._trainer.audit(list(found.values()), seed=seed, own_seed=own_seed, authors=authors)
         values = {place: summarise(row.common, row.own) for place, row in zip(found, measured, strict=True)}
-        return {place: value for place, value in values.items() if self._is_judged(place)}
+        return {place: value for place, value in values.items() if place.is_judged}
 
     async def _accuse(self, task: int, number: int, seen: dict[Place, int]) -> list[Account]:
         """Whom this account names: who is out already for what stands here only by a value that is worth its bond."""
@@ -148,15 +145,16 @@ class Auditor:
         return found
 
     async def _find_places(self, view: RoundView, first: int) -> list[Place]:
-        """What this audit looks at, of who is still bonded: whom nobody could name any more is left out."""
+        """What this audit looks at. Whom nobody could name any more, as its bond is lost, and this account itself show
+        what others of their kind teach, or taught with them; neither is judged."""
         rows = await self._views.view("TaskBoard", "participants", view.task)
-        bonded = {as_account(row["account"]) for row in rows}
+        judged = {as_account(row["account"]) for row in rows} - {self._account}
         places: list[Place] = []
         for number in range(view.round, first - 1, -1):
             if len(places) < MAX_AUDITED:
                 result = await read_result(self._views, view.task, number)
                 held = [(index, result.proposers[index]) for index in bits(result.held_set)]
-                places += [Place(number, index, account) for index, account in held if account in bonded]
+                places += [Place(number, index, account, account in judged) for index, account in held]
         return places[:MAX_AUDITED]
 
     async def _find_paths(self, place: Place, end: float) -> tuple[Path, Path] | None:
