@@ -413,6 +413,14 @@ def test_a_place_that_is_free_is_for_who_has_waited_for_it_and_for_anybody_when_
     assert relay.ask(other)
 
 
+def test_who_is_favoured_takes_a_place_that_is_free_and_nobody_gives_way_for_it() -> None:
+    places = Places(2, lambda: 0.0, {key(9).account}.__contains__)
+    holder = link_from("8.8.8.1", 1)
+    assert not places.ask(link_from("1.1.1.1", 3), [holder, link_from("8.8.9.1", 2)])[0], "it waits"
+    assert places.ask(link_from("9.9.9.1", 9), [holder]) == (True, None)
+    assert places.ask(link_from("9.9.9.1", 9), [holder, link_from("8.8.9.1", 2)])[1] is not None
+
+
 def test_who_waited_once_and_left_keeps_nobody_else_waiting_for_a_place() -> None:
     relay = Relayed(*(link_from(f"8.8.{number}.1", number) for number in range(1, 17)))
     assert not relay.ask(link_from("9.9.9.9", 80))
