@@ -55,9 +55,7 @@ def describe_line(status: dict[str, Any], pace: Pace, now: float) -> str:
         parts.append(f"earned {count_coins(int(pay['total']))}")
     if status["sync"]:
         parts.append(f"catching up to {status['sync']['target']}")
-    if halt := describe_halt(status):
-        parts.append(halt)
-    return ", ".join(parts)
+    return ", ".join([*parts, *_list_warnings(status)])
 
 
 def get_key(status: dict[str, Any]) -> tuple[Any, ...]:
@@ -83,8 +81,7 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
         "",
         _describe_task(task),
     ]
-    if halt := describe_halt(status):
-        lines.append(f"warning: {halt}; `status` names them")
+    lines += [f"warning: {text}" for text in _list_warnings(status)]  # first: of many rows the last ones are cut off
     if task is not None and not task["is_ended"]:
         lines.append(_bar((task["round"] - 0.5) / task["rounds"] if task["round"] else 0.0, width))
         if task["awaited"]:
@@ -99,8 +96,6 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
         files = f"{base['files_done']} of {plural(base['files'], 'file')}"
         lines.append(f"fetching the base model of task {base['task']}: {sizes}, {files}")
     lines += [_describe_transfer(row) for row in status["transfers"]]
-    if status["not_signing"]:
-        lines.append(f"warning: this validator does not sign: {status['not_signing']}")
     lines = [*lines[:HEAD_ROWS], "", "log"]
     room = max(1, height - len(lines) - 1)
     return [clean(line)[:width] for line in [*lines, *map(shorten, log[-room:])]]
@@ -145,7 +140,14 @@ def describe_halt(status: dict[str, Any]) -> str:
     if not status["is_silent"] or status["has_quorum"]:
         return ""
     count = plural(status["validators"], "validator")
-    return f"no new block, and no quorum: {len(status['away'])} of {count} not connected"
+    return f"no new block, and no quorum: {len(status['away'])} of {count} not connected (`status` names them)"
+
+
+def _list_warnings(status: dict[str, Any]) -> list[str]:
+    found = [describe_halt(status)]
+    if status["not_signing"]:
+        found.append(f"this validator does not sign: {status['not_signing']}")
+    return [text for text in found if text]
 
 
 def describe_awaited(own: str, task: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import trio
 from flock_p2p.cli import main
 from flock_p2p.commands.peers import format_age, format_bytes, format_peers
 from flock_p2p.commands.watch import TAIL_BYTES, read_tail
-from flock_p2p.live_view import Pace, describe_line, get_key, render, shorten
+from flock_p2p.live_view import HEAD_ROWS, Pace, describe_line, get_key, render, shorten
 from flock_peers.control import serve_control
 from flock_peers.home import Home
 
@@ -69,11 +69,19 @@ def test_what_the_seats_of_a_peer_have_earned_is_shown_once_there_is_something()
 
 def test_who_watches_a_chain_that_has_halted_is_told() -> None:
     halted = make_status(is_silent=True, has_quorum=False, away=["0x1", "0x2"])
-    told = "no new block, and no quorum: 2 of 6 validators not connected"
-    assert f"warning: {told}; `status` names them" in render(halted, [], Pace(), 0.0, width=100, height=24)
+    told = "no new block, and no quorum: 2 of 6 validators not connected (`status` names them)"
+    assert f"warning: {told}" in render(halted, [], Pace(), 0.0, width=100, height=24)
     assert describe_line(halted, Pace(), 0.0).endswith(told) and get_key(halted) != get_key(make_status())
     for comes in (make_status(has_quorum=False, away=["0x1"]), make_status(is_silent=True)):
         assert "quorum" not in describe_line(comes, Pace(), 0.0)
+
+
+def test_a_warning_is_on_the_screen_and_in_the_line_also_where_much_else_is_to_be_said() -> None:
+    told = "this validator does not sign: a double"
+    transfer = {"file": "bafk", "done": 1, "bytes": 2, "bytes_per_second": 1.0, "providers": {}, "eta_seconds": None}
+    busy = make_status(not_signing="a double", transfers=[transfer] * HEAD_ROWS)
+    assert f"warning: {told}" in render(busy, [], Pace(), 0.0, width=100, height=24)
+    assert describe_line(busy, Pace(), 0.0).endswith(told)
 
 
 @pytest.mark.parametrize(("width", "height"), [(10, 2), (40, 10), (200, 60)])
