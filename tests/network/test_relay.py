@@ -283,6 +283,9 @@ async def test_who_gets_no_place_is_told_so_and_has_it_when_it_is_free() -> None
             assert await ask(await first.open_net_stream(HOP), reserve) == Status.OK
             assert await ask(await second.open_net_stream(HOP), reserve) == Status.RESOURCE_LIMIT_EXCEEDED
             assert await ask(await first.open_net_stream(HOP), reserve) == Status.OK, "renewed"
+            for holder, asker in ((67, second), (66, first)):  # who is connected, and renewed it no more
+                library.resource_manager._reservations[peer_id_of(key(holder))].expires_at = 0
+                assert await ask(await asker.open_net_stream(HOP), reserve) == Status.OK
         await wait_until(lambda: library._stack.newest_link(peer_id_of(key(67))) is None)
         assert await ask(await second.open_net_stream(HOP), reserve) == Status.OK
         assert list(library.resource_manager._reservations) == [peer_id_of(key(66))]
