@@ -278,17 +278,22 @@ async def test_who_gets_no_place_is_told_so_and_has_it_when_it_is_free() -> None
         open_attacker(66, relay) as second,
     ):
         library = library_of(relay)
-        library._places = Places(1, trio.current_time, relay.book.favoured.__contains__)
+        library._places, places = Places(1, trio.current_time, lambda _: False), library.resource_manager._reservations
         async with open_attacker(67, relay) as first:
             assert await ask(await first.open_net_stream(HOP), reserve) == Status.OK
             assert await ask(await second.open_net_stream(HOP), reserve) == Status.RESOURCE_LIMIT_EXCEEDED
             assert await ask(await first.open_net_stream(HOP), reserve) == Status.OK, "renewed"
             for holder, asker in ((67, second), (66, first)):  # who is connected, and renewed it no more
-                library.resource_manager._reservations[peer_id_of(key(holder))].expires_at = 0
+                places[peer_id_of(key(holder))].expires_at = 0
                 assert await ask(await asker.open_net_stream(HOP), reserve) == Status.OK
+            library._places = Places(1, trio.current_time, {key(66).account}.__contains__)
+            assert await ask(await second.open_net_stream(HOP), reserve) == Status.OK
+            assert list(places) == [peer_id_of(key(66))], "who is needed has it in the other's place"
+            del places[peer_id_of(key(66))]
+            assert await ask(await first.open_net_stream(HOP), reserve) == Status.OK
         await wait_until(lambda: library._stack.newest_link(peer_id_of(key(67))) is None)
         assert await ask(await second.open_net_stream(HOP), reserve) == Status.OK
-        assert list(library.resource_manager._reservations) == [peer_id_of(key(66))]
+        assert list(places) == [peer_id_of(key(66))]
 
 
 @in_trio()
