@@ -25,6 +25,7 @@ from flock_peers.store.kept_marks import (
 log = logging.getLogger(__name__)
 
 MAX_LOOKED_AT = 100  # newest tasks: one that was opened by an order of this minute is among them
+NEW_SECONDS = 86_400.0  # of a task that is being opened: what a peer has not seen final in a day was refused
 LOOK_SECONDS = 60.0  # nobody waits for the room of an ended task
 
 
@@ -37,6 +38,7 @@ class Retention:
 
     def __init__(self, store: BlobStore, views: Views, current: Callable[[], int | None]) -> None:
         self._store, self._views, self._current = store, views, current
+        self._new_since: dict[str, float] = {}  # of owners that are tasks being opened: when they were seen first
 
     async def run(self) -> None:
         while True:
@@ -75,3 +77,15 @@ class Retention:
                 for digest in sorted(self._store.kept_by(owner)):
                     self._store.keep(digest, opened_task_owner(task))
                 self._store.release_all(owner)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Its transaction failed, or never came: the base model would stay, and be asked for every minute, for good."""
+        now, new = trio.current_time(), [owner for owner in self._store.owners() if is_any_new_task(owner)]
+        self._new_since = {owner: self._new_since.get(owner, now) for owner in new}
+        for owner in new:
+            if now - self._new_since[owner] >= NEW_SECONDS and (released := self._store.release_all(owner)):
+                log.info(
+                    "a task that was to be opened never was: %s may be removed for the room of others",
+                    plural(released, "content"),
+                )

@@ -8,7 +8,7 @@ import trio
 from clock_support import on_stepped_clock
 
 from flock_chain.errors import Unavailable
-from flock_peers.retention import LOOK_SECONDS, Retention
+from flock_peers.retention import LOOK_SECONDS, NEW_SECONDS, Retention
 from flock_peers.roles.board import Phase
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import new_task_owner, opened_task_owner
@@ -103,3 +103,18 @@ async def test_what_was_kept_for_a_task_that_was_being_opened_goes_over_to_its_n
     desk.chain.ended, desk.current = {1, 2, 3}, 3  # whether the creator has a part in it or not
     await desk.retention.step()
     assert not desk.retention._store.is_kept(base)
+
+
+@on_stepped_clock
+async def test_what_was_kept_for_a_task_that_never_came_is_let_go_of_after_a_day(tmp_path: Path) -> None:
+    """The board turned its transaction away: its base model would stay for good."""
+    desk = Desk(tmp_path)
+    never = desk.store.put_object(b"of a task that never came", owner=new_task_owner(b"n" * 32))
+    desk.retention = Retention(BlobStore(tmp_path), desk.chain, lambda: desk.current)
+    await desk.retention.step()
+    await trio.sleep(NEW_SECONDS - 1)
+    await desk.retention.step()
+    assert desk.retention._store.is_kept(never), "it may still become final"
+    await trio.sleep(1)
+    await desk.retention.step()
+    assert not desk.retention._store.is_kept(never)
