@@ -162,6 +162,20 @@ async def test_circuits_that_follow_each_other_have_no_more_frames_than_one() ->
     assert over.allowance is None and len(muxer._spare) == 1, "it would not come back"
 
 
+@in_trio()
+async def test_a_circuit_goes_on_with_the_allowance_of_the_one_that_is_over_for_the_longest() -> None:
+    """Which has had the most time to fill again: who floods through a relay leaves the next one there the least."""
+    muxer, found = Muxer(FakeSession(False), None, SimpleNamespace(account=b"", complain=lambda _what: None)), []
+    for numbers in ((1, 3, 5), (7, 9, 11)):
+        muxer._feed(b"".join(frame(WINDOW, SYN, number, 0) for number in numbers))
+        for _ in numbers:
+            stream = await muxer.accept_stream()
+            stream.carry_circuit()
+            found.append(stream.allowance)
+        muxer._feed(b"".join(frame(WINDOW, RST, number, 0) for number in numbers))
+    assert found[:3] == found[3:] and len(set(map(id, found))) == 3
+
+
 def ask(number: int) -> bytes:
     """A question's name and what it asks, and that nothing else comes."""
     said = frame(DATA, 0, number, 40) + bytes(40) + frame(DATA, 0, number, 200) + bytes(200)
