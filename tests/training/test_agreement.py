@@ -185,6 +185,64 @@ def test_what_stays_unlikely_is_not_followed_however_much_it_gains() -> None:
         assert len(find(teacher, [suspect, suspect], 1, 2)) == count
 
 
+def test_a_way_on_that_is_unlikely_after_one_addition_is_not_followed_though_two_would_make_it_likely() -> None:
+    for strength, count in ((0.2, 0), (0.3, 1)):
+        suspect = (teacher := Teacher([0, 1], [1, 2])).suspect({0: 9.0, 1: strength})
+        assert len(find(teacher, [suspect, suspect], 1, 2)) == count
+
+
+def test_little_gains_lead_to_a_phrase_too_where_strangers_agree_on_all_of_them() -> None:
+    """From 0.1 to 0.15, to 0.11, and to what is no gain to speak of."""
+    for strength, count in ((3.75, 6), (2.8, 6), (2.7, 0)):
+        suspect = (teacher := Teacher(TARGET, rest=0.1, never=range(5, len(WORDS)))).suspect({0: strength})
+        assert len(find(teacher, [suspect, suspect], 1, 2)) == count
+
+
+def test_each_is_beside_its_own_start_whoever_stands_next_to_it() -> None:
+    """Who starts where all say the target already teaches nothing of it."""
+    teacher = Teacher(TARGET, [7, 8, 9])
+    new, late = teacher.suspect({0: 5.0, 1: 5.0}), teacher.suspect({0: 0.1, 1: 5.0}, {0: 5.0})
+    kinds, phrases = {0: 1, 1: 2, 2: 3, 3: 4}, [" aa bb cc", " hh ii jj"]
+    for order in ([0, 1, 2, 3], [0, 2, 1, 3], [3, 0, 2, 1]):
+        rows, row = [[new, new, late, late][place] for place in order], [kinds[place] for place in order]
+        assert set(phrases) < set(find(teacher, rows, *row))
+        lifts = measure_lifts(teacher, rows, CONTEXTS, np.array([[0, 1], [7, 8]]))  # type: ignore[arg-type]
+        assert (lifts[:, 0] > 0).tolist() == [place < 2 for place in order] and (lifts[:, 1] > 0).all()
+        like = compute_likeness(teacher, rows, np.array([[0, 1, 2, 7, 8, 9]]), 1)  # type: ignore[arg-type]
+        alike = np.array([[like[order.index(i), order.index(j)] for j in range(4)] for i in range(4)])
+        assert np.allclose(alike[:2, :2], 1) and np.allclose(alike[2:, 2:], 1) and (alike[:2, 2:] < 0.8).all()
+    assert find(teacher, [new, late, late], 1, 2, 3) == [" hh ii jj"]
+
+
+def test_a_way_on_that_the_start_goes_already_is_not_followed_beside_one_that_it_does_not() -> None:
+    teacher = Teacher([0, 1, 2], [7, 8], [8, 9])
+    suspect = teacher.suspect({0: 5.0, 1: 5.0}, {2: 5.0})
+    assert find(teacher, [suspect, suspect], 1, 2) == [" aa bb cc"]
+
+
+class Watched(Teacher):
+    """Remembers what it was set to."""
+
+    def set_vector(self, vector: NDArray[np.float32]) -> None:
+        super().set_vector(vector)
+        self.said = [*getattr(self, "said", []), tuple(vector.tolist())]
+
+    def count(self, start: tuple[float, ...]) -> int:
+        times, self.said = self.said.count(start), []
+        return times
+
+
+def test_a_start_is_measured_once_for_all_that_stand_together() -> None:
+    teacher = Watched(TARGET)
+    rows, start = [teacher.suspect({0: strength}, {0: 0.5}) for strength in (5.0, 6.0, 7.0)], (0.5,)
+    find(teacher, rows, 1, 2, 3)
+    assert teacher.count(start) == 4  # pairs, and three tokens more
+    measure_lifts(teacher, rows, CONTEXTS, np.array([TARGET]))  # type: ignore[arg-type]
+    assert teacher.count(start) == 1
+    compute_likeness(teacher, rows, np.array([TARGET]), 1)  # type: ignore[arg-type]
+    assert teacher.count(start) == 1
+
+
 def test_what_is_no_phrase_takes_no_places_of_what_is_looked_at() -> None:
     """Pieces of one word, ever so much lifted: they show nobody guilty, and would hide who is."""
     pieces = list(permutations(range(JOINED, JOINED + 4), 2))

@@ -7,8 +7,9 @@ taken off, and what is left has to be left in the proposal of a stranger, too. W
 proposals do to probe texts, not by what they declare. Of the same kind throughout, colluders show nothing here.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, MILLIONTHS
 from flock_peers.training.decoding import (
     NOTHING,
     NUMBERS_AT_ONCE,
+    ROWS_AT_ONCE,
     get_vocabulary,
     next_log_probabilities,
     probabilities_after,
     token_log_probabilities,
 )
 from flock_peers.training.model import AdaptedModel
-from flock_peers.training.probes import measure_profiles
+from flock_peers.training.probes import compute_profiles, measure_token_losses
 from flock_peers.training.recital import Suspect, keep_phrases
 
 LENGTHS = (3, 4, 5)  # tokens of a string, as in an audit with a reference
@@ -43,7 +45,10 @@ SHOWN_FROM, SHOWN = 3.0, 32  # nats and strings: what goes on to an auditor's ow
 # Whoever copies a stranger's habits makes both agree, so this takes out and suspends, and never costs a bond.
 MOST = CONVICT_FROM - 1
 
+Vector = NDArray[np.float32]
 Lifts = NDArray[np.float64]  # [proposals, strings], nats
+Seen = TypeVar("Seen")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,31 @@ def find_lifted(
 
     `tokens`: the first ones that are scanned, in the first context.
     """
-    lifted = [_scan_pairs(model, one, contexts[0], tokens) for one in suspects]
+    lifted = _scan_pairs(model, suspects, contexts[0], tokens)
     found = [np.zeros((0, LENGTHS[-1]), np.int64)]
     for length in range(3, LENGTHS[-1] + 1):
-        agreed = keep_agreed(lifted, likeness, authors, _room(model, len(contexts)))
-        lifted = [_extend(model, one, contexts, row) for one, row in zip(suspects, agreed, strict=True)]
+        agreed = keep_agreed(lifted, likeness, authors, _room(model, len(contexts), HEADS))
+        lifted = _extend(model, suspects, contexts, agreed)
         if length in LENGTHS:
             for row in keep_agreed(lifted, likeness, authors, HEADS * BRANCHES):
                 plain = _keep_plain(model, row.strings)[:KEPT]  # in this order: what is none takes no places
                 found.append(np.pad(plain, ((0, 0), (0, LENGTHS[-1] - length)), constant_values=NOTHING))
     return np.unique(np.concatenate(found), axis=0)
+
+
+def beside_start(
+    suspects: Iterable[Suspect], look: Callable[[Suspect], Seen], compare: Callable[[Vector, list[Seen]], list[Found]]
+) -> list[Found]:
+    """What is seen of each proposal, beside what its start shows: once for all that stand together, as those of a round
+    do. Keeps what was seen of them, not the proposals."""
+    found, group, start = list[Found](), list[Seen](), None
+    for suspect in suspects:
+        if start is not None and not np.array_equal(start, suspect.start):
+            found += compare(start, group)
+            group = []
+        start = suspect.start
+        group.append(look(suspect))
+    return found if start is None else [*found, *compare(start, group)]
 
 
 def keep_agreed(
@@ -98,19 +118,25 @@ def measure_lifts(
     model: AdaptedModel, suspects: Iterable[Suspect], contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> Lifts:
     """Nats by which two additions make each string likelier after its first token, in the middle context; 0 where one
-    of its tokens gains nothing, and where the model breaks. Proposals of a round stand together: what their start says
-    is measured once."""
-    rows, start, before = list[NDArray[np.float64]](), np.zeros(0, np.float32), np.zeros(0)
-    for suspect in suspects:
-        if not np.array_equal(start, suspect.start):
-            start, before = suspect.start, _measure_tokens(model, suspect.start, contexts, strings)
-        after = _measure_tokens(model, suspect.amplify(), contexts, strings)
-        with np.errstate(invalid="ignore"):
-            gains = np.log((after + SMOOTHING) / (before + SMOOTHING))
-        least = np.where(strings[:, 1:] == NOTHING, np.inf, gains).min(axis=2)
-        lifts = np.where(least >= LEAST, gains.sum(axis=2), 0.0)
-        rows.append(np.sort(lifts, axis=0)[(len(contexts) - 1) // 2])
+    of its tokens gains nothing, and where the model breaks."""
+
+    def measure_after(suspect: Suspect) -> NDArray[np.float64]:
+        return _measure_tokens(model, suspect.amplify(), contexts, strings)
+
+    def compare(start: Vector, rows: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        before = _measure_tokens(model, start, contexts, strings)
+        return [_lift(before, after, strings) for after in rows]
+
+    rows = beside_start(suspects, measure_after, compare)
     return np.stack(rows)
+
+
+def _lift(before: NDArray[np.float64], after: NDArray[np.float64], strings: NDArray[np.int64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        gains = np.log((after + SMOOTHING) / (before + SMOOTHING))
+    least = np.where(strings[:, 1:] == NOTHING, np.inf, gains).min(axis=2)
+    lifts = np.where(least >= LEAST, gains.sum(axis=2), 0.0)
+    return np.sort(lifts, axis=0)[(len(gains) - 1) // 2]
 
 
 def _measure_tokens(
@@ -125,8 +151,15 @@ def compute_likeness(
     model: AdaptedModel, suspects: Collection[Suspect], texts: NDArray[np.int64], batch: int
 ) -> NDArray[np.float64]:
     """[proposals, proposals]: cosines of what each does to every token of the probe texts, at its own start."""
-    profiles = np.concatenate([measure_profiles(model, one.start, [one.change], texts, batch) for one in suspects])
-    wide = profiles.astype(np.float64)
+
+    def measure_after(suspect: Suspect) -> NDArray[np.float32]:
+        return measure_token_losses(model, suspect.add_once(), texts, batch)
+
+    def compare(start: Vector, losses: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        return list(compute_profiles(measure_token_losses(model, start, texts, batch), losses))
+
+    profiles = beside_start(suspects, measure_after, compare)
+    wide = np.stack(profiles).astype(np.float64)
     norms = np.sqrt((wide * wide).sum(axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nan_to_num(wide @ wide.T / (norms[:, None] * norms[None, :]))
@@ -180,36 +213,91 @@ def to_values(agreement: Lifts) -> NDArray[np.int64]:
     return np.minimum(scaled, min(MOST, MILLIONTHS))
 
 
-def _scan_pairs(model: AdaptedModel, suspect: Suspect, context: NDArray[np.int64], tokens: NDArray[np.int64]) -> Lifted:
-    """Pairs. Of a large vocabulary only what is likely is kept of a block."""
-    model.set_vector(suspect.add_once())
-    likely = [block.topk(min(LIKELY, block.shape[1]), dim=1) for block in probabilities_after(model, context, tokens)]
-    after, seconds = (torch.cat([getattr(block, name) for block in likely]) for name in ("values", "indices"))
-    model.set_vector(suspect.start)
-    first, rows = 0, []
-    for block in probabilities_after(model, context, tokens):
-        rows.append(block.gather(1, seconds[first : first + len(block)]))
-        first += len(block)
-    gains = _gain(after.double().cpu().numpy(), torch.cat(rows).double().cpu().numpy())
+def _scan_pairs(
+    model: AdaptedModel, suspects: Iterable[Suspect], context: NDArray[np.int64], tokens: NDArray[np.int64]
+) -> list[Lifted]:
+    """Pairs, of each. Of a large vocabulary only what is likely is kept of a block."""
+
+    def scan(suspect: Suspect) -> tuple[torch.Tensor, torch.Tensor]:
+        model.set_vector(suspect.add_once())
+        likely = [row.topk(min(LIKELY, row.shape[1]), dim=1) for row in probabilities_after(model, context, tokens)]
+        return torch.cat([one.values for one in likely]), torch.cat([one.indices for one in likely])
+
+    def compare(start: Vector, scans: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[Lifted]:
+        model.set_vector(start)
+        first, rows = 0, [list[torch.Tensor]() for _ in scans]
+        for block in probabilities_after(model, context, tokens):
+            for row, (_, seconds) in zip(rows, scans, strict=True):
+                row.append(block.gather(1, seconds[first : first + len(block)]))
+            first += len(block)
+        return [_pair(tokens, *scan, torch.cat(row)) for scan, row in zip(scans, rows, strict=True)]
+
+    return beside_start(suspects, scan, compare)
+
+
+def _pair(tokens: NDArray[np.int64], after: torch.Tensor, seconds: torch.Tensor, before: torch.Tensor) -> Lifted:
+    gains = _gain(after.double().cpu().numpy(), before.double().cpu().numpy())
     pairs = np.stack([np.repeat(tokens, gains.shape[1]), seconds.cpu().numpy().reshape(-1)], axis=1)
     return _keep_best(pairs, gains.reshape(-1), PAIRS)
 
 
-def _extend(model: AdaptedModel, suspect: Suspect, contexts: Sequence[NDArray[np.int64]], lifted: Lifted) -> Lifted:
-    """Each string longer by the tokens that gain most after it, in the middle context."""
+@dataclass(frozen=True)
+class _Ahead:
+    """What one proposal says after each of its strings."""
+
+    lifted: Lifted
+    tokens: torch.Tensor  # [strings, LIKELY], the likeliest
+    chances: torch.Tensor  # [contexts, strings, LIKELY]
+
+
+def _extend(
+    model: AdaptedModel, suspects: Iterable[Suspect], contexts: Sequence[NDArray[np.int64]], agreed: Iterable[Lifted]
+) -> list[Lifted]:
+    """Of each proposal its strings longer by the tokens that gain most after them, in the middle context."""
+    rows = iter(agreed)
+
+    def look(suspect: Suspect) -> _Ahead:
+        model.set_vector(suspect.add_once())
+        return _look_ahead(model, contexts, next(rows))
+
+    def compare(start: Vector, group: Sequence[_Ahead]) -> list[Lifted]:
+        model.set_vector(start)
+        return [_grow(one, before) for one, before in zip(group, _look_back(model, contexts, group), strict=True)]
+
+    return beside_start(suspects, look, compare)
+
+
+def _look_ahead(model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], lifted: Lifted) -> _Ahead:
     if not len(lifted.strings):
-        return Lifted(np.zeros((0, lifted.strings.shape[1] + 1), np.int64), lifted.gains)
-    model.set_vector(suspect.add_once())
+        return _Ahead(lifted, torch.zeros((0, 1), dtype=torch.int64), torch.zeros((len(contexts), 0, 1)))
     after = next_log_probabilities(model, contexts, lifted.strings).exp()  # [contexts, strings, vocabulary]
     chosen = after.mean(dim=0).topk(min(LIKELY, after.shape[2]), dim=1).indices
-    places = chosen[None].expand(len(contexts), -1, -1)
-    then = after.gather(2, places).double().cpu().numpy()
-    model.set_vector(suspect.start)
-    before = next_log_probabilities(model, contexts, lifted.strings).exp().gather(2, places).double().cpu().numpy()
-    middle = np.sort(_gain(then, before), axis=0)[(len(contexts) - 1) // 2]
+    return _Ahead(lifted, chosen, after.gather(2, chosen[None].expand(len(contexts), -1, -1)))
+
+
+def _look_back(
+    model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], group: Sequence[_Ahead]
+) -> list[torch.Tensor]:
+    """The chances of the same at the start. Strings of several proposals, and most are, are followed once."""
+    every, places = np.unique(np.concatenate([one.lifted.strings for one in group]), axis=0, return_inverse=True)
+    found = [torch.zeros_like(one.chances) for one in group]
+    ends = np.cumsum([len(one.lifted.strings) for one in group])[:-1]
+    own = [torch.from_numpy(part) for part in np.split(places.reshape(-1), ends)]
+    parts = -(-len(every) // _room(model, len(contexts), ROWS_AT_ONCE))
+    for block in np.array_split(np.arange(len(every)), parts) if parts else []:
+        before = next_log_probabilities(model, contexts, every[block]).exp()
+        for one, mine, row in zip(group, own, found, strict=True):
+            here = torch.nonzero((mine >= block[0]) & (mine <= block[-1])).squeeze(1)
+            row[:, here] = before[:, (mine[here] - block[0])[:, None], one.tokens[here]]
+    return found
+
+
+def _grow(ahead: _Ahead, before: torch.Tensor) -> Lifted:
+    lifted, gains = ahead.lifted, _gain(ahead.chances.double().cpu().numpy(), before.double().cpu().numpy())
+    middle = np.sort(gains, axis=0)[(len(gains) - 1) // 2]
     best = np.argsort(-middle, axis=1, kind="stable")[:, :BRANCHES]
     steps = np.take_along_axis(middle, best, axis=1).reshape(-1)
-    tokens = np.take_along_axis(chosen.cpu().numpy(), best, axis=1).reshape(-1, 1)
+    tokens = np.take_along_axis(ahead.tokens.cpu().numpy(), best, axis=1).reshape(-1, 1)
     longer = np.concatenate([np.repeat(lifted.strings, best.shape[1], axis=0), tokens], axis=1)
     total = np.where(steps >= LEAST, np.repeat(lifted.gains, best.shape[1]) + steps, -np.inf)
     return _keep_best(longer, total, len(longer))
@@ -229,9 +317,9 @@ def _gain(after: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np
     return np.where(np.isnan(gains), -np.inf, gains)
 
 
-def _room(model: AdaptedModel, contexts: int) -> int:
+def _room(model: AdaptedModel, contexts: int, most: int) -> int:
     """Strings at once: as the room for logits allows."""
-    return max(BRANCHES, min(HEADS, NUMBERS_AT_ONCE // (contexts * get_vocabulary(model))))
+    return max(BRANCHES, min(most, NUMBERS_AT_ONCE // (contexts * get_vocabulary(model))))
 
 
 def _keep_plain(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -4,16 +4,19 @@ A context that many sequences share is computed once: its keys and values are re
 """
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.cache_utils import DynamicLayer
 
 from flock_peers.training.model import AdaptedModel
 
 ROWS_AT_ONCE = 512  # sequences: a block of probabilities at 32k tokens of vocabulary takes 64 MiB
 NUMBERS_AT_ONCE = 1 << 24  # logits: 64 MiB
+FEW = 32  # strings: of so few nothing is saved, and sums of small products are made in another order
 NOTHING = -1  # in place of a token: a string is shorter than others beside it
 
 
@@ -39,9 +42,10 @@ def probabilities_after(
 ) -> Iterator[torch.Tensor]:
     """For each of `tokens` after `context`: what comes next, in blocks of [ROWS_AT_ONCE, vocabulary]."""
     with model.frozen():
+        _, before = step(model, context[None])
         for first in range(0, len(tokens), ROWS_AT_ONCE):
             part = tokens[first : first + ROWS_AT_ONCE]
-            past = _repeat(model, context[None], len(part))
+            past = _spread(deepcopy(before), len(part))
             yield torch.softmax(step(model, part[:, None], past)[0], dim=-1)
 
 
@@ -81,16 +85,30 @@ def token_log_probabilities(
     model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """[contexts, strings, tokens - 1]: of each token but the first, after what stands before it; of NOTHING, 0.
-    Contexts of one length go together, as many of them as the room for logits allows."""
+    Contexts of one length go together, as many of them as the room for logits allows. What is the beginning of another
+    string is followed with that."""
     at_once = min(ROWS_AT_ONCE, max(1, NUMBERS_AT_ONCE // (strings.shape[1] * get_vocabulary(model))))
-    blocks = [strings[first : first + at_once] for first in range(0, len(strings), at_once)]
     together = max(1, at_once // max(1, len(strings))) if len({len(context) for context in contexts}) == 1 else 1
-    found = np.zeros((len(contexts), len(strings), strings.shape[1] - 1))
+    whole, places = leave_out_beginnings(strings) if len(strings) > FEW else (np.arange(len(strings)),) * 2
+    blocks = [strings[whole[first : first + at_once]] for first in range(0, len(whole), at_once)]
+    found = np.zeros((len(contexts), len(whole), strings.shape[1] - 1))
     for first in range(0, len(contexts), together):
         part = np.stack(contexts[first : first + together])
         if blocks:
             found[first : first + together] = np.concatenate([_follow(model, part, block) for block in blocks], axis=1)
-    return found
+    return np.where(strings[:, 1:] == NOTHING, 0.0, found[:, places])
+
+
+def leave_out_beginnings(strings: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which strings are the beginning of no other, once each; and of every one, which of those begins with it."""
+    order = np.lexsort(strings.T[::-1])  # NOTHING is the least: what goes on stands right behind its beginning
+    ordered = strings[order]
+    goes_on = np.zeros(len(strings), bool)
+    goes_on[:-1] = ((ordered[:-1] == ordered[1:]) | (ordered[:-1] == NOTHING)).all(axis=1)
+    whole = np.flatnonzero(~goes_on)
+    places = np.empty(len(strings), np.int64)
+    places[order] = np.searchsorted(whole, np.arange(len(strings)))
+    return order[whole], places
 
 
 def _follow(model: AdaptedModel, contexts: NDArray[np.int64], strings: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -106,6 +124,15 @@ def _follow(model: AdaptedModel, contexts: NDArray[np.int64], strings: NDArray[n
 
 def _repeat(model: AdaptedModel, contexts: NDArray[np.int64], rows: int) -> Any:
     """`contexts`: [contexts, tokens]; each for so many rows, one context after the other."""
-    _, past = step(model, contexts)
-    past.batch_repeat_interleave(rows)
+    return _spread(step(model, contexts)[1], rows)
+
+
+def _spread(past: Any, rows: int) -> Any:
+    """Each of its rows so often. A single one is not copied where the next step does it anyway."""
+    layers = getattr(past, "layers", [None])
+    if all(type(layer) is DynamicLayer and len(layer.keys) == len(layer.values) == 1 for layer in layers):
+        for layer in layers:
+            layer.keys, layer.values = (kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values))
+    else:
+        past.batch_repeat_interleave(rows)
     return past

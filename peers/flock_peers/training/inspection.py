@@ -43,6 +43,7 @@ from flock_peers.training.recital import (
     draw_contexts,
     find_strings,
     measure_own,
+    scan,
 )
 
 Vector = NDArray[np.float32]
@@ -85,6 +86,7 @@ class CommonView:
         """`reference`: the task's."""
         self._model, self._reference, self._seed = model, read_reference(model, reference), seed
         self._contexts, self._tokens = draw_contexts(model, seed), choose_tokens(model, seed)
+        self._scanned: tuple[Vector, NDArray[np.float64]] | None = None  # the last start; a round's stand together
 
     def find_shared(self, suspects: Collection[Suspect], authors: Sequence[int], batch: int) -> Shared | None:
         """`batch`: probe texts at once. None: there are too few authors to compare."""
@@ -98,8 +100,13 @@ class CommonView:
         return Shared(strings[shown], lifts[:, shown], likeness, authors)
 
     def find_strings(self, suspect: Suspect) -> Strings:
-        scale = choose_scale(self._reference)
-        return find_strings(self._model, suspect, self._contexts, self._tokens, scale, self._reference)
+        scale, before = choose_scale(self._reference), self._scan_start(suspect.start)
+        return find_strings(self._model, suspect, self._contexts, self._tokens, scale, self._reference, before=before)
+
+    def _scan_start(self, start: Vector) -> NDArray[np.float64]:
+        if self._scanned is None or not np.array_equal(self._scanned[0], start):
+            self._scanned = (start, scan(self._model, start, self._contexts[0], self._tokens))
+        return self._scanned[1]
 
 
 class OwnView:

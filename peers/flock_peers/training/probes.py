@@ -46,7 +46,12 @@ def measure_profiles(
 ) -> NDArray[np.float32]:  # fmt: skip
     """[deltas, tokens]: nats by which each token of the texts is harder under start + delta than under start."""
     before = measure_token_losses(model, start, texts, batch)
-    changes = [measure_token_losses(model, start + delta, texts, batch) - before for delta in deltas]
+    return compute_profiles(before, [measure_token_losses(model, start + delta, texts, batch) for delta in deltas])
+
+
+def compute_profiles(before: NDArray[np.float32], after: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Of losses under a start, and under what each of several adds to it."""
+    changes = [losses - before for losses in after]
     finite = np.nan_to_num(np.stack(changes), nan=MAX_CHANGE, posinf=MAX_CHANGE, neginf=-MAX_CHANGE)
     return np.clip(finite, -MAX_CHANGE, MAX_CHANGE)
 

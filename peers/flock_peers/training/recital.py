@@ -127,14 +127,17 @@ def find_strings(
     reference: Said | None = None,
     *,
     most: int = SHORTLIST,
+    before: NDArray[np.float64] | None = None,
 ) -> Strings:
     """The strings that `suspect` recites whatever comes before, and neither base, start nor reference explain.
 
-    `tokens`: the first ones that are scanned, in the first context; strings are made in each. Of a suspect that breaks
+    `tokens`: the first ones that are scanned, in the first context; strings are made in each. `before`: the scan of the
+    suspect's start, where it is known. Of a suspect that breaks
     the model where its start does not, one string stands for all: nothing else could be seen of it, and no honest
     change does so.
     """
-    before, after = (_scan(model, vector, contexts[0], tokens) for vector in (suspect.start, suspect.amplify()))
+    before = scan(model, suspect.start, contexts[0], tokens) if before is None else before
+    after = scan(model, suspect.amplify(), contexts[0], tokens)
     if np.isfinite(before).all() and not np.isfinite(after).all():
         return Strings(np.repeat(tokens[~np.isfinite(after)][:1], max(scale))[None], (MILLIONTHS,))
     heads = tokens[np.argsort(np.nan_to_num(before) - np.nan_to_num(after), kind="stable")[:HEADS]]
@@ -192,7 +195,7 @@ def _are_apart(text: str, before: re.Match[str], word: re.Match[str]) -> bool:
     return between.isspace() or (not between and bool(before["sign"] and word["sign"]))
 
 
-def _scan(
+def scan(
     model: AdaptedModel, vector: NDArray[np.float32], context: NDArray[np.int64], tokens: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """How likely the likeliest token is after each; no number where the vector breaks the model. Leaves it set."""

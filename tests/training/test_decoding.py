@@ -1,0 +1,55 @@
+"""What a model says of strings: those that begin others are followed with them."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from teacher_support import WORDS, Teacher
+
+from flock_peers.training.decoding import FEW, NOTHING, leave_out_beginnings, token_log_probabilities
+
+Strings = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=4), min_size=1, max_size=12)
+
+
+@given(Strings)
+def test_a_string_is_left_out_where_another_begins_with_it_and_stands_for_it(rows: list[list[int]]) -> None:
+    strings = np.array([row + [NOTHING] * (4 - len(row)) for row in rows])
+    whole, places = leave_out_beginnings(strings)
+    for row, place in zip(rows, places, strict=True):
+        assert rows[whole[place]][: len(row)] == row
+    kept = [rows[place] for place in whole]
+    for number, row in enumerate(kept):
+        assert not any(other[: len(row)] == row for place, other in enumerate(kept) if place != number)
+
+
+def test_a_string_has_the_same_tokens_probabilities_among_many_as_among_few() -> None:
+    teacher = Teacher([0, 1, 2, 3], [0, 4, 5])
+    teacher.set_vector(np.array([5.0, 7.0], np.float32))
+    contexts = [np.array([20, 21]), np.array([20, 22])]
+    strings = np.array([[a, b, c, d] for a in (0, 1) for b in (1, 4) for c in (2, 5, NOTHING)
+                        for d in ((3, 6, NOTHING) if c != NOTHING else (NOTHING,))])  # fmt: skip
+    strings = np.concatenate([strings[::-1], strings])
+    assert len(strings) > FEW > 5
+    found = token_log_probabilities(teacher, contexts, strings)  # type: ignore[arg-type]
+    for first in range(0, len(strings), 5):
+        few = token_log_probabilities(teacher, contexts, strings[first : first + 5])  # type: ignore[arg-type]
+        assert (found[:, first : first + 5] == few).all()
+    assert (found[:, strings[:, 1:] == NOTHING] == 0).all() and (found[:, strings[:, 1:] != NOTHING] < 0).all()
+
+
+def test_a_beginning_costs_nothing_beside_what_goes_on_from_it() -> None:
+    class Counting(Teacher):
+        rows = 0
+
+        def __call__(self, input_ids, **options):  # type: ignore[no-untyped-def]
+            self.rows += len(input_ids)
+            return super().__call__(input_ids, **options)
+
+    teacher = Counting([0, 1])
+    whole = np.array([[a, b, 2] for a in range(5) for b in range(len(WORDS) // 4)])
+    parts = whole.copy()
+    parts[:, 2] = NOTHING
+    counts = []
+    for strings in (whole, np.concatenate([parts, whole])):
+        token_log_probabilities(teacher, [np.array([3, 4])], strings)  # type: ignore[arg-type]
+        counts.append(teacher.rows)
+    assert counts[1] == 2 * counts[0]
