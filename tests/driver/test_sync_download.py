@@ -21,7 +21,7 @@ from sync_support import (
     make_chain,
 )
 
-from flock_chain.errors import Refused
+from flock_chain.errors import Refused, Unavailable
 from flock_peers.driver.catch_up import FLUSH_BLOCKS, Committer, Follower
 from flock_peers.driver.download import HEDGE_SECONDS, MAX_PROVIDERS, MAX_SLOTS
 from flock_peers.driver.journal import Journal
@@ -251,13 +251,23 @@ def test_progress_is_logged_with_target_speed_and_time_left(caplog: pytest.LogCa
     assert "at height 600 after 600 blocks in 12.0 s, 50/s" in caplog.text
 
 
-def test_with_nobody_left_to_ask_the_target_is_not_forgotten() -> None:
+@on_mock_clock
+async def test_with_nobody_left_to_ask_the_target_is_not_forgotten() -> None:
     """Blocks that have come are executed on: "height 18 of 0, 0 s left" is no progress."""
-    progress = SyncProgress(0, lambda: 0.0)
-    progress.note_providers(2, 440)
-    progress.tell(18)
-    progress.note_providers(0, 0)
-    assert (progress.status().target, progress.status().providers) == (440, 0)
+
+    def leave(request: Any, rows: Any) -> Any:
+        if request[1] > 1:
+            raise Unavailable("it is gone")
+        return rows
+
+    newcomer, seen = Newcomer(Spoiler(CHAIN, leave)), list[tuple[int, int]]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(newcomer.catch_up)
+        for _ in range(50):
+            await trio.sleep(0.01)
+            if (status := newcomer.follower.status) is not None and status.height:
+                seen.append((status.providers, status.target))
+    assert (0, BLOCKS) in seen and {target for _, target in seen} == {BLOCKS}
 
 
 @on_mock_clock
