@@ -4,16 +4,20 @@ import json
 from pathlib import Path
 
 import pytest
+from base_support import make_base
 
+from flock_chain.errors import Unavailable
 from flock_p2p.cli import main
 from flock_p2p.experiment.ledger import FIRST_BASE, Ledger
 from flock_p2p.experiment.report import SHORT
-from flock_p2p.experiment.rows import plan_rows
+from flock_p2p.experiment.rows import Row, plan_rows
+from flock_p2p.experiment.runner import _laboratory
+from flock_peers.training.base_manifest import describe_base
 
 
-def fill(folder: Path) -> None:
+def fill(folder: Path, base: str = FIRST_BASE) -> None:
     """Rows as a finished run leaves them."""
-    ledger = Ledger(folder, FIRST_BASE)
+    ledger = Ledger(folder, base)
     for number, row in enumerate(plan_rows(["fedavg", "ours"], ["none", "shared"], [28], [1])):
         point = {"round": 1, "clean_loss": 3.0, "asr": 0.5, "honest_stake": 1.0, "malicious_stake": None,
                  "malicious_proposers": 2, "captured": False, "adopted": True}  # fmt: skip
@@ -47,6 +51,23 @@ def test_rows_that_are_finished_are_not_run_again(
     assert len((tmp_path / "rounds.csv").read_text().splitlines()) == 5
     assert call(tmp_path) == 0
     assert capsys.readouterr().out.count("fedavg") == 2
+
+
+def test_what_runs_is_what_is_not_finished_on_that_base_model_and_runs_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (make_base(tmp_path / name, seed=seed) for name, seed in (("first", 1), ("second", 2)))
+    ran = list[object]()
+
+    def run_one(row: Row, base: Path, _report: object) -> dict[str, object]:
+        ran.append(_laboratory(row.seed, base))
+        raise Unavailable("enough")
+
+    monkeypatch.setattr("flock_p2p.experiment.runner.run_one", run_one)
+    monkeypatch.setattr("flock_p2p.experiment.runner.Laboratory", lambda _count, _seed, base: base)
+    fill(tmp_path / "out", describe_base(first).digest.hex())
+    assert call(tmp_path / "out", "--base", str(first)) == 0 and not ran
+    assert call(tmp_path / "out", "--base", str(second)) == 3 and ran == [second]
 
 
 def test_pictures_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
