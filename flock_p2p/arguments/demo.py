@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of keys and local training (default: random, printed)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the outcome as JSON")
     parser.add_argument("--home", type=Path, help="where the peers' homes go (default: flock-demo/TIME)")
-    parser.add_argument("--keep-running", action="store_true", help="leave the network up at the end, until Ctrl-C")
+    until = "leave the network up at the end, until Ctrl-C or SIGTERM"
+    parser.add_argument("--keep-running", action="store_true", help=until)
 
 
 COMMAND = Command("demo", "a network on this machine that trains, votes and slashes", add_arguments)

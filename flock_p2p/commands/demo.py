@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flock_p2p.demo.audit import audit
     from flock_p2p.demo.network import run_network
     from flock_p2p.demo.outcome import format_outcome, is_success, to_report
-    from flock_p2p.demo.plan import make_plan
+    from flock_p2p.demo.plan import EXTRA_ROUNDS, make_plan
     from flock_p2p.demo.watch import Watch
 
     folder = _choose_folder(arguments.home)
@@ -31,12 +33,15 @@ def run(arguments: argparse.Namespace) -> int:
         folder=folder,
         by_paper=arguments.voting_rule == "paper",
         bits=arguments.bits,
+        extra_rounds=EXTRA_ROUNDS,
     )
     started = time.monotonic()
 
     def say(line: str) -> None:
         print(f"[{time.monotonic() - started:6.1f} s] {line}", flush=True)
 
+    # As Ctrl-C, which a shell without job control keeps from what it starts in the background.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say(f"seed {seed}, homes in {folder}: starting {len(plan.peers)} peers")
     with run_network(plan) as network:
         say("all peers are up and connected")
@@ -46,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         watched = watch.run()
         watch.run_baselines(watched)
         if arguments.keep_running:
-            told = f"still running; join with --bootstrap {network.addresses[0]}; Ctrl-C ends it and judges the outcome"
+            how = f"Ctrl-C (in the background: kill {os.getpid()}) ends it and judges the outcome"
+            told = f"still running; join with --bootstrap {network.addresses[0]}; {how}"
             _wait_for_interrupt(lambda: say(told))
     say("peers stopped; judging the outcome from their chain")
     outcome = audit(plan, watched)

@@ -7,6 +7,7 @@ from flock_chain.content import format_cid
 from flock_chain.paper_rule import RULE_PAPER
 from flock_chain.tally import Verdict
 from flock_p2p.demo.audit import Losses, Outcome, find_verdicts, is_honest, was_slashed
+from flock_p2p.demo.lessons import count_for_comparison, find_domains, find_rivals, find_taught, lesson_of
 from flock_peers.roles.board import RoundResult
 from flock_peers.telemetry import compute_percentile
 
@@ -22,7 +23,7 @@ def find_failures(outcome: Outcome) -> list[str]:
     checks = [
         (outcome.watched.are_heads_equal, "not all peers hold the same state"),
         (outcome.global_.mean < outcome.base.mean, "the global adapter is no better than the base"),
-        (outcome.global_.mean < _best_isolated(outcome)[1].mean, "the global adapter is no better than training alone"),
+        (_are_rivals_beaten(outcome), "the global adapter is no better than training alone"),
         (
             not any(was_slashed(row) for row in outcome.standings if not row.peer.attack),
             "an honest peer was slashed",
@@ -33,10 +34,42 @@ def find_failures(outcome: Outcome) -> list[str]:
     return [text for holds, text in checks if not holds]
 
 
+def find_not_shown(outcome: Outcome) -> list[str]:
+    """What a demo is there for and this one could not show, because of whom chance drew: no failure, and no proof."""
+    plan = outcome.plan
+    if plan.terms.voting_rule == RULE_PAPER:
+        return []
+    texts = []
+    if any(peer.attack for peer in plan.peers) and not _find_poisoned(outcome):
+        texts.append("what becomes of a poisoner: none was drawn as a proposer, extra rounds included")
+    number, losses = _best_isolated(outcome)
+    if outcome.global_.mean >= losses.mean and _are_rivals_beaten(outcome):
+        taught, domains = _find_taught(outcome), find_domains(plan)
+        text = f"that the global adapter beats training alone: of {len(domains)} domains it learned "
+        text += ", ".join(sorted(taught)) or "none"
+        if len(taught) >= count_for_comparison(plan):
+            text += f", and nothing of {plan.peers[number].domain}, which peer {number} knows"
+        texts.append(text)
+    return texts
+
+
+def _find_taught(outcome: Outcome) -> frozenset[str]:
+    return find_taught(outcome.plan, map(lesson_of, outcome.results))
+
+
+def _are_rivals_beaten(outcome: Outcome) -> bool:
+    rivals = find_rivals(outcome.plan, _find_taught(outcome), outcome.isolated)
+    return all(outcome.global_.mean < outcome.isolated[number].mean for number in rivals)
+
+
+def _find_poisoned(outcome: Outcome) -> list[Verdict]:
+    return [verdict for verdict in find_verdicts(outcome, malicious=True) if verdict is not Verdict.UNOPENED]
+
+
 def _attack_checks(outcome: Outcome) -> list[tuple[bool, str]]:
-    verdicts = [verdict for verdict in find_verdicts(outcome, malicious=True) if verdict is not Verdict.UNOPENED]
+    verdicts = _find_poisoned(outcome)
     if not verdicts:
-        return [(False, "no poisoner was drawn as a proposer, extra rounds included: nothing was shown; run it again")]
+        return []
     return [
         (Verdict.ACCEPTED not in verdicts, "a poisoner's proposal was accepted"),
         (any(was_slashed(row) for row in outcome.standings if row.peer.attack), "no poisoner was slashed"),
@@ -60,8 +93,9 @@ def is_success(outcome: Outcome) -> bool:
 def format_outcome(outcome: Outcome) -> str:
     parts = [_loss_table(outcome), _round_table(outcome), _money_table(outcome), _network_lines(outcome)]
     failures = find_failures(outcome)
-    verdict = "\n".join(f"NOT AS PROMISED: {text}" for text in failures) if failures else _summary(outcome)
-    return "\n" + "\n\n".join([*parts, verdict])
+    verdict = [f"NOT AS PROMISED: {text}" for text in failures] or [_summary(outcome)]
+    verdict += [f"NOT SHOWN, by the luck of the draw (run it again): {text}" for text in find_not_shown(outcome)]
+    return "\n" + "\n\n".join([*parts, "\n".join(verdict)])
 
 
 def _table(rows: list[list[str]]) -> str:
@@ -166,7 +200,7 @@ def _finality(outcome: Outcome) -> tuple[float, float]:
 # For a program
 
 
-REPORT_FORMAT = 2
+REPORT_FORMAT = 3
 
 
 def to_report(outcome: Outcome) -> dict[str, Any]:
@@ -226,5 +260,7 @@ def to_report(outcome: Outcome) -> dict[str, Any]:
         "adapter": str(outcome.adapter),
         "adapter_cid": format_cid(outcome.adapter_digest),
         "seconds": outcome.watched.seconds,
+        "taught": sorted(_find_taught(outcome)),
         "failures": find_failures(outcome),
+        "not_shown": find_not_shown(outcome),
     }

@@ -27,7 +27,7 @@ POT = 100 * COIN
 HONEST_BOND = 5 * COIN
 PAPER_MIN_BOND = COIN  # the paper's rule slashes the honest too: they go on with what is left
 POISONER_BOND = 9 * COIN  # who wants to be drawn bonds more; one slash of a half then costs it its seat as well
-EXTRA_ROUNDS = 2  # at most, until a poisoner has proposed
+EXTRA_ROUNDS = 2  # at most, until a poisoner has proposed and enough was taught: chance draws, and voters may keep
 ATTACK = "backdoor"  # boosted fourfold: model replacement
 
 
@@ -67,8 +67,9 @@ class Plan:
 
 def make_plan(
     *, peers: int, rounds: int, poisoners: int, seed: int, folder: Path, by_paper: bool = False,
-    bits: int = Format().bits,
+    bits: int = Format().bits, extra_rounds: int = 0,
 ) -> Plan:  # fmt: skip
+    """`extra_rounds`: for whoever stops the task in time (`Watch`); else they are played, too."""
     if not MIN_PEERS <= peers <= MAX_PEERS:
         raise Misuse(f"--peers {peers}: a demo has {MIN_PEERS} to {MAX_PEERS} peers")
     if not 0 <= poisoners <= (peers - 1) // 3:
@@ -78,7 +79,7 @@ def make_plan(
     made = tuple(_make_peer(number, peers, poisoners, seed, folder) for number in range(peers))
     terms = Terms(
         rounds=rounds,
-        extra_rounds=EXTRA_ROUNDS if poisoners else 0,
+        extra_rounds=extra_rounds,
         proposers=max(1, min(8, peers // 2)),
         voters=max(3, min(7, peers - peers // 2)),
         min_participants=peers - poisoners,  # a slashed poisoner may lose its seat; the others go on

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flock_chain.errors import Unavailable
+from flock_p2p.demo.lessons import count_wanted, find_taught, is_enough, read_lesson
 from flock_p2p.demo.network import Network
 from flock_p2p.demo.plan import POT, Plan
 from flock_peers.plural import plural
@@ -38,6 +39,7 @@ class Watch:
         self._poisoner_proposed = not self._poisoners
         self._told: tuple[Any, ...] = ()
         self._stop_sent = False
+        self._wanting: tuple[int, str] | None = None  # in which round the task could not be stopped yet, and why
 
     def run(self) -> Watched:
         self._open_task()
@@ -111,13 +113,31 @@ class Watch:
         return [_name(self._plan, account) for account in accounts]
 
     def _note_draw(self, task: dict[str, Any]) -> None:
-        """Once the guaranteed rounds are running out and a poisoner has had its turn, the creator ends the task."""
+        """Once the guaranteed rounds are running out, a poisoner has had its turn and enough domains were adopted, the
+        creator ends the task."""
         if task["revealed"] and self._poisoners & set(task["proposers"]):
             self._poisoner_proposed = True
-        is_enough = self._poisoner_proposed and task["round"] >= self._plan.rounds
-        can_stop = is_enough and task["phase"] not in ("WAITING", "DRAW_PROPOSERS", "ENDED")
-        if can_stop and not self._stop_sent and self._plan.terms.extra_rounds:
+        is_late = task["round"] >= self._plan.rounds and task["phase"] not in ("WAITING", "DRAW_PROPOSERS", "ENDED")
+        if not is_late or self._stop_sent or not self._plan.terms.extra_rounds:
+            return
+        if self._wanting and self._wanting[0] < task["round"]:
+            self._say(
+                f"an extra round, by the luck of the draw: before round {self._wanting[0]} ended {self._wanting[1]}"
+            )
+            self._wanting = None
+        if why := self._explain_more(task):
+            self._wanting = task["round"], why
+        else:
             self._stop_sent = bool(self._network.ask(0, "stop_task", task=task["task"])["sent"])
+
+    def _explain_more(self, task: dict[str, Any]) -> str:
+        """What a further round is needed for; empty: nothing."""
+        why = [] if self._poisoner_proposed else ["no poisoner had proposed"]
+        lessons = [read_lesson(row) for row in self._network.ask(0, "rounds", task=task["task"])["rounds"]]
+        if not is_enough(self._plan, lessons):
+            taught = ", ".join(sorted(find_taught(self._plan, lessons))) or "nothing"
+            why.append(f"the adapter had learned {taught} (wanted: {plural(count_wanted(self._plan), 'domain')})")
+        return ", and ".join(why)
 
     def _settle(self) -> Watched:
         """Until all peers are at one head, have claimed, have judged what was accused, and keep every proposal; or as

@@ -36,7 +36,7 @@ from flock_peers.roles.staking import Staking, parse_account, parse_wei
 from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.snapshots import Snapshots
 from flock_peers.task_facts import TaskFacts
-from flock_peers.task_list import choose_other, list_tasks
+from flock_peers.task_list import choose_other, list_rounds, list_tasks
 from flock_peers.tasks import PreparedTask, open_task, parse_wanted
 from flock_peers.telemetry import RoundBytes, TrainingProgress, compute_percentile
 
@@ -89,6 +89,7 @@ class PeerControl:
             "status": self.status,
             "peers": self.peers,
             "tasks": self._list_tasks,
+            "rounds": self._list_rounds,
             "reference": self._read_reference,
             "give_base": self._give_base,
             "giving": self._giving,
@@ -215,6 +216,9 @@ class PeerControl:
         found = await list_tasks(self.ledger)
         about = await self.facts.describe([bytes.fromhex(row["document"]) for row in found["tasks"]])
         return found | {"tasks": [row | {"about": about.get(bytes.fromhex(row["document"]))} for row in found["tasks"]]}
+
+    async def _list_rounds(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"rounds": await list_rounds(self.ledger, int(params["task"]))}
 
     async def _read_reference(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Of one task, by default the newest: its public text."""

@@ -2,10 +2,10 @@
 
 from typing import Any, Protocol
 
-from flock_peers.roles.board import Phase, Views, as_account
+from flock_peers.roles.board import Phase, RoundResult, Views, as_account, read_result
 
 MAX_LOOKED_AT = 4  # tasks: whoever asks for a status waits for as many calls of the board
-MAX_LISTED = 100  # tasks: each is one call of the board, and anybody may open one
+MAX_LISTED = 100  # tasks, or rounds of one: each is one call of the board, and anybody may open one
 
 
 class Board(Views, Protocol):
@@ -25,6 +25,23 @@ async def choose_other(board: Board) -> dict[str, Any] | None:
     found = await list_tasks(board, last=MAX_LOOKED_AT)
     rows = [row for row in found["tasks"] if not row["is_ended"]] or found["tasks"]
     return None if not rows else rows[0] | {"count": found["count"]}
+
+
+async def list_rounds(board: Board, task: int) -> list[dict[str, Any]]:
+    """The newest rounds of a task in their order: who proposed, and what became of it as far as it is known."""
+    last, _ = await board.view("TaskBoard", "progress", task)
+    first = max(1, last - MAX_LISTED + 1)
+    return [_describe_round(await read_result(board, task, number)) for number in range(first, last + 1)]
+
+
+def _describe_round(result: RoundResult) -> dict[str, Any]:
+    return {
+        "round": result.round,
+        "proposers": ["0x" + account.hex() for account in result.proposers],
+        "verdicts": [verdict.name for verdict in result.verdicts],
+        "adapter_before": result.adapter_before.hex(),
+        "adapter_after": result.adapter_after.hex(),
+    }
 
 
 def _describe(task: int, row: Any) -> dict[str, Any]:

@@ -23,19 +23,18 @@ KEYS = {
 
 
 def test_a_demo_refuses_the_poisoner_slashes_it_and_every_home_tells_the_same(tmp_path: Path) -> None:
+    """With deltas of four bits, so that a demo of them is run, too; of eight bits are all other networks here."""
     report_path, home = tmp_path / "report.json", tmp_path / "homes"
-    said = run_demo(tmp_path / "demo.log", "--seed", "5", "--home", str(home), "--report", str(report_path))
+    options = ("--seed", "5", "--bits", "4", "--home", str(home), "--report", str(report_path))
+    said = run_demo(tmp_path / "demo.log", *options)
     assert report_path.exists(), said
     report = json.loads(report_path.read_text())
     assert set(report) >= KEYS
     assert report["peers"] == 6 and report["state_roots_equal"] and 1 <= report["rounds"] <= 3
     assert 0 < report["finality_seconds"]["p50"] <= report["finality_seconds"]["p95"]
-    # One round may be too few to beat a specialist; everything else is promised of any demo.
-    assert set(report["failures"]) <= {
-        "the global adapter is no better than training alone",
-        "no poisoner was drawn as a proposer, extra rounds included: nothing was shown; run it again",
-    }, said
-    assert report["loss"]["global"] < report["loss"]["base"]
+    # So few rounds may be too few to beat a specialist; everything else is promised of any demo.
+    assert set(report["failures"]) <= {"the global adapter is no better than training alone"}, said
+    assert report["taught"] and report["loss"]["global"] < report["loss"]["base"]
     malicious = [row for row in report["proposals"] if row["malicious"]]
     assert all(row["verdict"] == "accused_norm" for row in malicious)
     for row in report["stakes"]:
@@ -50,16 +49,17 @@ def test_a_demo_refuses_the_poisoner_slashes_it_and_every_home_tells_the_same(tm
 
 
 def run_demo(output: Path, *options: str) -> str:
-    """As it is typed to have a network to join: until its rounds are over, and Ctrl-C then. What it says."""
+    """As it is started in the background to have a network to join: until its rounds are over, and `kill` then, for a
+    shell without job control keeps Ctrl-C from it. What it says."""
     with output.open("wb") as file:
         demo = subprocess.Popen(
             [sys.executable, "-m", "flock_p2p", "demo", "--rounds", "1", "--keep-running", *options],
             stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored in a background job
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )  # fmt: skip
     try:
         wait_until("its rounds are over", 900, lambda: demo.poll() is not None or "still running" in output.read_text())
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(signal.SIGTERM)
         demo.wait(300)
     finally:
         demo.kill()
@@ -85,17 +85,23 @@ def check_same_rounds(homes: Path) -> None:
     assert rows["accepted set"]["of"] >= 1 and rows["proposal"]["of"] >= 1 and rows["whom an auditor names"]["of"] >= 1
 
 
-def test_a_demo_that_is_killed_leaves_no_peer_behind(tmp_path: Path) -> None:
-    home = tmp_path / "homes"
-    demo = subprocess.Popen(
-        [sys.executable, "-m", "flock_p2p", "demo", "--peers", "4", "--poisoners", "0", "--home", str(home)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def test_a_demo_of_the_papers_rule_plays_its_round_and_killed_then_leaves_no_peer_behind(tmp_path: Path) -> None:
+    home, log = tmp_path / "homes", tmp_path / "demo.log"
+    least = ("--peers", "4", "--poisoners", "0", "--rounds", "1")
+    with log.open("wb") as file:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "flock_p2p", "demo", "--voting-rule", "paper", *least, "--home", str(home)],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+        )  # fmt: skip
     try:
-        wait_until("a peer is up", 180, lambda: (home / "peer1" / "lock").exists())
+        wait_until("its round is over", 300, lambda: demo.poll() is not None or "the task has ended" in log.read_text())
     finally:
         demo.send_signal(signal.SIGKILL)
         demo.wait(60)
+    assert demo.returncode == -signal.SIGKILL, log.read_text()
+    status = log.read_text()
+    assert "round 1 of 1   SCORE_REVEAL" in status or "round 1 of 1   SCORE_COMMIT" in status, status
+    assert "TALLY" not in status and "AUDIT" not in status, status  # as that rule has it
 
     def is_quiet() -> bool:
         listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -85,6 +85,10 @@ SHORTER = {  # as it is written, it takes minutes
     "simulate --faults crash,liar,rounds --validators 5": "simulate --faults crash,liar,rounds --schedules 1",
     SYNOPSIS: "simulate --seed 7 --schedules 2 --validators 4 --faults crash --jobs 1 --json",
 }
+EXPERIMENTS = {  # as they are written, they train for minutes or hours; the second finds the first one's row done
+    "experiment --quick": "experiment --quick --methods fedavg --attacks none --rounds 1",
+    "experiment": "experiment --methods fedavg --attacks none --rounds 1 --json",
+}
 DEMO, EXPORT = "tests/process/test_demo_command.py", "tests/app/test_export_adapter.py"
 ELSEWHERE = {  # run by another test, which takes long enough; and what stands there of it
     "export --home my-peer --out adapter": (EXPORT, '"export --home my-peer --out adapter"'),
@@ -94,12 +98,8 @@ ELSEWHERE = {  # run by another test, which takes long enough; and what stands t
     "simulate --prove": ("tests/app/test_simulate_command.py", '_run(capsys, "--prove")'),
     "simulate --mutants": ("tests/consensus/test_consensus_mutants.py", "def test_the_campaign_tells_who_was_killed"),
     "demo --rounds 10 --keep-running": (DEMO, '"demo", "--rounds", "1", "--keep-running"'),
-}
-PARSED = {  # run by no test as it is written, only understood; because
-    "demo --seed 812 --bits 4 --home /tmp/demo812": "another demo takes minutes; one of 8 bits is run in " + DEMO,
-    "demo --voting-rule paper": "another demo takes minutes; tests/peers/test_paper_voter.py plays the rule",
-    "experiment --quick": "minutes of real training; test_backdoor_experiment.py runs half of it",
-    "experiment": "as a page names it; hours of real training",
+    "demo --seed 812 --bits 4 --home /tmp/demo812": (DEMO, '"--seed", "5", "--bits", "4", "--home"'),
+    "demo --voting-rule paper": (DEMO, '"demo", "--voting-rule", "paper", *least'),
 }
 SHOWN = {  # what a command has printed in a run, with that run's names
     "verify --home flock-demo/20261122-125929/peer0",
@@ -118,18 +118,18 @@ def runner() -> Iterator[Runner]:
 def test_every_command_of_the_pages_is_run_or_has_a_reason_not_to_be() -> None:
     pages = [page for page in all_pages() if page != ROOT / "docs" / "cli.md"]  # which shows what the parsers say
     written = {line for page in pages for line in find_commands(page.read_text())}
-    run = {line for how, line in LIVE if how != STOP} | {*STOPPED, *SHORTER}
-    listed = run | {*ELSEWHERE, *PARSED} | SHOWN
+    run = {line for how, line in LIVE if how != STOP} | {*STOPPED, *SHORTER, *EXPERIMENTS}
+    listed = run | {*ELSEWHERE} | SHOWN
     assert {line for line in written - listed if not HOURS.match(line)} == set(), "no test runs these"
     assert listed - written == set(), "no page has these any more"
-    for command, shorter in SHORTER.items():
+    for command, shorter in (SHORTER | EXPERIMENTS).items():
         assert shorter.split()[0] == command.split()[0]
     for path, text in ELSEWHERE.values():
         assert text in (ROOT / path).read_text(), (path, text)
 
 
-@pytest.mark.parametrize("line", sorted(PARSED))
-def test_what_no_test_runs_is_at_least_understood(line: str) -> None:
+@pytest.mark.parametrize("line", sorted({*EXPERIMENTS, *ELSEWHERE}))
+def test_what_is_run_with_other_options_is_understood_as_it_is_written(line: str) -> None:
     assert build_parser().parse_args(shlex.split(line)).command == line.split()[0]
 
 
@@ -276,3 +276,16 @@ def lay_out_halted_chain(home: Home) -> None:
 def test_what_takes_long_works_shorter(runner: Runner, tmp_path: Path, line: str) -> None:
     run = runner.run(tmp_path, line)
     assert run.wait_over() == 0, run.said()
+
+
+def test_an_experiment_trains_as_quickly_as_it_is_told_and_trains_nothing_twice(runner: Runner, tmp_path: Path) -> None:
+    quick = runner.run(tmp_path, EXPERIMENTS["experiment --quick"])
+    assert quick.wait_over() == 0 and re.search(r"^fedavg +none +0 +1 +1 ", quick.said(), re.MULTILINE), quick.said()
+    written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "flock-experiment").glob("*.json*")}
+    whole = runner.run(tmp_path, EXPERIMENTS["experiment"])
+    assert whole.wait_over() == 0, whole.said()
+    (row,) = json.loads(whole.said()[whole.said().index("[{") :].splitlines()[0])
+    assert row["method"] == "fedavg" and row["rounds"] == 1
+    assert written and all(
+        (tmp_path / "flock-experiment" / name).stat().st_mtime_ns == at for name, at in written.items()
+    )
