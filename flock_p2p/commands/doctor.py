@@ -18,10 +18,10 @@ from flock_peers.training.client import BASE_FOLDER
 
 def run(arguments: argparse.Namespace) -> int:
     findings = [_check_package()]
-    if arguments.base is not None:  # a question of its own, whose answer may be an error
-        findings.append(_plan(arguments, arguments.base))
+    if arguments.base is not None:  # a question of its own: what cannot be trained at all is an error
+        findings.append(_check_memory(arguments, arguments.base))
     elif not arguments.package:
-        findings.append(_check_memory(arguments))
+        findings.append(_check_own_memory(arguments))
         findings += check_up(make_asked(arguments.home, arguments.genesis, arguments.bootstrap))
     print(json.dumps(to_dict(findings), indent=2) if arguments.json else format_findings(findings))
     return 0 if to_dict(findings)["ok"] else EXIT_CHECK_FAILED
@@ -41,12 +41,17 @@ def _check_package() -> Finding:
     )
 
 
-def _check_memory(arguments: argparse.Namespace) -> Finding:
-    """Of the base model that this home trains, else of the package's."""
+def _check_memory(arguments: argparse.Namespace, base: Path) -> Finding:
     try:
-        return _plan(arguments, choose_base(Home(arguments.home), None))
+        return _plan(arguments, base)
     except Unavailable as error:
         return Finding("memory", False, str(error), "close other programs, or follow with `join --observe`")
+
+
+def _check_own_memory(arguments: argparse.Namespace) -> Finding:
+    """Of the base model that this home trains, else of the package's."""
+    try:
+        return _check_memory(arguments, choose_base(Home(arguments.home), None))
     except FlockError as error:
         return Finding("memory", False, str(error), "mend that, or name another base model: `join --base FOLDER`")
 

@@ -14,7 +14,7 @@ import trio
 
 from flock_chain.crypto import Key, keccak256
 from flock_chain.errors import FlockError, InvalidEncoding, Misuse, Refused, Unavailable
-from flock_chain.genesis import Genesis
+from flock_chain.genesis import Genesis, decode_genesis
 from flock_p2p.allocator import limit_arenas
 from flock_p2p.cli import parse_coins, parse_genesis_hash
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
@@ -22,7 +22,7 @@ from flock_p2p.loading import load_peer
 from flock_p2p.logs import start_logging
 from flock_p2p.passphrase import Passphrases
 from flock_p2p.uptime import seconds_since_start
-from flock_peers.home import Home
+from flock_peers.home import Home, make_key
 from flock_peers.plural import plural
 from flock_peers.settings import DataSettings, PeerSettings
 from flock_peers.training.domains import check_domain
@@ -57,17 +57,22 @@ def run(arguments: argparse.Namespace) -> int:
         _check_addresses(config)
         settings = build_settings(home, key, config)
         genesis = _get_genesis(home, key, config, expected)
+        _keep_key(home, key)
     trio.run(_run, settings, genesis, config, checkpoint, arguments.until_stdin_closes)
     return 0
 
 
 def _get_key(home: Home, passphrases: Passphrases) -> Key:
+    """A new one is not on disk yet: a start that is refused leaves nothing to back up."""
+    return home.load_key(passphrases.ask) if home.key_path.exists() else make_key()
+
+
+def _keep_key(home: Home, key: Key) -> None:
     if home.key_path.exists():
-        return home.load_key(passphrases.ask)
-    key = home.create_key()
+        return
+    home.create_key(key)
     told = "new; back it up: it is this peer's identity and its stake; `keys lock` puts it under a passphrase"
-    print(f"key      {home.key_path}  ({told})")
-    return key
+    print(f"key      {home.key_path}  ({told})", flush=True)
 
 
 def _parse_checkpoint(home: Home, text: str | None) -> "Pin | None":
@@ -146,7 +151,10 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
             asked = "is it running, is that still its address (`status` there prints it), and is its TCP port open?"
             raise Unavailable(f"{error}; {asked}") from error
 
-    genesis = home.store_genesis(trio.run(fetch))
+    data = trio.run(fetch)
+    decode_genesis(data)
+    _keep_key(home, key)
+    genesis = home.store_genesis(data)
     print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)
     if expected is None:
         print("         compare this hash with one that you trust; --genesis HASH pins it", flush=True)

@@ -49,7 +49,7 @@ def format_status(status: dict[str, Any]) -> str:
         rows.append(("task", f"{task['task']}, {describe_round(task)}, {task['phase']}"))
         if task["awaited"]:
             rows.append(("awaited", describe_awaited(status["account"], task)))
-        rows.append(("bonded", _format_bond(task["bonds"].get(status["account"]))))
+        rows.append(("bonded", _format_bond(task["bonds"].get(status["account"]), task)))
     else:
         rows.append(("task", _format_other(status.get("other_task"))))
     if (pay := (task or status.get("other_task") or {}).get("pay")) is not None:
@@ -69,8 +69,11 @@ def format_status(status: dict[str, Any]) -> str:
     return text
 
 
-def _format_bond(wei: str | None) -> str:
-    return "no" if wei is None else count_coins(int(wei))
+def _format_bond(wei: str | None, task: dict[str, Any]) -> str:
+    if wei is None:
+        return "no"
+    back = "; the task has ended: `task leave` begins to take it back, and so does joining another task"
+    return count_coins(int(wei)) + (back if task.get("is_ended") and int(wei) else "")
 
 
 def _format_trainer(training: dict[str, Any]) -> str:

@@ -28,6 +28,10 @@ LEFT_BY_STARTS = frozenset(
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say, as a USB stick's
 
 
+def make_key() -> Key:
+    return Key(token_bytes(32))
+
+
 class Home:
     """Paths of one peer; creates folders as they are asked for, all readable by their owner only."""
 
@@ -97,13 +101,13 @@ class Home:
 
     # Key
 
-    def create_key(self) -> Key:
-        """Make and store a new key; raises Misuse where there is one, and in a folder of other files."""
+    def create_key(self, key: Key | None = None) -> Key:
+        """Store a new key; raises Misuse where there is one, and in a folder of other files."""
         self.check_is_own()
         self.make()
         if read_format(self.path) == 0 and not self.key_path.exists() and not self.genesis_path.exists():
             write_private(self.path / VERSION_FILE, encode_version(HOME_FORMAT))
-        key = Key(token_bytes(32))
+        key = key or make_key()
         try:
             write_private(self.key_path, key.secret.hex().encode() + b"\n", exclusive=True)
         except FileExistsError as error:

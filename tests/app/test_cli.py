@@ -342,13 +342,15 @@ def test_a_bootstrap_peer_that_nobody_reaches_is_said_with_what_to_look_at(
             f"/ip4/127.0.0.1/tcp/{taken.getsockname()[1]}/p2p/16Uiu2HAky4HLfaDwSXFPBtHHyjGY3sZeAmEXRNfWTqBFdoCd3cFd"
         )
         assert main(["join", "--home", str(tmp_path), "--quiet", "--bootstrap", address]) == 3
-    error = capsys.readouterr().err
-    assert f"{address}: nobody answers there" in error and error.endswith("is its TCP port open?\n")
+    said = capsys.readouterr()
+    assert f"{address}: nobody answers there" in said.err and said.err.endswith("is its TCP port open?\n")
+    assert not Home(tmp_path).key_path.exists() and "key" not in said.out  # nothing that one has to back up
 
 
-def test_what_a_failed_join_was_told_is_not_kept(tmp_path: Path) -> None:
-    assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns", "--domain", "docs"]) == 2
-    assert load_config(Home(tmp_path)) == JoinConfig()
+def test_what_a_failed_join_was_told_is_not_kept_and_it_makes_no_key(tmp_path: Path) -> None:
+    for told in (("--domain", "docs"), ("--domain", "pyhton"), ("--bootstrap", "x"), ("--checkpoint", "x")):
+        assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns", *told]) == 2
+        assert load_config(Home(tmp_path)) == JoinConfig() and not Home(tmp_path).key_path.exists()
 
 
 def test_an_attack_is_never_kept_for_the_next_start(tmp_path: Path) -> None:

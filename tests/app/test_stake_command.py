@@ -139,7 +139,9 @@ def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin()
     pay = {"task": 4, "round": 1, "amount": str(10**18 // 3), "total": str(10**18 // 3)}
     status = {**STATUS, "balance": str(10**21 - 1), "task": {**task, "pay": None}}
     assert "balance  999.999999999999999999 coins\n" in format_status(status)
-    assert "bonded   5 coins" in format_status(status) and "earned" not in format_status(status)
+    assert format_status(status).endswith("bonded   5 coins") and "earned" not in format_status(status)
+    ended = format_status(status | {"task": status["task"] | {"is_ended": True}})
+    assert "bonded   5 coins; the task has ended: `task leave` begins to take it back" in ended
     told = format_status({**status, "task": {**task, "bonds": {}, "pay": pay}})
     for training, words in (({"state": "loading"}, "opens the base model"), ({"state": "ready"}, "ready; has trained"),
                             ({"step": 2, "steps": 8, "loss": 1.5}, "step 2 of 8, loss 1.5000")):  # fmt: skip

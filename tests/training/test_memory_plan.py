@@ -1,5 +1,6 @@
 """What is computed before memory is spent: against what a process then takes, and where it says no."""
 
+import json
 import math
 import os
 import subprocess
@@ -14,6 +15,7 @@ from training_support import SEED, write_initial_adapter
 
 from flock_chain.errors import Misuse, Unavailable
 from flock_p2p.arguments.doctor import COMMAND
+from flock_p2p.cli import EXIT_CHECK_FAILED
 from flock_p2p.commands import doctor
 from flock_peers.training import memory
 from flock_peers.training.base_check import check_base_folder
@@ -141,10 +143,13 @@ def test_doctor_says_what_a_base_needs_and_whether_it_fits(
     said = capsys.readouterr().out
     assert "rank 8 on c_attn, c_fc, c_proj" in said and "4 x 64 tokens a step" in said and "it fits" in said
     monkeypatch.setattr(memory, "read_free_memory", lambda: 10**6)
-    with pytest.raises(Unavailable, match="training needs about"):
-        doctor.run(arguments("--base", str(folder)))
-    with pytest.raises(Unavailable, match="8 GPUs wanted, 0 here; each needs about"):
-        doctor.run(arguments("--base", str(folder), "--gpus", "8"))
+    assert doctor.run(arguments("--base", str(folder))) == EXIT_CHECK_FAILED
+    assert "training needs about" in capsys.readouterr().out
+    assert doctor.run(arguments("--base", str(folder), "--gpus", "8", "--json")) == EXIT_CHECK_FAILED
+    told = json.loads(capsys.readouterr().out)
+    (memory_row,) = [row for row in told["findings"] if row["name"] == "memory"]
+    assert not told["ok"] and not memory_row["is_ok"] and memory_row["advice"]
+    assert "8 GPUs wanted, 0 here; each needs about" in memory_row["text"]
     monkeypatch.setattr(memory, "read_free_gpus", lambda: [10**6, 10**10, 10**11])
     assert doctor.run(arguments("--base", str(folder), "--gpus", "2")) == 0
     assert "as bfloat16" in (said := capsys.readouterr().out) and "10.00 GB are free on each of 2 GPUs" in said
