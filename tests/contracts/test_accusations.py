@@ -1,7 +1,7 @@
 """A round's committee accuses; only more than half of all stake that was eligible in the round takes a coin."""
 
 from board_support import BOND, CREATOR, FEE, Game
-from contracts_support import AUDIT, COMMIT, ENDED, REVEAL, TERMS, account, new_world
+from contracts_support import AUDIT, COMMIT, ENDED, REVEAL, SCORE_COMMIT, SCORE_REVEAL, TALLY, TERMS, account, new_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,6 +99,25 @@ def test_what_nobody_decides_is_free_again_when_the_time_is_over_and_not_a_secon
     game.must(CREATOR, "lift", 1)
     assert (game.bond_of(who), game.held_of(who)) == (BOND, 0) and game.world.board("burned") == FEE
     assert game.send(CREATOR, "lift", 1).reason == "board: nothing is held"
+
+
+def test_a_second_accusation_in_a_round_gives_the_whole_time_to_both() -> None:
+    """Else whoever is accused at the tally could be convicted for a shorter time than whoever was before."""
+    game = play(6)
+    game.play_to_availability()
+    for voter in game.voters:
+        game.attest(voter, 0b110, 0b001)
+    game.until(SCORE_COMMIT)
+    first = game.world.timestamp + WINDOW
+    assert case(game)["until"] == first
+    sheet = [0, -200, -100], [0, 3, 0]
+    for phase, send in ((SCORE_REVEAL, game.commit_scores), (TALLY, game.reveal_scores)):
+        for voter in game.voters:
+            send(voter, *sheet)
+        game.until(phase, seconds=3)
+    game.tally()
+    assert (case(game)["open"], case(game)["until"]) == (0b011, game.world.timestamp + WINDOW)
+    assert game.world.timestamp + WINDOW > first
 
 
 def test_nobody_leaves_with_what_is_held_not_even_after_the_end_where_it_is_still_decided() -> None:

@@ -3,8 +3,19 @@
 from typing import Any
 
 import pytest
-from board_support import BOND, CREATOR, Game
-from contracts_support import COMMIT, PARAMETERS, REVEAL, VALIDATORS, account
+from board_support import BOND, CREATOR, NEW_ADAPTER, Game
+from contracts_support import (
+    AVAILABILITY,
+    COMMIT,
+    DRAW_VOTERS,
+    PARAMETERS,
+    REVEAL,
+    SCORE_COMMIT,
+    SCORE_REVEAL,
+    TALLY,
+    VALIDATORS,
+    account,
+)
 
 from flock_contracts.addresses import STAKE
 
@@ -58,6 +69,19 @@ def test_approvals_of_different_numbers_or_of_long_ago_do_not_add_up() -> None:
     assert game.world.board("enact_at") == 0, "the first two are older than one unbonding delay"
 
 
+@pytest.mark.parametrize("delay", [1, 10**9])
+def test_an_approval_lasts_as_long_as_the_numbers_in_force_say_and_not_those_that_are_asked_for(delay: int) -> None:
+    game, asked = Game(0), OTHERS | {"unbonding_delay": delay, "rules_delay": delay}
+    approve(game, asked, SETTERS[:2])
+    game.world.blocks(PARAMETERS["unbonding_delay"] // 60 + 1, 60)
+    approve(game, asked, SETTERS[2:])
+    assert game.world.board("enact_at") == 0, "two approvals are too old"
+    game.world.blocks(2, 60)
+    approve(game, asked, SETTERS[:2])
+    agreed = game.world.view("Beacon", "chain_time") + PARAMETERS["rules_delay"]
+    assert game.world.board("enact_at") == agreed, "the third still counts; the time to leave is that of today"
+
+
 def test_a_later_agreement_replaces_the_one_that_waits() -> None:
     game = Game(0)
     approve(game, OTHERS)
@@ -90,6 +114,43 @@ def test_a_running_round_keeps_the_numbers_with_which_it_began() -> None:
         lost.append((bond - game.bond_of(lazy), bond))
     slashes = [PARAMETERS["missed_reveal_slash"], 400]
     assert [amount for amount, _ in lost] == [bond * bps // 10_000 for (_, bond), bps in zip(lost, slashes)]
+
+
+def test_a_running_round_keeps_each_of_its_numbers_and_the_next_one_has_the_others() -> None:
+    game = Game(9, voters=6, commit_seconds=5_000)
+    game.until(COMMIT)
+    slashes = dict.fromkeys(("invalid_bytes_slash", "norm_slash", "missed_reveal_slash", "seat_absence_slash"), 5)
+    approve(game, PARAMETERS | slashes | {"seed_delay": 9, "phase_min_blocks": 20, "seat_absence_limit": 1})
+    wait(game)
+    assert enact(game).ok
+    for who in game.proposers:
+        game.commit(who)
+    game.until(DRAW_VOTERS)
+    assert game.view["seed_height"] == game.world.height + PARAMETERS["seed_delay"]
+    game.until(REVEAL)
+    for who in game.proposers:
+        game.reveal(who)
+    game.until(AVAILABILITY)
+    (lazy, silent, *others), proposers = game.voters, game.proposers
+    for who in (silent, *others):
+        game.attest(who, 0b110, 0b001)
+    game.until(SCORE_COMMIT, seconds=10, limit=4)
+    assert game.held_of(proposers[0]) == BOND
+    for who in (silent, *others):
+        game.commit_scores(who, [0, -200, -100], [0, 3, 0])
+    game.until(SCORE_REVEAL, seconds=10, limit=4)
+    for who in others:
+        game.reveal_scores(who, [0, -200, -100], [0, 3, 0])
+    game.until(TALLY, seconds=10, limit=4)
+    game.tally()
+    assert game.held_of(proposers[1]) == BOND // 2
+    for who in others:
+        game.must(who, "attest_adoption", 1, NEW_ADAPTER)
+    game.world.next_block()
+    rows = {row["account"]: row for row in game.world.board("participants", game.task)}
+    assert [rows[who]["bond"] for who in (lazy, silent)] == [BOND - BOND // 1_000, BOND - BOND // 100]
+    assert not any(row["unseated"] for row in rows.values())
+    assert game.round == 2 and game.view["seed_height"] == game.world.height + 9
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from flock_contracts.addresses import BOARD
 from flock_contracts.draw import draw
 from flock_p2p.cli import build_parser
 from flock_peers.training.base_check import check_base_folder
+from flock_peers.training.rows import Row, split_rows
 
 SCORES = [[-300, -200, -100], [-301, -199, -101], [-290, -210, -99]]
 LAYOUT, FORMAT = Layout.of({"w": (40,)}), Format()
@@ -139,6 +140,16 @@ def test_the_split_of_a_round_s_pay_is_set_once_and_the_same_at_every_call() -> 
     game.must(result["proposers"][0], "claim", round)
     assert [game.world.board("claimable", game.task, round, who) for who in result["proposers"]] == [0, *owed[1:]]
     assert owed == [split] * 3
+
+
+def test_the_split_of_a_peer_s_rows_is_drawn_once_and_the_same_at_every_call(tmp_path: Path) -> None:
+    """Where it is drawn anew at every call, whoever measures soon measures on what it has trained on."""
+    rows = [Row("", f"row {index}") for index in range(100)]
+    first = split_rows(rows, tmp_path / "split.json")
+    for _ in range(3):
+        assert split_rows(rows, tmp_path / "split.json") == first
+    assert not {*first.train} & {*first.hold_out} and len({*first.train, *first.hold_out}) == 100
+    assert split_rows(rows, tmp_path / "another.json") != first, "else nothing was drawn"
 
 
 def test_what_a_proposer_says_of_its_data_weighs_nothing() -> None:

@@ -150,11 +150,27 @@ def test_the_norm_accusation_holds_in_a_round_that_is_void_by_loss() -> None:
     assert verdicts(game) == [Verdict.ACCUSED_NORM, Verdict.VOID, Verdict.VOID]
 
 
-def test_a_proposal_that_most_voters_cannot_score_is_void_whatever_its_friend_says() -> None:
+@pytest.mark.parametrize("bits", [0, 3])
+def test_a_proposal_that_most_voters_cannot_score_is_void_whatever_its_friend_or_its_enemy_says(bits: int) -> None:
     game = Game()
-    game.play_to_tally([[-300, -200, 0], [-301, -199, 0], [-290, -210, -5_000]], [[0, 0, 8], [0, 0, 8], [0, 0, 0]])
+    game.play_to_tally([[-300, -200, 0], [-301, -199, 0], [-290, -210, -5_000]], [[0, 0, 8], [0, 0, 8], [0, 0, bits]])
     game.tally()
     assert verdicts(game) == [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.VOID]
+    assert [game.held_of(who) for who in game.proposers] == [0] * 3, "two thirds of all that revealed accuse"
+
+
+def test_voters_that_revealed_nothing_make_no_proposal_void_that_most_of_the_others_scored() -> None:
+    game = Game(8, voters=5)
+    game.play_to_scores()
+    sheets = list(zip(game.voters[:3], [[-300, -200, -100]] * 3, [[0, 0, 0], [0, 0, 0], [0, 0, 8]]))
+    for who, scores, bits in sheets:
+        game.commit_scores(who, scores, bits)
+    game.until(SCORE_REVEAL, seconds=10)
+    for who, scores, bits in sheets:
+        game.reveal_scores(who, scores, bits)
+    game.until(TALLY)
+    game.tally()
+    assert verdicts(game) == [Verdict.ACCEPTED] * 3, "two of three, of five seats"
 
 
 def test_a_manifest_belongs_to_its_earliest_commitment_however_late_it_is_revealed() -> None:

@@ -4,7 +4,8 @@ import os
 import random
 from collections import Counter
 
-from board_actors_support import COPYING, HONEST, LAZY, Cast
+import pytest
+from board_actors_support import COLLUDING, COPYING, HONEST, LAZY, Cast
 from board_end_support import check_nothing_left, finish
 from board_table_support import PEOPLE, Table
 from contracts_support import ENDED
@@ -67,3 +68,31 @@ def test_a_task_that_ends_changes_no_place_of_the_same_delegators_in_another() -
     assert sum(second.model.pools.claimable(*pair) for pair in pairs) >= earned
     finish(casts[1], random.Random(3), turns=60)
     check_nothing_left([first, second])
+
+
+@pytest.mark.parametrize(
+    ("terms", "rogues", "wanted"),
+    [
+        ({"audit_rounds": 1}, (COLLUDING,) * 2, ("suspended", "slash by audit")),
+        ({"voting_rule": 1, "rule_slash": 1_000}, (COLLUDING,) * 2, ("Carried", "paid round")),
+    ],
+    ids=["audits", "the paper's rule"],
+)
+def test_what_one_task_does_to_somebody_is_not_done_to_it_in_another(
+    terms: dict[str, int], rogues: tuple[str, ...], wanted: tuple[str, ...]
+) -> None:
+    """Both play, block by block; in the older one nobody does anything for which it could be punished."""
+    older = Table({"rounds": 9, "extra_rounds": 0, "voting_rule": terms.get("voting_rule", 0)}, 900_001, 7)
+    newer = Table({"rounds": 5, "extra_rounds": 0} | terms, 500_003, 7, beside=older)
+    casts = [Cast(older, [HONEST] * 8), Cast(newer, [*rogues, *[HONEST] * 8][:8])]
+    for me in PEOPLE:
+        for table in (older, newer):
+            table.join(me, 1_000)
+    for turn in range(32):
+        for cast in casts:
+            cast.turn(noise=turn)
+        older.check_rows()
+    found = newer.reached()
+    assert not [name for name in wanted if not found[name]], found
+    for table in (older, newer):
+        table.check_everything()
