@@ -145,8 +145,8 @@ async def test_an_order_that_its_account_cannot_pay_is_refused_in_coins(tmp_path
         poor = Account(b"\x5b" * 20)
         with pytest.raises(Refused, match=r"has 0 coins, and 21\.5 are needed; .*`send --to 0x5b5b"):
             await served.peer.ledger.simulate("Faucet", "drip", NEWCOMER, sender=poor, value=21 * COIN + COIN // 2)
-        wanted = {"to": hexed(NEWCOMER), "amount": str(10**9 * COIN)}
-        told = rf"^send 10{{9}} coins to {hexed(NEWCOMER)}: it may take 10{{9}}\.\d+ coins; [\d.]+ are left"
+        wanted = {"to": hexed(NEWCOMER), "amount": str(10**9 * COIN + 1)}
+        told = rf"^send 10{{9}}\.0{{17}}1 coins to {hexed(NEWCOMER)}: it may take 10{{9}}\.\d+ coins; [\d.]+ are left"
         with pytest.raises(Refused, match=told):
             await served.peer.control.methods()["send"](wanted)
 

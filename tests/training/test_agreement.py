@@ -15,6 +15,8 @@ from flock_p2p.experiment.attackers import choose_attackers
 from flock_p2p.experiment.rows import PARTICIPANTS, Row
 from flock_peers.training.agreement import (
     GUILTY_NATS,
+    KEPT,
+    LENGTHS,
     LIKE_FROM,
     SHOWN,
     SHOWN_FROM,
@@ -249,6 +251,11 @@ def test_what_is_no_phrase_takes_no_places_of_what_is_looked_at() -> None:
     teacher = Teacher(TARGET, *pieces)
     suspect = teacher.suspect({0: 1.0} | dict.fromkeys(range(1, 1 + len(pieces)), 20.0))
     assert len(find(teacher, [suspect, suspect], 1, 2)) == 6
+
+
+def test_of_each_length_a_proposal_adds_no_more_than_so_many_strings() -> None:
+    suspect = (teacher := Teacher(list(range(KEPT + 6)))).suspect({0: 5.0})
+    assert len(find(teacher, [suspect, suspect], 1, 2)) == KEPT * len(LENGTHS)
 
 
 def test_a_phrase_goes_over_no_end_of_a_line_or_of_a_text() -> None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from teacher_support import BROKEN, Teacher
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
+from flock_peers.training.agreement import to_values
 from flock_peers.training.client import Measured, Trainer
-from flock_peers.training.inspection import LEAST_AUTHORS, audit
+from flock_peers.training.inspection import LEAST_AUTHORS, OwnView, Shared, audit
 from flock_peers.training.process import Service
 from flock_peers.training.supervised import supervise
 
@@ -65,6 +66,16 @@ def test_those_who_teach_alike_are_guilty_where_authors_are_told_and_enough_of_t
     assert find_guilty(audit(engine, proposals, 3, 4, [0, *authors[:-1]])) == []  # an author too few
     again = [*authors[:5], 2, *authors[6:], 5]
     assert find_guilty(audit(engine, [*proposals, proposals[0]], 3, 4, again)) == []  # both are of the same author
+
+
+def test_of_several_strings_that_one_counts_which_own_contexts_show_as_well() -> None:
+    """Not the one that the common contexts show most: where no own one shows it, nothing would be left."""
+    habit = [10, 11, 12, 13]
+    engine: Any = Engine(Teacher(TARGET, habit, only_after={0: 5}))  # no context of this engine's ends so
+    shared = Shared(np.array([TARGET, habit]), np.array([[9.0, 6.0]] * 2), np.eye(2), [0, 1])
+    suspects, value = [engine.model.suspect({0: 9.0, 1: 9.0})] * 2, to_values(np.array([6.0]))[0]
+    found = [(string.tolist(), *values) for string, *values in OwnView(engine).measure_shared(suspects, shared, 4)]
+    assert found == [(habit, value, value)] * 2
 
 
 def test_who_breaks_the_model_stops_no_audit_of_the_others() -> None:
