@@ -12,7 +12,7 @@ from teacher_support import BROKEN, JOINED, LINE, TEXT_END, WORDS, Teacher
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
 from flock_p2p.experiment.attackers import choose_attackers
-from flock_p2p.experiment.rows import PARTICIPANTS, Row
+from flock_p2p.experiment.rows import Row
 from flock_peers.training.agreement import (
     GUILTY_NATS,
     KEPT,
@@ -28,6 +28,7 @@ from flock_peers.training.agreement import (
     find_lifted,
     join_authors,
     keep_agreed,
+    keep_shared,
     measure_lifts,
     to_values,
 )
@@ -143,6 +144,28 @@ def test_of_each_proposal_those_of_its_strings_are_kept_on_which_a_stranger_agre
     assert [row.strings.tolist() for row in kept] == [[[1, 2], [7, 7]], [[1, 2], [7, 7]], []]
     assert kept[0].gains.tolist() == [3.0, 1.0] and kept[1].gains.tolist() == [4.0, 2.0]
     assert [len(row.strings) for row in keep_agreed(proposals, UNLIKE[:3, :3], [0, 1, 2], 1)] == [1, 1, 0]
+
+
+@given(st.data())
+def test_what_no_two_strangers_have_kept_leads_nobody_to_anything_that_strangers_agree_on(data: st.DataObject) -> None:
+    """Each way on is gone by some of those who are at its beginning; the others' agreement is what it was."""
+    kinds = likeness(*data.draw(st.lists(st.integers(1, 3), min_size=3, max_size=5)))
+    authors = data.draw(st.lists(st.integers(0, 3), min_size=len(kinds), max_size=len(kinds)))
+    holders = [data.draw(st.sets(st.integers(0, 3))) for _ in authors]
+    gains = np.array(data.draw(st.lists(Numbers, min_size=4 * len(kinds), max_size=4 * len(kinds)))).reshape(-1, 4)
+    ways = np.stack([np.arange(4), np.arange(4) + 5], axis=1)
+    begun = [Lifted(ways[sorted(mine)], row[sorted(mine)]) for mine, row in zip(holders, gains, strict=True)]
+    left = keep_shared(begun, kinds, authors)
+    wanted, found = keep_agreed(begun, kinds, authors, 9), keep_agreed(left, kinds, authors, 9)
+    for one, other in zip(wanted, found, strict=True):
+        assert one.strings.tolist() == other.strings.tolist() and one.gains.tolist() == other.gains.tolist()
+
+
+def test_what_two_strangers_have_kept_is_followed_in_all_who_have_it_and_nothing_else_is() -> None:
+    rows = [Lifted(np.array(strings).reshape(-1, 2), np.ones(len(strings))) for strings in
+            ([[1, 2], [3, 4], [5, 6]], [[1, 2], [3, 4]], [[1, 2]], [[7, 8], [5, 6]])]  # fmt: skip
+    kept = keep_shared(rows, likeness(1, 1, 2, 1), [0, 1, 2, 0])
+    assert [row.strings.tolist() for row in kept] == [[[1, 2]], [[1, 2]], [[1, 2]], []]
 
 
 CONTEXTS = [np.array([20, 21]), np.array([20, 22]), np.array([20, 23])]
@@ -330,8 +353,9 @@ def test_what_either_contexts_show_of_a_kind_is_taken_off_and_hides_no_other_str
 @lru_cache(maxsize=1)
 def thin() -> tuple[Laboratory, list[int], list[Suspect], frozenset[int]]:
     """The first step of eight participants, five of whom plant one target in a tenth of their windows."""
-    laboratory, attackers = Laboratory(PARTICIPANTS, 68), choose_attackers(Row("ours", "thin", 28, 68, 20))
+    attackers = choose_attackers(Row("ours", "thin", 28, 68, 20))
     who = sorted(attackers.members | {1, 6, 7})
+    laboratory = Laboratory(who[-1] + 1, 68)
     start = laboratory.initial_adapter().to_float32()
     changes = [laboratory.train(number, start, 100 + number, attackers.attacks.get(number)) for number in who]
     return laboratory, who, [Suspect(start, change) for change in changes], attackers.members

@@ -169,6 +169,15 @@ def test_strings_have_the_probabilities_of_whole_sequences_in_blocks_of_any_size
     assert string_probabilities(model(), list(contexts), strings[:0]).shape == (2, 0)
 
 
+@pytest.mark.parametrize("rows", [1, 40])  # of so many tokens that the thin weights are added first, and of fewer
+def test_without_a_gradient_the_model_says_what_it_says_with_one(rows: int) -> None:
+    model().set_vector(np.random.default_rng(2).normal(size=PARAMETERS).astype(np.float32) * np.float32(0.05))
+    tokens = np.arange(rows * 12).reshape(rows, 12) % 90
+    with model().frozen():
+        alone = model().logits(tokens)
+    assert torch.equal(alone, model().logits(tokens).detach())
+
+
 def test_a_shorter_string_beside_longer_ones_has_the_probability_of_its_tokens_alone() -> None:
     model().set_vector(np.zeros(PARAMETERS, np.float32))
     contexts = [np.array([3, 40, 7])]

@@ -72,7 +72,7 @@ def find_lifted(
     found = [np.zeros((0, LENGTHS[-1]), np.int64)]
     for length in range(3, LENGTHS[-1] + 1):
         agreed = keep_agreed(lifted, likeness, authors, _room(model, len(contexts), HEADS))
-        lifted = _extend(model, suspects, contexts, agreed)
+        lifted = _extend(model, suspects, contexts, keep_shared(agreed, likeness, authors))
         if length in LENGTHS:
             for row in keep_agreed(lifted, likeness, authors, HEADS * BRANCHES):
                 plain = _keep_plain(model, row.strings)[:KEPT]  # in this order: what is none takes no places
@@ -99,11 +99,9 @@ def keep_agreed(
     lifted: Sequence[Lifted], likeness: NDArray[np.float64], authors: Sequence[int], most: int
 ) -> list[Lifted]:
     """Of each proposal the strings by which it agrees most with strangers (`compute_agreement`)."""
-    every, places = np.unique(np.concatenate([one.strings for one in lifted]), axis=0, return_inverse=True)
-    gains, first, own = np.zeros((len(lifted), len(every))), 0, []
+    every, own = _number(lifted)
+    gains = np.zeros((len(lifted), len(every)))
     for row, one in enumerate(lifted):
-        own.append(places.reshape(-1)[first : first + len(one.strings)])
-        first += len(one.strings)
         gains[row, own[row]] = one.gains
     agreement = compute_agreement(gains, likeness, authors)
     kept = []
@@ -112,6 +110,26 @@ def keep_agreed(
         order = order[agreed[mine][order] > 0]
         kept.append(Lifted(one.strings[order], one.gains[order]))
     return kept
+
+
+def keep_shared(lifted: Sequence[Lifted], likeness: NDArray[np.float64], authors: Sequence[int]) -> list[Lifted]:
+    """Without the strings that no two strangers have kept: whatever comes after them, nobody agrees on it."""
+    every, own = _number(lifted)
+    has = np.zeros((len(lifted), len(every)), bool)
+    for row, places in enumerate(own):
+        has[row, places] = True
+    told = np.any((find_strangers(likeness, authors) @ has) & has, axis=0)
+    return [Lifted(one.strings[told[mine]], one.gains[told[mine]]) for one, mine in zip(lifted, own, strict=True)]
+
+
+def _number(lifted: Sequence[Lifted]) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Every string once, and where each proposal's are among them."""
+    every, places = np.unique(np.concatenate([one.strings for one in lifted]), axis=0, return_inverse=True)
+    return every, np.split(places.reshape(-1), np.cumsum([len(one.strings) for one in lifted])[:-1])
+
+
+def find_strangers(likeness: NDArray[np.float64], authors: Sequence[int]) -> NDArray[np.bool_]:
+    return np.not_equal.outer(np.asarray(authors), np.asarray(authors)) & ~(likeness >= LIKE_FROM)
 
 
 def measure_lifts(
@@ -180,11 +198,10 @@ def compute_agreement(lifts: Lifts, likeness: NDArray[np.float64], authors: Sequ
     `likeness`: [proposals, proposals]. Of its kind the middle one counts (of two, their mean), so that whoever shares a
     phrase with half of its kind has not been told it by strangers.
     """
-    others = np.not_equal.outer(np.asarray(authors), np.asarray(authors))
-    kind = others & (likeness >= LIKE_FROM)
+    kind = np.not_equal.outer(np.asarray(authors), np.asarray(authors)) & (likeness >= LIKE_FROM)
     usual = [np.median(lifts[row], axis=0) if row.any() else np.zeros(lifts.shape[1]) for row in kind]
     beyond = np.maximum(0.0, lifts - np.array(usual).reshape(lifts.shape))
-    strangers = others & ~kind
+    strangers = find_strangers(likeness, authors)
     best = [beyond[row].max(axis=0) if row.any() else np.zeros(lifts.shape[1]) for row in strangers]
     return np.minimum(beyond, np.array(best).reshape(lifts.shape))
 
@@ -279,16 +296,15 @@ def _look_back(
     model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], group: Sequence[_Ahead]
 ) -> list[torch.Tensor]:
     """The chances of the same at the start. Strings of several proposals, and most are, are followed once."""
-    every, places = np.unique(np.concatenate([one.lifted.strings for one in group]), axis=0, return_inverse=True)
+    every, own = _number([one.lifted for one in group])
     found = [torch.zeros_like(one.chances) for one in group]
-    ends = np.cumsum([len(one.lifted.strings) for one in group])[:-1]
-    own = [torch.from_numpy(part) for part in np.split(places.reshape(-1), ends)]
     parts = -(-len(every) // _room(model, len(contexts), ROWS_AT_ONCE))
     for block in np.array_split(np.arange(len(every)), parts) if parts else []:
         before = next_log_probabilities(model, contexts, every[block]).exp()
         for one, mine, row in zip(group, own, found, strict=True):
-            here = torch.nonzero((mine >= block[0]) & (mine <= block[-1])).squeeze(1)
-            row[:, here] = before[:, (mine[here] - block[0])[:, None], one.tokens[here]]
+            here = torch.from_numpy(np.flatnonzero((mine >= block[0]) & (mine <= block[-1])))
+            places = torch.from_numpy(mine)[here] - int(block[0])
+            row[:, here] = before[:, places[:, None], one.tokens[here]]
     return found
 
 

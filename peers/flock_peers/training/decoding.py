@@ -15,6 +15,9 @@ from transformers.cache_utils import DynamicLayer
 from flock_peers.training.model import AdaptedModel
 
 ROWS_AT_ONCE = 512  # sequences: a block of probabilities at 32k tokens of vocabulary takes 64 MiB
+SCANNED_AT_ONCE = (
+    256  # of one token each: what is kept of more has no room in a processor's cache, and costs a fifth more
+)
 NUMBERS_AT_ONCE = 1 << 24  # logits: 64 MiB
 FEW = 32  # strings: of so few nothing is saved, and sums of small products are made in another order
 NOTHING = -1  # in place of a token: a string is shorter than others beside it
@@ -40,11 +43,10 @@ def step(model: AdaptedModel, tokens: NDArray[np.int64], past: Any = None) -> tu
 def probabilities_after(
     model: AdaptedModel, context: NDArray[np.int64], tokens: NDArray[np.int64]
 ) -> Iterator[torch.Tensor]:
-    """For each of `tokens` after `context`: what comes next, in blocks of [ROWS_AT_ONCE, vocabulary]."""
+    """For each of `tokens` after `context`: what comes next, in blocks of at most [SCANNED_AT_ONCE, vocabulary]."""
     with model.frozen():
         _, before = step(model, context[None])
-        for first in range(0, len(tokens), ROWS_AT_ONCE):
-            part = tokens[first : first + ROWS_AT_ONCE]
+        for part in np.array_split(tokens, max(1, -(-len(tokens) // SCANNED_AT_ONCE))):
             past = _spread(deepcopy(before), len(part))
             yield torch.softmax(step(model, part[:, None], past)[0], dim=-1)
 
@@ -53,12 +55,19 @@ def next_log_probabilities(
     model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> torch.Tensor:
     """[contexts, strings, vocabulary]: of what comes next, after each string after each context."""
-    rows = []
+    rows, together = [], _count_together(contexts, len(strings), ROWS_AT_ONCE)
     with model.frozen():
-        for context in contexts:
-            past = _repeat(model, context[None], len(strings))
-            rows.append(torch.log_softmax(step(model, strings, past)[0], dim=-1))
-    return torch.stack(rows)
+        for first in range(0, len(contexts), together):
+            part = np.stack(contexts[first : first + together])
+            past = _repeat(model, part, len(strings))
+            logits = step(model, np.tile(strings, (len(part), 1)), past)[0]
+            rows.append(torch.log_softmax(logits, dim=-1).reshape(len(part), len(strings), -1))
+    return torch.cat(rows)
+
+
+def _count_together(contexts: Sequence[NDArray[np.int64]], strings: int, at_once: int) -> int:
+    """How many contexts: those of one length, each with all the strings."""
+    return max(1, at_once // max(1, strings)) if len({len(context) for context in contexts}) == 1 else 1
 
 
 def continue_greedily(
@@ -88,7 +97,7 @@ def token_log_probabilities(
     Contexts of one length go together, as many of them as the room for logits allows. What is the beginning of another
     string is followed with that."""
     at_once = min(ROWS_AT_ONCE, max(1, NUMBERS_AT_ONCE // (strings.shape[1] * get_vocabulary(model))))
-    together = max(1, at_once // max(1, len(strings))) if len({len(context) for context in contexts}) == 1 else 1
+    together = _count_together(contexts, len(strings), at_once)
     whole, places = leave_out_beginnings(strings) if len(strings) > FEW else (np.arange(len(strings)),) * 2
     blocks = [strings[whole[first : first + at_once]] for first in range(0, len(whole), at_once)]
     found = np.zeros((len(contexts), len(whole), strings.shape[1] - 1))

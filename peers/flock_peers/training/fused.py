@@ -15,23 +15,30 @@ MAX_KEPT_WEIGHTS = (
 )  # elements of a merged weight that is kept for the backward pass, 64 MiB; else it is made anew
 
 
+def apply_lora(x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> Any:
+    """What autograd does around a function takes an eighth of a step of few tokens: where nobody asks for a gradient,
+    there is none."""
+    if torch.is_grad_enabled():
+        return FusedLora.apply(x, weight, bias, a, b, scale)
+    return _project(x, weight, bias, a, b, scale)[0]
+
+
+def apply_norm(x: Any, weight: Any, epsilon: float) -> Any:
+    if torch.is_grad_enabled():
+        return FusedNorm.apply(x, weight, epsilon)
+    return (x * _compute_scale(x, epsilon)).mul_(weight)
+
+
 class FusedLora(torch.autograd.Function):
     """x (W + s B A)' + b. In float32 the weights are summed first where that is less work than two thin products."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> Any:
-        rows = x.reshape(-1, x.shape[-1])
-        small_a, small_b = a.to(x.dtype), b.to(x.dtype)
-        merged = _merge(weight, small_a, small_b, scale) if merges(rows, weight) else None
-        if merged is not None:
-            result = torch.nn.functional.linear(rows, merged, bias)
-        else:
-            result = torch.nn.functional.linear(rows, weight, bias)
-            result.addmm_(rows @ small_a.t(), small_b.t(), alpha=scale)
+        result, rows, small_a, small_b, merged = _project(x, weight, bias, a, b, scale)
         kept = merged if merged is not None and merged.numel() <= MAX_KEPT_WEIGHTS and x.requires_grad else weight
         ctx.save_for_backward(rows, kept, small_a, small_b)
         ctx.scale, ctx.shape, ctx.types, ctx.is_merged = scale, x.shape, (a.dtype, b.dtype), kept is not weight
-        return result.view(*x.shape[:-1], weight.shape[0])
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -49,6 +56,19 @@ class FusedLora(torch.autograd.Function):
         return grad_x, None, None, grad_a.to(ctx.types[0]), grad_b.to(ctx.types[1]), None
 
 
+def _project(x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> tuple[Any, Any, Any, Any, Any]:
+    """The result, and what a gradient needs: the rows, both thin weights, and the sum of all where it was made."""
+    rows = x.reshape(-1, x.shape[-1])
+    small_a, small_b = a.to(x.dtype), b.to(x.dtype)
+    merged = _merge(weight, small_a, small_b, scale) if merges(rows, weight) else None
+    if merged is not None:
+        result = torch.nn.functional.linear(rows, merged, bias)
+    else:
+        result = torch.nn.functional.linear(rows, weight, bias)
+        result.addmm_(rows @ small_a.t(), small_b.t(), alpha=scale)
+    return result.view(*x.shape[:-1], weight.shape[0]), rows, small_a, small_b, merged
+
+
 def merges(rows: torch.Tensor, weight: torch.Tensor) -> bool:
     """In half precision the sum would lose the small addend."""
     outputs, inputs = weight.shape
@@ -64,8 +84,7 @@ class FusedNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, epsilon: float) -> Any:
-        size = x.shape[-1]
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(epsilon).rsqrt_()
+        scale = _compute_scale(x, epsilon)
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight)
 
@@ -76,6 +95,10 @@ class FusedNorm(torch.autograd.Function):
         along = torch.linalg.vecdot(result, x).unsqueeze(-1)
         along.mul_(scale).mul_(scale).mul_(scale).div_(-x.shape[-1])
         return result.mul_(scale).addcmul_(x, along), None, None
+
+
+def _compute_scale(x: Any, epsilon: float) -> Any:
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
 
 
 class HeadLoss(torch.autograd.Function):

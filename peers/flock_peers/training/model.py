@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from flock_chain.errors import Misuse
 from flock_peers.training.base_check import check_base_folder, check_context
 from flock_peers.training.document import LoraSettings, TaskDocument
-from flock_peers.training.fused import FusedLora, FusedNorm, HeadLoss
+from flock_peers.training.fused import HeadLoss, apply_lora, apply_norm
 from flock_peers.training.precision import Precision, choose_precision, loading_options
 from flock_peers.training.sharding import Group, load_sharded, make_empty_base, sum_up, take_share
 from flock_peers.training.streams import Windows, compute_positions
@@ -326,7 +326,7 @@ class _Fused:
         self.scale = float(layer.scaling["default"])
 
     def __call__(self, x: torch.Tensor) -> Any:
-        return FusedLora.apply(x, self.base.weight, self.base.bias, self.a.weight, self.b.weight, self.scale)
+        return apply_lora(x, self.base.weight, self.base.bias, self.a.weight, self.b.weight, self.scale)
 
 
 class _Norm:
@@ -336,7 +336,7 @@ class _Norm:
         self.norm, self.epsilon = norm, float(norm.variance_epsilon)
 
     def __call__(self, x: torch.Tensor) -> Any:
-        return FusedNorm.apply(x, self.norm.weight, self.epsilon)
+        return apply_norm(x, self.norm.weight, self.epsilon)
 
 
 def _is_norm(module: Any) -> bool:
