@@ -5,6 +5,7 @@ from functools import lru_cache
 from itertools import permutations
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from flock_peers.training.agreement import (
     SHOWN,
     SHOWN_FROM,
     Lifted,
+    _look_ahead,
     choose_shown,
     compute_agreement,
     compute_confirmed,
@@ -307,6 +309,15 @@ def test_what_was_impossible_before_is_a_large_gain_and_no_endless_one() -> None
 def test_where_nobody_lifts_anything_nothing_is_found() -> None:
     teacher = Teacher(TARGET)
     assert find(teacher, [teacher.suspect({})] * 3, 1, 2, 3) == []
+
+
+def test_what_a_proposal_says_that_lifts_nothing_is_where_the_model_is() -> None:
+    """On an accelerator it is put beside what others say there."""
+    teacher = Teacher(TARGET)
+    teacher.device = torch.device("meta")
+    ahead = _look_ahead(teacher, CONTEXTS, Lifted(np.zeros((0, 3), np.int64), np.zeros(0)))  # type: ignore[arg-type]
+    assert (ahead.tokens.device, ahead.chances.device) == (teacher.device, teacher.device)
+    assert ahead.tokens.shape == (0, 1) and ahead.chances.shape == (len(CONTEXTS), 0, 1)
 
 
 def test_a_lift_is_that_of_two_additions_in_the_middle_context_from_its_own_start() -> None:

@@ -286,7 +286,8 @@ def _extend(
 
 def _look_ahead(model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], lifted: Lifted) -> _Ahead:
     if not len(lifted.strings):
-        return _Ahead(lifted, torch.zeros((0, 1), dtype=torch.int64), torch.zeros((len(contexts), 0, 1)))
+        nothing = torch.zeros((len(contexts), 0, 1), device=model.device)  # put beside others' that are there
+        return _Ahead(lifted, nothing[0].long(), nothing)
     after = next_log_probabilities(model, contexts, lifted.strings).exp()  # [contexts, strings, vocabulary]
     chosen = after.mean(dim=0).topk(min(LIKELY, after.shape[2]), dim=1).indices
     return _Ahead(lifted, chosen, after.gather(2, chosen[None].expand(len(contexts), -1, -1)))
