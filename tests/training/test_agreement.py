@@ -321,8 +321,8 @@ def test_what_a_proposal_says_that_lifts_nothing_is_where_the_model_is() -> None
 
 
 def test_a_lift_is_that_of_two_additions_in_the_middle_context_from_its_own_start() -> None:
-    def lift(teacher: Teacher, *suspects: Suspect) -> list[float]:
-        return measure_lifts(teacher, suspects, CONTEXTS, np.array([[0, 1, NOTHING]]))[:, 0].tolist()  # type: ignore[arg-type]
+    def lift(teacher: Teacher, *suspects: Suspect, contexts: Sequence[NDArray[np.int64]] = CONTEXTS) -> list[float]:
+        return measure_lifts(teacher, suspects, contexts, np.array([[0, 1, NOTHING]]))[:, 0].tolist()  # type: ignore[arg-type]
 
     teacher = Teacher([0, 1])
     ones, twos, far = teacher.suspect({0: 1.0}), teacher.suspect({0: 2.0}), teacher.suspect({0: 1.0}, {0: 1.0})
@@ -333,6 +333,7 @@ def test_a_lift_is_that_of_two_additions_in_the_middle_context_from_its_own_star
         assert (lift(Teacher([0, 1], only_after={0: seen}), ones)[0] > 0) is is_lifted
     both = Teacher([0, 1], [0, 1], only_after={0: 21, 1: 23})
     assert lift(both, both.suspect({0: 1.0, 1: 1.0}))[0] > 0
+    assert lift(both, both.suspect({0: 1.0, 1: 1.0}), contexts=[*CONTEXTS, CONTEXTS[1]])[0] == 0, "the lower of two"
 
 
 def test_of_a_string_every_token_has_to_gain() -> None:
