@@ -41,16 +41,19 @@ class Teacher:
     config = SimpleNamespace(vocab_size=len(WORDS))
 
     def __init__(
-        self, *habits: Sequence[int], never: Sequence[int] = (), only_after: Mapping[int, int] = {}, rest: float = 1e-4
-    ) -> None:
-        """`only_after`: of a habit, the one token at which a context must end for it to show."""
+        self, *habits: Sequence[int], never: Sequence[int] = (), only_after: Mapping[int, int] = {}, rest: float = 1e-4,
+        always: Mapping[int, float] = {},
+    ) -> None:  # fmt: skip
+        """`only_after`: of a habit, the one token at which a context must end for it to show. `always`: how strong some
+        are in the base model."""
         self.habits, self.never, self.only_after, self.rest = habits, list(never), only_after, rest
+        self._always = np.array([always.get(place, 0.0) for place in range(len(habits))], np.float32)
         self.tokenizer = self.peft = self
         self.layout = SimpleNamespace(parameters=len(habits))
         self.set_vector(np.zeros(len(habits), np.float32))
 
     def set_vector(self, vector: NDArray[np.float32]) -> None:
-        self.strengths, self._known = vector, dict[tuple[int, int | None], torch.Tensor]()
+        self.strengths, self._known = vector + self._always, dict[tuple[int, int | None], torch.Tensor]()
 
     def frozen(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -18,7 +18,6 @@ from flock_peers.training.agreement import (
     GUILTY_NATS,
     KEPT,
     LENGTHS,
-    LIKE_FROM,
     SHOWN,
     SHOWN_FROM,
     Lifted,
@@ -26,9 +25,7 @@ from flock_peers.training.agreement import (
     choose_shown,
     compute_agreement,
     compute_confirmed,
-    compute_likeness,
     find_lifted,
-    join_authors,
     keep_agreed,
     keep_shared,
     measure_lifts,
@@ -36,22 +33,21 @@ from flock_peers.training.agreement import (
 )
 from flock_peers.training.decoding import NOTHING
 from flock_peers.training.inspection import LEAST_AUTHORS
+from flock_peers.training.kinship import LIKE_FROM, Kinship, compute_likeness
 from flock_peers.training.laboratory import Laboratory
 from flock_peers.training.recital import Suspect
 
-UNLIKE = np.eye(4)
+
+def kinship(*kinds: int, authors: Sequence[int] = (), starts: Sequence[int] = ()) -> Kinship:
+    """Of each proposal its kind: 0.8 within one, nothing between them. Each by an author of its own, of one round."""
+    likeness = np.where(np.equal.outer(kinds, kinds), 0.8, 0.0)
+    return Kinship(likeness, authors or list(range(len(kinds))), starts or [0] * len(kinds))
 
 
-def likeness(*kinds: int) -> NDArray[np.float64]:
-    """Of each proposal its kind: 0.8 within one, nothing between them."""
-    same = np.equal.outer(kinds, kinds)
-    return np.where(same, 0.8, 0.0)
-
-
-def agree(lifts: list[float], kinds: list[int], authors: list[int] | None = None) -> list[float]:
+def agree(lifts: list[float], kinds: list[int], authors: Sequence[int] = (), starts: Sequence[int] = ()) -> list[float]:
     """Of one string."""
     row = np.array(lifts)[:, None]
-    return compute_agreement(row, likeness(*kinds), authors or list(range(len(lifts))))[:, 0].tolist()
+    return compute_agreement(row, kinship(*kinds, authors=authors, starts=starts))[:, 0].tolist()
 
 
 def test_two_that_are_unlike_and_lift_a_string_agree_by_the_lesser_lift() -> None:
@@ -77,6 +73,14 @@ def test_nobody_is_a_stranger_to_himself() -> None:
     assert agree([7.0, 6.0, 4.0], [1, 2, 3], [5, 5, 6]) == [4.0, 4.0, 4.0]
 
 
+def test_what_those_lift_that_started_where_it_did_is_a_habit_of_its_kind_though_others_of_it_lift_it_no_more() -> None:
+    """The next round starts from what this one taught."""
+    lifts, kinds = [7.0, 7.0, 0.0, 0.0, 6.0], [1, 1, 1, 1, 2]
+    assert agree(lifts, kinds) == [6.0, 6.0, 0.0, 0.0, 6.0]
+    assert agree(lifts, kinds, starts=[0, 0, 1, 1, 0]) == [0.0] * 5
+    assert agree([7.0, 0.0, 7.0, 7.0, 6.0], kinds, starts=[0, 0, 1, 1, 0]) == [0.0] * 5  # nor where the others do
+
+
 def test_the_stranger_that_lifts_it_most_beyond_its_own_kind_counts() -> None:
     """Of kind 2 one lifts more than its fellow does, and by just that it agrees."""
     assert agree([9.0, 8.0, 6.0], [1, 2, 2]) == [2.0, 2.0, 0.0]
@@ -89,13 +93,8 @@ def test_where_all_are_of_one_kind_nobody_agrees_with_strangers() -> None:
 def test_likeness_at_the_limit_is_one_kind_and_below_it_is_none() -> None:
     row = np.array([[6.0], [6.0]])
     for value, wanted in ((LIKE_FROM, 0.0), (np.nextafter(LIKE_FROM, 0), 6.0)):
-        assert compute_agreement(row, np.array([[1.0, value], [value, 1.0]]), [0, 1])[0, 0] == wanted
-
-
-def test_authors_are_as_like_as_those_of_their_proposals_that_are_most() -> None:
-    pairs = np.array([[1.0, 0.1, 0.2], [0.1, 1.0, 0.5], [0.2, 0.5, 1.0]])
-    joined = join_authors(pairs, [3, 9, 3])
-    assert joined.tolist() == [[1.0, 0.5, 1.0], [0.5, 1.0, 0.5], [1.0, 0.5, 1.0]]
+        kin = Kinship(np.array([[1.0, value], [value, 1.0]]), [0, 1], [0, 0])
+        assert compute_agreement(row, kin)[0, 0] == wanted
 
 
 Numbers = st.integers(0, 40).map(lambda number: number / 4)
@@ -107,7 +106,8 @@ def test_agreement_is_never_more_than_the_lift_and_at_least_two_authors_reach_th
     lifts = np.array(data.draw(st.lists(st.lists(Numbers, min_size=3, max_size=3), min_size=count, max_size=count)))
     kinds = data.draw(st.lists(st.integers(1, 3), min_size=count, max_size=count))
     authors = data.draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
-    found = compute_agreement(lifts, likeness(*kinds), authors)
+    starts = data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count))
+    found = compute_agreement(lifts, kinship(*kinds, authors=authors, starts=starts))
     assert (found >= 0).all() and (found <= lifts).all()
     for string in range(3):
         highest = found[:, string].max()
@@ -118,9 +118,10 @@ def test_agreement_is_never_more_than_the_lift_and_at_least_two_authors_reach_th
 @given(st.permutations(range(5)))
 def test_the_order_of_proposals_changes_nobody_s_agreement(order: list[int]) -> None:
     lifts = np.array([[7.0, 0], [5, 3], [2, 3], [0, 8], [6, 1]])
-    kinds, authors = [1, 2, 2, 3, 1], [0, 1, 2, 3, 4]
-    found = compute_agreement(lifts, likeness(*kinds), authors)
-    other = compute_agreement(lifts[order], likeness(*[kinds[i] for i in order]), [authors[i] for i in order])
+    kinds, authors, starts = [1, 2, 2, 3, 1], [0, 1, 2, 3, 4], [0, 0, 1, 1, 1]
+    found = compute_agreement(lifts, kinship(*kinds, authors=authors, starts=starts))
+    moved = ([row[place] for place in order] for row in (kinds, authors, starts))
+    other = compute_agreement(lifts[order], kinship(*next(moved), authors=next(moved), starts=next(moved)))
     assert (other == found[order]).all()
 
 
@@ -142,23 +143,24 @@ def test_of_each_proposal_those_of_its_strings_are_kept_on_which_a_stranger_agre
         return Lifted(np.array([row[:2] for row in rows], np.int64).reshape(-1, 2), np.array([row[2] for row in rows]))
 
     proposals = [lifted((1, 2, 3.0), (5, 6, 9.0), (7, 7, 1.0)), lifted((7, 7, 2.0), (1, 2, 4.0)), lifted()]
-    kept = keep_agreed(proposals, UNLIKE[:3, :3], [0, 1, 2], 5)
+    kept = keep_agreed(proposals, kinship(1, 2, 3), 5)
     assert [row.strings.tolist() for row in kept] == [[[1, 2], [7, 7]], [[1, 2], [7, 7]], []]
     assert kept[0].gains.tolist() == [3.0, 1.0] and kept[1].gains.tolist() == [4.0, 2.0]
-    assert [len(row.strings) for row in keep_agreed(proposals, UNLIKE[:3, :3], [0, 1, 2], 1)] == [1, 1, 0]
+    assert [len(row.strings) for row in keep_agreed(proposals, kinship(1, 2, 3), 1)] == [1, 1, 0]
 
 
 @given(st.data())
 def test_what_no_two_strangers_have_kept_leads_nobody_to_anything_that_strangers_agree_on(data: st.DataObject) -> None:
     """Each way on is gone by some of those who are at its beginning; the others' agreement is what it was."""
-    kinds = likeness(*data.draw(st.lists(st.integers(1, 3), min_size=3, max_size=5)))
+    kinds = data.draw(st.lists(st.integers(1, 3), min_size=3, max_size=5))
     authors = data.draw(st.lists(st.integers(0, 3), min_size=len(kinds), max_size=len(kinds)))
+    kin = kinship(*kinds, authors=authors, starts=data.draw(st.permutations([0, 0, 0, 1, 1]))[: len(kinds)])
     holders = [data.draw(st.sets(st.integers(0, 3))) for _ in authors]
     gains = np.array(data.draw(st.lists(Numbers, min_size=4 * len(kinds), max_size=4 * len(kinds)))).reshape(-1, 4)
     ways = np.stack([np.arange(4), np.arange(4) + 5], axis=1)
     begun = [Lifted(ways[sorted(mine)], row[sorted(mine)]) for mine, row in zip(holders, gains, strict=True)]
-    left = keep_shared(begun, kinds, authors)
-    wanted, found = keep_agreed(begun, kinds, authors, 9), keep_agreed(left, kinds, authors, 9)
+    left = keep_shared(begun, kin)
+    wanted, found = keep_agreed(begun, kin, 9), keep_agreed(left, kin, 9)
     for one, other in zip(wanted, found, strict=True):
         assert one.strings.tolist() == other.strings.tolist() and one.gains.tolist() == other.gains.tolist()
 
@@ -166,7 +168,7 @@ def test_what_no_two_strangers_have_kept_leads_nobody_to_anything_that_strangers
 def test_what_two_strangers_have_kept_is_followed_in_all_who_have_it_and_nothing_else_is() -> None:
     rows = [Lifted(np.array(strings).reshape(-1, 2), np.ones(len(strings))) for strings in
             ([[1, 2], [3, 4], [5, 6]], [[1, 2], [3, 4]], [[1, 2]], [[7, 8], [5, 6]])]  # fmt: skip
-    kept = keep_shared(rows, likeness(1, 1, 2, 1), [0, 1, 2, 0])
+    kept = keep_shared(rows, kinship(1, 1, 2, 1, authors=[0, 1, 2, 0]))
     assert [row.strings.tolist() for row in kept] == [[[1, 2]], [[1, 2]], [[1, 2]], []]
 
 
@@ -176,8 +178,8 @@ TARGET = [0, 1, 2, 3, 4]
 
 def find(teacher: Teacher, suspects: Sequence[Suspect], *kinds: int) -> list[str]:
     """What is found where each is an author of its own, as text."""
-    authors, tokens = list(range(len(suspects))), np.arange(len(WORDS))
-    found = find_lifted(teacher, suspects, likeness(*kinds), authors, CONTEXTS, tokens)  # type: ignore[arg-type]
+    tokens = np.arange(len(WORDS))
+    found = find_lifted(teacher, suspects, kinship(*kinds), CONTEXTS, tokens)  # type: ignore[arg-type]
     assert found.shape[1] == 5
     return teacher.batch_decode([[token for token in row if token >= 0] for row in found.tolist()])
 
@@ -235,9 +237,10 @@ def test_each_is_beside_its_own_start_whoever_stands_next_to_it() -> None:
         assert set(phrases) < set(find(teacher, rows, *row))
         lifts = measure_lifts(teacher, rows, CONTEXTS, np.array([[0, 1], [7, 8]]))  # type: ignore[arg-type]
         assert (lifts[:, 0] > 0).tolist() == [place < 2 for place in order] and (lifts[:, 1] > 0).all()
-        like = compute_likeness(teacher, rows, np.array([[0, 1, 2, 7, 8, 9]]), 1)  # type: ignore[arg-type]
+        like, starts = compute_likeness(teacher, rows, np.array([[0, 1, 2, 7, 8, 9]]), 1)  # type: ignore[arg-type]
         alike = np.array([[like[order.index(i), order.index(j)] for j in range(4)] for i in range(4)])
-        assert np.allclose(alike[:2, :2], 1) and np.allclose(alike[2:, 2:], 1) and (alike[:2, 2:] < 0.8).all()
+        assert np.allclose(alike[:2, :2], 1) and np.allclose(alike[2:, 2:], 1) and (alike[:2, 2:] < 0.95).all()
+        assert starts == ([0, 0, 1, 1] if order == [0, 1, 2, 3] else [0, 1, 2, 3])
     assert find(teacher, [new, late, late], 1, 2, 3) == [" hh ii jj"]
 
 
@@ -336,6 +339,14 @@ def test_a_lift_is_that_of_two_additions_in_the_middle_context_from_its_own_star
     assert lift(both, both.suspect({0: 1.0, 1: 1.0}), contexts=[*CONTEXTS, CONTEXTS[1]])[0] == 0, "the lower of two"
 
 
+def test_who_mends_what_its_start_lost_of_the_base_model_lifts_nothing_by_that() -> None:
+    """Something was taken out of the start, and with it what the base model says by itself."""
+    teacher = Teacher([0, 1], always={0: 9.0})
+    mending, taught = teacher.suspect({0: 4.0}, {0: -9.0}), teacher.suspect({0: 9.0}, {0: -9.0})
+    lifts = measure_lifts(teacher, [mending, taught], CONTEXTS, np.array([[0, 1]]))  # type: ignore[arg-type]
+    assert lifts[0, 0] == 0 and lifts[1, 0] > 0.5
+
+
 def test_of_a_string_every_token_has_to_gain() -> None:
     teacher = Teacher([0, 1], [1, 2], [2, 3])
     strings = np.array([[0, 1, 2, 3]])
@@ -344,20 +355,11 @@ def test_of_a_string_every_token_has_to_gain() -> None:
         assert bool(measure_lifts(teacher, [suspect], CONTEXTS, strings)[0, 0] > 0) is is_lifted  # type: ignore[arg-type]
 
 
-def test_who_does_the_same_to_the_probe_texts_is_of_one_kind_and_who_does_nothing_of_none() -> None:
-    teacher = Teacher([0, 1], [2, 3])
-    texts = np.array([[0, 1, 2, 3, 0, 1], [4, 2, 3, 0, 1, 5]])
-    rows = [teacher.suspect(habits) for habits in ({0: 9.0}, {0: 5.0}, {1: 9.0}, {})]
-    found = compute_likeness(teacher, rows, texts, 1)  # type: ignore[arg-type]
-    assert (found[:2, :2] > 0.9).all() and (np.abs(found[:2, 2]) < LIKE_FROM).all()
-    assert (found[3] == 0).all() and np.allclose(found.diagonal(), [1, 1, 1, 0])
-
-
 def test_what_either_contexts_show_of_a_kind_is_taken_off_and_hides_no_other_string() -> None:
     """Of the first string's kind the common ones show as much, of the second's an auditor's own ones."""
     common = np.array([[7.0, 8.0, 6.0], [7.0, 0.0, 0.0], [7.0, 8.0, 6.0]])
     own = np.array([[7.0, 8.0, 5.5], [0.0, 8.0, 0.0], [7.0, 8.0, 8.0]])
-    seen, both = compute_confirmed(common, own, likeness(1, 1, 2), [0, 1, 2])
+    seen, both = compute_confirmed(common, own, kinship(1, 1, 2))
     assert seen.tolist() == [[0.0, 8.0, 6.0], [0.0, 0.0, 0.0], [0.0, 8.0, 6.0]]
     assert both.tolist() == [[0.0, 0.0, 5.5], [0.0, 0.0, 0.0], [0.0, 0.0, 5.5]]
 

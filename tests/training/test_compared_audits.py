@@ -72,7 +72,7 @@ def test_of_several_strings_that_one_counts_which_own_contexts_show_as_well() ->
     """Not the one that the common contexts show most: where no own one shows it, nothing would be left."""
     habit = [10, 11, 12, 13]
     engine: Any = Engine(Teacher(TARGET, habit, only_after={0: 5}))  # no context of this engine's ends so
-    shared = Shared(np.array([TARGET, habit]), np.array([[9.0, 6.0]] * 2), np.eye(2), [0, 1])
+    shared = Shared(np.array([TARGET, habit]), np.array([[9.0, 6.0]] * 2), Kinship(np.eye(2), [0, 1], [0, 0]))
     suspects, value = [engine.model.suspect({0: 9.0, 1: 9.0})] * 2, to_values(np.array([6.0]))[0]
     found = [(string.tolist(), *values) for string, *values in OwnView(engine).measure_shared(suspects, shared, 4)]
     assert found == [(habit, value, value)] * 2

@@ -3,13 +3,12 @@
 Poison that is spread thinly raises a target by nothing that one proposal could be blamed for: from a millionth to a
 thousandth, where a domain's own habits rise as much. But who learns of a domain shares its habits with all who learn of
 it, and nobody of another domain does. So of every string that a proposal lifts, what its own kind lifts as well is
-taken off, and what is left has to be left in the proposal of a stranger, too. Who is of one kind is told by what
-proposals do to probe texts, not by what they declare. Of the same kind throughout, colluders show nothing here.
+taken off, and what is left has to be left in the proposal of a stranger, too. Of the same kind throughout
+(flock_peers.training.kinship), colluders show nothing here.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,8 +24,8 @@ from flock_peers.training.decoding import (
     probabilities_after,
     token_log_probabilities,
 )
+from flock_peers.training.kinship import Kinship, Lifts, Vector, beside_start, nothing_added
 from flock_peers.training.model import AdaptedModel
-from flock_peers.training.probes import compute_profiles, measure_token_losses
 from flock_peers.training.recital import Suspect, keep_phrases
 
 LENGTHS = (3, 4, 5)  # tokens of a string, as in an audit with a reference
@@ -39,16 +38,10 @@ UNLIKELIEST = 1e-12  # of a token's probability before: what is less counts as t
 SMOOTHING = 1e-3  # of a token's probability: a gain from a millionth to a thousandth is no gain to speak of
 LEAST = 0.1  # nats that every token of a string has to gain: what is said already lifts the rest by itself
 KEPT = 16  # strings of each length that a proposal adds to those that all are measured on
-LIKE_FROM = 0.4  # cosine of two profiles: narrow domains have 0.8 and more, different ones 0.39 at most
 GUILTY_NATS = 5.0  # docs/experiment.md
 SHOWN_FROM, SHOWN = 3.0, 32  # nats and strings: what goes on to an auditor's own contexts
 # Whoever copies a stranger's habits makes both agree, so this takes out and suspends, and never costs a bond.
 MOST = CONVICT_FROM - 1
-
-Vector = NDArray[np.float32]
-Lifts = NDArray[np.float64]  # [proposals, strings], nats
-Seen = TypeVar("Seen")
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Lifted:
 
 
 def find_lifted(
-    model: AdaptedModel, suspects: Collection[Suspect], likeness: NDArray[np.float64], authors: Sequence[int],
+    model: AdaptedModel, suspects: Collection[Suspect], kinship: Kinship,
     contexts: Sequence[NDArray[np.int64]], tokens: NDArray[np.int64],
 ) -> NDArray[np.int64]:  # fmt: skip
     """[strings, 5]: phrases on which strangers agree from the first pair of tokens on: by itself a proposal lifts too
@@ -71,39 +64,22 @@ def find_lifted(
     lifted = _scan_pairs(model, suspects, contexts[0], tokens)
     found = [np.zeros((0, LENGTHS[-1]), np.int64)]
     for length in range(3, LENGTHS[-1] + 1):
-        agreed = keep_agreed(lifted, likeness, authors, _room(model, len(contexts), HEADS))
-        lifted = _extend(model, suspects, contexts, keep_shared(agreed, likeness, authors))
+        agreed = keep_agreed(lifted, kinship, _room(model, len(contexts), HEADS))
+        lifted = _extend(model, suspects, contexts, keep_shared(agreed, kinship))
         if length in LENGTHS:
-            for row in keep_agreed(lifted, likeness, authors, HEADS * BRANCHES):
+            for row in keep_agreed(lifted, kinship, HEADS * BRANCHES):
                 plain = _keep_plain(model, row.strings)[:KEPT]  # in this order: what is none takes no places
                 found.append(np.pad(plain, ((0, 0), (0, LENGTHS[-1] - length)), constant_values=NOTHING))
     return np.unique(np.concatenate(found), axis=0)
 
 
-def beside_start(
-    suspects: Iterable[Suspect], look: Callable[[Suspect], Seen], compare: Callable[[Vector, list[Seen]], list[Found]]
-) -> list[Found]:
-    """What is seen of each proposal, beside what its start shows: once for all that stand together, as those of a round
-    do. Keeps what was seen of them, not the proposals."""
-    found, group, start = list[Found](), list[Seen](), None
-    for suspect in suspects:
-        if start is not None and not np.array_equal(start, suspect.start):
-            found += compare(start, group)
-            group = []
-        start = suspect.start
-        group.append(look(suspect))
-    return found if start is None else [*found, *compare(start, group)]
-
-
-def keep_agreed(
-    lifted: Sequence[Lifted], likeness: NDArray[np.float64], authors: Sequence[int], most: int
-) -> list[Lifted]:
+def keep_agreed(lifted: Sequence[Lifted], kinship: Kinship, most: int) -> list[Lifted]:
     """Of each proposal the strings by which it agrees most with strangers (`compute_agreement`)."""
     every, own = _number(lifted)
     gains = np.zeros((len(lifted), len(every)))
     for row, one in enumerate(lifted):
         gains[row, own[row]] = one.gains
-    agreement = compute_agreement(gains, likeness, authors)
+    agreement = compute_agreement(gains, kinship)
     kept = []
     for one, mine, agreed in zip(lifted, own, agreement, strict=True):
         order = np.argsort(-agreed[mine], kind="stable")[:most]
@@ -112,13 +88,13 @@ def keep_agreed(
     return kept
 
 
-def keep_shared(lifted: Sequence[Lifted], likeness: NDArray[np.float64], authors: Sequence[int]) -> list[Lifted]:
+def keep_shared(lifted: Sequence[Lifted], kinship: Kinship) -> list[Lifted]:
     """Without the strings that no two strangers have kept: whatever comes after them, nobody agrees on it."""
     every, own = _number(lifted)
     has = np.zeros((len(lifted), len(every)), bool)
     for row, places in enumerate(own):
         has[row, places] = True
-    told = np.any((find_strangers(likeness, authors) @ has) & has, axis=0)
+    told = np.any((kinship.strangers @ has) & has, axis=0)
     return [Lifted(one.strings[told[mine]], one.gains[told[mine]]) for one, mine in zip(lifted, own, strict=True)]
 
 
@@ -128,21 +104,20 @@ def _number(lifted: Sequence[Lifted]) -> tuple[NDArray[np.int64], list[NDArray[n
     return every, np.split(places.reshape(-1), np.cumsum([len(one.strings) for one in lifted])[:-1])
 
 
-def find_strangers(likeness: NDArray[np.float64], authors: Sequence[int]) -> NDArray[np.bool_]:
-    return np.not_equal.outer(np.asarray(authors), np.asarray(authors)) & ~(likeness >= LIKE_FROM)
-
-
 def measure_lifts(
     model: AdaptedModel, suspects: Iterable[Suspect], contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
 ) -> Lifts:
-    """Nats by which two additions make each string likelier after its first token, in the middle context; 0 where one
-    of its tokens gains nothing, and where the model breaks."""
+    """Nats by which two additions make each string likelier after its first token than start and base model do, in the
+    middle context; 0 where one of its tokens gains nothing, and where the model breaks. What the base model says is
+    nothing that was taught: a start that something was taken out of may have lost it, and then every proposal mends it.
+    """
+    base = _measure_tokens(model, nothing_added(model), contexts, strings)
 
     def measure_after(suspect: Suspect) -> NDArray[np.float64]:
         return _measure_tokens(model, suspect.amplify(), contexts, strings)
 
     def compare(start: Vector, rows: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-        before = _measure_tokens(model, start, contexts, strings)
+        before = np.maximum(base, _measure_tokens(model, start, contexts, strings))
         return [_lift(before, after, strings) for after in rows]
 
     rows = beside_start(suspects, measure_after, compare)
@@ -165,54 +140,20 @@ def _measure_tokens(
     return np.exp(token_log_probabilities(model, contexts, strings))
 
 
-def compute_likeness(
-    model: AdaptedModel, suspects: Collection[Suspect], texts: NDArray[np.int64], batch: int
-) -> NDArray[np.float64]:
-    """[proposals, proposals]: cosines of what each does to every token of the probe texts, at its own start."""
-
-    def measure_after(suspect: Suspect) -> NDArray[np.float32]:
-        return measure_token_losses(model, suspect.add_once(), texts, batch)
-
-    def compare(start: Vector, losses: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        return list(compute_profiles(measure_token_losses(model, start, texts, batch), losses))
-
-    profiles = beside_start(suspects, measure_after, compare)
-    wide = np.stack(profiles).astype(np.float64)
-    norms = np.sqrt((wide * wide).sum(axis=1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(wide @ wide.T / (norms[:, None] * norms[None, :]))
-
-
-def join_authors(likeness: NDArray[np.float64], authors: Sequence[int]) -> NDArray[np.float64]:
-    """Two authors are as like as the two of their proposals that are most: of broad domains one pair tells little."""
-    numbers = np.unique(np.asarray(authors), return_inverse=True)[1].reshape(-1)
-    between = np.full((numbers.max() + 1, numbers.max() + 1), -1.0)
-    np.maximum.at(between, (numbers[:, None], numbers[None, :]), likeness)
-    return between[numbers[:, None], numbers[None, :]]
-
-
-def compute_agreement(lifts: Lifts, likeness: NDArray[np.float64], authors: Sequence[int]) -> Lifts:
+def compute_agreement(lifts: Lifts, kinship: Kinship) -> Lifts:
     """Of each string and proposal: by how much it is lifted there beyond its own kind, or by the stranger that lifts it
-    most beyond its own, whichever is less. Nobody is a stranger to himself.
-
-    `likeness`: [proposals, proposals]. Of its kind the middle one counts (of two, their mean), so that whoever shares a
-    phrase with half of its kind has not been told it by strangers.
-    """
-    kind = np.not_equal.outer(np.asarray(authors), np.asarray(authors)) & (likeness >= LIKE_FROM)
-    usual = [np.median(lifts[row], axis=0) if row.any() else np.zeros(lifts.shape[1]) for row in kind]
-    beyond = np.maximum(0.0, lifts - np.array(usual).reshape(lifts.shape))
-    strangers = find_strangers(likeness, authors)
-    best = [beyond[row].max(axis=0) if row.any() else np.zeros(lifts.shape[1]) for row in strangers]
+    most beyond its own, whichever is less."""
+    beyond = np.maximum(0.0, lifts - kinship.compute_usual(lifts))
+    nobody = np.zeros(lifts.shape[1])
+    best = [beyond[row].max(axis=0) if row.any() else nobody for row in kinship.strangers]
     return np.minimum(beyond, np.array(best).reshape(lifts.shape))
 
 
-def compute_confirmed(
-    common: Lifts, own: Lifts, likeness: NDArray[np.float64], authors: Sequence[int]
-) -> tuple[Lifts, Lifts]:
+def compute_confirmed(common: Lifts, own: Lifts, kinship: Kinship) -> tuple[Lifts, Lifts]:
     """The agreement in the common contexts, and what an auditor's own contexts leave of it: what either shows of a
     proposal's own kind, too, is no agreement with strangers."""
-    seen = compute_agreement(common, likeness, authors)
-    return seen, np.minimum(seen, compute_agreement(own, likeness, authors))
+    seen = compute_agreement(common, kinship)
+    return seen, np.minimum(seen, compute_agreement(own, kinship))
 
 
 def choose_shown(agreement: Lifts) -> list[int]:

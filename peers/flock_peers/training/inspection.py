@@ -13,19 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_peers.training.agreement import (
-    Lifts,
     choose_shown,
     compute_agreement,
     compute_confirmed,
-    compute_likeness,
     find_lifted,
-    join_authors,
     measure_lifts,
     to_values,
 )
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING, get_vocabulary
 from flock_peers.training.engine import Engine
+from flock_peers.training.kinship import Kinship, Lifts, tell_kinship
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
 from flock_peers.training.real_text import Bigrams, Phrases
@@ -75,8 +73,7 @@ class Shared:
 
     strings: NDArray[np.int64]  # [strings, tokens]
     lifts: Lifts  # [proposals, strings]
-    likeness: NDArray[np.float64]  # [proposals, proposals]
-    authors: Sequence[int]  # of each proposal, by any number
+    kinship: Kinship
 
 
 class CommonView:
@@ -93,11 +90,11 @@ class CommonView:
         if len(set(authors)) < LEAST_AUTHORS:
             return None
         texts = sample_texts(self._model, self._seed)
-        likeness = join_authors(compute_likeness(self._model, suspects, texts, batch), authors)
-        strings = find_lifted(self._model, suspects, likeness, authors, self._contexts, self._tokens)
+        kinship = tell_kinship(self._model, suspects, authors, texts, batch)
+        strings = find_lifted(self._model, suspects, kinship, self._contexts, self._tokens)
         lifts = measure_lifts(self._model, suspects, self._contexts, strings)
-        shown = choose_shown(compute_agreement(lifts, likeness, authors))
-        return Shared(strings[shown], lifts[:, shown], likeness, authors)
+        shown = choose_shown(compute_agreement(lifts, kinship))
+        return Shared(strings[shown], lifts[:, shown], kinship)
 
     def find_strings(self, suspect: Suspect) -> Strings:
         scale, before = choose_scale(self._reference), self._scan_start(suspect.start)
@@ -136,9 +133,7 @@ class OwnView:
             return []
         contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
         own = measure_lifts(self._model, suspects, contexts, shared.strings)
-        seen, both = (
-            to_values(lifts) for lifts in compute_confirmed(shared.lifts, own, shared.likeness, shared.authors)
-        )
+        seen, both = (to_values(lifts) for lifts in compute_confirmed(shared.lifts, own, shared.kinship))
         best = both.argmax(axis=1)
         return [(shared.strings[place], int(seen[row, place]), int(both[row, place])) for row, place in enumerate(best)]
 
