@@ -15,6 +15,7 @@ from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
 from flock_peers.training.agreement import to_values
 from flock_peers.training.client import Measured, Trainer
 from flock_peers.training.inspection import LEAST_AUTHORS, OwnView, Shared, audit
+from flock_peers.training.kinship import Kinship
 from flock_peers.training.process import Service
 from flock_peers.training.supervised import supervise
 
