@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import trio
 from attack_support import MIB, VICTIM, Attack, Victim, attacker, table
@@ -262,7 +263,7 @@ async def blob_requests(victim: Victim, scale: int) -> None:
 # ---- gossip
 
 
-def _rpc(**fields: object) -> bytes:
+def _rpc(**fields: Any) -> bytes:
     return bytes(encode_varint_prefixed(rpc_pb2.RPC(**fields).SerializeToString()))
 
 

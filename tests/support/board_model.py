@@ -4,6 +4,8 @@ Each method answers whether the contract must accept the call, and changes the m
 close, one after the other; the modules below it hold the rest.
 """
 
+from collections.abc import Callable
+
 from board_model_money import BPS
 from board_model_rows import Audit, Round
 from board_model_verdicts import Verdicts
@@ -57,7 +59,7 @@ class BoardModel(Verdicts):
             return self.height >= self.seed_height
         if self.phase == ENDED:
             return False
-        everybody = {
+        everybody: dict[int, Callable[[], bool]] = {
             WAITING: self.has_enough,
             COMMIT: lambda: len(row.committed) == len(row.proposers) or self.is_missing(),
             REVEAL: lambda: len(row.revealed) == len(row.committed),

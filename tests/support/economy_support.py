@@ -175,8 +175,8 @@ class Economy:
         elif model.phase == TALLY:
             rows = list(row.score_revealed.values())
             found = compute_tally([s for s, _ in rows], [f for _, f in rows], row.held, 20_000, 12)
-            args = (number, tuple(found.medians), found.center, found.mad)
-            self._act(CREATOR, model.tally(), "tally", partial(tuple, args))
+            claimed = (number, tuple(found.medians), found.center, found.mad)
+            self._act(CREATOR, model.tally(), "tally", partial(tuple, claimed))
             self._confirm(number, sight, is_bad)
         elif model.phase == ADOPT:
             for who in row.voters:
@@ -345,8 +345,7 @@ class Economy:
             is_out = member.bond < self.model.terms["min_bond"] or self.model.records[who].expelled
             if is_out and self.model.is_free(who):
                 self._act(CREATOR, self.model.evict(who), "evict", partial(tuple, (who,)))
-        means = [self.mean_wealth(is_malicious) for is_malicious in (False, True)]
-        self.seen.wealth.append((number, *means))
+        self.seen.wealth.append((number, self.mean_wealth(False), self.mean_wealth(True)))
 
     def wealth(self, who: bytes) -> int:
         member = self.model.members.get(who)

@@ -108,7 +108,7 @@ class Scenario:
 
 def make_scenario(random: Random, *, blocks: int = 2, steps: int = 5, only_transactions: bool = False) -> Scenario:
     """`only_transactions`: what any Ethereum client can run too."""
-    rows = {key.account: Row(10**20) for key in KEYS}
+    rows: dict[bytes, Row] = {key.account: Row(10**20) for key in KEYS}
     for address in CONTRACTS:
         storage = {slot: random.randrange(1, 5) for slot in SLOTS if random.random() < 0.4}
         code = Program(random, ADDRESSES).write()

@@ -60,8 +60,8 @@ async def open_hosts(count: int, limits: Limits = QUICK, **options: Any) -> Asyn
     async with AsyncExitStack() as stack:
         hosts = [await stack.enter_async_context(open_host(key(1), LOOPBACK, GENESIS_HASH, limits, **options))]
         for number in range(2, count + 1):
-            host = open_host(key(number), LOOPBACK, GENESIS_HASH, limits, bootstrap=[hosts[0].address], **options)
-            hosts.append(await stack.enter_async_context(host))
+            next_one = open_host(key(number), LOOPBACK, GENESIS_HASH, limits, bootstrap=[hosts[0].address], **options)
+            hosts.append(await stack.enter_async_context(next_one))
         with trio.fail_after(PATIENCE):
             for host in hosts:
                 await host.wait_for_peers(count - 1)
