@@ -100,7 +100,7 @@ def _read_chain(plan: Plan, watched: Watched) -> _Chain:
             parse_result(TASK, number, view("round_result", TASK, number)) for number in range(1, watched.rounds + 1)
         ]
         convicted = _read_convicted(view, results)
-        standings = _read_standings(plan, executor, view("participants", TASK))
+        standings = read_standings(plan, watched, executor)
     finally:
         store.close()
     blobs = BlobStore(home.folder("blobs"))
@@ -129,11 +129,14 @@ def _read_convicted(view: Callable[..., Any], results: Sequence[RoundResult]) ->
     )
 
 
-def _read_standings(plan: Plan, executor: Executor, rows: Sequence[Any]) -> list[Standing]:
+def read_standings(plan: Plan, watched: Watched, executor: Executor) -> list[Standing]:
+    """As they were when the task had ended: whoever keeps the network running may take a bond back before it is judged,
+    which is no slash."""
+    rows: Any = executor.view("TaskBoard", "participants", TASK, height=watched.statuses[0]["height"])
     bonds = {as_account(row["account"]): int(row["bond"]) for row in rows}
     return [
-        Standing(peer, peer.bond, bonds.get(peer.account, 0), executor.account(peer.account).balance)
-        for peer in plan.peers
+        Standing(peer, peer.bond, bonds.get(peer.account, 0), int(status["balance"]))
+        for peer, status in zip(plan.peers, watched.statuses, strict=True)
     ]
 
 

@@ -1,21 +1,27 @@
 """How a demo is judged from what one peer stores."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-from app_support import small_document
+from app_support import Script, play, small_document
 
 from flock_chain.aggregation import add_contribution, encode_delta, quantise
 from flock_chain.aggregation.measure import ONE
 from flock_chain.content import object_digest
 from flock_chain.crypto import Account, keccak256
+from flock_chain.execution.executor import Executor
 from flock_chain.proposal import Manifest
 from flock_chain.tally import Verdict
 from flock_p2p.commands.join import format_join
-from flock_p2p.demo.audit import average_all
+from flock_p2p.demo.audit import average_all, read_standings, was_slashed
+from flock_p2p.demo.watch import Watched
 from flock_peers.contents import Contents
-from flock_peers.roles.board import RoundResult
+from flock_peers.home import Home
+from flock_peers.roles.board import RoundResult, as_account
 from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.chain_store import ChainStore
 from flock_peers.training.document import compute_initial_adapter
 
 
@@ -37,6 +43,23 @@ def test_a_proposal_that_the_judged_peer_does_not_hold_is_left_out_of_the_averag
     initial = compute_initial_adapter(document)
     found = average_all(store, document, initial, [result])
     assert (found.grid == add_contribution(initial, delta, ONE, 1).grid).all()
+
+
+def test_who_takes_a_bond_back_while_the_network_stays_up_was_not_slashed(tmp_path: Path) -> None:
+    """What holds is the height at which the task was seen to end; here that is looked at the other way round."""
+    played = play(tmp_path / "home", Script(rounds=1))
+    with ChainStore(Home(played.home).folder("chain")) as store:
+        executor = Executor(played.genesis, store)
+        rows: Any = executor.view("TaskBoard", "participants", 1)
+        peers = [SimpleNamespace(account=as_account(row["account"]), bond=int(row["bond"])) for row in rows]
+        plan: Any = SimpleNamespace(peers=peers)
+        found = []
+        for height in (executor.head.height, 1):  # nobody has bonded yet in the first block
+            statuses = [{"height": height, "balance": str(height)} for _ in peers]
+            found.append(read_standings(plan, Watched(statuses), executor))
+    ended, before = found
+    assert ended and not any(map(was_slashed, ended)) and all(map(was_slashed, before))
+    assert {row.balance_after for row in ended} == {ended[0].balance_after} != {before[0].balance_after}
 
 
 def test_the_command_to_join_takes_another_port_where_this_peers_own_is_on_the_same_machine() -> None:
