@@ -94,7 +94,10 @@ def format_outcome(outcome: Outcome) -> str:
     parts = [_loss_table(outcome), _round_table(outcome), _money_table(outcome), _network_lines(outcome)]
     failures = find_failures(outcome)
     verdict = [f"NOT AS PROMISED: {text}" for text in failures] or [_summary(outcome)]
-    verdict += [f"NOT SHOWN, by the luck of the draw (run it again): {text}" for text in find_not_shown(outcome)]
+    verdict += [
+        f"NOT SHOWN, for chance draws who proposes (run it again, or with more --rounds): {text}"
+        for text in find_not_shown(outcome)
+    ]
     return "\n" + "\n\n".join([*parts, "\n".join(verdict)])
 
 

@@ -113,7 +113,9 @@ def test_who_was_taught_one_domain_alone_is_not_held_to_beat_the_peer_that_knows
     (text,) = find_not_shown(unlucky)
     assert text == "that the global adapter beats training alone: of 4 domains it learned records"
     assert "\nOK: " in format_outcome(unlucky)
-    assert format_outcome(unlucky).endswith(f"\nNOT SHOWN, by the luck of the draw (run it again): {text}")
+    assert format_outcome(unlucky).endswith(
+        f"\nNOT SHOWN, for chance draws who proposes (run it again, or with more --rounds): {text}"
+    )
     report = to_report(unlucky)
     assert report["failures"] == [] and report["not_shown"] == [text] and report["taught"] == ["records"]
 
