@@ -86,7 +86,10 @@ def _format_other(row: dict[str, Any] | None) -> str:
     if row is None:
         return "none: nobody has opened one on this network yet; `task create` does"
     where = "has ended" if row["is_ended"] else f"is in {describe_round(row)}, {row['phase']}"
-    return f"none of this peer's; task {row['task']} {where} (`task list`: {row['count']} in all)"
+    text = f"none of this peer's; task {row['task']} {where} (`task list`: {row['count']} in all)"
+    if row["is_ended"] and (bond := int(row.get("bond", 0))):
+        text += f"; still bonded there: {count_coins(bond)}, and `task leave` begins to take them back"
+    return text
 
 
 def _format_away(accounts: list[str]) -> str:

@@ -206,7 +206,10 @@ class PeerControl:
     async def _describe_other(self) -> dict[str, Any] | None:
         """Of a task without a part here: it may have paid before a restart."""
         row = await choose_other(self.ledger)
-        return None if row is None else row | {"pay": self.measurements.pay_of(row["task"])}
+        if row is None:
+            return None
+        mine = await self.ledger.view("TaskBoard", "participant", row["task"], self.account)
+        return row | {"pay": self.measurements.pay_of(row["task"]), "bond": str(mine["bond"])}
 
     def _base_status(self) -> dict[str, Any] | None:
         fetching = self.bases.fetching
