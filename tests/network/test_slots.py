@@ -146,6 +146,23 @@ def test_who_is_silent_in_a_handshake_gives_way_to_whoever_has_fewer() -> None:
     assert begin("l", "10.0.0.1") is None and begin("m", "10.0.0.2") is None
 
 
+def test_behind_a_relay_who_has_the_most_handshakes_gives_way_or_after_a_while_the_oldest() -> None:
+    """The relay says who dials; all that come by it were one address, and whoever was there first stayed."""
+    now, gone, relay = [0.0], list[str](), "relayed by 0x01"
+    slots = Slots(replace(LIMITS, max_handshakes_per_relay=4), lambda: now[0])
+
+    def begin(name: str, dialer: str, place: str = relay) -> bool:
+        return not slots.begin(place, lambda: gone.append(name), dialer=dialer)
+
+    assert all(begin(name, "crowd") for name in "abcd") and not begin("e", "crowd")
+    assert begin("f", "honest") and gone == ["a"], "at once"
+    assert begin("g", "another", "relayed by 0x02"), "another relay's are apart"
+    assert begin("h", "third") and begin("i", "fourth") and gone == ["a", "b", "c"] and not begin("j", "fifth")
+    now[0] = 2.0
+    assert begin("j", "fifth") and gone == ["a", "b", "c", "d"]
+    assert slots._handshakes == {relay: 4, "relayed by 0x02": 1}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["begin", "proved", "end"]), st.integers(0, 5)), max_size=120))
 def test_every_place_is_given_back_whatever_the_order(steps: list[tuple[str, int]]) -> None:

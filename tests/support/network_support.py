@@ -6,12 +6,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import trio
+from libp2p.network.connection.raw_connection import RawConnection
 
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import Unavailable
 from flock_peers.network.hello import HELLO, VERSION, Hello
 from flock_peers.network.host import Host, open_host
-from flock_peers.network.identity import parse_address
+from flock_peers.network.identity import Address, parse_address
 from flock_peers.network.limits import Limits
 from flock_peers.network.link import Link
 from flock_peers.network.stack import Stack
@@ -82,16 +83,26 @@ class Inbox:
         return [payload for _, payload in self.received]
 
 
+async def _dial(stack: Stack, address: Address, source: str) -> Link:
+    below = stack._adopt(await trio.open_tcp_stream(address.host, address.port, local_address=source))
+    with trio.fail_after(PATIENCE):
+        conn = await stack.swarm.upgrade_outbound_raw_conn(RawConnection(below, True), address.peer_id)
+    return stack._register(conn)
+
+
 @asynccontextmanager
-async def open_attacker(number: int, victim: Host, *, hello: bool = True) -> AsyncIterator[Link]:
-    """An authenticated connection whose bytes the test writes itself."""
+async def open_attacker(
+    number: int, victim: Host, *, hello: bool = True, source: str = "127.0.0.1"
+) -> AsyncIterator[Link]:  # fmt: skip
+    """An authenticated connection whose bytes the test writes itself. `source`: the address that it comes from; each
+    of this machine's counts as a network of its own."""
 
     async def on_link(link: Link) -> None:
         await link.closed.wait()
 
     stack = Stack(key(number), QUICK, announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
     async with stack.run(None):
-        link = await stack.dial(parse_address(victim.address))
+        link = await _dial(stack, parse_address(victim.address), source)
         if hello:
             stream = await link.open(HELLO)
             await stream.write_frame(Hello(VERSION, victim.genesis_hash, bytes(32), ()).encode())

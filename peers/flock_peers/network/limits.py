@@ -37,6 +37,7 @@ class Limits:
     bulk_again_seconds: float = 60.0  # after a dial that failed: until then its files come over the ordinary connection
     max_handshakes: int = 32  # connections that have not yet shown an identity
     max_handshakes_per_ip: int = 16
+    max_handshakes_per_relay: int = 8  # half of the circuits that it lends: the others are for who has proved its key
     handshake_seconds: float = 5.0
     handshake_bytes: int = 64 << 10  # what a stranger may send before it is authenticated; noise and yamux take 1 KB
     hello_seconds: float = 5.0

@@ -1,7 +1,8 @@
 """One authenticated connection to one peer, and its streams. Every error of the layers below becomes one of ours."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -278,6 +279,15 @@ class Link:
     def is_loopback(self) -> bool:
         """The other end is on this machine."""
         return self.remote_host in ("::1", "::ffff:127.0.0.1") or self.remote_host.startswith("127.")
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Around what a stream carries that has a bound of its own."""
+        self.streams_in -= 1
+        try:
+            yield
+        finally:
+            self.streams_in += 1
 
     def abort(self) -> None:
         self._below.abort()

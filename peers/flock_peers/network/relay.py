@@ -10,6 +10,7 @@ any number of requests on a stream, each with a signed record that it verifies a
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,20 +35,25 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.guarded import contained
+from flock_peers.network.identity import account_of
 from flock_peers.network.link import CutShort, Link
-from flock_peers.network.relay_places import HopStreams, Places
+from flock_peers.network.relay_places import CircuitPlaces, HopStreams, Places
 from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
 
 # A relay lends 16 places, and 16 circuits at a time to each: an adapter fits into one; a life of it does not.
-RELAY_LIMITS = RelayLimits(duration=3_600, data=1 << 30, max_circuit_conns=16, max_reservations=16)
+CIRCUITS = 16
+RELAY_LIMITS = RelayLimits(
+    duration=3_600, data=1 << 30, max_circuit_conns=2 * CIRCUITS,  # those that have just given way count still
+    max_reservations=16,
+)  # fmt: skip
 RENEW_SECONDS = 300.0  # a reservation lasts an hour, unless others wait; nobody is told when it is over
 _ASK_SECONDS = 10.0
 _READ = 64 << 10
 MAX_REQUEST_BYTES = 1 << 10  # a kind and a peer take 50, an own reservation with its voucher 400
 
-RELAYED = "relayed"  # in place of an address: all circuits together have the places of one
+RELAYED = "relayed by"  # and whom, in place of an address: all circuits of one relay have the places of one
 
 
 class _Circuit(CircuitV2Protocol):
@@ -62,20 +68,31 @@ class _Circuit(CircuitV2Protocol):
         self._stack, self._is_own_relay = stack, is_own_relay
         self._streams = HopStreams(trio.current_time)
         self._places = Places(RELAY_LIMITS.max_reservations, trio.current_time, is_favoured)
+        self._lent = CircuitPlaces(CIRCUITS, trio.current_time, is_favoured)
+        self._carried: Counter[Account] = Counter()  # circuits to this peer, by the relay
 
     async def _handle_stop_stream(self, stream: Any) -> None:
         """Circuits have places of their own, so whoever could open some would have two kinds of them, and could keep
-        everybody out who comes by a relay."""
-        if not self._is_own_relay(stream.muxed_conn.link.account):
+        everybody out who comes by a relay. Nor are they of the relay's own streams: strangers would take them all."""
+        link: Link = stream.muxed_conn.link
+        if not self._is_own_relay(link.account):
             raise InvalidRemote("opens a circuit to this peer, which asked it for none")
-        await super()._handle_stop_stream(stream)
+        if self._carried[link.account] >= RELAY_LIMITS.max_circuit_conns:
+            raise InvalidRemote(f"more than {RELAY_LIMITS.max_circuit_conns} circuits at once to this peer")
+        self._carried[link.account] += 1
+        try:
+            with link.uncounted():
+                await super()._handle_stop_stream(stream)
+        finally:
+            self._carried[link.account] -= 1
 
-    async def handle_incoming_connection(self, stream: Any, remote_peer_id: bytes) -> None:  # noqa: ARG002
+    async def handle_incoming_connection(self, stream: Any, remote_peer_id: bytes) -> None:
         """`remote_peer_id` is the relay's word; Noise proves who it is."""
         stream.muxed_stream.carry_circuit()
+        place = f"{RELAYED} 0x{stream.muxed_conn.link.account.hex()}"
         ours, theirs = make_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(contained, self._stack.accept, theirs, RELAYED)
+            nursery.start_soon(contained, self._stack.accept, theirs, place, _name_of(remote_peer_id))
             await pump(stream, ours)
             nursery.cancel_scope.cancel()
 
@@ -90,11 +107,22 @@ class _Circuit(CircuitV2Protocol):
                 if request.type == HopMessage.RESERVE:
                     await self._reserve(stream, request)
                 else:
-                    await self._handle_connect(stream, request)
+                    await self._connect(stream, request)
             finally:  # stock remembers the streams of every circuit there ever was
                 self._active_relays.clear()
                 with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
                     await self._close_stream(stream)
+
+    async def _connect(self, stream: Any, request: HopMessage) -> None:
+        muxed = stream.muxed_stream
+        with self._lent.take(request.peer.id, muxed.link, muxed, self._tell_who_gives_way) as lent:
+            if lent is not None:
+                await self._handle_connect(stream, request)
+                return
+        await write_delimited_msg(stream, HopMessage(type=HopMessage.STATUS, status=Status.RESOURCE_LIMIT_EXCEEDED))
+
+    def _tell_who_gives_way(self, dialer: Link, why: str) -> None:
+        self._stack.complaints.note(f"0x{dialer.account.hex()} at {dialer.remote_host}", why, kind="circuit")
 
     async def _reserve(self, stream: Any, request: HopMessage) -> None:
         if self._find_room(stream.muxed_conn.link):
@@ -130,6 +158,7 @@ class _Circuit(CircuitV2Protocol):
         try:
             with trio.move_on_after(RELAY_LIMITS.duration if deadline is None else deadline - time.monotonic()):
                 while data := await src_stream.read(_READ):
+                    self._lent.note_said(src_stream.muxed_stream, len(data))
                     left[0] -= len(data)
                     if left[0] < 0:
                         return
@@ -140,6 +169,14 @@ class _Circuit(CircuitV2Protocol):
             with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
                 await src_stream.reset()
                 await dst_stream.reset()
+
+
+def _name_of(peer_id: bytes) -> str:
+    """What the log calls whom a relay names; what is no peer of ours is told by its beginning."""
+    try:
+        return f"0x{account_of(ID(peer_id)).hex()}"
+    except InvalidRemote:
+        return f"the peer {peer_id[:40].hex()}"
 
 
 async def _read_request(stream: Any) -> HopMessage:

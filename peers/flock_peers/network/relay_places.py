@@ -6,6 +6,8 @@ Knows no messages. Identities cost nothing, so no bound here is only one on each
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote
@@ -22,6 +24,16 @@ _ACCOUNTS = 1_024  # whose rate is remembered; the longest quiet is forgotten
 SURE_SECONDS = 1_200.0
 _WAIT_SECONDS = 75.0  # who has no place asks again every 30 s; who did not waits no longer
 _WAITING = 1_024  # networks
+# Of the circuits to one place, so many may not have said yet what a handshake and a hello take.
+QUIET_AT_ONCE = 8
+GREETING_BYTES = 512
+QUIET_SECONDS = 2.0  # four round trips of half a second; until then it may be honest
+
+
+class Way(Protocol):
+    """A circuit's stream, on the side of who dialed."""
+
+    def give_way(self, reason: str, /) -> None: ...
 
 
 class HopStreams:
@@ -126,6 +138,76 @@ class Places:
         if next(iter(self._waiting)) != own or now - terms[oldest] < SURE_SECONDS:
             return None
         return groups[oldest]
+
+
+@dataclass(eq=False)
+class Lent:
+    """A circuit. `said`: bytes by who dialed."""
+
+    dialer: Link
+    since: float
+    way: Way
+    said: int = 0
+
+
+class CircuitPlaces:
+    """Circuits to each place at a time. Whom it is lent to does not know where they come from; this relay does."""
+
+    def __init__(self, count: int, clock: Callable[[], float], is_favoured: Callable[[Account], bool]) -> None:
+        self._count, self._clock, self._is_favoured = count, clock, is_favoured
+        self._lent: dict[bytes, list[Lent]] = {}  # by peer id, the oldest first
+        self._ways: dict[Way, Lent] = {}
+
+    @contextmanager
+    def take(self, target: bytes, dialer: Link, way: Way, tell: Callable[[Link, str], None]) -> Iterator[Lent | None]:
+        """None where there is no room. `way` ends the circuit, where it gives way to another one."""
+        worst, why = self._find_who_gives_way(self._lent.get(target, []), dialer)
+        if worst is None and why:
+            yield None
+            return
+        if worst is not None:
+            self._remove(target, worst)
+            tell(worst.dialer, why)
+            worst.way.give_way(why)
+        lent = self._ways[way] = Lent(dialer, self._clock(), way)
+        self._lent.setdefault(target, []).append(lent)
+        try:
+            yield lent
+        finally:
+            self._remove(target, lent)
+
+    def note_said(self, way: Way, count: int) -> None:
+        """The other direction's streams are none of these."""
+        if (lent := self._ways.get(way)) is not None:
+            lent.said += count
+
+    def _remove(self, target: bytes, lent: Lent) -> None:
+        rows = self._lent.get(target, [])
+        if lent in rows:
+            rows.remove(lent)
+            del self._ways[lent.way]
+        if not rows:
+            self._lent.pop(target, None)
+
+    def _find_who_gives_way(self, rows: Sequence[Lent], dialer: Link) -> tuple[Lent | None, str]:
+        """And why; without anybody, why there is no room."""
+        quiet = [lent for lent in rows if lent.said < GREETING_BYTES]
+        if len(quiet) >= QUIET_AT_ONCE:
+            silent = next((lent for lent in quiet if self._clock() - lent.since >= QUIET_SECONDS), None)
+            return self._find_crowd(quiet, dialer) or silent, "a circuit that says nothing gives way to another one"
+        if len(rows) >= self._count:
+            return self._find_crowd(rows, dialer), "a circuit gives way to one of who has fewer, or is needed"
+        return None, ""
+
+    def _find_crowd(self, rows: Sequence[Lent], dialer: Link) -> Lent | None:
+        """The newest stranger's of the network that has the most, for who is needed or whose network has fewer."""
+        strangers = [lent for lent in rows if not self._is_favoured(lent.dialer.account)]
+        worst = find_crowd(strangers, lambda lent: lent.dialer.remote_host)
+        if worst is None or self._is_favoured(dialer.account):
+            return worst
+        sizes = Counter(group_of(lent.dialer.remote_host) for lent in strangers)
+        has_more = sizes[group_of(worst.dialer.remote_host)] > sizes[group_of(dialer.remote_host)] + 1
+        return worst if has_more else None
 
 
 def _find_crowd(links: Sequence[Link]) -> Link | None:

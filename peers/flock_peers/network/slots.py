@@ -47,7 +47,8 @@ class Slots:
         self._all = TokenBucket(limits.accept_rate_of_all, limits.accept_burst_of_all, clock)
         self._first = TokenBucket(limits.accept_rate_of_first, limits.accept_burst_of_first, clock)
         self._handshakes: Counter[str] = Counter()  # by address
-        self._shaking: dict[GiveWay, tuple[str, float]] = {}  # address and since when, the oldest first
+        # Address, who is said to dial, and since when; the oldest first.
+        self._shaking: dict[GiveWay, tuple[str, str, float]] = {}
         self._leaving = 0  # who gave way, and did not end yet
         self._open: Counter[str] = Counter()  # by address, handshakes too
         self._groups: Counter[str] = Counter()
@@ -59,8 +60,9 @@ class Slots:
         """Incoming connections whose identity is proved."""
         return self._open.total() - self._handshakes.total() - self._leaving
 
-    def begin(self, ip: str, give_way: GiveWay | None = None) -> str:
-        """Takes a place for a handshake; or says why there is none. `give_way`: how to end it, where another comes."""
+    def begin(self, ip: str, give_way: GiveWay | None = None, *, dialer: str = "") -> str:
+        """Takes a place for a handshake; or says why there is none. `give_way`: how to end it, where another comes.
+        `dialer`: where `ip` is a relay, who dials by way of it."""
         x, group = self._limits, group_of(ip)
         rate = self._networks.of(group)
         is_first = rate.find_wait(x.accept_burst) == 0  # of its network, for a while, as far as that is remembered
@@ -72,14 +74,24 @@ class Slots:
             return f"{x.max_inbound_per_ip} connections already"
         if group != ip and self._groups[group] >= x.max_inbound_per_group:
             return f"{x.max_inbound_per_group} connections of {group} already"
-        is_full = self._handshakes.total() >= x.max_handshakes
-        if self._handshakes[ip] >= x.max_handshakes_per_ip or (is_full and not self._make_way(group)):
+        if not self._has_room(ip, group, dialer):
             return f"{self._handshakes[ip]} handshakes at once, {self._handshakes.total()} of everybody"
         for counter, key in ((self._handshakes, ip), (self._open, ip), (self._groups, group)):
             counter[key] += 1
         if give_way is not None:
-            self._shaking[give_way] = ip, self._clock()
+            self._shaking[give_way] = ip, dialer, self._clock()
         return ""
+
+    def _has_room(self, ip: str, group: str, dialer: str) -> bool:
+        """Of one address nobody can be told from another before his key is proved; behind a relay they can."""
+        if dialer and self._handshakes[ip] >= self._limits.max_handshakes_per_relay:
+            names = {way: who for way, (place, who, _) in self._shaking.items() if place == ip}
+            return self._make_way(names, dialer)
+        if self._handshakes[ip] >= self._limits.max_handshakes_per_ip:
+            return False
+        if self._handshakes.total() < self._limits.max_handshakes:
+            return True
+        return self._make_way({way: group_of(place) for way, (place, _, _) in self._shaking.items()}, group)
 
     def end_handshake(self, ip: str, give_way: GiveWay | None = None) -> None:
         if give_way is not None and self._shaking.pop(give_way, None) is None:
@@ -87,14 +99,15 @@ class Slots:
         else:
             _decrease(self._handshakes, ip)
 
-    def _make_way(self, asker: str) -> bool:
-        """The oldest handshake of the network that has the most goes for one of a network that would have no more than
+    def _make_way(self, groups: dict[GiveWay, str], asker: str) -> bool:
+        """The oldest handshake of the group that has the most goes for one of a group that would have no more than
         that one keeps. Else the oldest of all, unless it may be honest still: silence costs nothing."""
-        groups = Counter(group_of(ip) for ip, _ in self._shaking.values())
-        worst = max(groups.values(), default=0)
-        for give_way, (ip, since) in self._shaking.items():
-            is_crowd = groups[group_of(ip)] == worst > groups[asker] + 1
-            if is_crowd or (worst <= groups[asker] + 1 and self._clock() - since >= _SURE_SECONDS):
+        sizes = Counter(groups.values())
+        worst = max(sizes.values(), default=0)
+        for give_way, group in groups.items():
+            ip, _, since = self._shaking[give_way]
+            is_crowd = sizes[group] == worst > sizes[asker] + 1
+            if is_crowd or (worst <= sizes[asker] + 1 and self._clock() - since >= _SURE_SECONDS):
                 del self._shaking[give_way]
                 self._leaving += 1
                 _decrease(self._handshakes, ip)

@@ -195,24 +195,27 @@ class Stack:
             return
         await self.accept(stream, ip)
 
-    async def accept(self, stream: trio.SocketStream, ip: str) -> None:
-        """Life of an incoming connection; `ip` is what its places are counted by."""
+    async def accept(self, stream: trio.SocketStream, ip: str, dialer: str = "") -> None:
+        """Life of an incoming connection; `ip` is what its places are counted by. `dialer`: of `Slots.begin`."""
         shaking = trio.CancelScope()
-        no_room = self._slots.begin(ip, shaking.cancel)
+        who = f"{ip}, circuit of {dialer}" if dialer else ip
+        no_room = self._slots.begin(ip, shaking.cancel, dialer=dialer)
         if no_room:
-            self.complaints.note(ip, f"refused: {no_room}", kind="refused")
+            self.complaints.note(who, f"refused: {no_room}", kind="refused")
             stream.socket.close()
             return
         below = self._adopt(stream)
         try:
-            link = await self._shake_hands(below, ip, shaking)
+            link = await self._shake_hands(below, ip, who, shaking)
             if link is not None:
                 await link.closed.wait()
         finally:
             below.abort()
             self._slots.end(ip)
 
-    async def _shake_hands(self, below: BufferedConnection, ip: str, scope: trio.CancelScope) -> Link | None:
+    async def _shake_hands(
+        self, below: BufferedConnection, ip: str, who: str, scope: trio.CancelScope
+    ) -> Link | None:  # fmt: skip
         link: Link | None = None
         try:
             with scope, trio.fail_after(self.limits.handshake_seconds):
@@ -221,15 +224,15 @@ class Stack:
                 )
                 link = self._register(self._swarm_conn_of(muxed))
         except trio.TooSlowError:
-            self.complaints.note(ip, f"no handshake within {self.limits.handshake_seconds:g} s", kind="silent")
+            self.complaints.note(who, f"no handshake within {self.limits.handshake_seconds:g} s", kind="silent")
             return None
         except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
-            self.complaints.note(ip, f"handshake failed: {_innermost(error)}", kind="handshake")
+            self.complaints.note(who, f"handshake failed: {_innermost(error)}", kind="handshake")
             return None
         finally:
             self._slots.end_handshake(ip, scope.cancel)
         if link is None:
-            self.complaints.note(ip, "gives way in its handshake: others come, and have fewer", kind="silent")
+            self.complaints.note(who, "gives way in its handshake: others come, and have fewer", kind="silent")
         return link if link is not None and self._make_room(link) else None
 
     def _make_room(self, link: Link) -> bool:

@@ -1,0 +1,162 @@
+"""Circuits to one place: who says nothing in them, or has many, keeps nobody out who comes through the same relay."""
+
+from contextlib import AsyncExitStack, ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status
+from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID
+from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_msg
+from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_attacker, wait_until
+
+from flock_peers.network.host import Host, open_host
+from flock_peers.network.identity import peer_id_of
+from flock_peers.network.link import Link
+from flock_peers.network.relay import CIRCUITS
+from flock_peers.network.relay_places import (
+    GREETING_BYTES,
+    HOP_STREAMS_AT_ONCE,
+    QUIET_AT_ONCE,
+    QUIET_SECONDS,
+    SURE_SECONDS,
+    CircuitPlaces,
+    Places,
+)
+
+HOP = str(PROTOCOL_ID)
+LONELY = type(QUICK)(**{**vars(QUICK), "exchanged_addresses": 0})
+TARGET = b"the hidden one"
+
+
+class Way:
+    """A circuit: its stream, and who is told from whom."""
+
+    is_over = False
+
+    def give_way(self, _reason: str) -> None:
+        self.is_over = True
+
+
+class Relay:
+    """Circuits to one place, on a clock of the test's own."""
+
+    def __init__(self, needed: frozenset[bytes] = frozenset()) -> None:
+        self.now = 0.0
+        self.places = CircuitPlaces(CIRCUITS, lambda: self.now, needed.__contains__)
+        self.open = ExitStack()
+        self.named: list[str] = []
+
+    def lend(self, host: str, number: int, said: int = 0) -> Way | None:
+        way = Way()
+        dialer: Link = SimpleNamespace(remote_host=host, account=key(number).account)  # type: ignore[assignment]
+        tell = lambda link, _why: self.named.append(link.remote_host)  # noqa: E731
+        lent = self.open.enter_context(self.places.take(TARGET, dialer, way, tell))
+        self.places.note_said(way, said)
+        return way if lent is not None else None
+
+
+def test_of_silent_circuits_one_of_the_network_that_has_the_most_gives_way_to_who_has_fewer() -> None:
+    relay = Relay()
+    crowd = [relay.lend("8.8.8.8", number) for number in range(1, QUIET_AT_ONCE + 1)]
+    assert all(crowd) and relay.lend("8.8.8.9", 50) is None, "no better than before"
+    honest = relay.lend("1.1.1.1", 90)
+    assert honest is not None and crowd[-1] is not None and crowd[-1].is_over and relay.named == ["8.8.8.8"]
+    relay.now = 1.9
+    assert not any(relay.lend("8.8.8.8", number) for number in range(60, 160)) and not honest.is_over
+
+
+def test_who_is_silent_from_many_networks_gives_way_after_a_while_and_not_who_has_said_hello() -> None:
+    relay = Relay()
+    honest = relay.lend("1.1.1.1", 90, GREETING_BYTES)
+    crowd = [relay.lend(f"8.8.{number}.8", number) for number in range(1, QUIET_AT_ONCE + 1)]
+    assert relay.lend("1.1.2.1", 91) is None
+    relay.now = QUIET_SECONDS
+    assert relay.lend("1.1.2.1", 91) is not None
+    assert [way.is_over for way in [honest, *crowd] if way] == [False, True] + [False] * 7
+
+
+def test_of_circuits_that_are_in_use_one_gives_way_to_who_has_fewer_or_is_needed_and_to_nobody_else() -> None:
+    relay = Relay(frozenset([key(92).account]))
+    honest = relay.lend("1.1.1.1", 90, GREETING_BYTES)
+    crowd = [relay.lend(f"8.8.{number // 2}.8", number, GREETING_BYTES) for number in range(1, CIRCUITS)]
+    relay.now = SURE_SECONDS
+    assert all(crowd) and relay.lend("8.8.1.8", 70, GREETING_BYTES) is None
+    for number in range(7):
+        assert relay.lend(f"1.2.{number}.1", 100 + number, GREETING_BYTES) is not None, "of a network that has two"
+    assert relay.lend("1.3.1.1", 91) is None, "each has one"
+    assert relay.lend("8.8.1.8", 92) is not None, "needed"
+    assert honest is not None and not honest.is_over
+    assert [way.is_over for way in crowd if way] == [False] + [False, True] * 7
+    relay.open.close()
+    assert not relay.places._lent and not relay.places._ways
+
+
+async def ask(stream: Any, message: HopMessage) -> int:
+    await write_delimited_msg(stream, message)
+    return int((await read_delimited_msg(stream, HopMessage)).status)
+
+
+def library_of(host: Host) -> Any:
+    assert host._relays.circuits is not None
+    return host._relays.circuits._circuit
+
+
+@in_trio()
+async def test_silent_strangers_behind_a_relay_keep_out_nobody_and_are_named_not_the_relay(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They took the relay's sixteen streams, it was named for them, and who came then got in half of the time."""
+    caplog.set_level("INFO")
+    connect = HopMessage(type=HopMessage.CONNECT, peer=PeerId(id=peer_id_of(key(2)).to_bytes()))
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True))
+        hidden = await stack.enter_async_context(
+            open_host(key(2), LOOPBACK, GENESIS_HASH, LONELY, via=[relay.address])
+        )  # fmt: skip
+        await wait_until(lambda: "p2p-circuit" in hidden.address)
+        for number in (66, 67, 68):
+            crowd = await stack.enter_async_context(open_attacker(number, relay, source="127.0.0.66"))
+            for _ in range(HOP_STREAMS_AT_ONCE):
+                stream = await crowd.open_net_stream(HOP)
+                assert await ask(stream, connect) == (
+                    Status.OK if number == 66 else Status.RESOURCE_LIMIT_EXCEEDED
+                )  # fmt: skip
+        caller = await stack.enter_async_context(open_host(key(3), LOOPBACK, GENESIS_HASH, LONELY))
+        assert await caller.connect(hidden.address) == hidden.account
+        assert f"0x{key(66).account.hex()} at 127.0.0.66: a circuit that says nothing gives way" in caplog.text
+        await wait_until(lambda: f"circuit of 0x{key(66).account.hex()}: handshake failed" in caplog.text)
+        link = hidden._table.newest_link(relay.account)
+        assert link is not None and link.streams_in <= 2 and "streams at once" not in caplog.text
+        assert hidden.is_connected(caller.account) and hidden.is_connected(relay.account)
+        assert await hidden.request(relay.account, "/flock/peers/1", b"") is not None
+
+
+@in_trio()
+async def test_networks_take_turns_at_the_places_of_a_running_relay() -> None:
+    """Real connections from four addresses; the clock of the turns is the test's."""
+    reserve, now = HopMessage(type=HopMessage.RESERVE), [0.0]
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True))
+        library_of(relay)._places = Places(2, lambda: now[0], relay.book.favoured.__contains__)
+
+        async def come(number: int, source: str) -> Any:
+            link = await stack.enter_async_context(open_attacker(number, relay, source=source))
+
+            async def reserve_one() -> bool:
+                return await ask(await link.open_net_stream(HOP), reserve) == Status.OK
+
+            return reserve_one
+
+        crowd = [await come(number, "127.0.0.66") for number in (66, 67)]
+        assert [await one() for one in crowd] == [True, True]
+        second = await come(68, "127.0.0.67")
+        assert await second(), "at once, of the network that has two"
+        third = await come(69, "127.0.0.68")
+        assert not await third() and not await crowd[1]()
+        now[0] = SURE_SECONDS - 1
+        assert not await third()
+        now[0] = SURE_SECONDS
+        assert await third()
+        places = library_of(relay).resource_manager._reservations
+        assert [account for account in (66, 67, 68, 69) if peer_id_of(key(account)) in places] == [68, 69]
