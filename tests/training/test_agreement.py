@@ -138,6 +138,13 @@ def test_what_is_measured_in_own_contexts_is_what_shows_and_the_clearest_first()
     assert choose_shown(np.zeros((3, 0))) == []
 
 
+def test_two_that_agree_on_a_great_many_strings_hide_nobody_who_agrees_on_few() -> None:
+    many = [9.0] * (SHOWN + 5)
+    rows = np.array([[*many, 0.0, 0, 0], [*many, 0, 0, 0], [*[0.0] * len(many), 6, SHOWN_FROM, 4]])
+    shown = choose_shown(rows)
+    assert len(shown) == SHOWN and set(range(len(many), len(many) + 3)) < set(shown) and shown[-3:] == [37, 39, 38]
+
+
 def test_of_each_proposal_those_of_its_strings_are_kept_on_which_a_stranger_agrees() -> None:
     def lifted(*rows: tuple[int, int, float]) -> Lifted:
         return Lifted(np.array([row[:2] for row in rows], np.int64).reshape(-1, 2), np.array([row[2] for row in rows]))

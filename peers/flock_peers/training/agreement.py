@@ -157,12 +157,16 @@ def compute_confirmed(common: Lifts, own: Lifts, kinship: Kinship) -> tuple[Lift
 
 
 def choose_shown(agreement: Lifts) -> list[int]:
-    """Which strings are measured in an auditor's own contexts: those that show anything, the clearest first."""
+    """Which strings are measured in an auditor's own contexts: those that show anything, the clearest first. Where they
+    are too many, the clearest of every proposal before the next ones of any: two that agree on a great many give
+    themselves away by it, and must not hide who agrees on one."""
     if not agreement.size:
         return []
-    clearest = agreement.max(axis=0)
-    order = np.argsort(-clearest, kind="stable")[:SHOWN].tolist()
-    return [place for place in order if clearest[place] >= SHOWN_FROM]
+    clearest, turns = agreement.max(axis=0), np.argsort(np.argsort(-agreement, axis=1, kind="stable"), axis=1)
+    turn = np.where(agreement >= SHOWN_FROM, turns, agreement.shape[1]).min(axis=0)
+    shown = np.lexsort((-clearest, turn))[:SHOWN].tolist()
+    order = np.argsort(-clearest, kind="stable").tolist()
+    return [place for place in order if place in set(shown) and clearest[place] >= SHOWN_FROM]
 
 
 def to_values(agreement: Lifts) -> NDArray[np.int64]:
