@@ -185,6 +185,24 @@ def test_who_takes_the_row_of_somebody_who_left_has_not_its_say() -> None:
     assert game.bond_of(who) == BOND // 2, "four of the seven that were eligible"
 
 
+def test_each_has_the_share_of_its_own_bond_though_a_row_before_it_is_free_and_what_is_taken_is_of_that_round() -> None:
+    game = play(0)
+    bonds = {account(index): BOND * index for index in range(1, 8)}
+    for who, bond in bonds.items():
+        game.join(who, bond)
+    game.must(account(1), "leave_task")
+    game.play_to_tally(SCORES, ACCUSING)
+    game.tally()
+    game.until(COMMIT, seconds=10)
+    guilty, total = game.result(1)["proposers"][0], sum(bonds.values()) - BOND
+    shares = {who: game.world.board("say_of", game.task, 1, who)[0] for who in members(game)}
+    assert shares == {who: bonds[who] * (2**32 - 1) // total for who in members(game)} and game.round == 2
+    held = game.held_of(guilty)
+    outcomes = [game.send(who, "confirm", 1, 0b001, 0) for who in members(game)]
+    (taken,) = [log for outcome in outcomes if outcome.ok for name, log in outcome.logs if name == "Slashed"]
+    assert taken == {"task": game.task, "round": 1, "account": guilty, "amount": held}
+
+
 def test_each_says_once_and_only_of_who_is_accused() -> None:
     game, _ = accused()
     first = members(game)[0]

@@ -51,6 +51,15 @@ def test_less_than_two_thirds_of_the_stake_cannot_undo_an_adoption_however_many_
     assert game.round == round + 1 and game.view["adapter"] == NOWHERE
 
 
+def test_what_is_bonded_after_the_close_gives_up_no_adapter() -> None:
+    game = lost()
+    game.join(account(1), 100 * BOND)
+    game.must(account(1), "attest_missing", 2)
+    assert game.world.board("missing_stake", game.task, 2) == (BOND, 6 * BOND)
+    game.world.next_block()
+    assert game.round == 2
+
+
 def test_two_adoptions_that_are_nowhere_are_given_up_one_after_the_other() -> None:
     game = Game(rounds=8, extra_rounds=0)
     game.play_round(adapter=NEW_ADAPTER)

@@ -53,6 +53,24 @@ def test_who_refuses_coins_keeps_nobody_else_from_theirs_and_can_have_its_own_la
     assert world.balance(hostile) == before + owed
 
 
+def test_each_paid_seat_takes_its_pay_and_its_part_of_the_rest_once_together_or_one_by_one() -> None:
+    game = Game(6, rounds=2, extra_rounds=0, rest_share=10_000)
+    game.play_round()
+    seats = [*game.result(1)["proposers"], *game.result(1)["voters"]]
+    for who in seats[::2]:
+        game.must(who, "claim", 1)
+    game.until(ENDED, seconds=10)
+    game.check_solvent()
+    owed = game.world.board("total_rewards")
+    rest = game.world.board("claimable", 1, 1, seats[0])
+    assert rest > 0 and all(game.world.board("claimable", 1, 1, who) == rest for who in seats[::2])
+    before = sum(map(game.world.balance, seats))
+    for who in seats * 2:
+        game.send(who, "claim", 1)
+        assert game.send(who, "claim", 1).reason == "board: nothing to claim"
+    assert sum(map(game.world.balance, seats)) - before == owed and game.world.board("total_rewards") == 0
+
+
 def test_who_calls_back_while_it_is_paid_is_paid_once() -> None:
     game = played()
     world, (hostile, *_), board = game.world, paid(game), load("TaskBoard")

@@ -120,9 +120,12 @@ def test_a_running_round_keeps_each_of_its_numbers_and_the_next_one_has_the_othe
     game = Game(9, voters=6, commit_seconds=5_000)
     game.until(COMMIT)
     slashes = dict.fromkeys(("invalid_bytes_slash", "norm_slash", "missed_reveal_slash", "seat_absence_slash"), 5)
-    approve(game, PARAMETERS | slashes | {"seed_delay": 9, "phase_min_blocks": 20, "seat_absence_limit": 1})
+    others = {"seed_delay": 9, "phase_min_blocks": 20, "seat_absence_limit": 1}
+    approve(game, PARAMETERS | slashes | others | {"unbonding_delay": 7, "bond_unlock_rounds": 0})
     wait(game)
     assert enact(game).ok
+    standing = game.world.board("standing", game.task, account(1))
+    assert [standing[name] for name in ("unbonding_delay", "unlock_rounds")] == [600, 2], "delegators', too"
     for who in game.proposers:
         game.commit(who)
     game.until(DRAW_VOTERS)
@@ -131,20 +134,20 @@ def test_a_running_round_keeps_each_of_its_numbers_and_the_next_one_has_the_othe
     for who in game.proposers:
         game.reveal(who)
     game.until(AVAILABILITY)
-    (lazy, silent, *others), proposers = game.voters, game.proposers
-    for who in (silent, *others):
+    (lazy, silent, *rest), proposers = game.voters, game.proposers
+    for who in (silent, *rest):
         game.attest(who, 0b110, 0b001)
     game.until(SCORE_COMMIT, seconds=10, limit=4)
     assert game.held_of(proposers[0]) == BOND
-    for who in (silent, *others):
+    for who in (silent, *rest):
         game.commit_scores(who, [0, -200, -100], [0, 3, 0])
     game.until(SCORE_REVEAL, seconds=10, limit=4)
-    for who in others:
+    for who in rest:
         game.reveal_scores(who, [0, -200, -100], [0, 3, 0])
     game.until(TALLY, seconds=10, limit=4)
     game.tally()
     assert game.held_of(proposers[1]) == BOND // 2
-    for who in others:
+    for who in rest:
         game.must(who, "attest_adoption", 1, NEW_ADAPTER)
     game.world.next_block()
     rows = {row["account"]: row for row in game.world.board("participants", game.task)}
@@ -179,3 +182,18 @@ def test_a_bond_that_was_given_before_comes_back_under_the_numbers_of_its_round(
     assert game.world.board("unbonding", 1, outsider)["amount"] == BOND
     release = game.world.board("unbonding", 1, outsider)["release_at"]
     assert release == game.world.view("Beacon", "chain_time") + PARAMETERS["unbonding_delay"]
+
+
+def test_who_was_accepted_stays_for_as_many_rounds_as_the_running_one_says() -> None:
+    game = Game(14, rounds=5, commit_seconds=5_000)
+    game.play_round()
+    game.until(COMMIT)
+    approve(game, PARAMETERS | {"bond_unlock_rounds": 0})
+    wait(game)
+    assert enact(game).ok
+    for who in game.proposers:
+        game.commit(who)
+    game.until(REVEAL)
+    free = next(who for who in game.result(1)["proposers"] if who not in (*game.proposers, *game.voters))
+    game.must(free, "leave_task")
+    assert game.bond_of(free) == BOND and game.send(free, "leave_task").reason == "board: leaving, but not free yet"

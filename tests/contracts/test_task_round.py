@@ -350,6 +350,7 @@ def test_a_pot_is_spent_over_the_rounds_and_its_rest_returns_to_the_creator() ->
         round = game.play_round()
         result = game.result(round)
         assert result["share"] == left // (4 - round)
+        assert game.result(1)["manifests"] == [manifest_of(who, 1) for who in game.result(1)["proposers"]]
         left -= 3 * result["per_proposer"] + 3 * result["per_voter"]
     assert game.phase == ENDED
     assert game.world.board("task_view", game.task)["pot"] == left < 10

@@ -52,11 +52,19 @@ class BoardIndex:
         self.total_bonds = self.total_unbonding = self.total_pots = self.total_carried = 0
         self.total_rewards = self.burned = 0
         self.audited: list[Log] = []  # of the audit that closes
+        self.last: tuple[str, Log] = ("", {})  # the event before
         self.judged_round: dict[int, int] = {}
 
     def feed(self, name: str, log: Log) -> None:
         handler: Callable[[Log], None] = getattr(self, f"on_{name}")
         handler(log)
+        self.last = name, log
+
+    def _just_taken(self, log: Log, round: int) -> int:
+        """What the event before says that was taken of the same account, in that round."""
+        name, last = self.last
+        is_of_it = name in ("Slashed", "Carried") and last["task"] == log["task"] and last["account"] == log["account"]
+        return last["amount"] if is_of_it and last["round"] == round else 0
 
     def variables(self) -> dict[str, Any]:
         """As the sources name them, with the module."""
@@ -276,6 +284,7 @@ class BoardIndex:
 
     def on_Verdict(self, log: Log) -> None:
         task, verdict = self.tasks[log["task"]], log["verdict"]
+        assert log["slashed"] == self._just_taken(log, log["round"])
         row, index = self._seat(log, "proposers")
         row["verdicts"] |= verdict << 4 * index
         if task["terms"]["voting_rule"] and verdict in (ACCEPTED, REJECTED_AGGREGATE):  # decided: all or none of them
@@ -369,6 +378,7 @@ class BoardIndex:
 
     def on_Convicted(self, log: Log) -> None:
         case, index = self._case(log)
+        assert log["slashed"] == self._just_taken(log, log["round"])
         case["convicted"] |= 1 << index
         self._release(log, case["held"][index])
 
@@ -401,6 +411,7 @@ class BoardIndex:
             said[who] += log["stake"] + SEAT * log["has_seat"]
 
     def on_Audited(self, log: Log) -> None:
+        assert log["slashed"] == self._just_taken(log, self.tasks[log["task"]]["round"])
         self.audited.append(log)
 
     def on_Struck(self, log: Log) -> None:
