@@ -231,8 +231,34 @@ def test_the_first_round_it_counts_in_is_the_running_one_where_it_was_bonded_whe
         assert await find() == 6, "no state of that height is here"
         board.close_height, board.rows_at = 40, {40: [make_row(unseated=True)]}
         assert await find() == 6
+        stage.part.membership.min_bond = 1_000
+        then: dict[str, object]
+        for then in ({"bond": 999}, {"held": 1}, {"suspended": True}, {"leaving_at": 39}):
+            board.rows_at = {40: [make_row(**then)]}
+            assert await find() == 6, then
+        board.rows_at = {40: [make_row(leaving_at=41)]}
+        assert await find() == 5, "it asked to leave after the draw was fixed"
         board.phase = Phase.ENDED
         assert await find() is None
+
+    play(stage, test)
+
+
+def test_who_left_a_running_round_and_is_bonded_again_counts_in_the_next_one(tmp_path: Path) -> None:
+    """It was told the running one, in which it has no weight: its row is there, as it was when the round was closed."""
+    stage = Stage(tmp_path)
+    find, board = stage.part.membership.find_first_round, stage.board
+
+    async def test() -> None:
+        await stage.until(lambda: stage.part.membership.was_joined)
+        board.round, board.phase, board.close_height = 5, Phase.COMMIT, 40
+        board.rows_at = {40: [make_row(joined_round=3)]}
+        board.rows[:] = [make_row(joined_round=3)]
+        assert await find() == 5
+        board.rows[:] = [make_row(joined_round=5)]
+        assert await find() == 6
+        board.rows[:] = [make_row(joined_round=3, unseated=True)]
+        assert await find() == 6, "drawn no more before it says that it is back"
 
     play(stage, test)
 

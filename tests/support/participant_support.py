@@ -126,6 +126,8 @@ def make_row(**changes: Any) -> dict[str, Any]:
         "bond": 1_000,
         "domain": b"d",
         "unseated": False,
+        "suspended": False,
+        "joined_round": 1,
         "held": 0,
         "last_accepted": 0,
         "strikes": 0,

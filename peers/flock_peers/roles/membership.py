@@ -52,19 +52,26 @@ class Membership:
         return self._sender.is_pending(self._join_label) or await self.is_joined()
 
     async def find_first_round(self) -> int | None:
-        """The running round, where this account was bonded when it began, or the next: the first whose draws, audits
+        """The running round, where this account is bonded since it began, or the next: the first whose draws, audits
         and accusations it counts in. None where there is none any more, or it is not bonded."""
         standing = await self._views.view("TaskBoard", "standing", self._task, self._account)
-        phase, number = Phase(standing["phase"]), int(standing["round"])
-        if phase is Phase.ENDED or not await self.is_joined():
+        phase, number, closed = Phase(standing["phase"]), int(standing["round"]), standing["close_height"]
+        now = await self._row()
+        if phase is Phase.ENDED or now is None:
             return None
         if phase is Phase.WAITING:
             return number
         try:
-            row = await self._row(standing["close_height"])
+            then = await self._row(closed)
         except Unavailable:  # a home that began after that block
-            row = None
-        return number if row is not None and not row["unseated"] else number + 1
+            then = None
+        is_in = then is not None and _is_same_bond(then, now) and self._counted(then, closed)
+        return number if is_in else number + 1
+
+    def _counted(self, row: Mapping[str, Any], closed: int) -> bool:
+        """The board's own rule of who is drawn, by its row when the round was closed."""
+        is_away = row["unseated"] or row["suspended"] or 0 < row["leaving_at"] < closed
+        return not is_away and row["bond"] - row["held"] >= self.min_bond
 
     async def participants(self, height: int | None = None) -> Sequence[Mapping[str, Any]]:
         """The board's rows, in the order in which a draw walks over them."""
@@ -181,3 +188,8 @@ class Membership:
             return
         if await self._sender.call(f"leave {self._task}", "TaskBoard", "leave_task", self._task):
             self._leave_tried = now
+
+
+def _is_same_bond(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Who left since and is bonded again counts as a newcomer; who was unseated since is drawn no more."""
+    return now["joined_round"] == then["joined_round"] and not now["unseated"]
