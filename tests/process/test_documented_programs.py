@@ -51,6 +51,7 @@ SHORTEST = {  # what is told to it, and what it then says
 METAMASK = "benchmarks/metamask.py"  # fetches 153 packages
 TESTED = {  # what it consists of is run by another test, or it is itself; and what stands there of it
     "benchmarks/attacks.py": ("tests/network/test_attacks_on_a_peer.py", "ATTACKS"),
+    "benchmarks/audit_costs.py": ("tests/benchmarks/test_audit_costs.py", "from audit_costs import"),
     "benchmarks/canaries.py": ("tests/benchmarks/test_canaries.py", "from canaries import"),
     "benchmarks/contract_gas.py": ("tests/contracts/test_board_gas.py", "contract_gas"),
     "benchmarks/contract_soak.py": ("tests/contracts/test_calldata_fuzz.py", "contract_soak.py calldata"),

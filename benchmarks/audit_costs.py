@@ -1,0 +1,94 @@
+"""What looking at a proposal costs an auditor, beside a training: CPU seconds of one thread, by turns in one run.
+
+    python benchmarks/audit_costs.py [--repeats 3] [--seed 68] [--json]
+
+The proposals of two rounds of eight honest participants of the experiment, each looked at as in an audit: the strings
+of each by itself and all beside each other in the common contexts, which are the same for every auditor, and both in
+one auditor's own. Between them a training with a task's default budget, and one with the experiment's.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from flock_chain.aggregation import apply, quantise
+from flock_p2p.experiment.rows import PARTICIPANTS, PROPOSERS
+from flock_peers.training.document import Budget
+from flock_peers.training.laboratory import Laboratory
+from flock_peers.training.recital import Suspect
+
+ROUNDS = 2
+TRAININGS = "training, default budget", "training, the experiment's"
+Result = TypeVar("Result")
+
+
+class Costs:
+    """Medians of what was measured by name; `clock` in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
+        self._clock, self._seconds = clock, dict[str, list[float]]()
+
+    def measure(self, name: str, work: Callable[[], Result], pieces: int = 1) -> Result:
+        began = self._clock()
+        result = work()
+        self._seconds.setdefault(name, []).append((self._clock() - began) / pieces)
+        return result
+
+    def summarise(self) -> dict[str, float]:
+        """And what a look takes, by itself and of each training."""
+        found = {name: statistics.median(seconds) for name, seconds in self._seconds.items()}
+        look = sum(seconds for name, seconds in found.items() if name not in TRAININGS)
+        return found | {"a look": look} | {f"a look / {name}": look / found[name] for name in TRAININGS}
+
+
+def make_proposals(laboratory: Laboratory) -> tuple[list[Suspect], list[int]]:
+    """And who made them: in each round the next eight."""
+    adapter, suspects, authors = laboratory.initial_adapter(), list[Suspect](), list[int]()
+    for number in range(ROUNDS):
+        who = [(number * PROPOSERS + seat) % PARTICIPANTS for seat in range(PROPOSERS)]
+        start = adapter.to_float32()
+        changes = [laboratory.train(one, start, 100 * number + one) for one in who]
+        deltas = [quantise(change, adapter.layout, adapter.format) for change in changes]
+        suspects += [Suspect(start, delta.to_float32()) for delta in deltas]
+        authors += who
+        adapter = apply(adapter, deltas)
+    return suspects, authors
+
+
+def measure_turn(
+    costs: Costs, laboratory: Laboratory, default: Laboratory, suspects: list[Suspect], authors: list[int], turn: int
+) -> None:
+    start, count = suspects[-1].start, len(suspects)
+    costs.measure(TRAININGS[0], lambda: default.train(turn % PARTICIPANTS, start, turn))
+    found = costs.measure("strings of each", lambda: [laboratory.find_strings(one, turn) for one in suspects], count)
+    costs.measure(TRAININGS[1], lambda: laboratory.train(turn % PARTICIPANTS, start, turn))
+    costs.measure(
+        "the same, own contexts",
+        lambda: [laboratory.measure_own(0, one, row, turn) for one, row in zip(suspects, found, strict=True)],
+        count,
+    )
+    shared = costs.measure("beside each other", lambda: laboratory.find_shared(suspects, authors, turn), count)
+    costs.measure("the same, own contexts, too", lambda: laboratory.measure_shared(0, suspects, shared, turn), count)
+    costs.measure(TRAININGS[0], lambda: default.train((turn + 1) % PARTICIPANTS, start, turn))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=68)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    laboratory = Laboratory(PARTICIPANTS, options.seed)
+    default, costs = Laboratory(PARTICIPANTS, options.seed, budget=Budget()), Costs()
+    suspects, authors = make_proposals(laboratory)
+    for turn in range(options.repeats):
+        measure_turn(costs, laboratory, default, suspects, authors, turn)
+    found = {name: round(value, 3) for name, value in costs.summarise().items()}
+    print(json.dumps(found) if options.json else "\n".join(f"{name:44}{value:8.3f}" for name, value in found.items()))
+
+
+if __name__ == "__main__":
+    main()
