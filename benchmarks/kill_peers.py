@@ -14,11 +14,13 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from choices import several
-from live_tasks import kill, open_task, restart, task_of, wait_until, with_terms
+from live_tasks import find_stage, kill, open_task, restart, task_of, wait_until, with_terms
 
 from flock_p2p.demo.network import Network, run_network
 from flock_p2p.demo.plan import Plan, make_plan
@@ -27,29 +29,36 @@ from flock_peers.training.document import Budget
 PHASES = ("COMMIT", "REVEAL", "AVAILABILITY", "SCORE_COMMIT", "SCORE_REVEAL", "TALLY", "ADOPT")
 PROPOSERS_ACT = ("COMMIT", "REVEAL")
 OPENINGS = {"REVEAL": "COMMIT", "SCORE_REVEAL": "SCORE_COMMIT"}  # of what was committed to in the phase before
-WAIT_SECONDS = 300.0  # for a phase to come, and for a round to end: a few deadlines
+WAIT_SECONDS = 300.0  # in which nothing moves: a few phases' deadlines
 
 
 def make_network_plan(folder: Path, audit_rounds: int) -> Plan:
     return with_terms(make_plan(peers=6, rounds=60, poisoners=0, seed=77, folder=folder), audit_rounds=audit_rounds)
 
 
-def find_in(network: Network, phase: str, *, has_acted: bool) -> tuple[int, dict[str, Any]]:
-    """A peer with a seat that has, or has not, acted in this phase, but not the one that is asked; waits for it.
+def wait(network: Network, what: str, check: Callable[[], Any]) -> Any:
+    """As long as the task goes on."""
+    return wait_until(what, WAIT_SECONDS, check, partial(find_stage, network))
+
+
+def look_for(network: Network, phase: str, *, has_acted: bool) -> tuple[int, dict[str, Any]] | None:
+    """A peer with a seat that has, or has not, acted in this phase, but not the one that is asked.
 
     Somebody is still awaited then: the phase is not over.
     """
     numbers = {"0x" + peer.account.hex(): peer.number for peer in network.plan.peers if peer.number}
+    task = task_of(network)
+    if task.get("phase") != phase or not task["awaited"]:
+        return None
+    seats = task["proposers"] if phase in PROPOSERS_ACT else task["voters"]
+    found = [row for row in seats if row in numbers and (row not in task["awaited"]) == has_acted]
+    return (numbers[found[0]], task) if found else None
 
-    def find() -> tuple[int, dict[str, Any]] | None:
-        task = task_of(network)
-        if task.get("phase") != phase or not task["awaited"]:
-            return None
-        seats = task["proposers"] if phase in PROPOSERS_ACT else task["voters"]
-        found = [row for row in seats if row in numbers and (row not in task["awaited"]) == has_acted]
-        return (numbers[found[0]], task) if found else None
 
-    found: tuple[int, dict[str, Any]] = wait_until(f"a victim in {phase}", WAIT_SECONDS, find)
+def find_awaited(network: Network, phase: str) -> tuple[int, dict[str, Any]]:
+    found: tuple[int, dict[str, Any]] = wait(
+        network, f"a victim in {phase}", lambda: look_for(network, phase, has_acted=False)
+    )
     return found
 
 
@@ -60,20 +69,37 @@ def choose_victim(network: Network, phase: str) -> tuple[int, dict[str, Any]]:
     phase before, once it has acted there, and so dies between its commitment and its opening.
     """
     if phase not in OPENINGS:
-        return find_in(network, phase, has_acted=False)
-    awaited, _ = find_in(network, OPENINGS[phase], has_acted=False)
-    os.kill(network.processes[awaited].pid, signal.SIGSTOP)  # or all might have acted before anybody can look again
-    try:
-        victim, committed = find_in(network, OPENINGS[phase], has_acted=True)
-        os.kill(network.processes[victim].pid, signal.SIGSTOP)
-    finally:
-        os.kill(network.processes[awaited].pid, signal.SIGCONT)
+        return find_awaited(network, phase)
+    pair = None
+    while pair is None:
+        pair = _stop_one_that_has_acted(network, OPENINGS[phase])
+    victim, committed = pair
 
     def has_come() -> dict[str, Any] | None:
         task = task_of(network)
         return task if task["phase"] == phase or task["round"] != committed["round"] else None
 
-    return victim, wait_until(f"{phase} has come", WAIT_SECONDS, has_come)
+    return victim, wait(network, f"{phase} has come", has_come)
+
+
+def _stop_one_that_has_acted(network: Network, phase: str) -> tuple[int, dict[str, Any]] | None:
+    """None where the phase ended without one: perhaps nobody but the peer that is asked had a seat beside."""
+    awaited, begun = find_awaited(network, phase)
+    os.kill(network.processes[awaited].pid, signal.SIGSTOP)  # or all might have acted before anybody can look again
+
+    def is_decided() -> bool:
+        task = task_of(network)
+        is_over = (task["round"], task["phase"]) != (begun["round"], begun["phase"])
+        return is_over or look_for(network, phase, has_acted=True) is not None
+
+    try:
+        wait(network, f"somebody has acted in {phase}", is_decided)
+        found = look_for(network, phase, has_acted=True)
+        if found is not None:
+            os.kill(network.processes[found[0]].pid, signal.SIGSTOP)
+        return found
+    finally:
+        os.kill(network.processes[awaited].pid, signal.SIGCONT)
 
 
 def kill_in(network: Network, phase: str) -> dict[str, Any]:
@@ -92,12 +118,14 @@ def kill_in(network: Network, phase: str) -> dict[str, Any]:
             return False
         return True
 
-    wait_until("the round is over", WAIT_SECONDS, is_over)
+    wait(network, "the round is over", is_over)
     over = time.monotonic() - killed_at
     bond = int(task_of(network)["bonds"][account])
     restarted_at = time.monotonic()
     restart(network, victim)
-    wait_until("level", WAIT_SECONDS, lambda: is_level(network, victim))
+    wait_until(
+        "level", WAIT_SECONDS, lambda: is_level(network, victim), lambda: network.ask(victim, "status")["height"]
+    )
     wait_until("its task is back", WAIT_SECONDS, lambda: task_of(network, victim).get("joined"))
     resumed = time.monotonic() - restarted_at
     return {

@@ -39,19 +39,28 @@ def open_task(network: Network, name: str = "test", peer: int = 0, **wanted: Any
     network.ask(peer, "open_task", name=name, terms=values, pot=str(POT), **wanted)
 
 
-def wait_until(what: str, seconds: float, check: Callable[[], Any]) -> Any:
-    """The first true value of `check`; raises Unavailable naming `what`. A peer that is away counts as not yet."""
-    deadline = time.monotonic() + seconds
+def wait_until(what: str, seconds: float, check: Callable[[], Any], sign: Callable[[], Any] = lambda: None) -> Any:
+    """The first true value of `check`; raises Unavailable naming `what`. A peer that is away counts as not yet. `sign`:
+    of progress; whenever it says something else the time begins anew, for a busy machine takes longer over the same."""
+    deadline, seen = time.monotonic() + seconds, None
     last: object = None
     while time.monotonic() < deadline:
         try:
             if value := check():
                 return value
             last = None
+            if (now := sign()) != seen:
+                deadline, seen = time.monotonic() + seconds, now
         except Unavailable as error:
             last = error
         time.sleep(POLL_SECONDS)
     raise Unavailable(f"not within {seconds:.0f} s: {what}" + (f"; last answer: {last}" if last else ""))
+
+
+def find_stage(network: Network, number: int = 0) -> tuple[Any, ...]:
+    """Where a peer's task is: who has bonded while it waits, then its round and phase."""
+    task = task_of(network, number)
+    return task.get("round"), task.get("phase"), len(task.get("bonds", ()))
 
 
 def task_of(network: Network, number: int = 0) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SOURCE_ROOTS = (".", "chain", "contracts", "peers")
 PRELOADED = ("join", "task", "status", "keys", "watch", "doctor", "verify", "export")
 POLL_SECONDS = 0.02
 SECONDS = 180.0  # for what takes one or two on an idle machine
-PROGRAM_SECONDS = 400.0  # for a program, which may take a minute there
+PROGRAM_SECONDS = 600.0  # for a program, which may take a minute there
 OFFLINE = {"PIP_NO_INDEX": "1", "npm_config_offline": "true"}  # what a program fetches is not there
 
 
