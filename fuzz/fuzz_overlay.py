@@ -89,7 +89,7 @@ def _run_relay_answer(data: bytes) -> None:
 
 
 def _make_circuit(*, is_relay: bool) -> relay._Circuit:
-    async def accept(stream: trio.SocketStream, _ip: str) -> None:
+    async def accept(stream: trio.SocketStream, _place: str, _dialer: str) -> None:
         stream.socket.close()
         await trio.lowlevel.checkpoint()
 

@@ -1,5 +1,6 @@
 """Scripted streams: what the other side says is the input."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,7 +55,7 @@ def make_link() -> Any:
     """As much of a link as a stream asks for."""
     return SimpleNamespace(
         account=PEER, peer_id=_PEER_ID, closed=trio.Event(), remote="192.0.2.9:4200", remote_host="192.0.2.9",
-        is_circuit=False,
+        is_circuit=False, uncounted=nullcontext,
     )  # fmt: skip
 
 

@@ -114,8 +114,8 @@ class _Circuit(CircuitV2Protocol):
                     await self._close_stream(stream)
 
     async def _connect(self, stream: Any, request: HopMessage) -> None:
-        muxed = stream.muxed_stream
-        with self._lent.take(request.peer.id, muxed.link, muxed, self._tell_who_gives_way) as lent:
+        link: Link = stream.muxed_conn.link
+        with self._lent.take(request.peer.id, link, stream.muxed_stream, self._tell_who_gives_way) as lent:
             if lent is not None:
                 await self._handle_connect(stream, request)
                 return
