@@ -41,6 +41,9 @@ class _NetStream(ScriptedStream):
     def is_open(self) -> bool:
         return True
 
+    def carry_circuit(self) -> None:
+        pass
+
 
 class _Host:
     """As much of a host as the library asks for; whoever is asked says `data`."""

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flock_chain.errors import InvalidRemote
+from flock_peers.network import relay
 
 TARGETS = load_targets()
 SLOW = {"noise_handshake", "noise_payload", "gossip", "proof_of_an_adapter"}  # keys, signatures, the EVM
@@ -149,3 +150,19 @@ def test_the_table_of_the_page_is_made_of_the_counts() -> None:
     assert table in page and replace_table(page, table) == page
     with pytest.raises(ValueError, match="not found"):
         replace_table("no table", table)
+
+
+def test_a_circuit_of_the_targets_gets_as_far_as_a_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library swallows what goes wrong on the way, so that a target may have stopped at its first step."""
+    named: list[str] = []
+    stock = relay._name_of
+
+    def name_of(peer_id: bytes) -> str:
+        named.append(stock(peer_id))
+        return named[-1]
+
+    monkeypatch.setattr(relay, "_name_of", name_of)
+    target = load_target("relay_stop")
+    for seed in target.seeds():
+        target.check(seed)
+    assert named and named[0].startswith("0x")
