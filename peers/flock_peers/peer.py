@@ -64,6 +64,7 @@ from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.evidence_file import EvidenceFile
 from flock_peers.store.kept_marks import task_owner
 from flock_peers.task_facts import TaskFacts
+from flock_peers.tasks import opening_label
 from flock_peers.telemetry import RoundBytes, TrainingProgress
 from flock_peers.training.client import BASE_FOLDER, Trainer, TrainerConfig, check_data, check_format
 from flock_peers.training.document import TaskDocument
@@ -105,7 +106,10 @@ class Peer:
         self._arrival = Arrival(ledger, sync, self._ask_faucet)
         self.measurements = Measurements(home.folder("rounds") / "measured.json")
         self._tasks = self._make_task_loop()
-        self._retention = Retention(blobs.store, ledger, lambda: self.participant.task if self.participant else None)
+        self._retention = Retention(
+            blobs.store, ledger, lambda: self.participant.task if self.participant else None,
+            is_opening=lambda document: self.sender.is_pending(opening_label(document)),
+        )  # fmt: skip
         self._staking = Staking(
             key.account, ecvrf.public_key(ecvrf.derive_seed(key)), ledger, self.sender,
             EvidenceFile(home.folder("consensus") / "evidence"),

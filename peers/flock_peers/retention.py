@@ -15,6 +15,7 @@ from flock_peers.plural import plural
 from flock_peers.roles.board import Phase
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import (
+    find_document,
     find_task,
     is_any_new_task,
     new_task_owner,
@@ -25,7 +26,7 @@ from flock_peers.store.kept_marks import (
 log = logging.getLogger(__name__)
 
 MAX_LOOKED_AT = 100  # newest tasks: one that was opened by an order of this minute is among them
-NEW_SECONDS = 86_400.0  # of a task that is being opened: what a peer has not seen final in a day was refused
+NEW_SECONDS = 86_400.0  # of a task that is being opened: what is not final in a day, and sent no more, was refused
 LOOK_SECONDS = 60.0  # nobody waits for the room of an ended task
 
 
@@ -34,10 +35,13 @@ class Views(Protocol):
 
 
 class Retention:
-    """`current`: the task that this peer has a part in, which releases its own."""
+    """`current`: the task that this peer has a part in, which releases its own. `is_opening`: by how its document's
+    content id begins, whether the transaction that opens a task is still sent, as on a chain that stands still."""
 
-    def __init__(self, store: BlobStore, views: Views, current: Callable[[], int | None]) -> None:
-        self._store, self._views, self._current = store, views, current
+    def __init__(
+        self, store: BlobStore, views: Views, current: Callable[[], int | None], is_opening: Callable[[str], bool]
+    ) -> None:  # fmt: skip
+        self._store, self._views, self._current, self._is_opening = store, views, current, is_opening
         self._new_since: dict[str, float] = {}  # of owners that are tasks being opened: when they were seen first
 
     async def run(self) -> None:
@@ -83,8 +87,9 @@ class Retention:
         """Its transaction failed, or never came: the base model would stay, and be asked for every minute, for good."""
         now, new = trio.current_time(), [owner for owner in self._store.owners() if is_any_new_task(owner)]
         self._new_since = {owner: self._new_since.get(owner, now) for owner in new}
-        for owner in new:
-            if now - self._new_since[owner] >= NEW_SECONDS and (released := self._store.release_all(owner)):
+        old = [owner for owner in new if now - self._new_since[owner] >= NEW_SECONDS]
+        for owner in old:
+            if not self._is_opening(find_document(owner)) and (released := self._store.release_all(owner)):
                 log.info(
                     "a task that was to be opened never was: %s may be removed for the room of others",
                     plural(released, "content"),

@@ -142,6 +142,11 @@ def prepare(
     return PreparedTask(contents.put_object(document.encode()), adapter)
 
 
+def opening_label(document: str) -> str:
+    """What its transaction is called while it is sent."""
+    return f"open task {document[:12]}"
+
+
 async def open_task(
     wanted: Wanted, pot: int, contents: Contents, state: State, sender: Sender, base: Path = BASE_FOLDER,
     manifest: BaseManifest | None = None, keep: Keep = lambda _task: nullcontext(),
@@ -154,7 +159,7 @@ async def open_task(
     call = ("TaskBoard", "open_task", task.document, task.adapter, asdict(wanted.terms))
     await state.simulate(*call, sender=sender.account, value=value)
     with keep(task):  # not what is refused: its base would be held for a task that never comes
-        sent = await sender.call(f"open task {task.document.hex()[:12]}", *call, value=value)
+        sent = await sender.call(opening_label(task.document.hex()), *call, value=value)
         if not sent:
             raise Unavailable("task: too many of your transactions are not final yet; try again in a moment")
     return task

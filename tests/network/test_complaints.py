@@ -1,6 +1,7 @@
 """The log names who misbehaves, and no crowd can fill the disk with it."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_attacker, wait_until
@@ -8,6 +9,9 @@ from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_at
 from flock_peers.network.complaints import Complaints, Lines, Tolerance
 from flock_peers.network.hello import GENESIS, HELLO
 from flock_peers.network.host import open_host
+from flock_peers.network.link import Link
+from flock_peers.network.relay import make_pair
+from flock_peers.network.stack import Stack
 
 
 @pytest.fixture
@@ -125,6 +129,25 @@ def test_a_crowd_of_addresses_hides_no_account(complaints: Complaints, caplog: p
         complaints.note(f"192.0.2.{number}", "junk")
     complaints.note("0x1234 at 192.0.2.7", "junk")
     assert caplog.messages[-1].startswith("0x1234")
+
+
+@in_trio()
+async def test_a_crowd_behind_a_relay_hides_no_account(caplog: pytest.LogCaptureFixture) -> None:
+    """Whom a relay names has proved nothing: each name had taken a line of those who have."""
+    caplog.set_level(logging.INFO)
+
+    async def on_link(_link: Link) -> None:
+        pass
+
+    limits = replace(QUICK, max_inbound_per_ip=0)
+    stack = Stack(key(1), limits, announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
+    async with stack.run(None):
+        for number in range(100):
+            ours, theirs = make_pair()
+            await stack.accept(theirs, "relayed by 0x12", f"0x{number:x}")
+            ours.socket.close()
+        stack.complaints.note("0x1234 at 192.0.2.7", "junk")
+    assert caplog.messages[-1].startswith("0x1234") and "circuit of 0x5: refused" in caplog.text
 
 
 def test_the_sources_that_are_remembered_are_bounded(complaints: Complaints) -> None:

@@ -11,7 +11,8 @@ from flock_chain.errors import Unavailable
 from flock_peers.retention import LOOK_SECONDS, NEW_SECONDS, Retention
 from flock_peers.roles.board import Phase
 from flock_peers.store.blob_store import BlobStore
-from flock_peers.store.kept_marks import new_task_owner, opened_task_owner
+from flock_peers.store.kept_marks import find_document, new_task_owner, opened_task_owner
+from flock_peers.tasks import opening_label
 
 
 class Chain:
@@ -43,7 +44,11 @@ class Desk:
             self.store.keep(self.document, f"task-{task}")
         self.chain = Chain(self.adapter, self.document)
         self.current: int | None = None
-        self.retention = Retention(BlobStore(path), self.chain, lambda: self.current)
+        self.opening = set[str]()
+        self.retention = self.make_retention(path)
+
+    def make_retention(self, path: Path) -> Retention:
+        return Retention(BlobStore(path), self.chain, lambda: self.current, self.opening.__contains__)
 
     def kept(self, task: int) -> set[bytes]:
         return self.retention._store.kept_by(f"task-{task}")
@@ -95,7 +100,7 @@ async def test_what_was_kept_for_a_task_that_was_being_opened_goes_over_to_its_n
     desk = Desk(tmp_path)
     base = desk.store.put_object(b"base", owner=new_task_owner(desk.document))
     never = desk.store.put_object(b"of a task that never came", owner=new_task_owner(b"n" * 32))
-    desk.retention = Retention(BlobStore(tmp_path), desk.chain, lambda: desk.current)
+    desk.retention = desk.make_retention(tmp_path)
     await desk.retention.step()
     assert desk.retention._store.kept_by(opened_task_owner(3)) == {base}
     assert not desk.retention._store.kept_by(new_task_owner(desk.document))
@@ -110,7 +115,7 @@ async def test_what_was_kept_for_a_task_that_never_came_is_let_go_of_after_a_day
     """The board turned its transaction away: its base model would stay for good."""
     desk = Desk(tmp_path)
     never = desk.store.put_object(b"of a task that never came", owner=new_task_owner(b"n" * 32))
-    desk.retention = Retention(BlobStore(tmp_path), desk.chain, lambda: desk.current)
+    desk.retention = desk.make_retention(tmp_path)
     await desk.retention.step()
     await trio.sleep(NEW_SECONDS - 1)
     await desk.retention.step()
@@ -118,3 +123,21 @@ async def test_what_was_kept_for_a_task_that_never_came_is_let_go_of_after_a_day
     await trio.sleep(1)
     await desk.retention.step()
     assert not desk.retention._store.is_kept(never)
+
+
+@on_stepped_clock
+async def test_what_was_kept_for_a_task_whose_transaction_is_still_sent_stays(tmp_path: Path) -> None:
+    """A chain that had stood still for a day opened a task whose base model nobody had to keep any more."""
+    desk = Desk(tmp_path)
+    base = desk.store.put_object(b"base", owner=new_task_owner(b"n" * 32))
+    desk.retention = desk.make_retention(tmp_path)
+    beginning = find_document(new_task_owner(b"n" * 32))
+    assert opening_label(beginning) == opening_label((b"n" * 32).hex()), "all that the owner's name has room for"
+    desk.opening.add(beginning)
+    await desk.retention.step()
+    await trio.sleep(2 * NEW_SECONDS)
+    await desk.retention.step()
+    assert desk.retention._store.is_kept(base)
+    desk.opening.clear()
+    await desk.retention.step()
+    assert not desk.retention._store.is_kept(base)

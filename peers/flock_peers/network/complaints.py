@@ -73,15 +73,18 @@ class Complaints:
         if before + count > tolerance.most:
             self.note(source, what, kind=tolerance.kind)
 
-    def note(self, source: str, what: object, level: int = logging.INFO, *, kind: str = "") -> None:
-        """`kind`: of trouble, by a name of ours; never what a stranger chose."""
+    def note(
+        self, source: str, what: object, level: int = logging.INFO, *, kind: str = "", is_proved: bool = True
+    ) -> None:  # fmt: skip
+        """`kind`: of trouble, by a name of ours; never what a stranger chose. `is_proved`: an account that `source`
+        names has shown its key; what a relay says of who dials by way of it is no better than an address."""
         now = self._clock()
         kinds = self._kinds_of(source)
         if kind not in kinds and len(kinds) >= _KINDS and not self._forget_quiet(kinds, now):
             self._swallowed += 1
             return
         told, count = kinds.get(kind, (now - _QUIET_SECONDS, 0))
-        if now - told < _QUIET_SECONDS or not self._lines["0x" in source].take():
+        if now - told < _QUIET_SECONDS or not self._lines[is_proved and "0x" in source].take():
             self._swallowed += now - told >= _QUIET_SECONDS
             kinds[kind] = told, count + 1
         else:

@@ -201,7 +201,7 @@ class Stack:
         who = f"{ip}, circuit of {dialer}" if dialer else ip
         no_room = self._slots.begin(ip, shaking.cancel, dialer=dialer)
         if no_room:
-            self.complaints.note(who, f"refused: {no_room}", kind="refused")
+            self._complain_of_stranger(who, f"refused: {no_room}", "refused")
             stream.socket.close()
             return
         below = self._adopt(stream)
@@ -224,16 +224,20 @@ class Stack:
                 )
                 link = self._register(self._swarm_conn_of(muxed))
         except trio.TooSlowError:
-            self.complaints.note(who, f"no handshake within {self.limits.handshake_seconds:g} s", kind="silent")
+            self._complain_of_stranger(who, f"no handshake within {self.limits.handshake_seconds:g} s", "silent")
             return None
         except Exception as error:  # noqa: BLE001 - the edge of a task that a remote can make raise
-            self.complaints.note(who, f"handshake failed: {_innermost(error)}", kind="handshake")
+            self._complain_of_stranger(who, f"handshake failed: {_innermost(error)}", "handshake")
             return None
         finally:
             self._slots.end_handshake(ip, scope.cancel)
         if link is None:
-            self.complaints.note(who, "gives way in its handshake: others come, and have fewer", kind="silent")
+            self._complain_of_stranger(who, "gives way in its handshake: others come, and have fewer", "silent")
         return link if link is not None and self._make_room(link) else None
+
+    def _complain_of_stranger(self, who: str, what: str, kind: str) -> None:
+        """Before anything is proved: of the accounts that a relay names there are as many as a crowd likes."""
+        self.complaints.note(who, what, kind=kind, is_proved=False)
 
     def _make_room(self, link: Link) -> bool:
         """Where all places are taken, a stranger gets none, and one of the crowd gives way to who is favoured."""

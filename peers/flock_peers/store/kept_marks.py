@@ -48,6 +48,11 @@ def is_any_new_task(owner: str) -> bool:
     return owner.startswith(_NEW_TASK)
 
 
+def find_document(owner: str) -> str:
+    """Of a task that is being opened: how its document's content id begins, in hexadecimal."""
+    return owner.removeprefix(_NEW_TASK)
+
+
 class KeptMarks:
     """Not thread-safe: the store's lock is held around each call."""
 
