@@ -1,10 +1,12 @@
 """What looking at a proposal costs an auditor, beside a training: CPU seconds of one thread, by turns in one run.
 
-    python benchmarks/audit_costs.py [--repeats 3] [--seed 68] [--json]
+    python benchmarks/audit_costs.py [--repeats 3] [--seed 68] [--base FOLDER] [--json]
 
 The proposals of two rounds of eight honest participants of the experiment, each looked at as in an audit: the strings
 of each by itself and all beside each other in the common contexts, which are the same for every auditor, and both in
 one auditor's own. Between them a training with a task's default budget, and one with the experiment's.
+`--base`: another model, of a larger vocabulary for example (of `python -m flock_peers.training.base_model --vocabulary
+4096 --steps 300 --out FOLDER`).
 """
 
 import argparse
@@ -12,10 +14,12 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from flock_chain.aggregation import apply, quantise
 from flock_p2p.experiment.rows import PARTICIPANTS, PROPOSERS
+from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import Budget
 from flock_peers.training.laboratory import Laboratory
 from flock_peers.training.recital import Suspect
@@ -79,10 +83,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=68)
+    parser.add_argument("--base", type=Path, default=BASE_FOLDER, help="folder (default: the shipped one)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    laboratory = Laboratory(PARTICIPANTS, options.seed)
-    default, costs = Laboratory(PARTICIPANTS, options.seed, budget=Budget()), Costs()
+    laboratory = Laboratory(PARTICIPANTS, options.seed, base=options.base)
+    default, costs = Laboratory(PARTICIPANTS, options.seed, base=options.base, budget=Budget()), Costs()
     suspects, authors = make_proposals(laboratory)
     for turn in range(options.repeats):
         measure_turn(costs, laboratory, default, suspects, authors, turn)

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -180,11 +180,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--second", action="store_true", help="of another family, vocabulary and seed; minutes, for `experiment --base`"
     )
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")
+    parser.add_argument("--vocabulary", type=int, help="tokens, instead of the recipe's number")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     recipe = MINIATURE if options.miniature else SECOND if options.second else DEFAULT
     if options.steps:
-        recipe = Recipe(**{**recipe.__dict__, "steps": options.steps})
+        recipe = replace(recipe, steps=options.steps)
+    if options.vocabulary:
+        recipe = replace(recipe, vocabulary=options.vocabulary)
     model, tokenizer, losses = train_base(recipe)
     save_base(model, tokenizer, options.out)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, last loss {sum(losses[-50:]) / 50:.3f}")
