@@ -1,19 +1,24 @@
 """Circuits to one place: who says nothing in them, or has many, keeps nobody out who comes through the same relay."""
 
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status
 from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID
 from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_msg
 from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_attacker, wait_until
 
+from flock_chain.errors import InvalidRemote
 from flock_peers.network.host import Host, open_host
 from flock_peers.network.identity import peer_id_of
 from flock_peers.network.link import Link
-from flock_peers.network.relay import CIRCUITS
+from flock_peers.network.relay import CIRCUITS, RELAY_LIMITS, _Circuit
 from flock_peers.network.relay_places import (
     GREETING_BYTES,
     HOP_STREAMS_AT_ONCE,
@@ -23,6 +28,7 @@ from flock_peers.network.relay_places import (
     CircuitPlaces,
     Places,
 )
+from flock_peers.network.stack import Stack
 
 HOP = str(PROTOCOL_ID)
 LONELY = type(QUICK)(**{**vars(QUICK), "exchanged_addresses": 0})
@@ -90,6 +96,80 @@ def test_of_circuits_that_are_in_use_one_gives_way_to_who_has_fewer_or_is_needed
     assert [way.is_over for way in crowd if way] == [False] + [False, True] * 7
     relay.open.close()
     assert not relay.places._lent and not relay.places._ways
+
+
+def test_no_circuit_of_who_is_needed_gives_way_to_a_stranger() -> None:
+    relay = Relay(frozenset(key(number).account for number in range(1, CIRCUITS + 1)))
+    held = [relay.lend("8.8.8.8", number, GREETING_BYTES) for number in range(1, CIRCUITS + 1)]
+    assert all(held) and relay.lend("1.1.1.1", 90) is None
+
+
+# At whom they are lent to
+
+
+class FromRelay:
+    """A stream of a relay's, at the peer that it serves; says nothing, or ends at once."""
+
+    def __init__(self, *, is_silent: bool = False) -> None:
+        self.is_silent, self.is_over = is_silent, False
+        link = Link(peer_id_of(key(1)), SimpleNamespace(closed=trio.Event(), remote=None), QUICK, outbound=True)  # type: ignore[arg-type]
+        self.muxed_conn = SimpleNamespace(link=link)
+        self.muxed_stream = SimpleNamespace(carry_circuit=lambda: None)
+
+    async def read(self, _most: int = 0) -> bytes:
+        await (trio.sleep_forever() if self.is_silent else trio.lowlevel.checkpoint())
+        return b""
+
+    async def write(self, _data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        self.is_over = True
+
+    reset = close
+
+
+@asynccontextmanager
+async def serve_circuits() -> AsyncIterator[_Circuit]:
+    """Of a peer without a place for any connection."""
+
+    async def on_link(_link: Link) -> None:
+        pass
+
+    limits = replace(QUICK, max_inbound_per_ip=0)
+    stack = Stack(key(2), limits, announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
+    async with stack.run(None):
+        yield _Circuit(stack, allow_hop=False, is_own_relay=lambda _who: True, is_favoured=lambda _who: False)
+
+
+@in_trio()
+async def test_a_relay_has_so_many_circuits_at_once_to_a_peer_and_each_is_given_back() -> None:
+    most = RELAY_LIMITS.max_circuit_conns
+    async with serve_circuits() as circuits, trio.open_nursery() as nursery:
+        for _ in range(most + 1):
+            await circuits._handle_stop_stream(stream := FromRelay())
+            assert stream.muxed_conn.link.streams_in == 0
+        for _ in range(most):
+            nursery.start_soon(circuits._handle_stop_stream, FromRelay(is_silent=True))
+        await trio.testing.wait_all_tasks_blocked()
+        refused = ""
+        try:
+            await circuits._handle_stop_stream(FromRelay())
+        except InvalidRemote as error:
+            refused = str(error)
+        nursery.cancel_scope.cancel()
+    assert refused == f"more than {most} circuits at once to this peer"
+
+
+@in_trio()
+async def test_whom_a_relay_names_is_told_with_the_relay_whatever_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    relay = f"relayed by 0x{key(1).account.hex()}, circuit of"
+    async with serve_circuits() as circuits:
+        for said in (b"nobody", peer_id_of(key(3)).to_bytes()):
+            await circuits.handle_incoming_connection(FromRelay(), said)
+    assert f"{relay} the peer {b'nobody'.hex()}: refused" in caplog.text
+    assert f"{relay} 0x{key(3).account.hex()}: refused" in caplog.text
 
 
 async def ask(stream: Any, message: HopMessage) -> int:

@@ -156,11 +156,11 @@ def test_behind_a_relay_who_has_the_most_handshakes_gives_way_or_after_a_while_t
 
     assert all(begin(name, "crowd") for name in "abcd") and not begin("e", "crowd")
     assert begin("f", "honest") and gone == ["a"], "at once"
-    assert begin("g", "another", "relayed by 0x02"), "another relay's are apart"
+    assert all(begin(name, "flood", "relayed by 0x02") for name in "ghkl"), "another relay's are apart"
     assert begin("h", "third") and begin("i", "fourth") and gone == ["a", "b", "c"] and not begin("j", "fifth")
     now[0] = 2.0
     assert begin("j", "fifth") and gone == ["a", "b", "c", "d"]
-    assert slots._handshakes == {relay: 4, "relayed by 0x02": 1}
+    assert slots._handshakes == {relay: 4, "relayed by 0x02": 4}
 
 
 @settings(max_examples=60, deadline=None)
