@@ -1,11 +1,14 @@
 """What a model says of strings: those that begin others are followed with them."""
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from teacher_support import WORDS, Teacher
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from flock_peers.training.decoding import FEW, NOTHING, leave_out_beginnings, token_log_probabilities
+from flock_peers.training.decoding import FEW, NOTHING, _spread, leave_out_beginnings, token_log_probabilities
 
 Strings = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=4), min_size=1, max_size=12)
 
@@ -53,3 +56,19 @@ def test_a_beginning_costs_nothing_beside_what_goes_on_from_it() -> None:
         token_log_probabilities(teacher, [np.array([3, 4])], strings)  # type: ignore[arg-type]
         counts.append(teacher.rows)
     assert counts[1] == 2 * counts[0]
+
+
+def test_what_is_kept_of_a_context_is_there_for_each_row_whatever_its_layers_are() -> None:
+    """One that slides, and one that a model never asks anything of, as where layers share what others keep."""
+    kept = torch.arange(24.0).reshape(1, 2, 3, 4)
+    for other in (DynamicLayer(), DynamicSlidingWindowLayer(sliding_window=8), None):
+        cache = DynamicCache()
+        cache.update(kept, kept + 1, 0)
+        if other is not None:
+            cache.layers.append(other)
+        if isinstance(other, DynamicSlidingWindowLayer):
+            cache.update(kept, kept + 1, 1)
+        _spread(cache, 5)
+        for layer in cache.layers:
+            if layer.is_initialized:
+                assert (layer.keys == kept).all() and layer.keys.shape == layer.values.shape == (5, 2, 3, 4)

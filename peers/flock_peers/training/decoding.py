@@ -137,11 +137,16 @@ def _repeat(model: AdaptedModel, contexts: NDArray[np.int64], rows: int) -> Any:
 
 
 def _spread(past: Any, rows: int) -> Any:
-    """Each of its rows so often. A single one is not copied where the next step does it anyway."""
+    """Each of its rows so often. A single one is not copied where the next step does it anyway. A layer that took no
+    part has nothing to repeat."""
     layers = getattr(past, "layers", [None])
-    if all(type(layer) is DynamicLayer and len(layer.keys) == len(layer.values) == 1 for layer in layers):
+    if all(_is_single(layer) for layer in layers):
         for layer in layers:
             layer.keys, layer.values = (kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values))
     else:
         past.batch_repeat_interleave(rows)
     return past
+
+
+def _is_single(layer: Any) -> bool:
+    return type(layer) is DynamicLayer and layer.is_initialized and len(layer.keys) == len(layer.values) == 1
