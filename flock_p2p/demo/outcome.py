@@ -41,7 +41,7 @@ def find_not_shown(outcome: Outcome) -> list[str]:
         return []
     texts = []
     if any(peer.attack for peer in plan.peers) and not _find_poisoned(outcome):
-        texts.append("what becomes of a poisoner: none was drawn as a proposer, extra rounds included")
+        texts.append("what becomes of a poisoner: none opened a proposal, extra rounds included")
     number, losses = _best_isolated(outcome)
     if outcome.global_.mean >= losses.mean and _are_rivals_beaten(outcome):
         taught, domains = _find_taught(outcome), find_domains(plan)

@@ -142,9 +142,10 @@ def test_a_poisoner_whom_chance_never_drew_is_no_failure_either() -> None:
     played = (({ARITHMETIC: ACCEPTED, LOGS: ACCEPTED, RECORDS: ACCEPTED}, True),)
     outcome = outcome_of(played, 2.5)
     assert find_failures(outcome) == []
-    assert find_not_shown(outcome) == [
-        "what becomes of a poisoner: none was drawn as a proposer, extra rounds included"
-    ]
+    (text,) = find_not_shown(outcome)
+    assert text == "what becomes of a poisoner: none opened a proposal, extra rounds included"
+    unopened = outcome_of((({POISONER: Verdict.UNOPENED}, False), *played), 2.5)
+    assert find_failures(unopened) == [] and find_not_shown(unopened) == [text], "drawn, and too late to open it"
     passed = outcome_of((({POISONER: ACCEPTED}, True), *played), 2.5)
     assert "a poisoner's proposal was accepted" in find_failures(passed)
 
