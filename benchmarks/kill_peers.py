@@ -92,6 +92,7 @@ def _stop_one_that_has_acted(network: Network, phase: str) -> tuple[int, dict[st
         is_over = (task["round"], task["phase"]) != (begun["round"], begun["phase"])
         return is_over or look_for(network, phase, has_acted=True) is not None
 
+    found = None
     try:
         wait(network, f"somebody has acted in {phase}", is_decided)
         found = look_for(network, phase, has_acted=True)
@@ -99,7 +100,8 @@ def _stop_one_that_has_acted(network: Network, phase: str) -> tuple[int, dict[st
             os.kill(network.processes[found[0]].pid, signal.SIGSTOP)
         return found
     finally:
-        os.kill(network.processes[awaited].pid, signal.SIGCONT)
+        if found is None or found[0] != awaited:  # what it had sent may have been under way: then it is the victim
+            os.kill(network.processes[awaited].pid, signal.SIGCONT)
 
 
 def kill_in(network: Network, phase: str) -> dict[str, Any]:
