@@ -140,13 +140,10 @@ def _check_port(asked: Asked) -> Finding:
         return Finding("port", True, "the peer of this home runs and has it")
     if not config.port:
         return Finding("port", True, "any free one, as the home is configured")
-    from flock_peers.network.listener import open_listener
-
-    async def try_it() -> None:
-        (await open_listener(config.listen, config.port)).socket.close()
+    from flock_peers.network.listener import check_listener
 
     try:
-        trio.run(try_it)
+        trio.run(check_listener, config.listen, config.port)
     except FlockError as error:
         advice = "find out who it is (`ss -ltnp`), or give `join --port` another one; 0 is any free one"
         return Finding("port", False, str(error), advice)
@@ -155,7 +152,6 @@ def _check_port(asked: Asked) -> Finding:
 
 def _check_http(asked: Asked) -> Finding:
     """Of the page, metrics and the RPC, where the home is configured to serve them."""
-    from flock_p2p.web.server import open_listener
     from flock_p2p.web.site import make_site
 
     site = make_site(_load(asked))
@@ -166,17 +162,13 @@ def _check_http(asked: Asked) -> Finding:
     if asked.home.key_path.exists() and asked.home.is_running():
         return Finding("http port", True, "the peer of this home runs and has it")
 
-    async def try_it() -> None:
-        await (await open_listener(site.wanted)).aclose()
-
     try:
-        trio.run(try_it)
+        found = trio.run(site.find_port)
     except FlockError as error:
-        if site.may_move:
-            return Finding("http port", True, f"{site.wanted} is taken, so any other one")
         advice = "find out who it is (`ss -ltnp`), or start without the server: --http -1 --no-rpc"
         return Finding("http port", False, str(error), advice)
-    return Finding("http port", True, f"{site.wanted} on 127.0.0.1 is free")
+    told = "on 127.0.0.1 is free" if found == site.wanted else "is taken, so any other one"
+    return Finding("http port", True, f"{site.wanted} {told}")
 
 
 def _check_clock(asked: Asked) -> Finding:

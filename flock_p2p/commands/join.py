@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_addresses(config)
         settings = build_settings(home, key, config)
         genesis = _get_genesis(home, key, config, expected)
-        _keep_key(home, key)
+        _keep_key(home, key, config)
     trio.run(_run, settings, genesis, config, checkpoint, arguments.until_stdin_closes)
     return 0
 
@@ -67,9 +67,10 @@ def _get_key(home: Home, passphrases: Passphrases) -> Key:
     return home.load_key(passphrases.ask) if home.key_path.exists() else make_key()
 
 
-def _keep_key(home: Home, key: Key) -> None:
+def _keep_key(home: Home, key: Key, config: JoinConfig) -> None:
     if home.key_path.exists():
         return
+    trio.run(_check_ports, config)
     home.create_key(key)
     told = "new; back it up: it is this peer's identity and its stake; `keys lock` puts it under a passphrase"
     print(f"key      {home.key_path}  ({told})", flush=True)
@@ -94,6 +95,16 @@ def _check_addresses(config: JoinConfig) -> None:
                 parse_address(text)
             except InvalidEncoding as error:
                 raise Misuse(f"{option}: {error}") from error
+
+
+async def _check_ports(config: JoinConfig) -> None:
+    """As the peer itself opens them, for whom a key would have to be there already."""
+    from flock_p2p.web.site import make_site
+    from flock_peers.network.listener import check_listener
+
+    await check_listener(config.listen, config.port)
+    if (site := make_site(config)) is not None:
+        await site.find_port()
 
 
 def _check_data(config: JoinConfig) -> None:
@@ -153,7 +164,7 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
 
     data = trio.run(fetch)
     decode_genesis(data)
-    _keep_key(home, key)
+    _keep_key(home, key, config)
     genesis = home.store_genesis(data)
     print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)
     if expected is None:

@@ -46,11 +46,18 @@ class Site:
         """Until cancelled. Raises Unavailable where the port is taken."""
         listener = await self._open()
         self.port = port_of(listener)
+        if self.wanted not in (0, self.port):
+            log.info("http: port %d is taken, so the page is at another one", self.wanted)
         peer.page = f"http://{HOST}:{self.port}"
         async with open_queries(peer.ledger, time.time) as queries:
             answered: dict[int, int] = {}
             guard = Guard(self.port, frozenset(self._origins))
             await serve(listener, Routes(self._make_routes(peer, queries, answered), guard, answered), task_status)
+
+    async def find_port(self) -> int:
+        """Where `run` would listen now. Raises what it would raise."""
+        async with await self._open() as listener:
+            return port_of(listener)
 
     async def _open(self) -> trio.SocketListener:
         try:
@@ -58,7 +65,6 @@ class Site:
         except Unavailable:
             if not self.may_move:
                 raise
-        log.info("http: port %d is taken, so the page is at another one", self.wanted)
         return await open_listener(0)
 
     def _make_routes(self, peer: Peer, queries: Queries, answered: Mapping[int, int]) -> Mapping[str, Route]:

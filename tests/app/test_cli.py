@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 import trio.testing
+from app_support import make_genesis
 
 import flock_p2p
 from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
@@ -351,6 +352,20 @@ def test_what_a_failed_join_was_told_is_not_kept_and_it_makes_no_key(tmp_path: P
     for told in (("--domain", "docs"), ("--domain", "pyhton"), ("--bootstrap", "x"), ("--checkpoint", "x")):
         assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns", *told]) == 2
         assert load_config(Home(tmp_path)) == JoinConfig() and not Home(tmp_path).key_path.exists()
+
+
+def test_a_first_join_whose_port_is_taken_makes_no_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the network is known already, as it is after the genesis was fetched."""
+    Home(tmp_path).store_genesis(make_genesis().encode())
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        for told in (("--port", port), ("--port", "0", "--rpc", "--http", port)):
+            assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns", "--listen", "127.0.0.1", *told]) == 3
+            said = capsys.readouterr()
+            assert f"port {port}" in said.err and "is taken" in said.err
+            assert not Home(tmp_path).key_path.exists() and "key" not in said.out
 
 
 def test_an_attack_is_never_kept_for_the_next_start(tmp_path: Path) -> None:

@@ -215,6 +215,7 @@ def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path, network: Network) 
     )  # fmt: skip
     assert done.returncode == 3
     assert taken[1] in done.stderr and "Traceback" not in done.stderr
+    assert not Home(tmp_path).key_path.exists()
 
 
 def test_a_home_is_not_used_twice(network: Network) -> None:

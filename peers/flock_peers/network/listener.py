@@ -34,6 +34,11 @@ async def open_listener(host: str, port: int) -> trio.SocketListener:
     return trio.SocketListener(sock)
 
 
+async def check_listener(host: str, port: int) -> None:
+    """Raises what `open_listener` would raise now, and listens to nobody."""
+    (await open_listener(host, port)).socket.close()
+
+
 def _port_taken(host: str, port: int) -> Unavailable:
     return Unavailable(
         f"port {port} on {host} is taken: another program (or another peer) listens there; "
