@@ -39,7 +39,7 @@ class Watch:
         self._poisoner_proposed = not self._poisoners
         self._told: tuple[Any, ...] = ()
         self._stop_sent = False
-        self._wanting: tuple[int, str] | None = None  # in which round the task could not be stopped yet, and why
+        self._more: tuple[int, str] | None = None  # why a round after this one is played, if one is
 
     def run(self) -> Watched:
         self._open_task()
@@ -117,18 +117,23 @@ class Watch:
         creator ends the task."""
         if task["revealed"] and self._poisoners & set(task["proposers"]):
             self._poisoner_proposed = True
-        is_late = task["round"] >= self._plan.rounds and task["phase"] not in ("WAITING", "DRAW_PROPOSERS", "ENDED")
-        if not is_late or self._stop_sent or not self._plan.terms.extra_rounds:
+        number = task["round"]
+        is_late = number >= self._plan.rounds and task["phase"] not in ("WAITING", "DRAW_PROPOSERS", "ENDED")
+        if not is_late or not self._plan.terms.extra_rounds:
             return
-        if self._wanting and self._wanting[0] < task["round"]:
-            self._say(
-                f"an extra round, by the luck of the draw: before round {self._wanting[0]} ended {self._wanting[1]}"
-            )
-            self._wanting = None
+        if self._more and self._more[0] < number:
+            self._say(f"an extra round{self._more[1]}")
+            self._more = None
+        if not self._stop_sent:
+            self._more = number, self._stop_or_explain(task)
+
+    def _stop_or_explain(self, task: dict[str, Any]) -> str:
+        """Why a further round is played, should one be: an order that is sent as a round ends is final in the next."""
+        number = task["round"]
         if why := self._explain_more(task):
-            self._wanting = task["round"], why
-        else:
-            self._stop_sent = bool(self._network.ask(0, "stop_task", task=task["task"])["sent"])
+            return f", by the luck of the draw: before round {number} ended {why}"
+        self._stop_sent = bool(self._network.ask(0, "stop_task", task=task["task"])["sent"])
+        return f": round {number} had ended before the order to stop the task was final"
 
     def _explain_more(self, task: dict[str, Any]) -> str:
         """What a further round is needed for; empty: nothing."""

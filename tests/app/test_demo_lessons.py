@@ -220,8 +220,22 @@ class Drawn:
         return 0.0
 
 
-def follow(monkeypatch: pytest.MonkeyPatch, played: Sequence[Played], plan: Plan = PLAN) -> Drawn:
-    network: Any = Drawn(plan, played)
+class TooLate(Drawn):
+    """What is to be seen of a round is seen in its last phase, and the order to stop is final in the next round."""
+
+    def ask(self, number: int, method: str, **params: Any) -> Any:
+        answer = super().ask(number, method, **params)
+        if method == "status":
+            answer["task"]["revealed"] = int(answer["task"]["phase"] == Phase.ADOPT.name)
+        if self.stopped_in is not None and method == "stop_task":
+            self.stopped_in += 1
+        return answer
+
+
+def follow(
+    monkeypatch: pytest.MonkeyPatch, played: Sequence[Played], plan: Plan = PLAN, kind: type[Drawn] = Drawn
+) -> Drawn:
+    network: Any = kind(plan, played)
     monkeypatch.setattr(watch, "time", network)
     monkeypatch.setattr(watch, "reference_text", str)  # the real one takes a second, and nobody reads it here
     Watch(network, network.lines.append).run()
@@ -245,6 +259,17 @@ def test_a_further_round_is_played_and_explained_where_one_domain_alone_was_taug
         "(wanted: 3 domains)"
         for number in (3, 4)
     ]
+
+
+def test_a_round_that_is_played_because_the_order_to_stop_came_too_late_is_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both, last = {ARITHMETIC: ACCEPTED, LOGS: ACCEPTED}, {POISONER: ACCUSED, DOCS: ACCEPTED}
+    played = (({RECORDS: ACCEPTED}, True), (both, True), (last, True), ({DOCS: ACCEPTED}, True))
+    drawn = follow(monkeypatch, played, kind=TooLate)
+    told = [line for line in drawn.lines if line.startswith("an extra round")]
+    assert told == ["an extra round: round 3 had ended before the order to stop the task was final"]
+    assert drawn.stopped_in == 4 and any(line.startswith("extra round 1 ") for line in drawn.lines)
 
 
 def test_no_more_than_the_extra_rounds_are_played_whatever_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
