@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status
-from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID
+from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID, STOP_PROTOCOL_ID
 from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_msg
 from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_attacker, wait_until
 
@@ -22,6 +22,7 @@ from flock_peers.network.relay import CIRCUITS, RELAY_LIMITS, _Circuit
 from flock_peers.network.relay_places import (
     GREETING_BYTES,
     HOP_STREAMS_AT_ONCE,
+    PATIENCE_SECONDS,
     QUIET_AT_ONCE,
     QUIET_SECONDS,
     SURE_SECONDS,
@@ -45,10 +46,10 @@ class Way:
 
 
 class Relay:
-    """Circuits to one place, on a clock of the test's own."""
+    """Circuits to one place, on a clock of the test's own. `is_slow`: whoever has it answers when the test says so."""
 
-    def __init__(self, needed: frozenset[bytes] = frozenset()) -> None:
-        self.now = 0.0
+    def __init__(self, needed: frozenset[bytes] = frozenset(), *, is_slow: bool = False) -> None:
+        self.now, self.is_slow = 0.0, is_slow
         self.places = CircuitPlaces(CIRCUITS, lambda: self.now, needed.__contains__)
         self.open = ExitStack()
         self.named: list[str] = []
@@ -58,6 +59,8 @@ class Relay:
         dialer: Link = SimpleNamespace(remote_host=host, account=key(number).account)  # type: ignore[assignment]
         tell = lambda link, _why: self.named.append(link.remote_host)  # noqa: E731
         lent = self.open.enter_context(self.places.take(TARGET, dialer, way, tell))
+        if not self.is_slow:
+            self.places.note_heard(way)
         self.places.note_said(way, said)
         return way if lent is not None else None
 
@@ -102,6 +105,51 @@ def test_no_circuit_of_who_is_needed_gives_way_to_a_stranger() -> None:
     relay = Relay(frozenset(key(number).account for number in range(1, CIRCUITS + 1)))
     held = [relay.lend("8.8.8.8", number, GREETING_BYTES) for number in range(1, CIRCUITS + 1)]
     assert all(held) and relay.lend("1.1.1.1", 90) is None
+
+
+# Where that one is slow
+
+
+def test_who_waits_for_a_slow_answer_keeps_its_circuit_and_who_then_says_nothing_does_not() -> None:
+    """The time ran from when a circuit was asked for: of a slow one everybody's was over before he could speak."""
+    relay = Relay(is_slow=True)
+    ways = [relay.lend(f"1.{number}.1.1", number) for number in range(1, QUIET_AT_ONCE + 1)]
+    relay.now = 3.0
+    assert relay.lend("2.1.1.1", 50) is None, "nobody could speak yet"
+    for way in ways:
+        assert way is not None
+        relay.places.note_heard(way)  # it agrees, after three seconds
+    for way in ways[:2]:
+        assert way is not None
+        relay.places.note_said(way, 100)
+    relay.now = 3.0 + QUIET_SECONDS + 2.9
+    assert relay.lend("2.1.1.1", 50) is None, "its answer may take as long"
+    assert ways[0] is not None
+    relay.places.note_heard(ways[0])
+    relay.now = 3.0 + QUIET_SECONDS + 3.0
+    assert [relay.lend(f"2.{number}.1.1", 50 + number) is not None for number in range(6)] == [True] * 6
+    assert [way.is_over for way in ways if way] == [False, False] + [True] * 6, "first those whose turn it was"
+
+
+def test_a_circuit_that_nobody_answers_is_given_to_another_one_when_no_dialer_waits_any_more() -> None:
+    relay = Relay(is_slow=True)
+    ways = [relay.lend(f"1.{number}.1.1", number) for number in range(1, QUIET_AT_ONCE + 1)]
+    relay.now = QUIET_SECONDS + PATIENCE_SECONDS - 0.1
+    assert relay.lend("2.1.1.1", 50) is None
+    relay.now = QUIET_SECONDS + PATIENCE_SECONDS
+    assert relay.lend("2.1.1.1", 50) is not None and ways[0] is not None and ways[0].is_over
+
+
+def test_a_silent_stranger_who_goes_on_speaking_byte_by_byte_has_no_longer_time() -> None:
+    relay = Relay()
+    ways = [relay.lend(f"8.8.{number}.1", number) for number in range(1, QUIET_AT_ONCE + 1)]
+    for tenth in range(1, 20):
+        relay.now = tenth / 10
+        for way in ways:
+            assert way is not None
+            relay.places.note_said(way, 1)
+    relay.now = QUIET_SECONDS
+    assert relay.lend("2.1.1.1", 50) is not None
 
 
 # At whom they are lent to
@@ -212,6 +260,42 @@ async def test_silent_strangers_behind_a_relay_keep_out_nobody_and_are_named_not
         assert link is not None and link.streams_in <= 2 and "streams at once" not in caplog.text
         assert hidden.is_connected(caller.account) and hidden.is_connected(relay.account)
         assert await hidden.request(relay.account, "/flock/peers/1", b"") is not None
+
+
+@in_trio()
+async def test_a_running_relay_sees_when_a_slow_peer_agrees_to_a_circuit_and_when_it_answers_in_it() -> None:
+    """The clock of the circuits is the test's."""
+    connect, now = HopMessage(type=HopMessage.CONNECT, peer=PeerId(id=peer_id_of(key(2)).to_bytes())), [0.0]
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True))
+        library_of(relay)._lent = lent = CircuitPlaces(CIRCUITS, lambda: now[0], lambda _who: False)
+        hidden = await stack.enter_async_context(
+            open_host(key(2), LOOPBACK, GENESIS_HASH, LONELY, via=[relay.address])
+        )  # fmt: skip
+        await wait_until(lambda: "p2p-circuit" in hidden.address)
+        asked, agrees = trio.Event(), trio.Event()
+
+        async def agree_late(stream: Any) -> None:
+            asked.set()
+            await agrees.wait()
+            await library_of(hidden)._handle_stop_stream(stream)
+
+        assert hidden._stack is not None
+        hidden._stack.host.set_stream_handler(STOP_PROTOCOL_ID, agree_late)
+        caller = await stack.enter_async_context(open_attacker(66, relay))
+        stream = await caller.open_net_stream(HOP)
+        await write_delimited_msg(stream, connect)
+        await asked.wait()
+        (circuit,) = lent._ways.values()
+        assert circuit.agreed_after is None
+        now[0] = 3.0
+        agrees.set()
+        assert (await read_delimited_msg(stream, HopMessage)).status == Status.OK
+        assert (circuit.agreed_after, circuit.heard) == (3.0, 3.0)
+        now[0] = 4.0
+        await stream.write(b"\x13/multistream/1.0.0\n\x06/none\n")
+        await wait_until(lambda: circuit.said and not circuit.is_answer_due)
+        assert (circuit.agreed_after, circuit.heard) == (3.0, 4.0)
 
 
 @in_trio()

@@ -121,6 +121,11 @@ class _Circuit(CircuitV2Protocol):
                 return
         await write_delimited_msg(stream, HopMessage(type=HopMessage.STATUS, status=Status.RESOURCE_LIMIT_EXCEEDED))
 
+    async def _send_status(self, stream: Any, code: Any, message: str, limit: Any = None) -> None:
+        """Of a circuit: now whom it is lent to has answered. Noted before this waits for who asked to take it."""
+        self._lent.note_heard(stream.muxed_stream)
+        await super()._send_status(stream, code, message, limit)
+
     def _tell_who_gives_way(self, dialer: Link, why: str) -> None:
         self._stack.complaints.note(f"0x{dialer.account.hex()} at {dialer.remote_host}", why, kind="circuit")
 
@@ -159,6 +164,7 @@ class _Circuit(CircuitV2Protocol):
             with trio.move_on_after(RELAY_LIMITS.duration if deadline is None else deadline - time.monotonic()):
                 while data := await src_stream.read(_READ):
                     self._lent.note_said(src_stream.muxed_stream, len(data))
+                    self._lent.note_heard(dst_stream.muxed_stream)
                     left[0] -= len(data)
                     if left[0] < 0:
                         return

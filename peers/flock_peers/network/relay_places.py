@@ -28,6 +28,7 @@ _WAITING = 1_024  # networks
 QUIET_AT_ONCE = 8
 GREETING_BYTES = 512
 QUIET_SECONDS = 2.0  # four round trips of half a second; until then it may be honest
+PATIENCE_SECONDS = 5.0  # with whom they are lent to: no honest dialer waits longer for a circuit, or for a handshake
 
 
 class Way(Protocol):
@@ -142,12 +143,15 @@ class Places:
 
 @dataclass(eq=False)
 class Lent:
-    """A circuit. `said`: bytes by who dialed."""
+    """A circuit. `said`: bytes by who dialed. `heard`: when the one it is lent to said something last."""
 
     dialer: Link
     since: float
     way: Way
+    heard: float
     said: int = 0
+    agreed_after: float | None = None  # seconds that the one it is lent to took; None: it has not answered yet
+    is_answer_due: bool = True  # from the one it is lent to: who dialed has spoken last
 
 
 class CircuitPlaces:
@@ -169,7 +173,7 @@ class CircuitPlaces:
             self._remove(target, worst)
             tell(worst.dialer, why)
             worst.way.give_way(why)
-        lent = self._ways[way] = Lent(dialer, self._clock(), way)
+        lent = self._ways[way] = Lent(dialer, self._clock(), way, self._clock())
         self._lent.setdefault(target, []).append(lent)
         try:
             yield lent
@@ -180,6 +184,14 @@ class CircuitPlaces:
         """The other direction's streams are none of these."""
         if (lent := self._ways.get(way)) is not None:
             lent.said += count
+            lent.is_answer_due = True
+
+    def note_heard(self, way: Way) -> None:
+        """Whom it is lent to has agreed to it, or says something in it."""
+        if (lent := self._ways.get(way)) is not None:
+            lent.heard, lent.is_answer_due = self._clock(), False
+            if lent.agreed_after is None:
+                lent.agreed_after = lent.heard - lent.since
 
     def _remove(self, target: bytes, lent: Lent) -> None:
         rows = self._lent.get(target, [])
@@ -193,11 +205,21 @@ class CircuitPlaces:
         """And why; without anybody, why there is no room."""
         quiet = [lent for lent in rows if lent.said < GREETING_BYTES]
         if len(quiet) >= QUIET_AT_ONCE:
-            silent = next((lent for lent in quiet if self._clock() - lent.since >= QUIET_SECONDS), None)
-            return self._find_crowd(quiet, dialer) or silent, "a circuit that says nothing gives way to another one"
+            worst = self._find_crowd(quiet, dialer) or self._find_silent(quiet)
+            return worst, "a circuit that says nothing gives way to another one"
         if len(rows) >= self._count:
             return self._find_crowd(rows, dialer), "a circuit gives way to one of who has fewer, or is needed"
         return None, ""
+
+    def _find_silent(self, quiet: Sequence[Lent]) -> Lent | None:
+        """Who could have spoken by now. A handshake waits for the one it is lent to, and who dialed cannot help it if
+        that one is slow: its time runs from the other's last word, and is longer by what the other takes just now to
+        agree to a circuit. Of those whose time is over, the oldest whose turn it is to speak goes first."""
+        now = self._clock()
+        slowest = max(now - lent.since if lent.agreed_after is None else lent.agreed_after for lent in quiet)
+        patience = QUIET_SECONDS + min(slowest, PATIENCE_SECONDS)
+        silent = (lent for lent in quiet if now - lent.heard >= patience)
+        return min(silent, key=lambda lent: lent.is_answer_due, default=None)
 
     def _find_crowd(self, rows: Sequence[Lent], dialer: Link) -> Lent | None:
         """The newest stranger's of the network that has the most, for who is needed or whose network has fewer."""
