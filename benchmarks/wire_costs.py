@@ -4,9 +4,9 @@ connections and of frames (`limits`, `yamux`). Two processes on loopback; CPU is
     python benchmarks/wire_costs.py [--count 300] [--seconds 10] [--json]
 
 "handshake": a connection whose identity is proved, and that ends then; "hello": that also says hello. "stream": opened
-and reset in one go. "frame": 12 bytes that say nothing, in packets of many. "busy": frames a second that no KiB pays
-for, opening a stream counted as ten of them, of an honest peer that asks, sends and gossips at all its limits at once,
-each message in a packet of its own, while the other does the same.
+and reset in one go. "frame": 12 bytes that say nothing, in packets of many. "circuit": asked for at a relay, given, and
+ended at once. "busy": frames a second that no KiB pays for, opening a stream counted as ten of them, of an honest peer
+that asks, sends and gossips at all its limits at once, each message in a packet of its own; the other does the same.
 """
 
 import argparse
@@ -19,14 +19,17 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import trio
+from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status
+from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID as HOP
+from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_msg
 from transport_kinds import GENESIS_HASH
 
 from flock_chain.crypto import Account, Key
 from flock_chain.errors import Unavailable
-from flock_peers.network import yamux
+from flock_peers.network import relay_places, yamux
 from flock_peers.network.hello import HELLO, VERSION, Hello
 from flock_peers.network.host import Host, open_host
-from flock_peers.network.identity import parse_address
+from flock_peers.network.identity import parse_address, peer_id_of
 from flock_peers.network.limits import Limits, TokenBucket
 from flock_peers.network.link import Link
 from flock_peers.network.stack import Stack
@@ -107,7 +110,8 @@ async def _serve() -> None:
     """Says where it listens; then for each line that comes in its CPU seconds, what was charged to its peers, and what
     came of them."""
     charges = Charges()
-    async with open_host(_key(0), LISTEN, GENESIS_HASH, OPEN) as host, trio.open_nursery() as nursery:
+    relay_places.HOP_STREAMS_PER_MINUTE = relay_places.HOP_STREAMS_PER_MINUTE_OF_NETWORK = 10**9
+    async with open_host(_key(0), LISTEN, GENESIS_HASH, OPEN, is_relay=True) as host, trio.open_nursery() as nursery:
         came = _follow(host)
         print(host.address, flush=True)
         while line := await trio.to_thread.run_sync(sys.stdin.readline):
@@ -205,11 +209,27 @@ async def be_busy(server: Server, seconds: float) -> dict[str, float]:
     return dict(zip(("busy", "messages", "questions", "gossip"), rates[1:], strict=True))
 
 
+async def ask_for_circuits(stack: Stack, address: str, count: int) -> None:
+    async with open_host(_key(3), LISTEN, GENESIS_HASH, OPEN, via=[address]) as hidden:
+        while "p2p-circuit" not in hidden.address:
+            await trio.sleep(0.01)
+        link = await _dial(stack, address, hello=True)
+        request = HopMessage(type=HopMessage.CONNECT, peer=PeerId(id=peer_id_of(_key(3)).to_bytes()))
+        for _ in range(count):
+            stream = await link.open_net_stream(str(HOP))
+            await write_delimited_msg(stream, request)
+            assert (await read_delimited_msg(stream, HopMessage)).status == Status.OK
+            await stream.reset()
+            await trio.sleep(0.005)
+        link.abort()
+
+
 KINDS: dict[str, tuple[Work, int]] = {  # and how many of it, for one of `--count`
     "handshake": (shake_hands, 1),
     "hello": (say_hello, 1),
     "stream": (open_and_reset, 10),
     "frame": (say_nothing, 1_000),
+    "circuit": (ask_for_circuits, 1),
 }
 
 

@@ -26,6 +26,7 @@ from flock_peers.network.relay_client import _AGAIN_SECONDS
 from flock_peers.network.relay_places import (
     HOP_STREAMS_AT_ONCE,
     HOP_STREAMS_PER_MINUTE,
+    HOP_STREAMS_PER_MINUTE_OF_NETWORK,
     SURE_SECONDS,
     HopStreams,
     Places,
@@ -191,7 +192,7 @@ async def test_one_account_has_half_of_its_streams_for_circuits_and_who_takes_mo
 
 def test_circuits_are_asked_for_at_a_rate_and_another_account_is_not_held_up() -> None:
     now = [0.0]
-    streams = HopStreams(lambda: now[0])
+    streams = HopStreams(lambda: now[0], lambda _who: False)
     for _ in range(HOP_STREAMS_PER_MINUTE):
         with streams.take(key(1).account):
             pass
@@ -206,6 +207,43 @@ def test_circuits_are_asked_for_at_a_rate_and_another_account_is_not_held_up() -
         with streams.take(key(10 + number).account):
             pass
     assert len(streams._rates) <= 1_024 and not streams._open
+
+
+def test_a_network_asks_a_relay_at_a_rate_whatever_number_of_keys_it_has() -> None:
+    """Each key had a rate of its own, and keys cost nothing."""
+    now, needed = [0.0], link_from("8.8.8.4", 3)
+    streams = HopStreams(lambda: now[0], {needed.account}.__contains__)
+    asked = [streams.take_share(link_from(f"8.8.8.{number % 200}", 100 + number)) for number in range(500)]
+    assert asked == [True] * HOP_STREAMS_PER_MINUTE_OF_NETWORK + [False] * (500 - HOP_STREAMS_PER_MINUTE_OF_NETWORK)
+    assert streams.take_share(link_from("8.8.9.1", 1)), "another network"
+    assert streams.take_share(needed)
+    now[0] += 60 / HOP_STREAMS_PER_MINUTE_OF_NETWORK
+    assert [streams.take_share(link_from("8.8.8.4", number)) for number in (4, 5)] == [True, False]
+    for number in range(2_000):
+        streams.take_share(link_from(f"9.{number % 200}.{number // 200}.1", number + 1))
+    assert len(streams._networks) <= 1_024
+
+
+@in_trio()
+async def test_a_network_that_asks_a_running_relay_too_often_is_declined_and_named_and_no_other_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    reserve = HopMessage(type=HopMessage.RESERVE)
+    async with (
+        open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True) as relay,
+        open_attacker(66, relay, source="127.0.0.66") as one_of_many,
+        open_attacker(67, relay, source="127.0.0.67") as other,
+    ):
+        streams = library_of(relay)._streams = HopStreams(lambda: 0.0, lambda _who: False)
+        assert await ask(await one_of_many.open_net_stream(HOP), reserve) == Status.OK
+        for _ in range(HOP_STREAMS_PER_MINUTE_OF_NETWORK):
+            streams.take_share(link_from("127.0.0.66", 68))
+        stream = await one_of_many.open_net_stream(HOP)
+        assert await ask(stream, reserve) == Status.RESOURCE_LIMIT_EXCEEDED and await ends(stream)
+        assert await ask(await other.open_net_stream(HOP), reserve) == Status.OK
+    told = [line for line in caplog.messages if "asks to be relayed" in line]
+    assert len(told) == 1 and "127.0.0.66: asks to be relayed more than 256" in told[0] and "0x" not in told[0]
 
 
 @in_trio()

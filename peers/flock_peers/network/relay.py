@@ -37,7 +37,8 @@ from flock_chain.errors import InvalidRemote, Unavailable
 from flock_peers.network.guarded import contained
 from flock_peers.network.identity import account_of
 from flock_peers.network.link import CutShort, Link
-from flock_peers.network.relay_places import CircuitPlaces, HopStreams, Places
+from flock_peers.network.relay_places import HOP_STREAMS_PER_MINUTE_OF_NETWORK, CircuitPlaces, HopStreams, Places
+from flock_peers.network.slots import group_of
 from flock_peers.network.stack import Stack
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class _Circuit(CircuitV2Protocol):
     ) -> None:  # fmt: skip
         super().__init__(stack.host, RELAY_LIMITS, allow_hop=allow_hop)
         self._stack, self._is_own_relay = stack, is_own_relay
-        self._streams = HopStreams(trio.current_time)
+        self._streams = HopStreams(trio.current_time, is_favoured)
         self._places = Places(RELAY_LIMITS.max_reservations, trio.current_time, is_favoured)
         self._lent = CircuitPlaces(CIRCUITS, trio.current_time, is_favoured)
         self._carried: Counter[Account] = Counter()  # circuits to this peer, by the relay
@@ -104,7 +105,9 @@ class _Circuit(CircuitV2Protocol):
                 raise InvalidRemote("asks to be relayed by way of a circuit")
             request = await _read_request(stream)
             try:
-                if request.type == HopMessage.RESERVE:
+                if not self._has_share(link):
+                    await _decline(stream)
+                elif request.type == HopMessage.RESERVE:
                     await self._reserve(stream, request)
                 else:
                     await self._connect(stream, request)
@@ -113,13 +116,21 @@ class _Circuit(CircuitV2Protocol):
                 with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
                     await self._close_stream(stream)
 
+    def _has_share(self, link: Link) -> bool:
+        """Who asks may be honest, and hears of it; named is the network."""
+        if self._streams.take_share(link):
+            return True
+        what = f"asks to be relayed more than {HOP_STREAMS_PER_MINUTE_OF_NETWORK} times a minute, by all its accounts"
+        self._stack.complaints.note(group_of(link.remote_host), what, kind="relay")
+        return False
+
     async def _connect(self, stream: Any, request: HopMessage) -> None:
         link: Link = stream.muxed_conn.link
         with self._lent.take(request.peer.id, link, stream.muxed_stream, self._tell_who_gives_way) as lent:
             if lent is not None:
                 await self._handle_connect(stream, request)
                 return
-        await write_delimited_msg(stream, HopMessage(type=HopMessage.STATUS, status=Status.RESOURCE_LIMIT_EXCEEDED))
+        await _decline(stream)
 
     async def _send_status(self, stream: Any, code: Any, message: str, limit: Any = None) -> None:
         """Of a circuit: now whom it is lent to has answered. Noted before this waits for who asked to take it."""
@@ -133,7 +144,7 @@ class _Circuit(CircuitV2Protocol):
         if self._find_room(stream.muxed_conn.link):
             await self._handle_reserve(stream, request)  # which takes the place before it waits for anything
         else:
-            await write_delimited_msg(stream, HopMessage(type=HopMessage.STATUS, status=Status.RESOURCE_LIMIT_EXCEEDED))
+            await _decline(stream)
 
     def _find_room(self, asker: Link) -> bool:
         """Stock keeps a place for an hour, also for whom it heard of once, and gives a free one to whoever is first."""
@@ -175,6 +186,10 @@ class _Circuit(CircuitV2Protocol):
             with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
                 await src_stream.reset()
                 await dst_stream.reset()
+
+
+async def _decline(stream: Any) -> None:
+    await write_delimited_msg(stream, HopMessage(type=HopMessage.STATUS, status=Status.RESOURCE_LIMIT_EXCEEDED))
 
 
 def _name_of(peer_id: bytes) -> str:

@@ -1,9 +1,10 @@
-"""Who may have how much of a relay: streams to it by account, and the places at which others are reached, by network.
+"""Who may have how much of a relay: streams to it, by account and by network, and the places at which others are
+reached, by network.
 
 Knows no messages. Identities cost nothing, so no bound here is only one on each.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,15 +12,17 @@ from typing import Protocol
 
 from flock_chain.crypto import Account
 from flock_chain.errors import InvalidRemote
-from flock_peers.network.limits import TokenBucket
 from flock_peers.network.link import Link
-from flock_peers.network.slots import find_crowd, group_of
+from flock_peers.network.slots import Rates, find_crowd, group_of
 
 # Of one account. Half of its 16 streams: the others are for what it says to the relay itself.
 HOP_STREAMS_AT_ONCE = 8
 # Eight circuits that are dialed in vain, 0.5 s to 15 s apart, take 50 in their first minute.
 HOP_STREAMS_PER_MINUTE = 64
-_ACCOUNTS = 1_024  # whose rate is remembered; the longest quiet is forgotten
+# Of one network, with all its accounts: as many as the circuits that a relay lends, sixteen to each of its places,
+# which a laboratory behind one address may begin with. Each takes up to 5 ms of a core (benchmarks/wire_costs.py).
+HOP_STREAMS_PER_MINUTE_OF_NETWORK = 256
+_REMEMBERED = 1_024  # accounts, and networks, that have a rate
 # Of a place, from when another network asks for it: a peer that lost one hears of it within 300 s, when it renews.
 SURE_SECONDS = 1_200.0
 _WAIT_SECONDS = 75.0  # who has no place asks again every 30 s; who did not waits no longer
@@ -40,17 +43,19 @@ class Way(Protocol):
 class HopStreams:
     """Streams on which circuits and places are asked for. A circuit is its stream, for as long as it lasts."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], is_favoured: Callable[[Account], bool]) -> None:
+        self._is_favoured = is_favoured
         self._open: Counter[Account] = Counter()
-        self._rates: OrderedDict[Account, TokenBucket] = OrderedDict()
+        self._rates: Rates[Account] = Rates(HOP_STREAMS_PER_MINUTE / 60, HOP_STREAMS_PER_MINUTE, _REMEMBERED, clock)
+        of_network = HOP_STREAMS_PER_MINUTE_OF_NETWORK
+        self._networks: Rates[str] = Rates(of_network / 60, of_network, _REMEMBERED, clock)
 
     @contextmanager
     def take(self, account: Account) -> Iterator[None]:
         """Raises InvalidRemote where it has too many, or comes too often."""
         if self._open[account] >= HOP_STREAMS_AT_ONCE:
             raise InvalidRemote(f"more than {HOP_STREAMS_AT_ONCE} streams at once to be relayed")
-        if not self._rate_of(account).take():
+        if not self._rates.of(account).take():
             raise InvalidRemote(f"more than {HOP_STREAMS_PER_MINUTE} streams a minute to be relayed")
         self._open[account] += 1
         try:
@@ -60,14 +65,10 @@ class HopStreams:
             if not self._open[account]:
                 del self._open[account]
 
-    def _rate_of(self, account: Account) -> TokenBucket:
-        rate = self._rates.pop(account, None) or TokenBucket(
-            HOP_STREAMS_PER_MINUTE / 60, HOP_STREAMS_PER_MINUTE, self._clock
-        )
-        self._rates[account] = rate
-        if len(self._rates) > _ACCOUNTS:
-            self._rates.popitem(last=False)
-        return rate
+    def take_share(self, asker: Link) -> bool:
+        """Whether its network has asked for no more than it may: keys cost nothing, and many of them do not get more
+        than four. Who is needed does not pay for its neighbours."""
+        return self._networks.of(group_of(asker.remote_host)).take() or self._is_favoured(asker.account)
 
 
 class Places:

@@ -7,7 +7,7 @@ import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from flock_peers.network.limits import Limits, TokenBucket
 
@@ -52,8 +52,10 @@ class Slots:
         self._leaving = 0  # who gave way, and did not end yet
         self._open: Counter[str] = Counter()  # by address, handshakes too
         self._groups: Counter[str] = Counter()
-        self._networks = _Rates(limits.accept_rate, limits.accept_burst, limits.tracked_peers, clock)
-        self._ranges = _Rates(limits.accept_rate_of_range, limits.accept_burst_of_range, limits.tracked_peers, clock)
+        self._networks: Rates[str] = Rates(limits.accept_rate, limits.accept_burst, limits.tracked_peers, clock)
+        self._ranges: Rates[str] = Rates(
+            limits.accept_rate_of_range, limits.accept_burst_of_range, limits.tracked_peers, clock
+        )  # fmt: skip
 
     @property
     def connected(self) -> int:
@@ -125,16 +127,19 @@ class Slots:
         return self._ranges.of(group_of(ip, _RANGE)).take() and self._first.take()
 
 
-class _Rates:
-    """Of IPv6 one owner has more addresses than there are; so of networks, and the longest quiet are forgotten."""
+class Rates(Generic[T]):
+    """A rate for each, and the longest quiet are forgotten: of IPv6 one owner has more addresses than there are."""
 
     def __init__(self, rate: float, burst: float, most: int, clock: Callable[[], float]) -> None:
         self._rate, self._burst, self._most, self._clock = rate, burst, most, clock
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[T, TokenBucket] = OrderedDict()
 
-    def of(self, group: str) -> TokenBucket:
-        bucket = self._buckets.pop(group, None) or TokenBucket(self._rate, self._burst, self._clock)
-        self._buckets[group] = bucket
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def of(self, key: T) -> TokenBucket:
+        bucket = self._buckets.pop(key, None) or TokenBucket(self._rate, self._burst, self._clock)
+        self._buckets[key] = bucket
         if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
         return bucket
