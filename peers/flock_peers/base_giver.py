@@ -2,8 +2,7 @@
 be opened, or beside the own part in one. Knows no task's document and no network."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,18 +87,11 @@ class BaseGiver:
             raise Misuse(f"base model {base[:80]}: was not published by this peer since it was started")
         return self._given[base]
 
-    @contextmanager
-    def keep_for(self, document: bytes, base: BaseManifest) -> Iterator[None]:
-        """From now on for the task with this document, unless it cannot be sent: it is made anew at each try, so nobody
-        would ever ask for what was kept for one that never came."""
+    def keep_for(self, document: bytes, base: BaseManifest) -> None:
+        """From now on, with the task's other contents."""
         marks = self._contents.of(new_task_owner(document))
         for digest in _digests(base):
             marks.keep(digest)
-        try:
-            yield
-        except FlockError:
-            marks.release_all()
-            raise
 
     # --- beside the own part
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -261,8 +260,8 @@ class PeerControl:
         if folder is None:
             raise Unavailable("base model: it was removed again for the room of others; publish it again")
 
-        def keep(task: PreparedTask) -> AbstractContextManager[None]:
-            return self.giver.keep_for(task.document, base)
+        def keep(task: PreparedTask) -> None:
+            self.giver.keep_for(task.document, base)
 
         task = await open_task(wanted, pot, self.contents, self.ledger, self.sender, folder, manifest=base, keep=keep)
         return {"document": task.document.hex(), "adapter": task.adapter.hex()}

@@ -1,7 +1,6 @@
 """Opening a task: the document and its round-0 adapter into the store, the terms and the pot on chain."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from secrets import token_bytes
@@ -11,11 +10,13 @@ import trio
 
 from flock_chain.aggregation import Format, encode_global
 from flock_chain.aggregation.format import BITS, RATE_ONE
-from flock_chain.errors import InvalidEncoding, Misuse, Unavailable
+from flock_chain.content import object_digest
+from flock_chain.errors import FlockError, InvalidEncoding, Misuse, Unavailable
 from flock_chain.paper_rule import RULE_PROPOSALS
 from flock_peers.contents import Contents
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.staking import State
+from flock_peers.store.kept_marks import new_task_owner
 from flock_peers.training.base_manifest import BaseManifest
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.data_format import ANY, DATA_FORMATS
@@ -79,9 +80,6 @@ class PreparedTask:
     adapter: bytes  # chunk-list digest of the round-0 global adapter
 
 
-Keep = Callable[[PreparedTask], AbstractContextManager[None]]
-
-
 def parse_wanted(params: Mapping[str, Any]) -> Wanted:
     """From the owner's order; raises Misuse for a name that there is not, so that no term is lost by a slip."""
     parts = {name: _numbers(params.get(name, {}), name, kind) for name, kind in _PARTS.items()}
@@ -133,13 +131,16 @@ def _number(value: object, what: str) -> int:
 def prepare(
     wanted: Wanted, contents: Contents, base: Path = BASE_FOLDER, manifest: BaseManifest | None = None
 ) -> PreparedTask:
+    """Both are kept as what a task is opened with is: until it has ended, or is known to be none."""
     document: TaskDocument = create_document(
         wanted.name, base, seed=token_bytes(32), budget=wanted.budget, rank=wanted.lora.rank, alpha=wanted.lora.alpha,
         targets=wanted.lora.targets, data=wanted.data, format=wanted.format, base=manifest,
         reference=wanted.reference,
     )  # fmt: skip
-    adapter = contents.put_bytes(encode_global(compute_initial_adapter(document)))
-    return PreparedTask(contents.put_object(document.encode()), adapter)
+    data = document.encode()
+    marks = contents.of(new_task_owner(object_digest(data)))
+    adapter = marks.put_bytes(encode_global(compute_initial_adapter(document)))
+    return PreparedTask(marks.put_object(data), adapter)
 
 
 def opening_label(document: str) -> str:
@@ -149,17 +150,28 @@ def opening_label(document: str) -> str:
 
 async def open_task(
     wanted: Wanted, pot: int, contents: Contents, state: State, sender: Sender, base: Path = BASE_FOLDER,
-    manifest: BaseManifest | None = None, keep: Keep = lambda _task: nullcontext(),
+    manifest: BaseManifest | None = None, keep: Callable[[PreparedTask], None] = lambda _task: None,
 ) -> PreparedTask:  # fmt: skip
     """Publishes and sends the transaction, with what opening costs now beside the pot; that it is final is seen in the
     board's `task_count`. What the board would refuse is said in its words, and costs nothing. `manifest`: of the base,
-    where it is known; `keep` is around the sending: it undoes what it did where that fails."""
+    where it is known; `keep` is called before it is sent. What cannot be sent is kept no more, what `keep` has kept for
+    it neither: it is made anew at each try, so nobody would ever ask for it."""
     task = await trio.to_thread.run_sync(prepare, wanted, contents, base, manifest)
-    value: int = pot + await state.view("TaskBoard", "opening_fee")
-    call = ("TaskBoard", "open_task", task.document, task.adapter, asdict(wanted.terms))
-    await state.simulate(*call, sender=sender.account, value=value)
-    with keep(task):  # not what is refused: its base would be held for a task that never comes
-        sent = await sender.call(opening_label(task.document.hex()), *call, value=value)
-        if not sent:
-            raise Unavailable("task: too many of your transactions are not final yet; try again in a moment")
+    try:
+        await _send(task, wanted.terms, pot, state, sender, keep)
+    except FlockError:
+        contents.of(new_task_owner(task.document)).release_all()
+        raise
     return task
+
+
+async def _send(
+    task: PreparedTask, terms: Terms, pot: int, state: State, sender: Sender, keep: Callable[[PreparedTask], None]
+) -> None:
+    value: int = pot + await state.view("TaskBoard", "opening_fee")
+    call = ("TaskBoard", "open_task", task.document, task.adapter, asdict(terms))
+    await state.simulate(*call, sender=sender.account, value=value)
+    keep(task)  # before it is sent, and not for what is refused
+    sent = await sender.call(opening_label(task.document.hex()), *call, value=value)
+    if not sent:
+        raise Unavailable("task: too many of your transactions are not final yet; try again in a moment")

@@ -1,7 +1,6 @@
 """What a creator may say of a task: each name is known, and nothing is lost by a slip."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, Misuse, Refused, Unavailable
 from flock_peers.contents import Contents
 from flock_peers.store.blob_store import BlobStore
+from flock_peers.store.kept_marks import new_task_owner
 from flock_peers.tasks import PreparedTask, Terms, open_task, parse_wanted
 from flock_peers.training.document import Budget, LoraSettings
 
@@ -74,37 +74,45 @@ class RefusingBoard:
 class BusySender(RefusingBoard):
     """The board takes the task, but too much of the account's is under way."""
 
+    is_busy = True
+
     async def simulate(self, *_call: Any, **_of: Any) -> None:
         pass
 
     async def call(self, *_call: Any, **_of: Any) -> bool:
-        return False
+        return not self.is_busy
+
+
+class Sender(BusySender):
+    is_busy = False
+
+
+def order(contents: Contents, board: Any, keep: Callable[[PreparedTask], None]) -> PreparedTask:
+    return trio.run(lambda: open_task(parse_wanted({}), 5, contents, board, board, keep=keep))
 
 
 @pytest.mark.parametrize(
-    ("board", "kind", "words", "told"),
-    [(RefusingBoard(), Refused, "0 coins", []), (BusySender(), Unavailable, "not final yet", ["held", "let go"])],
+    ("board", "kind", "words", "was_held"),
+    [(RefusingBoard(), Refused, "0 coins", False), (BusySender(), Unavailable, "not final yet", True)],
     ids=["refused", "not sent"],
 )
 def test_nothing_is_held_for_a_task_that_never_comes(
-    tmp_path: Path, board: Any, kind: type[FlockError], words: str, told: list[str]
+    tmp_path: Path, board: Any, kind: type[FlockError], words: str, was_held: bool
 ) -> None:
-    """Its base model, which may be as large as the disk, would stay."""
-    found = list[str]()
-    contents = Contents(BlobStore(tmp_path, 1 << 30), None)  # type: ignore[arg-type]
+    """Its base model, which may be as large as the disk, would stay; so did its document and first adapter."""
+    store, held = BlobStore(tmp_path, 1 << 30), list[bytes]()
+    contents = Contents(store, None)  # type: ignore[arg-type]
 
-    @contextmanager
-    def keep(_task: PreparedTask) -> Iterator[None]:
-        found.append("held")
-        try:
-            yield
-        except FlockError:
-            found.append("let go")
-            raise
-
-    async def order() -> None:
-        await open_task(parse_wanted({}), 5, contents, board, board, keep=keep)
+    def keep(task: PreparedTask) -> None:
+        held.append(contents.of(new_task_owner(task.document)).put_object(b"base"))
 
     with pytest.raises(kind, match=words):
-        trio.run(order)
-    assert found == told
+        order(contents, board, keep)
+    assert bool(held) is was_held and store.used and not store.owners()
+
+
+def test_what_a_task_was_opened_with_is_kept_for_it_until_it_has_a_number(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, 1 << 30)
+    task = order(Contents(store, None), Sender(), lambda _task: None)  # type: ignore[arg-type]
+    assert store.kept_by(new_task_owner(task.document)) == {task.document, task.adapter}
+    assert store.owners() == [new_task_owner(task.document)]
