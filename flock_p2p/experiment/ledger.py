@@ -30,7 +30,7 @@ class Ledger:
                 raise Misuse(f"{self.path}: line {number} is no row; remove it, or choose another folder") from error
             # A row says no rate and no base, its result does, or is of before there were others.
             if (found.get("server_lr_thousandths", RATE_ONE), found.get("base", FIRST_BASE)) == (row.server_rate, base):
-                self.results[row] = found
+                self.results[row] = found | {"base": base}
 
     def _lines(self) -> list[str]:
         """Whole lines only: the last one is cut off where a write was interrupted."""
@@ -41,8 +41,9 @@ class Ledger:
         return whole.splitlines()
 
     def add(self, row: Row, result: dict[str, Any]) -> None:
+        result = result | {"base": self._base}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result | {"base": self._base}) + "\n")
+            file.write(json.dumps(result) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.results[row] = result

@@ -1,7 +1,9 @@
 """`experiment` as people and programs call it; what it runs is tested in tests/experiment."""
 
+import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from base_support import make_base
@@ -14,20 +16,32 @@ from flock_p2p.experiment.rows import Row, plan_rows
 from flock_p2p.experiment.runner import _laboratory
 from flock_peers.training.base_manifest import describe_base
 
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def finished(row: Row, number: int) -> dict[str, Any]:
+    """What a run of it leaves."""
+    point = {"round": 1, "clean_loss": 3.0, "asr": 0.5, "honest_stake": 1.0, "malicious_stake": None,
+             "malicious_proposers": 2, "captured": False, "adopted": True}  # fmt: skip
+    return {
+        **vars(row), "server_lr_thousandths": row.server_rate, "clean_loss": 3.0 + number, "captured_rounds": [],
+        "history": [point],
+        **dict.fromkeys(("asr_final", "asr_peak", "asr_peak_before_capture"), 0.5),
+        **dict.fromkeys(("honest_rejected", "honest_proposals", "malicious_rejected", "malicious_proposals",
+                         "honest_slashed", "malicious_slashed", "bytes", "malicious_count", "cpu_seconds"), 1),
+    }  # fmt: skip
+
 
 def fill(folder: Path, base: str = FIRST_BASE) -> None:
     """Rows as a finished run leaves them."""
     ledger = Ledger(folder, base)
     for number, row in enumerate(plan_rows(["fedavg", "ours"], ["none", "shared"], [28], [1])):
-        point = {"round": 1, "clean_loss": 3.0, "asr": 0.5, "honest_stake": 1.0, "malicious_stake": None,
-                 "malicious_proposers": 2, "captured": False, "adopted": True}  # fmt: skip
-        ledger.add(row, {
-            **vars(row), "server_lr_thousandths": row.server_rate, "clean_loss": 3.0 + number, "captured_rounds": [],
-            "history": [point],
-            **dict.fromkeys(("asr_final", "asr_peak", "asr_peak_before_capture"), 0.5),
-            **dict.fromkeys(("honest_rejected", "honest_proposals", "malicious_rejected", "malicious_proposals",
-                             "honest_slashed", "malicious_slashed", "bytes", "malicious_count", "cpu_seconds"), 1),
-        })  # fmt: skip
+        ledger.add(row, finished(row, number))
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "rows.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def call(folder: Path, *more: str) -> int:
@@ -67,7 +81,24 @@ def test_what_runs_is_what_is_not_finished_on_that_base_model_and_runs_on_it(
     monkeypatch.setattr("flock_p2p.experiment.runner.Laboratory", lambda _count, _seed, base: base)
     fill(tmp_path / "out", describe_base(first).digest.hex())
     assert call(tmp_path / "out", "--base", str(first)) == 0 and not ran
+    assert {row["base"] for row in read_rows(tmp_path / "out")} == {describe_base(first).digest.hex()}
     assert call(tmp_path / "out", "--base", str(second)) == 3 and ran == [second]
+
+
+def test_a_csv_names_the_base_model_of_each_row_and_has_the_names_of_older_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flock_p2p.experiment.runner.run_one", lambda row, *_: finished(row, 9))
+    fill(tmp_path)
+    kept = (tmp_path / "rows.jsonl").read_text().splitlines()
+    of_before = [{name: value for name, value in json.loads(line).items() if name != "base"} for line in kept[:3]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in of_before))
+    assert call(tmp_path) == 0
+    rows = read_rows(tmp_path)
+    assert [(row["clean_loss"], row["base"]) for row in rows] == [(f"{3.0 + n}", FIRST_BASE) for n in (0, 1, 2, 9)]
+    for path in DOCS.glob("figures/experiment/**/rows.csv"):
+        (names,) = {tuple(row) for row in read_rows(path.parent)}
+        assert names == tuple(rows[0])[: len(names)] and len(names) >= len(rows[0]) - 1, path
 
 
 def test_pictures_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
