@@ -110,6 +110,19 @@ def test_who_is_not_drawn_leaves_at_once_and_gets_its_bond_after_the_delay() -> 
     game.check_solvent()
 
 
+def test_that_somebody_left_and_is_back_in_the_round_in_which_it_joined_is_seen_by_what_unbonds_alone() -> None:
+    """What a peer goes by that says from which round on it counts; its new bond weighs nothing in the running one."""
+    game = Game(MANY)
+    game.play_to_availability()
+    who = outsiders(game)[0]
+    then = [game.world.board(view, game.task, who) for view in ("participant", "unbonding")]
+    game.must(who, "leave_task")
+    game.join(who)
+    now = [game.world.board(view, game.task, who) for view in ("participant", "unbonding")]
+    assert now[0] == then[0] and now[0]["joined_round"] == game.round
+    assert then[1]["amount"] == 0 and now[1]["amount"] == BOND
+
+
 def test_what_unbonds_keeps_its_own_delay_when_its_account_leaves_once_more() -> None:
     game = Game(3, wait_seconds=10**6)
     who = account(1)

@@ -260,6 +260,11 @@ def test_who_left_a_running_round_and_is_bonded_again_counts_in_the_next_one(tmp
         assert await find() == 6
         board.rows[:] = [make_row(joined_round=3, unseated=True)]
         assert await find() == 6, "drawn no more before it says that it is back"
+        board.round, board.rows_at, board.rows[:] = 3, {40: [make_row(joined_round=3)]}, [make_row(joined_round=3)]
+        board.unbonding_at = {40: 500, None: 500}
+        assert await find() == 3, "it left once before"
+        board.unbonding_at = {40: 500, None: 1_500}
+        assert await find() == 4, "it left in the round in which it had joined, and joined again"
 
     play(stage, test)
 

@@ -71,6 +71,7 @@ class Board:
         self.phase, self.round = Phase.WAITING, 1
         self.rows: list[dict[str, Any]] = []
         self.rows_at: dict[int, list[dict[str, Any]]] = {}  # by height; at any other there is no state
+        self.unbonding_at: dict[int | None, int] = {}  # by height; None: now
         self.close_height = 0
         self.proposers: list[bytes] = []
         self.error: BaseException | None = None
@@ -94,6 +95,8 @@ class Board:
                 return {"phase": int(self.phase), "round": self.round, "close_height": self.close_height}
             case "participant":
                 return {"strikes": self.strikes}
+            case "unbonding":
+                return {"amount": self.unbonding_at.get(height, 0), "release_at": 0}
             case "claimable":
                 return self.due
             case "case_view":

@@ -65,8 +65,17 @@ class Membership:
             then = await self._row(closed)
         except Unavailable:  # a home that began after that block
             then = None
-        is_in = then is not None and _is_same_bond(then, now) and self._counted(then, closed)
-        return number if is_in else number + 1
+        was_in = then is not None and _is_same_bond(then, now) and self._counted(then, closed)
+        return number if was_in and not await self._has_left_since(closed) else number + 1
+
+    async def _has_left_since(self, height: int) -> bool:
+        """Who joined in this round, left it and is bonded again has the same row; but what left is unbonding. Not seen
+        where as much of an earlier exit was withdrawn meanwhile: the board shows nobody's height of joining."""
+        then, now = [
+            await self._views.view("TaskBoard", "unbonding", self._task, self._account, height=at)
+            for at in (height, None)
+        ]
+        return bool(now["amount"] > then["amount"])
 
     def _counted(self, row: Mapping[str, Any], closed: int) -> bool:
         """The board's own rule of who is drawn, by its row when the round was closed."""
