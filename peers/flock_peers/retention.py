@@ -5,7 +5,7 @@ that a restart cut off. Drops nothing: the store does, when it needs the room.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
@@ -57,9 +57,11 @@ class Retention:
         owners = self._store.owners()
         tasks = [(owner, task) for owner in owners if (task := find_task(owner)) is not None]
         new = [owner for owner in owners if is_any_new_task(owner)]
+        sent = {owner for owner in new if self._is_opening(find_document(owner))}  # asked first: the count may be older
         count = await self._views.view("TaskBoard", "task_count") if tasks or new else 0
         if new:
             await self._number(new, count)
+            self._give_up(sent)
         for owner, task in tasks:
             if owner == task_owner(self._current() or 0) or not 1 <= task <= count:
                 continue
@@ -81,15 +83,15 @@ class Retention:
                 for digest in sorted(self._store.kept_by(owner)):
                     self._store.keep(digest, opened_task_owner(task))
                 self._store.release_all(owner)
-        self._give_up()
 
-    def _give_up(self) -> None:
-        """Its transaction failed, or never came: the base model would stay, and be asked for every minute, for good."""
+    def _give_up(self, sent: Collection[str]) -> None:
+        """Its transaction failed, or never came: the base model would stay, and be asked for every minute, for good.
+        `sent`: owners whose transactions were not final yet when it was asked what tasks there are."""
         now, new = trio.current_time(), [owner for owner in self._store.owners() if is_any_new_task(owner)]
         self._new_since = {owner: self._new_since.get(owner, now) for owner in new}
         old = [owner for owner in new if now - self._new_since[owner] >= NEW_SECONDS]
         for owner in old:
-            if not self._is_opening(find_document(owner)) and (released := self._store.release_all(owner)):
+            if owner not in sent and (released := self._store.release_all(owner)):
                 log.info(
                     "a task that was to be opened never was: %s may be removed for the room of others",
                     plural(released, "content"),

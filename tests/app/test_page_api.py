@@ -51,7 +51,8 @@ async def open_hostile_task(served: Served) -> None:
     terms = {"min_participants": 4, "min_bond": COIN, "audit_rounds": 2}
     wanted = {"name": HOSTILE, "terms": terms, "pot": str(7 * COIN), "reference": f"How many?\n{HOSTILE}\n",
               "server_lr_thousandths": 1_500}  # fmt: skip
-    await served.peer.control.methods()["open_task"](wanted)
+    opened = await served.peer.control.methods()["open_task"](wanted)
+    assert served.peer._retention._is_opening(opened["document"]) and not served.peer._retention._is_opening("ab" * 12)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(served.peer.sender.run)

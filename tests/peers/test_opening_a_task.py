@@ -12,8 +12,8 @@ from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, Misuse, Refused, Unavailable
 from flock_peers.contents import Contents
 from flock_peers.store.blob_store import BlobStore
-from flock_peers.store.kept_marks import new_task_owner
-from flock_peers.tasks import PreparedTask, Terms, open_task, parse_wanted
+from flock_peers.store.kept_marks import find_document, new_task_owner
+from flock_peers.tasks import PreparedTask, Terms, open_task, opening_label, parse_wanted
 from flock_peers.training.document import Budget, LoraSettings
 
 
@@ -79,7 +79,8 @@ class BusySender(RefusingBoard):
     async def simulate(self, *_call: Any, **_of: Any) -> None:
         pass
 
-    async def call(self, *_call: Any, **_of: Any) -> bool:
+    async def call(self, label: str, *_call: Any, **_of: Any) -> bool:
+        self.label = label
         return not self.is_busy
 
 
@@ -112,7 +113,8 @@ def test_nothing_is_held_for_a_task_that_never_comes(
 
 
 def test_what_a_task_was_opened_with_is_kept_for_it_until_it_has_a_number(tmp_path: Path) -> None:
-    store = BlobStore(tmp_path, 1 << 30)
-    task = order(Contents(store, None), Sender(), lambda _task: None)  # type: ignore[arg-type]
+    store, sender = BlobStore(tmp_path, 1 << 30), Sender()
+    task = order(Contents(store, None), sender, lambda _task: None)  # type: ignore[arg-type]
     assert store.kept_by(new_task_owner(task.document)) == {task.document, task.adapter}
-    assert store.owners() == [new_task_owner(task.document)]
+    (owner,) = store.owners()
+    assert owner == new_task_owner(task.document) and sender.label == opening_label(find_document(owner))

@@ -1,5 +1,6 @@
 """What of ended tasks may go, as the chain says it, also after a restart."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Chain:
     def __init__(self, adapter: bytes, document: bytes) -> None:
         self.ended: set[int] = set()
         self.is_there = True
+        self.on_count: Callable[[], None] = lambda: None  # what happens right after it was asked for
         self._row = {"adapter": adapter, "document": document}
 
     async def view(self, contract: str, function: str, *arguments: Any) -> Any:
@@ -29,6 +31,7 @@ class Chain:
         if not self.is_there:
             raise Unavailable("no block yet")
         if function == "task_count":
+            self.on_count()
             return 3
         (task,) = arguments
         return {**self._row, "ended": task in self.ended, "phase": Phase.COMMIT}
@@ -141,3 +144,17 @@ async def test_what_was_kept_for_a_task_whose_transaction_is_still_sent_stays(tm
     desk.opening.clear()
     await desk.retention.step()
     assert not desk.retention._store.is_kept(base)
+
+
+@on_stepped_clock
+async def test_what_becomes_final_while_the_chain_is_asked_was_no_task_that_never_came(tmp_path: Path) -> None:
+    """A chain that goes on after a day: the count was that of before the task, and its transaction was sent no more."""
+    desk = Desk(tmp_path)
+    base = desk.store.put_object(b"base", owner=new_task_owner(b"n" * 32))
+    desk.retention = desk.make_retention(tmp_path)
+    desk.opening.add(find_document(new_task_owner(b"n" * 32)))
+    await desk.retention.step()
+    await trio.sleep(NEW_SECONDS)
+    desk.chain.on_count = desk.opening.clear
+    await desk.retention.step()
+    assert desk.retention._store.is_kept(base)
