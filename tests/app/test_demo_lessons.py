@@ -146,6 +146,7 @@ def test_a_poisoner_whom_chance_never_drew_is_no_failure_either() -> None:
     assert text == "what becomes of a poisoner: none opened a proposal, extra rounds included"
     unopened = outcome_of((({POISONER: Verdict.UNOPENED}, False), *played), 2.5)
     assert find_failures(unopened) == [] and find_not_shown(unopened) == [text], "drawn, and too late to open it"
+    assert find_not_shown(outcome_of(played, 2.5, plan_of(poisoners=0))) == [], "there is none"
     passed = outcome_of((({POISONER: ACCEPTED}, True), *played), 2.5)
     assert "a poisoner's proposal was accepted" in find_failures(passed)
 

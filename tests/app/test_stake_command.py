@@ -158,7 +158,8 @@ def test_a_round_beyond_the_guaranteed_ones_is_said_to_be_one() -> None:
     assert "task 4 is in extra round 2 after 3, COMMIT" in told and "earned   1 coin, of that 0 in round 5" in told
     for bond, is_ended, is_told in (("0", True, False), (str(COIN), False, False), (str(COIN), True, True)):
         told = format_status({**STATUS, "other_task": row | {"pay": pay, "bond": bond, "is_ended": is_ended}})
-        assert ("still bonded there: 1 coin, and `task leave` begins" in told) == is_told
+        assert ("; still bonded there: 1 coin, and `task leave` begins to take them back" in told) == is_told
+        assert ("still bonded" in told) == is_told
     own = row | {"awaited": [], "joined": True, "bonds": {}}
     assert "4, extra round 2 after 3, COMMIT" in format_status({**STATUS, "task": own})
     listed = row | {"pot": "0", "min_bond": "0", "participants": 3, "creator": "0x11"}

@@ -131,23 +131,30 @@ def test_a_crowd_of_addresses_hides_no_account(complaints: Complaints, caplog: p
     assert caplog.messages[-1].startswith("0x1234")
 
 
-@in_trio()
-async def test_a_crowd_behind_a_relay_hides_no_account(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("what", ["refused", "handshake failed", "no handshake within 0.01 s"])
+def test_a_crowd_behind_a_relay_hides_no_account(what: str, caplog: pytest.LogCaptureFixture) -> None:
     """Whom a relay names has proved nothing: each name had taken a line of those who have."""
     caplog.set_level(logging.INFO)
 
     async def on_link(_link: Link) -> None:
         pass
 
-    limits = replace(QUICK, max_inbound_per_ip=0)
-    stack = Stack(key(1), limits, announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
-    async with stack.run(None):
-        for number in range(100):
-            ours, theirs = make_pair()
-            await stack.accept(theirs, "relayed by 0x12", f"0x{number:x}")
-            ours.socket.close()
-        stack.complaints.note("0x1234 at 192.0.2.7", "junk")
-    assert caplog.messages[-1].startswith("0x1234") and "circuit of 0x5: refused" in caplog.text
+    @in_trio()
+    async def come() -> None:
+        places = {"refused": {"max_inbound_per_ip": 0}, "handshake failed": {}}
+        limits = replace(QUICK, **places.get(what, {"handshake_seconds": 0.01}))
+        stack = Stack(key(1), limits, announce=[], protocols={}, open_protocols=frozenset(), on_link=on_link)
+        async with stack.run(None):
+            for number in range(100):
+                ours, theirs = make_pair()
+                if what == "handshake failed":
+                    ours.socket.close()
+                await stack.accept(theirs, "relayed by 0x12", f"0x{number:x}")
+                ours.socket.close()
+            stack.complaints.note("0x1234 at 192.0.2.7", "junk")
+
+    come()
+    assert caplog.messages[-1].startswith("0x1234") and f"circuit of 0x5: {what}" in caplog.text
 
 
 def test_the_sources_that_are_remembered_are_bounded(complaints: Complaints) -> None:

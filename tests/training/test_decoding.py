@@ -58,17 +58,38 @@ def test_a_beginning_costs_nothing_beside_what_goes_on_from_it() -> None:
     assert counts[1] == 2 * counts[0]
 
 
+class Packed(DynamicLayer):
+    """Keeps something beside keys and values, which only itself can repeat."""
+
+    beside = torch.zeros(1)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self.beside = self.beside.repeat_interleave(repeats)
+
+
 def test_what_is_kept_of_a_context_is_there_for_each_row_whatever_its_layers_are() -> None:
-    """One that slides, and one that a model never asks anything of, as where layers share what others keep."""
+    """One that slides, one that packs, and one that a model never asks anything of, as where layers share what others
+    keep."""
     kept = torch.arange(24.0).reshape(1, 2, 3, 4)
-    for other in (DynamicLayer(), DynamicSlidingWindowLayer(sliding_window=8), None):
+    for other in (DynamicLayer(), DynamicSlidingWindowLayer(sliding_window=8), Packed(), None):
         cache = DynamicCache()
         cache.update(kept, kept + 1, 0)
         if other is not None:
             cache.layers.append(other)
-        if isinstance(other, DynamicSlidingWindowLayer):
+        if type(other) in (DynamicSlidingWindowLayer, Packed):
             cache.update(kept, kept + 1, 1)
         _spread(cache, 5)
         for layer in cache.layers:
             if layer.is_initialized:
                 assert (layer.keys == kept).all() and layer.keys.shape == layer.values.shape == (5, 2, 3, 4)
+            if isinstance(layer, Packed):
+                assert len(layer.beside) == 5
+
+
+def test_of_several_contexts_each_is_there_for_so_many_rows_one_after_the_other() -> None:
+    kept = torch.arange(4.0).reshape(2, 1, 1, 2)
+    cache = DynamicCache()
+    cache.update(kept, kept + 1, 0)
+    (layer,) = _spread(cache, 3).layers
+    assert (layer.keys == kept[[0, 0, 0, 1, 1, 1]]).all() and (layer.values == layer.keys + 1).all()
