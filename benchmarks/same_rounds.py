@@ -13,7 +13,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,9 +40,9 @@ from flock_chain.audit_rule import (
     Finding,
     accuses,
     find,
-    find_first_audited,
     is_out_already,
     plan_removal,
+    read_closed_audit,
     summarise,
 )
 from flock_chain.crypto import Account
@@ -53,9 +54,10 @@ from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, SCORE_LIMIT, SEATS_MAX, Verdict, compute_tally, has_two_thirds
 from flock_p2p.demo.audit import TASK
 from flock_p2p.demo.plan import DemoPeer, make_plan
-from flock_p2p.verify.audits import read_audits
+from flock_p2p.verify.audits import NOBODY
 from flock_peers.home import Home
-from flock_peers.roles.board import RoundResult, bits, parse_result, read_seed
+from flock_peers.roles.auditor import MAX_AUDITED
+from flock_peers.roles.board import Phase, RoundResult, as_account, bits, parse_result, read_seed
 from flock_peers.roles.library import compute_file_digest
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.store.blob_store import BlobStore
@@ -89,8 +91,8 @@ class Chain:
     def view(self, contract: str, function: str, *arguments: Any) -> Any:
         return self.executor.view(contract, function, *arguments)
 
-    def board(self, function: str, *arguments: Any) -> Any:
-        return self.view("TaskBoard", function, *arguments)
+    def board(self, function: str, *arguments: Any, height: int | None = None) -> Any:
+        return self.executor.view("TaskBoard", function, *arguments, height=height)
 
     def seed(self, number: int, height: int, purpose: bytes) -> int:
         async def read(contract: str, function: str, *arguments: Any) -> Any:
@@ -102,6 +104,30 @@ class Chain:
 
     def result(self, number: int) -> RoundResult:
         return parse_result(TASK, number, self.board("round_result", TASK, number))
+
+    def audits(self, accounts: Collection[Account]) -> list[ClosedAudit]:
+        """All closed ones, in order, and the stake that named each of these accounts."""
+        closed = self.board("audit_view", TASK)["number"] - 1
+        return [
+            read_closed_audit(
+                self.board("blame_of", TASK, audit, NOBODY),
+                {account: self.board("blame_of", TASK, audit, account)[0] for account in accounts},
+            )
+            for audit in range(1, closed + 1)
+        ]
+
+    def find_opening(self, audit: int) -> tuple[int, set[Account]]:
+        """From which round on its auditors looked, and whom they judged, as the board had it in the block that opened
+        it, with which they begin. Of audits that do not count the next looks at the same rounds again."""
+
+        def is_opened(height: int) -> bool:
+            number = self.board("audit_view", TASK, height=height)["number"]
+            _, phase = self.board("progress", TASK, height=height)
+            return bool(number > audit or (number == audit and phase == Phase.AUDIT))
+
+        height = bisect_left(range(self.executor.head.height), True, key=is_opened)
+        rows = self.board("participants", TASK, height=height)
+        return self.board("audit_view", TASK, height=height)["first"], {as_account(row["account"]) for row in rows}
 
     def delta_of(self, manifest: bytes) -> bytes | None:
         data = self.blobs.get_object(manifest)
@@ -150,7 +176,7 @@ class Rounds:
 
     def run(self) -> Same:
         adapter = compute_initial_adapter(self.chain.document)
-        audits = read_audits(self.chain.board, TASK)
+        audits = self.chain.audits(self.people)
         for number in range(1, int(self.chain.row["round"]) + 1):
             result = self.chain.result(number)
             if result.proposers:
@@ -254,22 +280,22 @@ class Rounds:
         return is_acceptable_loss(losses[0], losses[1], self.chain.row["terms"]["tolerance"])
 
     def _audit(self, place: int, closed: ClosedAudit, before: Sequence[ClosedAudit]) -> None:
-        """As if all audits `before` had counted; in a demo's they do."""
-        first = find_first_audited([row.round for row in before])
+        first, here = self.chain.find_opening(place)
         looked_at = [number for number in self.held if number >= first]
         for account, who in sorted(self.people.items()):
             record = who.secrets.load(TASK, place, "audit")
             if record is None:
                 continue
             every = [(n, i, self.chain.result(n).proposers[i]) for n in sorted(looked_at, reverse=True)
-                     for i in self.held[n]]  # fmt: skip
+                     for i in self.held[n]][:MAX_AUDITED]  # fmt: skip
             pairs = [(self.starts[n], self.scratch / f"delta-{n}-{i}") for n, i, _ in every]
             seed = self.chain.seed(closed.round, record["seed_height"], b"flock audit")
             values = self._measure(
                 who, pairs, seed, record["own_seed"], [list(self.people).index(a) for _, _, a in every]
             )
-            judged = [(a, n, value) for (n, _, a), value in zip(every, values, strict=True) if a != account]
-            mine = sorted({a for a, n, value in judged if accuses(value, is_out_already(before, a, n))})
+            judged = here - {account}  # the others are looked at for what they show of these
+            rows = [(a, n, value) for (n, _, a), value in zip(every, values, strict=True) if a in judged]
+            mine = sorted({a for a, n, value in rows if accuses(value, is_out_already(before, a, n))})
             where = f"audit {place}, 0x{account.hex()}"
             self.same.note(
                 "whom an auditor names", where, [a.hex() for a in mine], [a.hex() for a in record["accused"]]

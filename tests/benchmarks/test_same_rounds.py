@@ -1,0 +1,61 @@
+"""Whom benchmarks/same_rounds.py judges in an audit, and for which rounds: as the peers' auditors do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from app_support import KEYS, Game, Script, small_document
+from same_rounds import Chain, Rounds, open_chain
+
+from flock_chain.audit_rule import CONVICT_FROM
+from flock_chain.crypto import Account, Key
+from flock_peers.home import Home
+from flock_peers.roles.secrets import RoundSecrets
+
+TERMS = {"audit_rounds": 1, "proposers": 2, "min_participants": 4}
+EVERYBODY = {key.account for key in KEYS}
+VOID = 2
+
+
+class SilentOnce(Game):
+    """One audit in which one participant alone says something: it does not count."""
+
+    def _blame(self, number: int, audit: Any) -> list[tuple[Key, str, Sequence[Any]]]:
+        said = super()._blame(number, audit)
+        return said[:1] if audit["number"] == VOID else said
+
+
+class Guilty(Rounds):
+    """Measures nothing: every proposal is worth its author's bond."""
+
+    looked_at = 0
+
+    def _measure(self, _who: Any, pairs: Any, *_how: Any) -> list[int]:
+        self.looked_at += len(pairs)
+        return [CONVICT_FROM] * len(pairs)
+
+
+def test_an_audit_looks_where_the_chain_looked_and_judges_whom_it_still_had(tmp_path: Path) -> None:
+    played = SilentOnce(tmp_path / "home", small_document(), Script(rounds=3, terms=TERMS)).run()
+    authors = {Account(who) for number in (1, 2, 3) for who in played.proposers[number]}
+    gone, auditor = Account(played.proposers[2][0]), min(EVERYBODY - {played.proposers[2][0]})
+
+    class Left(Chain):
+        """On the board nobody goes whose proposals an audit may still look at: here one has."""
+
+        def find_opening(self, audit: int) -> tuple[int, set[Account]]:
+            first, here = super().find_opening(audit)
+            return first, here - {gone}
+
+    people: Any = {who: SimpleNamespace(secrets=RoundSecrets(tmp_path / who.hex())) for who in EVERYBODY}
+    record = {"accused": sorted(authors - {gone, auditor}), "own_seed": 1, "seed_height": 1}
+    people[auditor].secrets.save(1, 3, "audit", record)
+    with open_chain(Home(played.home)) as chain:
+        assert [chain.find_opening(audit) for audit in (1, 2, 3)] == [(1, EVERYBODY)] * 3
+        rounds = Guilty(Left(chain.executor, chain.blobs), people, tmp_path)
+        rounds.held, rounds.starts = {n: [0, 1] for n in (1, 2, 3)}, dict.fromkeys((1, 2, 3), tmp_path)
+        audits = chain.audits(EVERYBODY)
+        rounds._audit(3, audits[2], audits[:2])
+    assert rounds.same.differences == [] and rounds.same.counts == {"whom an auditor names": [1, 1]}
+    assert rounds.looked_at == 6
