@@ -26,7 +26,9 @@ from flock_peers.store.kept_marks import (
 log = logging.getLogger(__name__)
 
 MAX_LOOKED_AT = 100  # newest tasks: one that was opened by an order of this minute is among them
-NEW_SECONDS = 86_400.0  # of a task that is being opened: what is not final in a day, and sent no more, was refused
+# Of a task that is being opened, from when its contents were kept to the head's timestamp, so that a peer that was off
+# has the blocks of that day first: what is not final in a day, and sent no more, was refused.
+NEW_SECONDS = 86_400
 LOOK_SECONDS = 60.0  # nobody waits for the room of an ended task
 
 
@@ -42,7 +44,7 @@ class Retention:
         self, store: BlobStore, views: Views, current: Callable[[], int | None], is_opening: Callable[[str], bool]
     ) -> None:  # fmt: skip
         self._store, self._views, self._current, self._is_opening = store, views, current, is_opening
-        self._new_since: dict[str, float] = {}  # of owners that are tasks being opened: when they were seen first
+        self._old = frozenset[str]()  # at the last look, of owners that are tasks being opened
 
     async def run(self) -> None:
         while True:
@@ -58,10 +60,11 @@ class Retention:
         tasks = [(owner, task) for owner in owners if (task := find_task(owner)) is not None]
         new = [owner for owner in owners if is_any_new_task(owner)]
         sent = {owner for owner in new if self._is_opening(find_document(owner))}  # asked first: the count may be older
+        head_time = await self._views.view("Beacon", "last_timestamp") if new else 0
         count = await self._views.view("TaskBoard", "task_count") if tasks or new else 0
         if new:
             await self._number(new, count)
-            self._give_up(sent)
+            self._give_up(sent, head_time)
         for owner, task in tasks:
             if owner == task_owner(self._current() or 0) or not 1 <= task <= count:
                 continue
@@ -84,13 +87,14 @@ class Retention:
                     self._store.keep(digest, opened_task_owner(task))
                 self._store.release_all(owner)
 
-    def _give_up(self, sent: Collection[str]) -> None:
+    def _give_up(self, sent: Collection[str], head_time: int) -> None:
         """Its transaction failed, or never came: the base model would stay, and be asked for every minute, for good.
         `sent`: owners whose transactions were not final yet when it was asked what tasks there are."""
-        now, new = trio.current_time(), [owner for owner in self._store.owners() if is_any_new_task(owner)]
-        self._new_since = {owner: self._new_since.get(owner, now) for owner in new}
-        old = [owner for owner in new if now - self._new_since[owner] >= NEW_SECONDS]
-        for owner in old:
+        new = [owner for owner in self._store.owners() if is_any_new_task(owner)]
+        old = frozenset(owner for owner in new if head_time - self._store.kept_since(owner) >= NEW_SECONDS)
+        # At two looks: a chain that stood still goes on with a block that is days later, and the task may come after.
+        was_old, self._old = self._old, old
+        for owner in sorted(old & was_old):
             if owner not in sent and (released := self._store.release_all(owner)):
                 log.info(
                     "a task that was to be opened never was: %s may be removed for the room of others",

@@ -287,3 +287,16 @@ def test_a_put_that_fails_leaves_nothing_and_one_that_a_crash_cut_is_begun_anew(
     assert store.used == 0 and not list((tmp_path / "parts").iterdir())
     (tmp_path / "parts" / f"{chunks.digest.hex()}.7.new").write_bytes(b"x")
     assert BlobStore(tmp_path).used == 0 and not list((tmp_path / "parts").iterdir())
+
+
+def test_since_when_somebody_needs_something_is_when_the_last_of_it_was_kept_and_outlasts_a_restart(
+    tmp_path: Path,
+) -> None:
+    store = BlobStore(tmp_path)
+    marks = [tmp_path / "kept" / "task-1" / store.put_object(data, owner="task-1").hex() for data in (b"a", b"b", b"c")]
+    for mark, since in zip(marks, (100, 300, 200), strict=True):
+        os.utime(mark, (since, since))
+    assert BlobStore(tmp_path).kept_since("task-1") == 300
+    assert store.kept_since("task-2") == 0
+    marks[1].unlink()
+    assert store.kept_since("task-1") == 200, "somebody removed it"

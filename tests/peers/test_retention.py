@@ -1,5 +1,6 @@
 """What of ended tasks may go, as the chain says it, also after a restart."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,21 @@ from flock_peers.tasks import opening_label
 
 
 class Chain:
-    """Tasks 1 to 3; `ended` by number."""
+    """Tasks 1 to 3; `ended` by number. `now`: the timestamp of its head."""
 
     def __init__(self, adapter: bytes, document: bytes) -> None:
         self.ended: set[int] = set()
-        self.is_there = True
+        self.is_there, self.now = True, 1_000_000
         self.on_count: Callable[[], None] = lambda: None  # what happens right after it was asked for
         self._row = {"adapter": adapter, "document": document}
 
     async def view(self, contract: str, function: str, *arguments: Any) -> Any:
         await trio.lowlevel.checkpoint()
-        assert contract == "TaskBoard"
         if not self.is_there:
             raise Unavailable("no block yet")
+        if (contract, function) == ("Beacon", "last_timestamp"):
+            return self.now
+        assert contract == "TaskBoard"
         if function == "task_count":
             self.on_count()
             return 3
@@ -39,7 +42,7 @@ class Chain:
 
 class Desk:
     def __init__(self, path: Path) -> None:
-        self.store = BlobStore(path)
+        self.path, self.store = path, BlobStore(path)
         self.adapter, self.document = self.store.put_object(b"adapter", keep=False), self.store.put_object(b"document")
         self.proposals = [self.store.put_object(bytes([n]), owner=f"task-{n}") for n in range(1, 5)]
         for task in (1, 2, 3):
@@ -52,6 +55,21 @@ class Desk:
 
     def make_retention(self, path: Path) -> Retention:
         return Retention(BlobStore(path), self.chain, lambda: self.current, self.opening.__contains__)
+
+    def keep_new(self, data: bytes, document: bytes) -> bytes:
+        """Of a task that is being opened, at the chain's time."""
+        owner = new_task_owner(document)
+        digest = self.store.put_object(data, owner=owner)
+        os.utime(self.path / "kept" / owner / digest.hex(), (self.chain.now, self.chain.now))
+        return digest
+
+    async def start_again(self) -> None:
+        self.retention = self.make_retention(self.path)
+        await self.look_twice()
+
+    async def look_twice(self) -> None:
+        for _ in range(2):
+            await self.retention.step()
 
     def kept(self, task: int) -> set[bytes]:
         return self.retention._store.kept_by(f"task-{task}")
@@ -101,8 +119,7 @@ async def test_a_chain_that_cannot_be_asked_is_asked_again(tmp_path: Path, caplo
 @on_stepped_clock
 async def test_what_was_kept_for_a_task_that_was_being_opened_goes_over_to_its_number(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    base = desk.store.put_object(b"base", owner=new_task_owner(desk.document))
-    never = desk.store.put_object(b"of a task that never came", owner=new_task_owner(b"n" * 32))
+    base, never = desk.keep_new(b"base", desk.document), desk.keep_new(b"of a task that never came", b"n" * 32)
     desk.retention = desk.make_retention(tmp_path)
     await desk.retention.step()
     assert desk.retention._store.kept_by(opened_task_owner(3)) == {base}
@@ -117,29 +134,59 @@ async def test_what_was_kept_for_a_task_that_was_being_opened_goes_over_to_its_n
 async def test_what_was_kept_for_a_task_that_never_came_is_let_go_of_after_a_day(tmp_path: Path) -> None:
     """The board turned its transaction away: its base model would stay for good."""
     desk = Desk(tmp_path)
-    never = desk.store.put_object(b"of a task that never came", owner=new_task_owner(b"n" * 32))
-    desk.retention = desk.make_retention(tmp_path)
-    await desk.retention.step()
-    await trio.sleep(NEW_SECONDS - 1)
-    await desk.retention.step()
+    never = desk.keep_new(b"of a task that never came", b"n" * 32)
+    await desk.start_again()
+    desk.chain.now += NEW_SECONDS - 1
+    await desk.look_twice()
     assert desk.retention._store.is_kept(never), "it may still become final"
-    await trio.sleep(1)
-    await desk.retention.step()
+    desk.chain.now += 1
+    await desk.look_twice()
     assert not desk.retention._store.is_kept(never)
+
+
+@on_stepped_clock
+async def test_the_day_after_which_it_is_let_go_of_does_not_begin_anew_when_a_peer_is_started_again(
+    tmp_path: Path,
+) -> None:
+    """It did with each process: whoever started it once a day kept the base model for good."""
+    desk = Desk(tmp_path)
+    never = desk.keep_new(b"of a task that never came", b"n" * 32)
+    for _ in range(2):
+        assert desk.store.is_kept(never)
+        desk.chain.now += NEW_SECONDS // 2
+        await desk.start_again()
+    assert not desk.retention._store.is_kept(never)
+
+
+@on_stepped_clock
+async def test_what_was_kept_for_a_task_stays_when_a_peer_was_off_or_its_chain_stood_still_for_days(
+    tmp_path: Path,
+) -> None:
+    """The first block after that is days later than the last one, and the task may come in the second."""
+    desk = Desk(tmp_path)
+    base = desk.keep_new(b"base", desk.document)
+    row, desk.chain._row = desk.chain._row, {**desk.chain._row, "document": b"another"}
+    await desk.start_again()
+    assert desk.retention._store.kept_by(new_task_owner(desk.document)) == {base}, "the head is as old as that"
+    desk.chain.now += 9 * NEW_SECONDS
+    await desk.retention.step()
+    desk.chain._row = row
+    await desk.retention.step()
+    assert desk.retention._store.kept_by(opened_task_owner(3)) == {base}
 
 
 @on_stepped_clock
 async def test_what_was_kept_for_a_task_whose_transaction_is_still_sent_stays(tmp_path: Path) -> None:
     """A chain that had stood still for a day opened a task whose base model nobody had to keep any more."""
     desk = Desk(tmp_path)
-    base = desk.store.put_object(b"base", owner=new_task_owner(b"n" * 32))
+    base = desk.keep_new(b"base", b"n" * 32)
     desk.retention = desk.make_retention(tmp_path)
     beginning = find_document(new_task_owner(b"n" * 32))
     assert opening_label(beginning) == opening_label((b"n" * 32).hex()), "all that the owner's name has room for"
     desk.opening.add(beginning)
     await desk.retention.step()
-    await trio.sleep(2 * NEW_SECONDS)
-    await desk.retention.step()
+    desk.chain.now += 2 * NEW_SECONDS
+    await desk.look_twice()
     assert desk.retention._store.is_kept(base)
     desk.opening.clear()
     await desk.retention.step()
@@ -150,11 +197,11 @@ async def test_what_was_kept_for_a_task_whose_transaction_is_still_sent_stays(tm
 async def test_what_becomes_final_while_the_chain_is_asked_was_no_task_that_never_came(tmp_path: Path) -> None:
     """A chain that goes on after a day: the count was that of before the task, and its transaction was sent no more."""
     desk = Desk(tmp_path)
-    base = desk.store.put_object(b"base", owner=new_task_owner(b"n" * 32))
+    base = desk.keep_new(b"base", b"n" * 32)
     desk.retention = desk.make_retention(tmp_path)
     desk.opening.add(find_document(new_task_owner(b"n" * 32)))
+    desk.chain.now += NEW_SECONDS
     await desk.retention.step()
-    await trio.sleep(NEW_SECONDS)
     desk.chain.on_count = desk.opening.clear
     await desk.retention.step()
     assert desk.retention._store.is_kept(base)

@@ -246,6 +246,11 @@ class BlobStore:
         with self._lock:
             return self._kept.of(owner)
 
+    def kept_since(self, owner: str) -> float:
+        """When the last of what it needs was kept, by this machine's clock; 0 where it needs nothing."""
+        with self._lock:
+            return self._kept.since(owner)
+
     def drop(self, digest: bytes) -> None:
         """Remove a blob, kept or not; no error when it is not here. The marks go first: a crash in between leaves a
         blob that may go, and none that nobody would ever remove."""

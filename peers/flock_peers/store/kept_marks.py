@@ -1,6 +1,6 @@
 """Who needs a blob: an empty file per owner and blob, so that a crash leaves each mark there or not. Knows no blob.
 
-kept/<owner>/<digest>   an owner: a task, the snapshots, this peer itself
+kept/<owner>/<digest>   an owner: a task, the snapshots, this peer itself; the file's time: since when
 kept/<digest>           of releases that knew no owners; nobody releases those, `drop` alone removes them
 """
 
@@ -75,6 +75,11 @@ class KeptMarks:
 
     def of(self, owner: str) -> set[bytes]:
         return {digest for digest, owners in self._owners.items() if owner in owners}
+
+    def since(self, owner: str) -> float:
+        """When its last mark was made; 0 where it has none, or somebody removed them."""
+        marks = (self._mark(digest, owner) for digest in self.of(owner))
+        return max((mark.stat().st_mtime for mark in marks if mark.exists()), default=0.0)
 
     def all(self) -> Collection[bytes]:
         return list(self._owners)
