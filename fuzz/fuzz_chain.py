@@ -49,7 +49,7 @@ def _run_message(data: bytes) -> None:
 
 
 def _run_attendance(data: bytes) -> None:
-    absent = _RULE(data, 9, _ROWS)  # type: ignore[arg-type] # as much of a row as the rule reads
+    absent = _RULE(data, 9, _ROWS)  # as much of a row as the rule reads
     assert 0 < absent < 1 << len(_ROWS)
 
 
@@ -121,7 +121,7 @@ def _run_sync_answer(data: bytes) -> None:
             lambda: sync.fetch_body(port, PEER, 3, _HASH),
         ):
             try:
-                await ask()  # type: ignore[no-untyped-call]
+                await ask()
             except InvalidRemote as error:
                 failures.append(error)
         if len(failures) == 3:
@@ -136,7 +136,7 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-snapshots-")  # removed when 
 def _make_snapshots() -> snapshots.Snapshots:
     folder = Path(_FOLDER.name)
     chain = SimpleNamespace(reader=MemoryStore(), height=lambda: 9, wait_for_height=_never)
-    return snapshots.Snapshots(chain, BlobStore(folder), folder, 10)  # type: ignore[arg-type]
+    return snapshots.Snapshots(chain, BlobStore(folder), folder, 10)
 
 
 _SNAPSHOTS: list[snapshots.Snapshots] = []

@@ -19,7 +19,7 @@ class Loop:
         self._script: Script | None = None
         self._is_idle = False
         self._failure: BaseException | None = None
-        self._runner = setup_runner(clock, (), False, True)
+        self._runner = setup_runner(clock, (), False, True)  # type: ignore[arg-type] # trio-stubs have a Clock of their own
         self._steps = unrolled_run(self._runner, self._serve, ())
         self._timeout = next(self._steps)
         self._go_on()

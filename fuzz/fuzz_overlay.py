@@ -109,7 +109,7 @@ def _run_relay_stop(data: bytes) -> None:
     """A relay that says that somebody wants to reach us, and what that one sends. Nothing may come out of it."""
 
     async def script() -> None:
-        await _make_circuit(is_relay=False)._handle_stop_stream(_NetStream(data))  # type: ignore[arg-type]
+        await _make_circuit(is_relay=False)._handle_stop_stream(_NetStream(data))
 
     _in_virtual_time(script)
 
@@ -118,7 +118,7 @@ def _run_relay_hop(data: bytes) -> None:
     """Whoever asks us to relay."""
 
     async def script() -> None:
-        await _make_circuit(is_relay=True)._handle_hop_stream(_NetStream(data))  # type: ignore[arg-type]
+        await _make_circuit(is_relay=True)._handle_hop_stream(_NetStream(data))
 
     _in_virtual_time(script)
 
