@@ -13,6 +13,7 @@ from flock_peers.plural import plural
 
 HALT_BELOW = 4  # two or three validators stop when one leaves
 MAX_NAMED = 8  # validators that are away, in one line
+MAX_LEFT = 8  # ended tasks in which this account has something, a line each
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,6 +55,7 @@ def format_status(status: dict[str, Any]) -> str:
         rows.append(("task", _format_other(status.get("other_task"))))
     if (pay := (task or status.get("other_task") or {}).get("pay")) is not None:
         rows.append(("earned", describe_pay(pay)))
+    rows += [("left", text) for text in _format_left(status)]
     if status["training"]:
         rows.append(("trainer", _format_trainer(status["training"])))
     text = "\n".join(f"{name:<9}{value}" for name, value in rows)
@@ -86,10 +88,32 @@ def _format_other(row: dict[str, Any] | None) -> str:
     if row is None:
         return "none: nobody has opened one on this network yet; `task create` does"
     where = "has ended" if row["is_ended"] else f"is in {describe_round(row)}, {row['phase']}"
-    text = f"none of this peer's; task {row['task']} {where} (`task list`: {row['count']} in all)"
-    if row["is_ended"] and (bond := int(row.get("bond", 0))):
-        text += f"; still bonded there: {count_coins(bond)}, and `task leave` begins to take them back"
-    return text
+    return f"none of this peer's; task {row['task']} {where} (`task list`: {row['count']} in all)"
+
+
+def _format_left(status: dict[str, Any]) -> list[str]:
+    """In ended tasks, with the orders that fetch it. Of the one that is shown above the bond is said there, and the
+    part in it claims what it earned."""
+    shown, rows = (status["task"] or {}).get("task"), []
+    for row in status.get("left_behind", []):
+        left = row | {"bond": "0", "claimable": "0"} if row["task"] == shown else row
+        rows += [left] if any(int(left[name]) for name in ("bond", "unbonding", "claimable")) else []
+    more = [f"and in {plural(len(rows) - MAX_LEFT, 'older task')} (--json names all)"] if len(rows) > MAX_LEFT else []
+    return [f"in task {row['task']}, which has ended: {_format_amounts(row)}" for row in rows[:MAX_LEFT]] + more
+
+
+def _format_amounts(row: dict[str, Any]) -> str:
+    when = f"in {row['free_in']} s of chain time" if row["free_in"] else "now"
+    told = (
+        ("bond", "bonded", "`task leave --task {}` begins to take back"),
+        ("unbonding", "unbonding", f"`task withdraw --task {{}}` pays out {when}"),
+        ("claimable", "earned and not claimed", "`task claim --task {}` pays out"),
+    )
+    return "; ".join(
+        f"{count_coins(int(row[name]))} {what}, which {order.format(row['task'])}"
+        for name, what, order in told
+        if int(row[name])
+    )
 
 
 def _format_away(accounts: list[str]) -> str:

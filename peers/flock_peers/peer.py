@@ -33,6 +33,7 @@ from flock_peers.driver.sync import MAX_REQUEST_BYTES as MAX_SYNC_REQUEST_BYTES
 from flock_peers.home import Home
 from flock_peers.ledger import Ledger, open_ledger
 from flock_peers.ledger.ledger import decode_once
+from flock_peers.left_behind import LeftBehind
 from flock_peers.loop_lag import LoopLag
 from flock_peers.measurements import Measurements
 from flock_peers.network.bitswap import serve_bitswap
@@ -118,6 +119,7 @@ class Peer:
         self.page: str | None = None  # its address, once an application serves one
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
+        self._left_behind = LeftBehind(key.account, ledger)
         self._clock = ClockOffset(ledger, lambda: driver.status.sync is not None)
         self._loop_lag = LoopLag()
         self.control = self._make_control()
@@ -158,6 +160,7 @@ class Peer:
             explain_tasks=self._tasks.explain,
             progress=self.progress,
             measurements=self.measurements,
+            left_behind=self._left_behind,
             round_bytes=self.round_bytes,
             clock=self._clock,
             loop_lag=self._loop_lag,
@@ -181,6 +184,7 @@ class Peer:
             nursery.start_soon(self.sender.run)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self._retention.run)
+            nursery.start_soon(self._left_behind.run)
             nursery.start_soon(self._staking.report_forever, self._find_evidence)
             nursery.start_soon(self._favour_validators)
             nursery.start_soon(self._clock.run)

@@ -23,6 +23,7 @@ from flock_peers.courier import Courier
 from flock_peers.declined import add_clause
 from flock_peers.driver.driver import Driver
 from flock_peers.ledger import Ledger
+from flock_peers.left_behind import LeftBehind
 from flock_peers.loop_lag import LoopLag
 from flock_peers.measurements import Measurements
 from flock_peers.network.blobs import BlobService
@@ -68,6 +69,7 @@ class PeerControl:
     explain_tasks: Callable[[], Mapping[int, str]]
     progress: TrainingProgress
     measurements: Measurements
+    left_behind: LeftBehind
     round_bytes: RoundBytes
     clock: ClockOffset
     loop_lag: LoopLag
@@ -158,6 +160,7 @@ class PeerControl:
             "training": self.progress.latest,
             "task": (task := await self._task_status()),
             "other_task": await self._describe_other() if task is None else None,
+            "left_behind": self.left_behind.rows(),
             "baseline": self.baseline.result,
         }
 
@@ -205,10 +208,7 @@ class PeerControl:
     async def _describe_other(self) -> dict[str, Any] | None:
         """Of a task without a part here: it may have paid before a restart."""
         row = await choose_other(self.ledger)
-        if row is None:
-            return None
-        mine = await self.ledger.view("TaskBoard", "participant", row["task"], self.account)
-        return row | {"pay": self.measurements.pay_of(row["task"]), "bond": str(mine["bond"])}
+        return None if row is None else row | {"pay": self.measurements.pay_of(row["task"])}
 
     def _base_status(self) -> dict[str, Any] | None:
         fetching = self.bases.fetching

@@ -150,16 +150,37 @@ def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin()
     assert "bonded   no\n" in told and f"earned   {third} coins, of that {third} in round 1" in told
 
 
+def test_a_status_says_what_is_left_in_every_task_that_has_ended_and_which_order_fetches_it() -> None:
+    none = {"bond": "0", "unbonding": "0", "free_in": 0, "claimable": "0"}
+    rows = [
+        {**none, "task": 9, "bond": str(5 * COIN), "claimable": str(COIN)},
+        {**none, "task": 7, "unbonding": str(COIN), "free_in": 40},
+        {**none, "task": 3, "unbonding": str(COIN // 2)},
+    ]
+    told = format_status({**STATUS, "other_task": None, "left_behind": rows})
+    lines = [line for line in told.splitlines() if line.startswith("left ")]
+    assert lines == [
+        "left     in task 9, which has ended: 5 coins bonded, which `task leave --task 9` begins to take back; 1 coin "
+        "earned and not claimed, which `task claim --task 9` pays out",
+        "left     in task 7, which has ended: 1 coin unbonding, which `task withdraw --task 7` pays out in 40 s of "
+        "chain time",
+        "left     in task 3, which has ended: 0.5 coins unbonding, which `task withdraw --task 3` pays out now",
+    ]
+    shown = {"task": 9, "round": 2, "rounds": 2, "phase": "ENDED", "is_ended": True, "awaited": [], "joined": True,
+             "bonds": {"0x11": str(5 * COIN)}, "pay": None}  # fmt: skip
+    told = format_status({**STATUS, "task": shown, "left_behind": rows})
+    assert "in task 9" not in told and "in task 7" in told and "bonded   5 coins; the task has ended" in told
+    many = [{**rows[0], "task": 100 - number} for number in range(12)]
+    told = format_status({**STATUS, "other_task": None, "left_behind": many})
+    assert "in task 93," in told and "in task 92," not in told and "left     and in 4 older tasks (--json" in told
+
+
 def test_a_round_beyond_the_guaranteed_ones_is_said_to_be_one() -> None:
     """Not round 5 of 3."""
     row = {"task": 4, "round": 5, "rounds": 3, "phase": "COMMIT", "is_ended": False, "count": 4}
     pay = {"task": 4, "round": 5, "amount": "0", "total": str(COIN)}
     told = format_status({**STATUS, "other_task": row | {"pay": pay}})
     assert "task 4 is in extra round 2 after 3, COMMIT" in told and "earned   1 coin, of that 0 in round 5" in told
-    for bond, is_ended, is_told in (("0", True, False), (str(COIN), False, False), (str(COIN), True, True)):
-        told = format_status({**STATUS, "other_task": row | {"pay": pay, "bond": bond, "is_ended": is_ended}})
-        assert ("; still bonded there: 1 coin, and `task leave` begins to take them back" in told) == is_told
-        assert ("still bonded" in told) == is_told
     own = row | {"awaited": [], "joined": True, "bonds": {}}
     assert "4, extra round 2 after 3, COMMIT" in format_status({**STATUS, "task": own})
     listed = row | {"pot": "0", "min_bond": "0", "participants": 3, "creator": "0x11"}

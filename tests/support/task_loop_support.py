@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from flock_chain.errors import FlockError
+from flock_peers.roles.board import Phase
 from flock_peers.roles.participant import Participant
 from flock_peers.roles.task_loop import COIN, Choice, TaskLoop, Ways
 
@@ -55,6 +56,9 @@ class Board:
                     "round": row.rounds,
                     "ended": row.is_ended, "phase": 10 if row.is_ended else 0,
                 }  # fmt: skip
+            case "progress":
+                row = self.rows[args[0]]
+                return row.rounds, Phase.ENDED if row.is_ended else 0
             case "participant":
                 return {"bond": self.bonds.get(args[0], 0)}
             case "unbonding":

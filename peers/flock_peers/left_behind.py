@@ -1,0 +1,96 @@
+"""What this account still has in tasks that have ended: bonds, coins that unbond, pay that it never claimed. For
+people; fetches nothing: `roles.collector` claims for a peer that takes part, and takes bonds back for the next task.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import trio
+
+from flock_chain.crypto import Account
+from flock_chain.errors import FlockError
+from flock_peers.roles.board import Phase
+
+log = logging.getLogger(__name__)
+
+MAX_TASKS = 100  # newest ones; an older one is found by `task show --task N`
+MAX_ROUNDS = 100  # newest ones of a task: each is one call of the board
+MAX_LEFT = 32  # tasks in one status
+LOOK_SECONDS = 10.0  # between two looks at what is left; where nothing is, a task is looked at once
+PAUSE_SECONDS = 0.2  # after a task: others want to ask the board as well
+
+
+class Views(Protocol):
+    async def view(self, contract: str, function: str, *arguments: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Left:
+    """Amounts in wei."""
+
+    task: int
+    bond: int
+    unbonding: int
+    free_in: int  # seconds of chain time until the first of it may be withdrawn
+    claimable: int
+
+    def as_row(self) -> dict[str, Any]:
+        return asdict(self) | {name: str(getattr(self, name)) for name in ("bond", "unbonding", "claimable")}
+
+
+class LeftBehind:
+    def __init__(self, account: Account, views: Views) -> None:
+        self._account, self._views = account, views
+        self._left: dict[int, Left] = {}
+        self._rounds: dict[int, Sequence[int]] = {}  # in which something may be claimable, by ended task
+        self._empty: set[int] = set()  # tasks that have ended, in which nothing is left: they stay so
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Of the last look, the newest task first."""
+        return [self._left[task].as_row() for task in sorted(self._left, reverse=True)[:MAX_LEFT]]
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.step()
+            except FlockError as error:
+                log.debug("what is left in ended tasks cannot be read now: %s", error)
+            await trio.sleep(LOOK_SECONDS)
+
+    async def step(self) -> None:
+        count: int = await self._views.view("TaskBoard", "task_count")
+        first = max(1, count - MAX_TASKS + 1)
+        self._empty = {task for task in self._empty if task >= first}
+        for task in [task for task in self._rounds if task < first]:
+            del self._rounds[task]
+            self._left.pop(task, None)
+        for task in range(count, first - 1, -1):
+            if task not in self._empty:
+                await self._look(task)
+
+    async def _look(self, task: int) -> None:
+        last, phase = await self._views.view("TaskBoard", "progress", task)
+        if phase != Phase.ENDED:
+            return
+        self._rounds.setdefault(task, range(max(1, last - MAX_ROUNDS + 1), last + 1))
+        left = await self._read(task)
+        if left.bond or left.unbonding or left.claimable:
+            self._left[task] = left
+        else:
+            self._empty.add(task)
+            for known in (self._left, self._rounds):
+                known.pop(task, None)
+        await trio.sleep(PAUSE_SECONDS)
+
+    async def _read(self, task: int) -> Left:
+        mine = await self._views.view("TaskBoard", "participant", task, self._account)
+        leaver = await self._views.view("TaskBoard", "unbonding", task, self._account)
+        free_in = leaver["release_at"] - await self._views.view("Beacon", "chain_time") if leaver["amount"] else 0
+        due = {
+            number: await self._views.view("TaskBoard", "claimable", task, number, self._account)
+            for number in self._rounds[task]
+        }
+        self._rounds[task] = [number for number, amount in due.items() if amount]  # an ended task gives no more
+        return Left(task, mine["bond"], leaver["amount"], max(0, free_in), sum(due.values()))

@@ -1,0 +1,100 @@
+"""What a status says of ended tasks: bonds, coins that unbond, unclaimed pay. On the real board, and beside a fake."""
+
+from typing import Any
+
+import pytest
+import trio
+from app_support import ETHER, KEYS, Played, play
+from clock_support import on_stepped_clock
+from task_loop_support import COIN, ME, Board, Row
+
+from flock_chain.crypto import Account
+from flock_chain.errors import Unavailable
+from flock_chain.execution.executor import Executor
+from flock_peers.home import Home
+from flock_peers.left_behind import LOOK_SECONDS, MAX_LEFT, MAX_ROUNDS, MAX_TASKS, LeftBehind
+from flock_peers.store.chain_store import ChainStore
+
+
+class Views:
+    """Of a chain that has ended."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def view(self, contract: str, function: str, *arguments: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return self._executor.view(contract, function, *arguments)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return play(tmp_path_factory.mktemp("left") / "home")
+
+
+def read(played: Played, account: bytes) -> list[dict[str, Any]]:
+    with ChainStore(Home(played.home).folder("chain"), read_only=True) as store:
+        found = LeftBehind(Account(account), Views(Executor(played.genesis, store)))
+        trio.run(found.step)
+        return found.rows()
+
+
+def test_of_a_task_that_nobody_left_or_claimed_in_bond_and_pay_are_told(played: Played) -> None:
+    """Joined by everybody with 2 coins, ended; a start afterwards knows nothing of it but what the board says."""
+    found = [read(played, key.account) for key in KEYS]
+    told = {"task": 1, "bond": str(2 * ETHER), "unbonding": "0", "free_in": 0}
+    assert [[{**row, "claimable": ""} for row in rows] for rows in found] == [[told | {"claimable": ""}]] * len(KEYS)
+    assert 8 * ETHER < sum(int(row["claimable"]) for (row,) in found) <= 10 * ETHER  # of the pot of ten coins
+    assert read(played, b"\x99" * 20) == []
+
+
+@on_stepped_clock
+async def test_every_ended_task_is_told_until_nothing_is_left_there_and_then_looked_at_no_more() -> None:
+    board = Board(rows={task: Row(is_ended=task != 4, rounds=2) for task in range(1, 6)}, now=100)
+    board.bonds = {1: 5 * COIN, 4: 5 * COIN}  # the fourth still runs
+    board.unbonding = {2: {"amount": 3 * COIN, "release_at": 160}}
+    board.due = {(2, 1): COIN, (5, 1): COIN, (5, 2): COIN}
+    found = LeftBehind(Account(ME), board)
+    await found.step()
+    none = {"bond": "0", "unbonding": "0", "free_in": 0, "claimable": "0"}
+    assert found.rows() == [
+        {**none, "task": 5, "claimable": str(2 * COIN)},
+        {**none, "task": 2, "unbonding": str(3 * COIN), "free_in": 60, "claimable": str(COIN)},
+        {**none, "task": 1, "bond": str(5 * COIN)},
+    ]
+    board.due, board.now = {}, 200
+    board.rows[4].is_ended = True
+    await found.step()
+    assert [(row["task"], row["free_in"]) for row in found.rows()] == [(4, 0), (2, 0), (1, 0)]
+    board.bonds, board.unbonding = {}, {}
+    await found.step()
+    assert found.rows() == []
+    board.asked.clear()
+    await found.step()
+    assert board.asked == {"task_count": 1}
+
+
+@on_stepped_clock
+async def test_few_tasks_and_few_rounds_of_each_are_looked_at_and_fewer_are_told() -> None:
+    board = Board(rows={task: Row(is_ended=True, rounds=1_000) for task in range(1, MAX_TASKS + 9)})
+    board.bonds = dict.fromkeys(board.rows, COIN)
+    found = LeftBehind(Account(ME), board)
+    await found.step()
+    assert board.asked["progress"] == MAX_TASKS and board.asked["claimable"] == MAX_TASKS * MAX_ROUNDS
+    await found.step()
+    assert board.asked["claimable"] == MAX_TASKS * MAX_ROUNDS  # a round in which nothing was is not asked about again
+    assert [row["task"] for row in found.rows()] == list(range(MAX_TASKS + 8, MAX_TASKS + 8 - MAX_LEFT, -1))
+
+
+@on_stepped_clock
+async def test_a_board_that_cannot_be_asked_is_asked_again() -> None:
+    board = Board(rows={1: Row(is_ended=True)}, bonds={1: COIN}, error=Unavailable("no block yet"))
+    found = LeftBehind(Account(ME), board)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.run)
+        await trio.sleep(LOOK_SECONDS / 2)
+        assert found.rows() == []
+        board.error = None
+        await trio.sleep(LOOK_SECONDS)
+        assert [row["bond"] for row in found.rows()] == [str(COIN)]
+        nursery.cancel_scope.cancel()
