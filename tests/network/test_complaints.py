@@ -150,6 +150,7 @@ def test_a_crowd_behind_a_relay_hides_no_account(what: str, caplog: pytest.LogCa
                 if what == "handshake failed":
                     ours.socket.close()
                 await stack.accept(theirs, "relayed by 0x12", f"0x{number:x}")
+                assert theirs.socket.fileno() == -1, "who waits at the other end hears of it"
                 ours.socket.close()
             stack.complaints.note("0x1234 at 192.0.2.7", "junk")
 

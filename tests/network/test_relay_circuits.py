@@ -214,9 +214,10 @@ async def test_whom_a_relay_names_is_told_with_the_relay_whatever_it_says(caplog
     caplog.set_level("INFO")
     relay = f"relayed by 0x{key(1).account.hex()}, circuit of"
     async with serve_circuits() as circuits:
-        for said in (b"nobody", peer_id_of(key(3)).to_bytes()):
+        for said in (b"nobody", b"x" * 1_000, peer_id_of(key(3)).to_bytes()):
             await circuits.handle_incoming_connection(FromRelay(), said)
     assert f"{relay} the peer {b'nobody'.hex()}: refused" in caplog.text
+    assert f"{relay} the peer {(b'x' * 40).hex()}: refused" in caplog.text
     assert f"{relay} 0x{key(3).account.hex()}: refused" in caplog.text
 
 

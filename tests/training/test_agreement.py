@@ -145,6 +145,14 @@ def test_two_that_agree_on_a_great_many_strings_hide_nobody_who_agrees_on_few() 
     assert len(shown) == SHOWN and set(range(len(many), len(many) + 3)) < set(shown) and shown[-3:] == [37, 39, 38]
 
 
+def test_who_agrees_on_nothing_takes_no_turn_and_of_one_turn_the_clearest_are_shown() -> None:
+    count = SHOWN // 2 + 4
+    rising, level = np.linspace(4, 5, count), np.full(count, 9.0)
+    rows = np.stack([[*rising, *level * 0], [*rising * 0, *level], np.zeros(2 * count)])
+    assert sorted(choose_shown(rows)) == [*range(4, count), *range(count, 2 * count - 4)]
+    assert sorted(choose_shown(np.diag(np.linspace(4, 5, SHOWN + 3)))) == list(range(3, SHOWN + 3))
+
+
 def test_of_each_proposal_those_of_its_strings_are_kept_on_which_a_stranger_agrees() -> None:
     def lifted(*rows: tuple[int, int, float]) -> Lifted:
         return Lifted(np.array([row[:2] for row in rows], np.int64).reshape(-1, 2), np.array([row[2] for row in rows]))
@@ -277,6 +285,7 @@ def test_a_start_is_measured_once_for_all_that_stand_together() -> None:
     measure_lifts(teacher, rows, CONTEXTS, np.array([TARGET]))  # type: ignore[arg-type]
     assert teacher.count(start) == 1
     compute_likeness(teacher, rows, np.array([TARGET]), 1)  # type: ignore[arg-type]
+    assert set(teacher.said) == {(0.0,), start, (5.5,), (6.5,), (7.5,)}, "and each proposal by one addition"
     assert teacher.count(start) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from training_support import miniature
 
 from flock_peers.training.base_manifest import list_base_files
-from flock_peers.training.base_model import SECOND, save_base, train_base
+from flock_peers.training.base_model import SECOND, main, save_base, train_base
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import create_document
 
@@ -29,6 +29,14 @@ def test_a_second_base_is_of_another_family_and_vocabulary_and_learns(tmp_path: 
     config, shipped = (json.loads((folder / "config.json").read_text()) for folder in folders)
     assert config["model_type"] == "gpt2" != shipped["model_type"] and SECOND.vocabulary != shipped["vocab_size"]
     assert create_document("second", tmp_path / "second", seed=bytes(32)).lora.targets == ("c_attn", "c_fc", "c_proj")
+
+
+def test_of_a_recipe_its_steps_and_its_vocabulary_are_what_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--out", str(tmp_path), "--miniature", "--steps", "2", "--vocabulary", "300"]) == 0
+    assert json.loads((tmp_path / "config.json").read_text())["vocab_size"] == 300
+    assert "step 0/2 " in capsys.readouterr().out
 
 
 def test_the_shipped_base_is_an_ordinary_small_transformers_folder() -> None:

@@ -47,3 +47,5 @@ def test_kinship_knows_of_each_its_author_its_start_and_who_is_a_stranger_to_it(
     assert found.starts == [0, 0, 1] and found.authors == [4, 7, 9]
     assert found.kind.tolist() == [[False, False, True], [False] * 3, [True, False, False]]
     assert found.strangers.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
+    joined = tell_kinship(teacher, rows, [4, 4, 9], texts, 1)  # type: ignore[arg-type]
+    assert joined.kind.tolist() == [[False, False, True], [False, False, True], [True, True, False]]
