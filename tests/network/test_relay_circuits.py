@@ -300,6 +300,20 @@ async def test_a_running_relay_sees_when_a_slow_peer_agrees_to_a_circuit_and_whe
 
 
 @in_trio()
+async def test_circuits_that_have_given_way_and_did_not_end_yet_keep_nobody_out() -> None:
+    """The library counts each until both of its directions have ended."""
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True))
+        hidden = await stack.enter_async_context(
+            open_host(key(2), LOOPBACK, GENESIS_HASH, LONELY, via=[relay.address])
+        )  # fmt: skip
+        await wait_until(lambda: "p2p-circuit" in hidden.address)
+        library_of(relay).resource_manager.get_reservation(peer_id_of(key(2))).active_connections = CIRCUITS
+        caller = await stack.enter_async_context(open_host(key(3), LOOPBACK, GENESIS_HASH, LONELY))
+        assert await caller.connect(hidden.address) == hidden.account
+
+
+@in_trio()
 async def test_networks_take_turns_at_the_places_of_a_running_relay() -> None:
     """Real connections from four addresses; the clock of the turns is the test's."""
     reserve, now = HopMessage(type=HopMessage.RESERVE), [0.0]
