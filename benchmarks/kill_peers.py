@@ -87,15 +87,14 @@ def _stop_one_that_has_acted(network: Network, phase: str) -> tuple[int, dict[st
     awaited, begun = find_awaited(network, phase)
     os.kill(network.processes[awaited].pid, signal.SIGSTOP)  # or all might have acted before anybody can look again
 
-    def is_decided() -> bool:
-        task = task_of(network)
+    def decide() -> list[tuple[int, dict[str, Any]] | None]:
+        task, found = task_of(network), look_for(network, phase, has_acted=True)
         is_over = (task["round"], task["phase"]) != (begun["round"], begun["phase"])
-        return is_over or look_for(network, phase, has_acted=True) is not None
+        return [found] if is_over or found is not None else []
 
-    found = None
+    found: tuple[int, dict[str, Any]] | None = None
     try:
-        wait(network, f"somebody has acted in {phase}", is_decided)
-        found = look_for(network, phase, has_acted=True)
+        (found,) = wait(network, f"somebody has acted in {phase}", decide)
         if found is not None:
             os.kill(network.processes[found[0]].pid, signal.SIGSTOP)
         return found

@@ -103,6 +103,20 @@ def test_who_is_awaited_goes_on_also_where_nothing_comes_of_it(
     assert network.waits_for(peer1=False)
 
 
+def test_a_peer_that_does_not_answer_once_more_ends_no_choice(make: Callable[..., Any]) -> None:
+    """Whoever had been found was asked for again, outside of any wait."""
+    network, busy = make(1, 2), iter([False, False, True])
+    network.acts = lambda: {2} if network.is_stopped(1) else set()
+
+    def go_away() -> None:
+        if network.is_stopped(1) and network.acts() and next(busy):
+            raise Unavailable("busy")
+
+    network.on_look = go_away
+    victim, _ = kill_peers._stop_one_that_has_acted(network, "COMMIT") or (0, {})
+    assert victim == 2 and network.waits_for(peer1=False, peer2=True)
+
+
 def test_the_victim_of_an_opening_has_committed_and_is_stopped_before_it_can_open(make: Callable[..., Any]) -> None:
     network = make(1, 2)
     network.acts = lambda: {2} if network.is_stopped(1) else set()
