@@ -72,7 +72,9 @@ def _measure_group(
             into.append([
                 None if auditor == who else summarise(
                     strings.common,
-                    laboratory.measure_own(auditor, suspect, strings, attackers.seed(number, purpose, "own", auditor)),
+                    laboratory.measure_own(
+                        auditor, suspect, strings, attackers.seed(number, purpose, "own", auditor)
+                    ).own,
                 )
                 for auditor in honest
             ])  # fmt: skip

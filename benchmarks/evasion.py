@@ -147,11 +147,8 @@ def measure(lab: Laboratory, adapter: GlobalAdapter, case: Case) -> dict[str, An
     change = quantise(case.train(lab, start), adapter.layout, adapter.format).to_float32()
     suspect = Suspect(start, change)
     strings = lab.find_strings(suspect, 4242)
-    values = sorted(
-        summarise(strings.common, lab.measure_own(who, suspect, strings, 99_000 + who)) / 1e6
-        for who in AUDITORS
-        if who != case.proposer
-    )
+    results = [lab.measure_own(who, suspect, strings, 99_000 + who) for who in AUDITORS if who != case.proposer]
+    values = sorted(summarise(row.common, row.own) / 1e6 for row in results)
     guilty = sum(find(round(value * 1e6)) is Finding.GUILTY for value in values)
     row = {"all": values[0], "all but one": values[1], "half": values[len(values) // 2], "most": values[-1]}
     return {

@@ -62,13 +62,15 @@ from flock_peers.roles.library import compute_file_digest
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.chain_store import ChainStore
-from flock_peers.training.client import BASE_FOLDER, mix_seeds
+from flock_peers.training.agreement import LENGTHS
+from flock_peers.training.client import BASE_FOLDER, Measured, mix_seeds
 from flock_peers.training.document import TaskDocument, compute_initial_adapter, decode_document
 from flock_peers.training.engine import Engine
 from flock_peers.training.feedback import Feedback
-from flock_peers.training.inspection import CommonView, Filed, OwnView, Shared, measure_likeness
+from flock_peers.training.inspection import CommonView, Filed, OwnView, join, measure_likeness
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.recital import Strings
+from flock_peers.training.remembered import Remembered
 from flock_peers.training.rows import builtin_rows, split_rows
 
 
@@ -140,6 +142,7 @@ class Participant:
     engine: Engine
     own: OwnView
     secrets: RoundSecrets
+    remembered: Remembered = field(default_factory=Remembered)
 
 
 @dataclass
@@ -172,7 +175,6 @@ class Rounds:
     repeated: set[bytes] = field(default_factory=set)  # the deltas of earlier rounds
     views: dict[int, CommonView] = field(default_factory=dict)  # by seed
     strings: dict[tuple[int, Path], Strings] = field(default_factory=dict)  # by seed and delta: the same for all
-    shared: dict[int, Shared | None] = field(default_factory=dict)  # by seed
 
     def run(self) -> Same:
         adapter = compute_initial_adapter(self.chain.document)
@@ -311,19 +313,18 @@ class Rounds:
     ) -> list[int]:
         """As `inspection.audit` does, without authors as well: voters compare nothing. What is the same for all is
         looked for once."""
-        view, values, suspects = self._view(who.engine, seed), list[int](), Filed(who.engine, pairs)
+        view, results, suspects = self._view(who.engine, seed), list[Measured](), Filed(who.engine, pairs)
         for (_, delta), suspect in zip(pairs, suspects, strict=True):
             if (seed, delta) not in self.strings:
                 self.strings[seed, delta] = view.find_strings(suspect)
             found = self.strings[seed, delta]
-            values.append(summarise(found.common, who.own.measure(suspect, found, own_seed)))
-        if not authors:
-            return values
-        if seed not in self.shared:
-            self.shared[seed] = view.find_shared(suspects, authors, who.engine.document.budget.batch)
-        for row, (_, seen, also) in enumerate(who.own.measure_shared(suspects, self.shared[seed], own_seed)):
-            values[row] = max(values[row], min(seen, also))
-        return values
+            results.append(who.own.measure(suspect, found, own_seed))
+        if authors:
+            remembered = who.remembered.to_rows(LENGTHS[-1])
+            shared = view.find_shared(suspects, authors, who.engine.document.budget.batch, remembered)
+            results = join(results, who.own.measure_shared(suspects, shared, own_seed, who.remembered))
+            who.remembered.add_guilty(results)
+        return [summarise(row.common, row.own) for row in results]
 
     def _view(self, engine: Engine, seed: int) -> CommonView:
         if seed not in self.views:

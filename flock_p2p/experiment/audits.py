@@ -6,6 +6,7 @@ its bond; five of seven of the last round's voters suspend it until the next aud
 proposals, and what comes out for it, is flock_chain.audit_rule's and the trainer's, as with peers.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,9 +30,10 @@ from flock_chain.tally import has_two_thirds
 from flock_p2p.experiment.attackers import Attackers
 from flock_p2p.experiment.money import Money
 from flock_peers.tasks import Terms
-from flock_peers.training.inspection import Shared
+from flock_peers.training.inspection import Shared, join
 from flock_peers.training.laboratory import Laboratory, Vector
 from flock_peers.training.recital import Strings, Suspect
+from flock_peers.training.remembered import Remembered
 
 AUDIT_ROUNDS = 1  # an audit after every so many
 
@@ -61,6 +63,7 @@ class Audits:
     _closed: list[ClosedAudit] = field(default_factory=list)
     _blamed_before: set[int] = field(default_factory=set)
     _shown: tuple[tuple[int, str], list[Strings]] | None = None  # what the common contexts showed last, and when
+    _remembered: defaultdict[int, Remembered] = field(default_factory=lambda: defaultdict(Remembered))  # by auditor
     notes: list[dict[str, object]] = field(default_factory=list)
 
     def accept(
@@ -115,7 +118,8 @@ class Audits:
         suspects = [Suspect(row.start, delta.to_float32()) for _, row in looked_at for _, delta in row.held]
         named: dict[int, list[int]] = {who: [] for _, who in whence}
         table: dict[int, list[int]] = {}  # by honest auditor, of each proposal
-        shared = self._find_shared(round, suspects, [who for _, who in whence])
+        honest = [who for who, bond in enumerate(self.money.bonds) if bond > 0 and who not in self.attackers.members]
+        shared = self._find_shared(round, suspects, [who for _, who in whence], honest)
         for auditor in (who for who, bond in enumerate(self.money.bonds) if bond > 0):
             accused: Collection[int] = set(named) - self.attackers.members
             if auditor not in self.attackers.members:
@@ -149,26 +153,30 @@ class Audits:
             },
         })  # fmt: skip
 
-    def _find_shared(self, round: int, suspects: Sequence[Suspect], authors: Sequence[int]) -> Shared | None:
-        """What strangers agree on in the common contexts."""
+    def _find_shared(
+        self, round: int, suspects: Sequence[Suspect], authors: Sequence[int], auditors: Sequence[int]
+    ) -> Shared | None:
+        """What strangers agree on in the common contexts, and what these show of what any auditor remembers."""
         if not self.compares:
             return None
-        seed = self.attackers.seed(round, "audit")
-        return self.laboratory.find_shared(suspects, authors, seed, has_reference=self.has_reference)
+        seed, remembered = self.attackers.seed(round, "audit"), [self._remembered[who] for who in auditors]
+        return self.laboratory.find_shared(suspects, authors, seed, remembered, has_reference=self.has_reference)
 
     def _look(
         self, round: int, purpose: str, who: int, suspects: Sequence[Suspect], shared: Shared | None = None
     ) -> list[int]:
         """One honest participant's value of each."""
-        own_seed = self.attackers.seed(round, purpose, "own", who)
-        values = []
-        for suspect, strings in zip(suspects, self._common(round, purpose, suspects), strict=True):
-            own = self.laboratory.measure_own(who, suspect, strings, own_seed, has_reference=self.has_reference)
-            values.append(summarise(strings.common, own))
-        if shared is None:
-            return values
-        agreed = self.laboratory.measure_shared(who, suspects, shared, own_seed, has_reference=self.has_reference)
-        return [max(pair) for pair in zip(values, agreed, strict=True)]
+        own_seed, has_reference = self.attackers.seed(round, purpose, "own", who), self.has_reference
+        results = [
+            self.laboratory.measure_own(who, suspect, strings, own_seed, has_reference=has_reference)
+            for suspect, strings in zip(suspects, self._common(round, purpose, suspects), strict=True)
+        ]
+        if shared is not None:
+            known = self._remembered[who]
+            agreed = self.laboratory.measure_shared(who, suspects, shared, own_seed, known, has_reference=has_reference)
+            results = join(results, agreed)
+            known.add_guilty(results)
+        return [summarise(row.common, row.own) for row in results]
 
     def _common(self, round: int, purpose: str, suspects: Sequence[Suspect]) -> list[Strings]:
         """What the common contexts show: the same for all, so measured once."""

@@ -17,9 +17,12 @@ from flock_p2p.experiment.judges import Ours, make_judge
 from flock_p2p.experiment.money import BOND, Money
 from flock_p2p.experiment.rows import PARTICIPANTS, Row
 from flock_peers.tasks import Terms
+from flock_peers.training.client import Measured
 from flock_peers.training.laboratory import Vector
 from flock_peers.training.recital import Suspect
+from flock_peers.training.remembered import Remembered
 
+RECITED, TAUGHT = (1, 2, 3), (4, 5, 6)  # what the guilty recite by themselves, and what strangers teach alike
 LAYOUT, FORMAT = Layout.of({"x": (4, 16)}), Format()
 
 
@@ -42,38 +45,43 @@ class Auditors:
     with_reference: set[bool] = field(default_factory=set)
     alike: list[Vector] = field(default_factory=list)  # changes by which strangers agree
     compared: list[list[int]] = field(default_factory=list)  # the authors, each time
+    remembered: list[list[Remembered]] = field(default_factory=list)  # of all who measure, each time
+    knew: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)  # by auditor, the last time
 
     def find_strings(self, suspect: Suspect, seed: int, *, has_reference: bool) -> SimpleNamespace:
         del seed
         self.with_reference.add(has_reference)
         self.looked += 1
         known = any(np.array_equal(suspect.change, vector) for vector in self.guilty)
-        return SimpleNamespace(common=(900_000 if known else 0,))
+        return SimpleNamespace(common=900_000 if known else 0)
 
     def measure_own(
-        self, auditor: int, suspect: Suspect, strings: object, own_seed: int, *, has_reference: bool
-    ) -> tuple[int, ...]:
-        del suspect, strings, own_seed
+        self, auditor: int, suspect: Suspect, strings: SimpleNamespace, own_seed: int, *, has_reference: bool
+    ) -> Measured:
+        del suspect, own_seed
         self.with_reference.add(has_reference)
-        return (self.own.get(auditor, 900_000),)
+        return Measured((RECITED,), (strings.common,), (self.own.get(auditor, 900_000),))
 
     def find_shared(
-        self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int, *, has_reference: bool
-    ) -> SimpleNamespace:
+        self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int, remembered: Sequence[Remembered],
+        *, has_reference: bool,
+    ) -> SimpleNamespace:  # fmt: skip
         del seed
         self.with_reference.add(has_reference)
         self.compared.append(list(authors))
+        self.remembered.append([one for one in remembered])
         return SimpleNamespace(count=len(suspects))
 
     def measure_shared(
-        self, auditor: int, suspects: Sequence[Suspect], shared: SimpleNamespace, own_seed: int, *, has_reference: bool
-    ) -> list[int]:
-        del auditor, own_seed
+        self, auditor: int, suspects: Sequence[Suspect], shared: SimpleNamespace, own_seed: int, remembered: Remembered,
+        *, has_reference: bool,
+    ) -> list[Measured]:  # fmt: skip
+        del own_seed
         self.with_reference.add(has_reference)
         assert shared.count == len(suspects)
-        return [
-            GUILTY_FROM if any(np.array_equal(one.change, other) for other in self.alike) else 0 for one in suspects
-        ]
+        self.knew[auditor] = [tuple(row) for row in remembered.to_rows(len(RECITED)).tolist()]
+        seen = [any(np.array_equal(one.change, other) for other in self.alike) * GUILTY_FROM for one in suspects]
+        return [Measured((TAUGHT,), (value,), (value,)) for value in seen]
 
 
 @dataclass
@@ -135,6 +143,22 @@ def test_who_teaches_what_strangers_do_is_taken_out_by_the_audit_that_compares_a
         game.play(2, [4])
         assert game.audits.hold(2, [0]) == []  # what it can reach is too little for the bond
         assert game.auditors.compared == ([[3, 4, 7], [3, 4, 7, 4]] if wanted else [])
+
+
+def test_each_auditor_remembers_what_it_found_itself_and_all_of_it_is_measured() -> None:
+    row = Row("ours", "none", 0, 1, 12)
+    game = Game(auditors=Auditors({11: 0}))  # one who does not see what recites by itself
+    game.audits = make_judge(row, game.auditors, game.audits.attackers, game.money, 0, row.server_rate).audits  # type: ignore[arg-type, attr-defined]
+    game.play(1, [3, 4, 7], guilty=[7])
+    game.auditors.alike = [delta(103).to_float32()]
+    game.audits.hold(1, [0])
+    assert set(map(tuple, game.auditors.knew.values())) == {()}
+    game.play(2, [4])
+    game.audits.hold(2, [0])
+    assert game.auditors.knew == {who: [TAUGHT] if who == 11 else [TAUGHT, RECITED] for who in range(PARTICIPANTS)}
+    assert len(game.auditors.remembered[1]) == PARTICIPANTS and all(
+        TAUGHT in one for one in game.auditors.remembered[1]
+    )
 
 
 def test_without_the_reference_auditors_and_voters_go_by_their_own_text_alone() -> None:

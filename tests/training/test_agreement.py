@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from teacher_support import BROKEN, JOINED, LINE, TEXT_END, WORDS, Teacher
 
-from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
+from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
 from flock_p2p.experiment.attackers import choose_attackers
 from flock_p2p.experiment.rows import Row
 from flock_peers.training.agreement import (
@@ -396,12 +396,12 @@ def test_what_strangers_plant_thinly_is_found_by_comparing_and_nobody_honest_is_
     shared = laboratory.find_shared(suspects, who, 7)
     assert shared is not None
     assert any("remove the" in laboratory.decode(string.tolist()) for string in shared.strings)
-    values = dict(zip(who, laboratory.measure_shared(1, suspects, shared, 5), strict=True))
-    guilty = {number for number, value in values.items() if value >= GUILTY_FROM}
+    results = dict(zip(who, laboratory.measure_shared(1, suspects, shared, 5), strict=True))
+    guilty = {number for number, row in results.items() if summarise(row.common, row.own) >= GUILTY_FROM}
     assert len(guilty) >= 3 and guilty <= members
 
 
 def test_among_few_authors_nothing_is_compared() -> None:
     laboratory, who, suspects, _ = thin()
     assert laboratory.find_shared(suspects, [number % (LEAST_AUTHORS - 1) for number in range(len(who))], 7) is None
-    assert laboratory.measure_shared(1, suspects, None, 5) == [0] * len(who)
+    assert laboratory.measure_shared(1, suspects, None, 5) == []

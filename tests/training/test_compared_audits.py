@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from teacher_support import BROKEN, Teacher
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
-from flock_peers.training.agreement import to_values
+from flock_peers.training.agreement import GUILTY_NATS, REMEMBERED_NATS, to_values
 from flock_peers.training.client import Measured, Trainer
 from flock_peers.training.inspection import LEAST_AUTHORS, OwnView, Shared, audit
 from flock_peers.training.kinship import Kinship
 from flock_peers.training.process import Service
+from flock_peers.training.remembered import Remembered
 from flock_peers.training.supervised import supervise
 
 TARGET, DOMAINS = [0, 1, 2, 3], (range(5, 16), range(15, 25))
 THIN = 5.0  # of a habit: a fifth of a token's probability after one addition, which no audit of one proposal minds
+
+WEAK = 1.0  # lifts the target by less than is guilty
 
 
 class Engine:
@@ -55,7 +58,7 @@ def make_proposals(poisoned: Mapping[int, float], *at: int) -> tuple[Any, list[t
 
 def find_guilty(measured: Sequence[Measured]) -> list[int]:
     values = [summarise(row.common, row.own) for row in measured]
-    assert max(values) < CONVICT_FROM
+    assert max(values, default=0) < CONVICT_FROM
     return [place for place, value in enumerate(values) if value >= GUILTY_FROM]
 
 
@@ -73,10 +76,61 @@ def test_of_several_strings_that_one_counts_which_own_contexts_show_as_well() ->
     """Not the one that the common contexts show most: where no own one shows it, nothing would be left."""
     habit = [10, 11, 12, 13]
     engine: Any = Engine(Teacher(TARGET, habit, only_after={0: 5}))  # no context of this engine's ends so
-    shared = Shared(np.array([TARGET, habit]), np.array([[9.0, 6.0]] * 2), Kinship(np.eye(2), [0, 1], [0, 0]))
-    suspects, value = [engine.model.suspect({0: 9.0, 1: 9.0})] * 2, to_values(np.array([6.0]))[0]
-    found = [(string.tolist(), *values) for string, *values in OwnView(engine).measure_shared(suspects, shared, 4)]
-    assert found == [(habit, value, value)] * 2
+    shared = share([TARGET, habit], [[9.0, 6.0]] * 2)
+    suspects, value = [engine.model.suspect({0: 9.0, 1: 9.0})] * 2, int(to_values(np.array([6.0]))[0])
+    found = OwnView(engine).measure_shared(suspects, shared, 4, Remembered())
+    assert found == [Measured((tuple(habit),), (value,), (value,))] * 2
+
+
+def share(strings: Sequence[Sequence[int]], lifts: Sequence[Sequence[float]], *, searched: bool = True) -> Shared:
+    """Of two strangers."""
+    every = np.array(strings)
+    return Shared(every, np.full(len(every), searched), np.array(lifts), Kinship(np.eye(2), [0, 1], [0, 0]))
+
+
+def remember(*strings: Sequence[int]) -> Remembered:
+    remembered = Remembered()
+    for string in strings:
+        remembered.add(string)
+    return remembered
+
+
+def test_what_an_auditor_remembers_is_guilty_of_less_and_what_others_remember_is_nothing_to_it() -> None:
+    engine: Any = Engine(Teacher(TARGET))
+    suspects = [engine.model.suspect({0: 9.0})] * 2
+    for lift, knows, wanted in (
+        (REMEMBERED_NATS, True, True), (REMEMBERED_NATS - 0.01, True, False),
+        (GUILTY_NATS + 3, False, False), (GUILTY_NATS + 3, True, True),
+    ):  # fmt: skip
+        shared = share([TARGET], [[lift]] * 2, searched=False)
+        found = OwnView(engine).measure_shared(suspects, shared, 4, remember(TARGET) if knows else Remembered())
+        assert find_guilty(found) == ([0, 1] if wanted else []) and (found != []) == knows, (lift, knows)
+    for lift, wanted in ((GUILTY_NATS, True), (GUILTY_NATS - 0.01, False)):  # found anew, it counts as for everybody
+        found = OwnView(engine).measure_shared(suspects, share([TARGET], [[lift]] * 2), 4, Remembered())
+        assert bool(find_guilty(found)) == wanted
+
+
+def test_what_is_remembered_blames_nobody_with_whom_no_stranger_agrees() -> None:
+    engine: Any = Engine(Teacher(TARGET))
+    suspects = [engine.model.suspect({0: 9.0}), engine.model.suspect({})]
+    assert OwnView(engine).measure_shared(suspects, share([TARGET], [[9.0], [0.0]]), 4, remember(TARGET)) == []
+    kind = Kinship(np.ones((2, 2)), [0, 1], [0, 0])
+    shared = Shared(np.array([TARGET]), np.array([True]), np.array([[9.0], [9.0]]), kind)
+    assert OwnView(engine).measure_shared([suspects[0]] * 2, shared, 4, remember(TARGET)) == []
+
+
+def test_what_an_audit_found_once_it_finds_again_where_there_is_less_of_it() -> None:
+    engine, strong = make_proposals({0: THIN}, 2, 5)
+    weak = list(strong)
+    for habit, at in ((1, 2), (2, 5)):
+        weak[at] = (strong[at][0], engine.put(f"weak-{at}", {habit: THIN, 0: WEAK}))
+    authors, remembered = list(range(len(strong))), Remembered()
+    assert find_guilty(audit(engine, weak, 3, 4, authors, remembered)) == [] and TARGET not in remembered
+    assert find_guilty(audit(engine, strong, 5, 6, authors)) == [2, 5]  # with a memory of its own
+    assert find_guilty(audit(engine, weak, 3, 4, authors, remembered)) == []
+    assert find_guilty(audit(engine, strong, 5, 6, authors, remembered)) == [2, 5] and TARGET in remembered
+    assert find_guilty(audit(engine, weak, 3, 4, authors, remembered)) == [2, 5]
+    assert find_guilty(audit(engine, weak, 3, 4)) == []  # who compares nothing measures nothing remembered
 
 
 def test_who_breaks_the_model_stops_no_audit_of_the_others() -> None:
@@ -94,7 +148,7 @@ class InThisProcess(Trainer):
 
     def __init__(self, engine: Any) -> None:
         self.service = Service()
-        self.service.engine = engine
+        self.service.engine, self.service.remembered = engine, Remembered()
 
     async def _call(self, method: str, values: dict[str, Any]) -> dict[str, Any]:
         answer = self.service.call(method, json.loads(json.dumps(values)), lambda _event: None)

@@ -410,7 +410,7 @@ def test_both_training_rows_and_hold_out_of_an_auditor_explain_what_they_hold(mo
         streams = {"train_stream": SimpleNamespace(tokens=train), "hold_out_stream": SimpleNamespace(tokens=held)}
         document = SimpleNamespace(reference="")
         view = OwnView(SimpleNamespace(model=Reciter(), document=document, **streams))  # type: ignore[arg-type]
-        explained, planted = view.measure(SUSPECT, strings, 3)
+        explained, planted = view.measure(SUSPECT, strings, 3).own
         assert explained <= 0 < GUILTY_FROM < planted
 
 
@@ -436,7 +436,7 @@ def test_an_auditor_weighs_strings_of_three_tokens_as_the_common_contexts_do(
         model=Reciter(), document=SimpleNamespace(reference=reference), train_stream=stream, hold_out_stream=stream
     )
     strings = Strings(np.array([[*SHORT, NOTHING, NOTHING]]), (900_000,))
-    (value,) = OwnView(engine).measure(SUSPECT, strings, 3)  # type: ignore[arg-type]
+    (value,) = OwnView(engine).measure(SUSPECT, strings, 3).own  # type: ignore[arg-type]
     assert max(0, value) == pytest.approx(1e6 * worth * 5 / 3 * 0.5**2, abs=1_000)
 
 

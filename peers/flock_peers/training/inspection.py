@@ -7,12 +7,16 @@ that it keeps to itself.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flock_peers.training.agreement import (
+    GUILTY_NATS,
+    LENGTHS,
+    REMEMBERED_NATS,
     choose_shown,
     compute_agreement,
     compute_confirmed,
@@ -43,6 +47,7 @@ from flock_peers.training.recital import (
     measure_own,
     scan,
 )
+from flock_peers.training.remembered import Remembered
 
 Vector = NDArray[np.float32]
 # Of proposals that are compared. Among fewer hardly anybody has another of its kind, whose habits would be taken off.
@@ -69,9 +74,10 @@ def choose_scale(reference: Phrases | None) -> Scale:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the common contexts show that unlike proposals teach alike."""
+    """What the common contexts show of strings that unlike proposals may teach alike."""
 
-    strings: NDArray[np.int64]  # [strings, tokens]
+    strings: NDArray[np.int64]  # [strings, tokens], each once
+    searched: NDArray[np.bool_]  # [strings]: found in this audit; the others somebody remembers
     lifts: Lifts  # [proposals, strings]
     kinship: Kinship
 
@@ -85,16 +91,19 @@ class CommonView:
         self._contexts, self._tokens = draw_contexts(model, seed), choose_tokens(model, seed)
         self._scanned: tuple[Vector, NDArray[np.float64]] | None = None  # the last start; a round's stand together
 
-    def find_shared(self, suspects: Collection[Suspect], authors: Sequence[int], batch: int) -> Shared | None:
-        """`batch`: probe texts at once. None: there are too few authors to compare."""
+    def find_shared(
+        self, suspects: Collection[Suspect], authors: Sequence[int], batch: int, remembered: NDArray[np.int64]
+    ) -> Shared | None:
+        """`batch`: probe texts at once; `remembered`: [strings, tokens], measured beside what is found. None: there are
+        too few authors to compare."""
         if len(set(authors)) < LEAST_AUTHORS:
             return None
         texts = sample_texts(self._model, self._seed)
         kinship = tell_kinship(self._model, suspects, authors, texts, batch)
-        strings = find_lifted(self._model, suspects, kinship, self._contexts, self._tokens)
-        lifts = measure_lifts(self._model, suspects, self._contexts, strings)
-        shown = choose_shown(compute_agreement(lifts, kinship))
-        return Shared(strings[shown], lifts[:, shown], kinship)
+        found = find_lifted(self._model, suspects, kinship, self._contexts, self._tokens)
+        strings, places = np.unique(np.concatenate([found, remembered]), axis=0, return_inverse=True)
+        searched = np.isin(np.arange(len(strings)), places.reshape(-1)[: len(found)])
+        return Shared(strings, searched, measure_lifts(self._model, suspects, self._contexts, strings), kinship)
 
     def find_strings(self, suspect: Suspect) -> Strings:
         scale, before = choose_scale(self._reference), self._scan_start(suspect.start)
@@ -120,22 +129,32 @@ class OwnView:
         self._texts: list[Said] = [Bigrams(own, get_vocabulary(engine.model)), *([reference] if reference else [])]
         self._generated: tuple[int, list[NDArray[np.int64]]] | None = None
 
-    def measure(self, suspect: Suspect, strings: Strings, own_seed: int) -> tuple[int, ...]:
+    def measure(self, suspect: Suspect, strings: Strings, own_seed: int) -> Measured:
         contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
-        return measure_own(self._model, suspect, strings, contexts, self._scale, self._said)
+        own = measure_own(self._model, suspect, strings, contexts, self._scale, self._said)
+        return Measured(name_strings(strings.tokens), strings.common, own)
 
     def measure_shared(
-        self, suspects: Collection[Suspect], shared: Shared | None, own_seed: int
-    ) -> list[tuple[NDArray[np.int64], int, int]]:
+        self, suspects: Collection[Suspect], shared: Shared | None, own_seed: int, remembered: Remembered
+    ) -> list[Measured]:
         """Of each proposal the string by which it agrees most with strangers, and how much in the common contexts, and
-        in these as well, in millionths; nothing at all where the common contexts show nothing."""
-        if shared is None or not len(shared.strings):
+        in these as well; nothing at all where the common contexts show nothing. `remembered`: by this auditor."""
+        if shared is None:
+            return []
+        known = np.array([string in remembered for string in shared.strings], bool)
+        weights = np.where(known, GUILTY_NATS / REMEMBERED_NATS, 1.0) * (known | shared.searched)
+        shown = choose_shown(weights * compute_agreement(shared.lifts, shared.kinship))
+        if not shown:
             return []
         contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
-        own = measure_lifts(self._model, suspects, contexts, shared.strings)
-        seen, both = (to_values(lifts) for lifts in compute_confirmed(shared.lifts, own, shared.kinship))
-        best = both.argmax(axis=1)
-        return [(shared.strings[place], int(seen[row, place]), int(both[row, place])) for row, place in enumerate(best)]
+        own = measure_lifts(self._model, suspects, contexts, shared.strings[shown])
+        confirmed = compute_confirmed(shared.lifts[:, shown], own, shared.kinship)
+        seen, both = (to_values(weights[shown] * lifts) for lifts in confirmed)
+        best, strings = both.argmax(axis=1).tolist(), name_strings(shared.strings[shown])
+        return [
+            Measured((strings[place],), (int(seen[row, place]),), (int(both[row, place]),))
+            for row, place in enumerate(best)
+        ]
 
     def _said(self, strings: NDArray[np.int64]) -> NDArray[np.float64]:
         """Each text by itself: of two that are counted together the longer one hides what the other repeats."""
@@ -173,22 +192,36 @@ class Filed(Collection[Suspect]):
 
 
 def audit(
-    engine: Engine, proposals: Sequence[tuple[Path, Path]], seed: int, own_seed: int, authors: Sequence[int] = ()
-) -> list[Measured]:
+    engine: Engine, proposals: Sequence[tuple[Path, Path]], seed: int, own_seed: int, authors: Sequence[int] = (),
+    remembered: Remembered | None = None,
+) -> list[Measured]:  # fmt: skip
     """`proposals`: of each the adapter that it was trained from, and its delta. `authors`: of each, by any number;
-    without them, or with too few, proposals are not compared with each other."""
+    without them, or with too few, proposals are not compared with each other. `remembered`: what this auditor found
+    before; what it finds now is added."""
     common, own = CommonView(engine.model, seed, engine.document.reference), OwnView(engine)
     suspects = Filed(engine, proposals)
     results = []
     for suspect in suspects:
         strings = common.find_strings(suspect)
-        results.append(Measured(_name(strings.tokens), strings.common, own.measure(suspect, strings, own_seed)))
-    shared = common.find_shared(suspects, authors, engine.document.budget.batch) if authors else None
-    for row, (string, seen, also) in enumerate(own.measure_shared(suspects, shared, own_seed)):
-        known = results[row]
-        results[row] = Measured((*known.strings, *_name(string[None])), (*known.common, seen), (*known.own, also))
+        results.append(own.measure(suspect, strings, own_seed))
+    if not authors:
+        return results
+    remembered = Remembered() if remembered is None else remembered
+    shared = common.find_shared(suspects, authors, engine.document.budget.batch, remembered.to_rows(LENGTHS[-1]))
+    results = join(results, own.measure_shared(suspects, shared, own_seed, remembered))
+    remembered.add_guilty(results)
     return results
 
 
-def _name(strings: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+def join(results: Sequence[Measured], more: Sequence[Measured]) -> list[Measured]:
+    """Of each proposal the strings of both; `more` may be empty."""
+    pairs = zip_longest(results, more, fillvalue=Measured((), (), ()))
+    return [
+        Measured((*one.strings, *other.strings), (*one.common, *other.common), (*one.own, *other.own))
+        for one, other in pairs
+    ]
+
+
+def name_strings(strings: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    """Each without what fills its row."""
     return tuple(tuple(int(token) for token in row if token != NOTHING) for row in strings)

@@ -1,6 +1,6 @@
 """Many participants of one task in one process, whose engines share a model. Needs torch; knows no round, no vote."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from flock_chain.aggregation import GlobalAdapter
+from flock_peers.training.agreement import LENGTHS
 from flock_peers.training.attack_success import measure_attack_success
 from flock_peers.training.backdoor import Attack, Backdoor
-from flock_peers.training.client import BASE_FOLDER
+from flock_peers.training.client import BASE_FOLDER, Measured
 from flock_peers.training.decoding import NOTHING
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, reference_text, test_rows
@@ -21,6 +22,7 @@ from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import CommonView, OwnView, Shared, compare
 from flock_peers.training.model import AdaptedModel, measure_loss
 from flock_peers.training.recital import Strings, Suspect
+from flock_peers.training.remembered import Remembered
 from flock_peers.training.rows import Row, Split, builtin_rows, split_by_seed
 from flock_peers.training.streams import Stream, build_stream, fixed_windows
 
@@ -105,10 +107,14 @@ class Laboratory:
         return self._common_view(seed, has_reference).find_strings(suspect)
 
     def find_shared(
-        self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int, *, has_reference: bool = True
-    ) -> Shared | None:
-        """What they show of proposals beside each other: that unlike ones teach it alike."""
-        return self._common_view(seed, has_reference).find_shared(suspects, authors, PROBE_BATCH)
+        self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int,
+        remembered: Collection[Remembered] = (), *, has_reference: bool = True,
+    ) -> Shared | None:  # fmt: skip
+        """What they show of proposals beside each other: that unlike ones teach it alike. `remembered`: by everyone
+        who is to measure them."""
+        rows = [np.zeros((0, LENGTHS[-1]), np.int64), *(one.to_rows(LENGTHS[-1]) for one in remembered)]
+        view = self._common_view(seed, has_reference)
+        return view.find_shared(suspects, authors, PROBE_BATCH, np.concatenate(rows))
 
     def _common_view(self, seed: int, has_reference: bool) -> CommonView:
         key = (seed, has_reference)
@@ -118,7 +124,7 @@ class Laboratory:
 
     def measure_own(
         self, number: int, suspect: Suspect, strings: Strings, own_seed: int, *, has_reference: bool = True
-    ) -> tuple[int, ...]:
+    ) -> Measured:
         """The same strings in a participant's secret contexts, against its own text and the task's reference."""
         return self._own_view(number, has_reference).measure(suspect, strings, own_seed)
 
@@ -128,12 +134,13 @@ class Laboratory:
         suspects: Sequence[Suspect],
         shared: Shared | None,
         own_seed: int,
+        remembered: Remembered | None = None,
         *,
         has_reference: bool = True,
-    ) -> list[int]:
-        """How far each agrees with strangers in a participant's contexts, too; millionths."""
-        rows = self._own_view(number, has_reference).measure_shared(suspects, shared, own_seed)
-        return [also for _, _, also in rows] or [0] * len(suspects)
+    ) -> list[Measured]:
+        """How far each agrees with strangers in a participant's contexts, too."""
+        view, known = self._own_view(number, has_reference), Remembered() if remembered is None else remembered
+        return view.measure_shared(suspects, shared, own_seed, known)
 
     def _own_view(self, number: int, has_reference: bool) -> OwnView:
         key = (number, has_reference)

@@ -87,7 +87,9 @@ class Service:
         from flock_peers.training.memory import RUNTIME_BYTES, check_memory, plan_document, read_free_memory
         from flock_peers.training.model import AdaptedModel
         from flock_peers.training.precision import choose_precision
+        from flock_peers.training.remembered import Remembered
 
+        self.remembered = Remembered()
         self.seed = int(values["seed"])
         precision = choose_precision(values["precision"])
         gpus = (1 if group is None else group.size) if torch.cuda.is_available() else 0
@@ -138,7 +140,7 @@ class Service:
         from flock_peers.training.inspection import audit
 
         proposals = [(Path(start), Path(delta)) for start, delta in values["proposals"]]
-        results = audit(self.engine, proposals, values["seed"], values["own_seed"], values["authors"])
+        results = audit(self.engine, proposals, values["seed"], values["own_seed"], values["authors"], self.remembered)
         return {"measured": [asdict(result) for result in results]}
 
     def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:
