@@ -39,7 +39,7 @@ SMOOTHING = 1e-3  # of a token's probability: a gain from a millionth to a thous
 LEAST = 0.1  # nats that every token of a string has to gain: what is said already lifts the rest by itself
 KEPT = 16  # strings of each length that a proposal adds to those that all are measured on
 GUILTY_NATS = 5.0  # docs/experiment.md
-REMEMBERED_NATS = 3.0  # of what the auditor found before: of few strings chance finds less
+REMEMBERED_NATS = 2.0  # of what the auditor found before: of few strings, chance finds less (docs/experiment.md)
 SHOWN_FROM, SHOWN = 3.0, 32  # nats and strings: what goes on to an auditor's own contexts
 # Whoever copies a stranger's habits makes both agree, so this takes out and suspends, and never costs a bond.
 MOST = CONVICT_FROM - 1
