@@ -123,7 +123,8 @@ class Audits:
         for auditor in (who for who, bond in enumerate(self.money.bonds) if bond > 0):
             accused: Collection[int] = set(named) - self.attackers.members
             if auditor not in self.attackers.members:
-                values = table[auditor] = self._look(round, "audit", auditor, suspects, shared)
+                known = self._remembered[auditor] if self.compares else None
+                values = table[auditor] = self._look(round, "audit", auditor, suspects, shared, known)
                 pairs = zip(whence, values, strict=True)
                 accused = {who for (number, who), value in pairs if self.accuses(number, who, value)}
             for who in accused:
@@ -163,16 +164,17 @@ class Audits:
         return self.laboratory.find_shared(suspects, authors, seed, remembered, has_reference=self.has_reference)
 
     def _look(
-        self, round: int, purpose: str, who: int, suspects: Sequence[Suspect], shared: Shared | None = None
-    ) -> list[int]:
-        """One honest participant's value of each."""
+        self, round: int, purpose: str, who: int, suspects: Sequence[Suspect], shared: Shared | None = None,
+        known: Remembered | None = None,
+    ) -> list[int]:  # fmt: skip
+        """One honest participant's value of each. `known`: what it found before; what it finds now is added, as with
+        peers, also where too few propose to be compared."""
         own_seed, has_reference = self.attackers.seed(round, purpose, "own", who), self.has_reference
         results = [
             self.laboratory.measure_own(who, suspect, strings, own_seed, has_reference=has_reference)
             for suspect, strings in zip(suspects, self._common(round, purpose, suspects), strict=True)
         ]
-        if shared is not None:
-            known = self._remembered[who]
+        if known is not None:
             agreed = self.laboratory.measure_shared(who, suspects, shared, own_seed, known, has_reference=has_reference)
             results = join(results, agreed)
             known.add_guilty(results)

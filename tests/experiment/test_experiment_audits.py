@@ -47,6 +47,7 @@ class Auditors:
     compared: list[list[int]] = field(default_factory=list)  # the authors, each time
     remembered: list[list[Remembered]] = field(default_factory=list)  # of all who measure, each time
     knew: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)  # by auditor, the last time
+    least_authors: int = 1  # of proposals that are compared
 
     def find_strings(self, suspect: Suspect, seed: int, *, has_reference: bool) -> SimpleNamespace:
         del seed
@@ -65,19 +66,21 @@ class Auditors:
     def find_shared(
         self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int, remembered: Sequence[Remembered],
         *, has_reference: bool,
-    ) -> SimpleNamespace:  # fmt: skip
+    ) -> SimpleNamespace | None:  # fmt: skip
         del seed
         self.with_reference.add(has_reference)
         self.compared.append(list(authors))
-        self.remembered.append([one for one in remembered])
-        return SimpleNamespace(count=len(suspects))
+        self.remembered.append(list(remembered))
+        return SimpleNamespace(count=len(suspects)) if len(set(authors)) >= self.least_authors else None
 
     def measure_shared(
-        self, auditor: int, suspects: Sequence[Suspect], shared: SimpleNamespace, own_seed: int, remembered: Remembered,
-        *, has_reference: bool,
+        self, auditor: int, suspects: Sequence[Suspect], shared: SimpleNamespace | None, own_seed: int,
+        remembered: Remembered, *, has_reference: bool,
     ) -> list[Measured]:  # fmt: skip
         del own_seed
         self.with_reference.add(has_reference)
+        if shared is None:
+            return []
         assert shared.count == len(suspects)
         self.knew[auditor] = [tuple(row) for row in remembered.to_rows(len(RECITED)).tolist()]
         seen = [any(np.array_equal(one.change, other) for other in self.alike) * GUILTY_FROM for one in suspects]
@@ -159,6 +162,33 @@ def test_each_auditor_remembers_what_it_found_itself_and_all_of_it_is_measured()
     assert len(game.auditors.remembered[1]) == PARTICIPANTS and all(
         TAUGHT in one for one in game.auditors.remembered[1]
     )
+
+
+def test_where_too_few_propose_auditors_remember_what_recites_by_itself_and_voters_never_do() -> None:
+    game, suspect = Game(auditors=Auditors(least_authors=3)), Suspect(start().to_float32(), delta(107).to_float32())
+    game.auditors.guilty = [delta(107).to_float32()]
+    assert game.audits.refuse(0, 9, [suspect]) == [0]
+    game.play(1, [4, 5])
+    game.audits.hold(1, [0])
+    game.play(2, [7, 4])
+    game.audits.hold(2, [0])
+    assert game.auditors.knew == {who: [] for who in range(PARTICIPANTS)}  # not of what they looked at as voters
+    game = Game(auditors=Auditors(least_authors=3))
+    game.play(1, [4, 7], guilty=[7])
+    game.audits.hold(1, [0])
+    assert game.auditors.knew == {}
+    game.play(2, [5])
+    game.audits.hold(2, [0])
+    assert game.auditors.knew == {who: [RECITED] for who in range(PARTICIPANTS)}
+
+
+def test_what_colluders_remember_is_not_measured() -> None:
+    game = Game("shared")
+    members = game.audits.attackers.members
+    game.play(1, sorted(members)[:2])
+    game.audits.hold(1, [0])
+    assert [len(row) for row in game.auditors.remembered] == [PARTICIPANTS - len(members)]
+    assert set(game.auditors.knew) == set(range(PARTICIPANTS)) - members
 
 
 def test_without_the_reference_auditors_and_voters_go_by_their_own_text_alone() -> None:
