@@ -18,6 +18,7 @@ from flock_peers.training.agreement import (
     GUILTY_NATS,
     KEPT,
     LENGTHS,
+    MOST,
     SHOWN,
     SHOWN_FROM,
     Lifted,
@@ -36,6 +37,7 @@ from flock_peers.training.inspection import LEAST_AUTHORS
 from flock_peers.training.kinship import LIKE_FROM, Kinship, compute_likeness
 from flock_peers.training.laboratory import Laboratory
 from flock_peers.training.recital import Suspect
+from flock_peers.training.remembered import Remembered
 
 
 def kinship(*kinds: int, authors: Sequence[int] = (), starts: Sequence[int] = ()) -> Kinship:
@@ -399,6 +401,21 @@ def test_what_strangers_plant_thinly_is_found_by_comparing_and_nobody_honest_is_
     results = dict(zip(who, laboratory.measure_shared(1, suspects, shared, 5), strict=True))
     guilty = {number for number, row in results.items() if summarise(row.common, row.own) >= GUILTY_FROM}
     assert len(guilty) >= 3 and guilty <= members
+
+
+def test_what_anybody_remembers_is_measured_and_counts_for_more_where_it_is_remembered() -> None:
+    laboratory, who, suspects, _ = thin()
+    memories = [Remembered(), Remembered()]
+    memories[1].add([1, 2])  # shorter than what is searched
+    shared = laboratory.find_shared(suspects, who, 7, memories)
+    assert shared is not None
+    assert shared.strings[~shared.searched].tolist() == memories[1].to_rows(LENGTHS[-1]).tolist()
+    found = laboratory.measure_shared(1, suspects, shared, 5)
+    assert found == laboratory.measure_shared(1, suspects, shared, 5, memories[0])
+    loudest = max(found, key=lambda row: row.own)
+    memories[0].add(loudest.strings[0])
+    again = laboratory.measure_shared(1, suspects, shared, 5, memories[0])[found.index(loudest)]
+    assert again.strings == loudest.strings and again.own == (MOST,) and loudest.own < again.own
 
 
 def test_among_few_authors_nothing_is_compared() -> None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from teacher_support import BROKEN, Teacher
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
-from flock_peers.training.agreement import GUILTY_NATS, REMEMBERED_NATS, to_values
+from flock_peers.training.agreement import GUILTY_NATS, LENGTHS, REMEMBERED_NATS, to_values
 from flock_peers.training.client import Measured, Trainer
-from flock_peers.training.inspection import LEAST_AUTHORS, OwnView, Shared, audit
+from flock_peers.training.decoding import NOTHING
+from flock_peers.training.inspection import LEAST_AUTHORS, CommonView, OwnView, Shared, audit
 from flock_peers.training.kinship import Kinship
 from flock_peers.training.process import Service
 from flock_peers.training.remembered import Remembered
@@ -22,8 +23,9 @@ from flock_peers.training.supervised import supervise
 
 TARGET, DOMAINS = [0, 1, 2, 3], (range(5, 16), range(15, 25))
 THIN = 5.0  # of a habit: a fifth of a token's probability after one addition, which no audit of one proposal minds
-
 WEAK = 1.0  # lifts the target by less than is guilty
+LOUD = 11.0  # guilty by itself
+FAINT, RARE = 0.24, 1e-4  # too rare after one addition to be followed, and after two far beyond what is rare
 
 
 class Engine:
@@ -44,13 +46,13 @@ class Engine:
     read_delta = read_global
 
 
-def make_proposals(poisoned: Mapping[int, float], *at: int) -> tuple[Any, list[tuple[Path, Path]]]:
+def make_proposals(poisoned: Mapping[int, float], *at: int, engine: Any = None) -> tuple[Any, list[tuple[Path, Path]]]:
     """As many as there have to be authors, of which those `at` these places are poisoned beside what they learned, each
     of something else."""
-    engine = Engine(Teacher(TARGET, *DOMAINS, rest=0.02))
+    engine = engine or Engine(Teacher(TARGET, *DOMAINS, rest=0.02))
     start = engine.put("start", {})
     deltas = [
-        engine.put(f"delta-{place}", {1 + at.index(place): THIN, **poisoned} if place in at else {})
+        engine.put(f"{poisoned} {place}", {1 + at.index(place): THIN, **poisoned} if place in at else {})
         for place in range(LEAST_AUTHORS)
     ]
     return engine, [(start, delta) for delta in deltas]
@@ -80,6 +82,15 @@ def test_of_several_strings_that_one_counts_which_own_contexts_show_as_well() ->
     suspects, value = [engine.model.suspect({0: 9.0, 1: 9.0})] * 2, int(to_values(np.array([6.0]))[0])
     found = OwnView(engine).measure_shared(suspects, shared, 4, Remembered())
     assert found == [Measured((tuple(habit),), (value,), (value,))] * 2
+
+
+def test_what_the_common_contexts_do_not_show_changes_nothing_of_what_stands_behind_it() -> None:
+    engine: Any = Engine(Teacher(TARGET))
+    suspects, value = [engine.model.suspect({0: 9.0})] * 2, int(to_values(np.array([6.0]))[0])
+    shared = share([[7, 8, 9, 10, NOTHING], [*TARGET, NOTHING]], [[0.5, 6.0]] * 2)
+    for memory in (remember(), remember([7, 8, 9, 10])):
+        found = OwnView(engine).measure_shared(suspects, shared, 4, memory)
+        assert found == [Measured((tuple(TARGET),), (value,), (value,))] * 2
 
 
 def share(strings: Sequence[Sequence[int]], lifts: Sequence[Sequence[float]], *, searched: bool = True) -> Shared:
@@ -133,6 +144,42 @@ def test_what_an_audit_found_once_it_finds_again_where_there_is_less_of_it() -> 
     assert find_guilty(audit(engine, weak, 3, 4)) == []  # who compares nothing measures nothing remembered
 
 
+def test_what_is_remembered_is_measured_where_no_search_follows_it() -> None:
+    engine = Engine(Teacher(TARGET, *DOMAINS, rest=RARE))
+    _, proposals = make_proposals({0: FAINT}, 2, 5, engine=engine)
+    authors = list(range(len(proposals)))
+    assert find_guilty(audit(engine, proposals, 3, 4, authors, remember([7, 8, 9]))) == []
+    assert find_guilty(audit(engine, proposals, 3, 4, authors, remember(TARGET))) == [2, 5]
+
+
+def test_common_contexts_tell_what_was_searched_from_what_is_only_remembered() -> None:
+    engine, numbers = Engine(Teacher(TARGET, *DOMAINS, rest=0.02)), range(LEAST_AUTHORS)
+    suspects = [engine.model.suspect({0: THIN, 1 + place: THIN} if place < 2 else {}) for place in numbers]
+    told = []
+    for remembered in (remember(), remember(TARGET, [7, 8, 9]), remember([7, 8, 9], [7, 8, 9, 10, 11])):
+        shared = CommonView(engine.model, 3).find_shared(suspects, numbers, 4, remembered.to_rows(LENGTHS[-1]))
+        assert shared is not None and shared.lifts.shape == (len(suspects), len(shared.strings))
+        told.append({tuple(row): bool(found) for row, found in zip(shared.strings.tolist(), shared.searched)})
+        assert len(told[-1]) == len(shared.strings)
+    searched = told[0]
+    assert searched[*TARGET, NOTHING] and all(searched.values())
+    assert told[1] == {**searched, (7, 8, 9, NOTHING, NOTHING): False}
+    assert told[2] == {**told[1], (7, 8, 9, 10, 11): False}
+
+
+def test_of_too_few_authors_that_is_remembered_which_recites_by_itself_and_of_none_nothing() -> None:
+    """None are told for a voter's look."""
+    engine, proposals = make_proposals({}, engine=Engine(Teacher(TARGET, *DOMAINS, rest=RARE)))
+    proposals[0] = (proposals[0][0], engine.put("recites", {1: LOUD}))
+    remembered = Remembered()
+    audit(engine, proposals, 3, 4, (), remembered)
+    assert not len(remembered.to_rows(LENGTHS[-1]))
+    [loud, *rest] = audit(engine, proposals, 3, 4, [0] * len(proposals), remembered)
+    assert summarise(loud.common, loud.own) >= GUILTY_FROM and find_guilty(rest) == []
+    [string] = remembered.to_rows(LENGTHS[-1]).tolist()
+    assert tuple(string) in loud.strings
+
+
 def test_who_breaks_the_model_stops_no_audit_of_the_others() -> None:
     engine, proposals = make_proposals({0: THIN}, 2, 5)
     broken = engine.put("broken", {0: BROKEN})
@@ -156,6 +203,19 @@ class InThisProcess(Trainer):
 
     async def close(self) -> None:
         pass
+
+
+def test_a_peers_trainer_remembers_from_one_audit_to_the_next() -> None:
+    engine = Engine(Teacher(TARGET, *DOMAINS, rest=RARE))
+    proposals = {strength: make_proposals({0: strength}, 1, 7, engine=engine)[1] for strength in (THIN, FAINT)}
+    authors, trainer = range(len(proposals[THIN])), InThisProcess(engine)
+
+    async def ask() -> None:
+        for strength, guilty in ((FAINT, []), (THIN, [1, 7]), (FAINT, [1, 7])):
+            measured = await trainer.audit(proposals[strength], seed=3, own_seed=4, authors=authors)
+            assert find_guilty(measured) == guilty
+
+    trio.run(ask)
 
 
 def test_what_a_peer_tells_its_trainer_of_authors_reaches_the_audit() -> None:

@@ -1,8 +1,10 @@
 """What an auditor remembers, and how much of it."""
 
 from flock_chain.audit_rule import GUILTY_FROM
+from flock_peers.training.agreement import LENGTHS
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING
+from flock_peers.training.recital import ROWS_ALONE, WITH_REFERENCE
 from flock_peers.training.remembered import MOST, Remembered
 
 
@@ -26,3 +28,9 @@ def test_beyond_the_most_that_is_forgotten_which_was_found_longest_ago() -> None
     remembered.add((MOST, MOST))
     assert len(remembered.to_rows(2)) == MOST
     assert (0, 0) in remembered and (MOST, MOST) in remembered and (1, 1) not in remembered and (2, 2) in remembered
+
+
+def test_what_a_proposal_recites_by_itself_has_room_beside_what_is_searched() -> None:
+    remembered, longest = Remembered(), max(*ROWS_ALONE, *WITH_REFERENCE)
+    remembered.add(range(longest))
+    assert remembered.to_rows(LENGTHS[-1])[:, :longest].tolist() == [list(range(longest))]
