@@ -311,8 +311,8 @@ class Rounds:
         own_seed: int,
         authors: Sequence[int] = (),
     ) -> list[int]:
-        """As `inspection.audit` does, without authors as well: voters compare nothing. What is the same for all is
-        looked for once."""
+        """As `inspection.audit` does, without authors as well: voters compare nothing. What a proposal by itself shows
+        to all is looked for once; beside each other each measures them with what it remembers."""
         view, results, suspects = self._view(who.engine, seed), list[Measured](), Filed(who.engine, pairs)
         for (_, delta), suspect in zip(pairs, suspects, strict=True):
             if (seed, delta) not in self.strings:

@@ -13,13 +13,14 @@ from flock_chain.audit_rule import GUILTY_FROM
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING
 
-# Strings. An audit looks at sixteen proposals and adds one of each at most, so whoever wants one forgotten has to have
-# all sixteen found guilty in four audits; and so many are measured in a second.
+# Strings. An audit adds one of each proposal at most, and looks at no more than flock_peers.roles.auditor.MAX_AUDITED:
+# whoever wants one forgotten has to have all of them found guilty of strings of their own in two audits.
 MOST = 64
 
 
 class Remembered:
-    """Of one task. The one that was found last is forgotten last."""
+    """Of one task, in memory alone: who starts its trainer anew begins anew. The one that was found last is forgotten
+    last."""
 
     def __init__(self) -> None:
         self._strings: dict[tuple[int, ...], None] = {}
