@@ -211,8 +211,8 @@ def test_a_peers_trainer_remembers_from_one_audit_to_the_next() -> None:
     authors, trainer = range(len(proposals[THIN])), InThisProcess(engine)
 
     async def ask() -> None:
-        for strength, guilty in ((FAINT, []), (THIN, [1, 7]), (FAINT, [1, 7])):
-            measured = await trainer.audit(proposals[strength], seed=3, own_seed=4, authors=authors)
+        for seed, strength, guilty in ((3, FAINT, []), (4, THIN, [1, 7]), (5, FAINT, [1, 7]), (5, THIN, [1, 7])):
+            measured = await trainer.audit(proposals[strength], seed=seed, own_seed=4, authors=authors)
             assert find_guilty(measured) == guilty
 
     trio.run(ask)

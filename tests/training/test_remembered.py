@@ -1,11 +1,15 @@
 """What an auditor remembers, and how much of it."""
 
+from pathlib import Path
+
+import pytest
+
 from flock_chain.audit_rule import GUILTY_FROM
 from flock_peers.training.agreement import LENGTHS
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING
 from flock_peers.training.recital import ROWS_ALONE, WITH_REFERENCE
-from flock_peers.training.remembered import MOST, Remembered
+from flock_peers.training.remembered import MAX_FILE_BYTES, MOST, Remembered
 
 
 def test_of_each_guilty_proposal_the_string_that_both_contexts_show_most_is_remembered() -> None:
@@ -34,3 +38,69 @@ def test_what_a_proposal_recites_by_itself_has_room_beside_what_is_searched() ->
     remembered, longest = Remembered(), max(*ROWS_ALONE, *WITH_REFERENCE)
     remembered.add(range(longest))
     assert remembered.to_rows(LENGTHS[-1])[:, :longest].tolist() == [list(range(longest))]
+
+
+GUILTY = Measured(((1, 2, 3),), (GUILTY_FROM,), (GUILTY_FROM,))
+
+
+def test_what_is_remembered_outlasts_a_restart_for_the_same_task_alone(tmp_path: Path) -> None:
+    path = tmp_path / "training" / "remembered.json"
+    first = Remembered(path, b"task")
+    first.begin(7)
+    first.add_guilty([GUILTY])
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (1, 2, 3) in Remembered(path, b"task") and (1, 2, 3) not in Remembered(path, b"another")
+    second = Remembered(path, b"another")
+    second.add_guilty([])
+    assert (1, 2, 3) not in Remembered(path, b"task")  # a folder is one task's
+
+
+def test_of_a_trainer_s_processes_all_read_and_one_writes(tmp_path: Path) -> None:
+    path = tmp_path / "remembered.json"
+    Remembered(path, b"task", writes=False).add_guilty([GUILTY])
+    assert not path.exists()
+    Remembered(path, b"task").add_guilty([GUILTY])
+    assert (1, 2, 3) in Remembered(path, b"task", writes=False)
+
+
+def test_an_audit_that_is_done_again_knows_what_it_knew_the_first_time(tmp_path: Path) -> None:
+    for is_restarted in (False, True):
+        path = tmp_path / f"{is_restarted}.json"
+        remembered = Remembered(path)
+        remembered.begin(1)
+        remembered.add((8, 9))
+        remembered.begin(2)
+        remembered.add_guilty([GUILTY])
+        remembered = Remembered(path) if is_restarted else remembered
+        remembered.begin(2)
+        assert (1, 2, 3) not in remembered and (8, 9) in remembered
+        remembered.add_guilty([GUILTY])
+        remembered.begin(3)
+        assert (1, 2, 3) in remembered
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"task": 1', b"[" * 10_000, b" " * (MAX_FILE_BYTES + 1)])
+def test_what_cannot_be_read_is_forgotten_and_written_anew(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "remembered.json"
+    path.write_bytes(damage)
+    remembered = Remembered(path)
+    assert len(remembered.to_rows(3)) == 0
+    remembered.add_guilty([GUILTY])
+    assert (1, 2, 3) in Remembered(path)
+
+
+def test_a_full_disk_costs_no_audit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    remembered = Remembered(tmp_path / "file" / "remembered.json")
+    remembered.add_guilty([GUILTY])
+    assert (1, 2, 3) in remembered
+
+
+def test_as_many_as_may_be_remembered_are_read_again(tmp_path: Path) -> None:
+    remembered = Remembered(tmp_path / "remembered.json")
+    for seed in range(2):
+        remembered.begin(seed)
+        remembered.add_guilty(
+            Measured(((2**31 - number,) * 5,), (GUILTY_FROM,), (GUILTY_FROM,)) for number in range(2 * MOST)
+        )
+    assert len(Remembered(tmp_path / "remembered.json").to_rows(5)) == MOST

@@ -207,6 +207,7 @@ def audit(
     if not authors:
         return results
     remembered = Remembered() if remembered is None else remembered
+    remembered.begin(seed)
     shared = common.find_shared(suspects, authors, engine.document.budget.batch, remembered.to_rows(LENGTHS[-1]))
     results = join(results, own.measure_shared(suspects, shared, own_seed, remembered))
     remembered.add_guilty(results)

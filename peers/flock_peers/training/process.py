@@ -89,7 +89,6 @@ class Service:
         from flock_peers.training.precision import choose_precision
         from flock_peers.training.remembered import Remembered
 
-        self.remembered = Remembered()
         self.seed = int(values["seed"])
         precision = choose_precision(values["precision"])
         gpus = (1 if group is None else group.size) if torch.cuda.is_available() else 0
@@ -106,6 +105,8 @@ class Service:
         if privacy is not None and group is not None:
             raise Misuse("privacy: with one process only, for each of several would add noise of its own")
         feedback = Feedback(Path(values["home"]), self.document.encode(), self.document.layout.parameters)
+        path, is_first = Path(values["home"]) / "remembered.json", group is None or group.is_first
+        self.remembered = Remembered(path, self.document.encode(), writes=is_first)
         self.engine = Engine(model, self.document, split, values["attack"], privacy=privacy, feedback=feedback)
         self._report({"state": "ready"})
         return {

@@ -4,26 +4,47 @@ A search follows few of the strings that a proposal lifts, and what one audit fo
 to be taught a target needs several rounds of it, and each of them lifts the same string.
 """
 
+import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flock_chain.audit_rule import GUILTY_FROM
+from flock_peers.home import write_private
+from flock_peers.store.disk import DiskTrouble
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING
 
 # Strings. An audit adds one of each proposal at most, and looks at no more than flock_peers.roles.auditor.MAX_AUDITED:
 # whoever wants one forgotten has to have all of them found guilty of strings of their own in two audits.
 MOST = 64
+MAX_FILE_BYTES = 64 * 1024  # of the owner's disk: twice 64 strings of five tokens, each number of ten digits, are 8 KiB
+
+Strings = dict[tuple[int, ...], None]
 
 
 class Remembered:
-    """Of one task, in memory alone: who starts its trainer anew begins anew. The one that was found last is forgotten
-    last."""
+    """Of one task. The one that was found last is forgotten last."""
 
-    def __init__(self) -> None:
-        self._strings: dict[tuple[int, ...], None] = {}
+    def __init__(self, path: Path | None = None, task: bytes = b"", *, writes: bool = True) -> None:
+        """`path`: the file that keeps it over restarts; what stands there of another task, or cannot be read, is
+        forgotten. `task`: whose it is, such as the encoded task document. `writes`: of several processes of one trainer
+        only one does."""
+        self._path, self._task, self._writes = path, sha256(task).hexdigest(), writes
+        self._seed: int | None = None  # of the last audit
+        self._before, self._strings = Strings(), Strings()
+        if path is not None and path.exists():
+            self._read(path)
+
+    def begin(self, seed: int) -> None:
+        """Before an audit. One that is done again begins with what was remembered before it."""
+        if seed == self._seed:
+            self._strings = dict(self._before)
+        self._seed, self._before = seed, dict(self._strings)
 
     def add(self, string: Iterable[int]) -> None:
         tokens = tuple(int(token) for token in string if token != NOTHING)
@@ -38,6 +59,10 @@ class Remembered:
             values = [min(pair) for pair in zip(result.common, result.own, strict=True)]
             if values and max(values) >= GUILTY_FROM:
                 self.add(result.strings[values.index(max(values))])
+        if self._path is not None and self._writes:
+            document = {"task": self._task, "seed": self._seed, "before": [*self._before], "strings": [*self._strings]}
+            with suppress(DiskTrouble):  # a full disk costs a restart's memory, and no audit
+                write_private(self._path, json.dumps(document).encode())
 
     def __contains__(self, string: Sequence[int]) -> bool:
         return tuple(int(token) for token in string if token != NOTHING) in self._strings
@@ -48,3 +73,16 @@ class Remembered:
         for row, tokens in zip(rows, self._strings, strict=True):
             row[: len(tokens)] = tokens
         return rows
+
+    def _read(self, path: Path) -> None:
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise ValueError
+            document = json.loads(path.read_bytes())
+            before, strings = (_parse(document[name]) for name in ("before", "strings"))
+            if document["task"] == self._task:
+                self._seed, self._before, self._strings = document["seed"], before, strings
+
+
+def _parse(rows: Sequence[Sequence[int]]) -> Strings:
+    return dict.fromkeys(tuple(int(token) for token in row) for row in rows[-MOST:])
