@@ -97,7 +97,7 @@ def _format_left(status: dict[str, Any]) -> list[str]:
     shown, rows = (status["task"] or {}).get("task"), []
     for row in status.get("left_behind", []):
         left = row | {"bond": "0", "claimable": "0"} if row["task"] == shown else row
-        rows += [left] if any(int(left[name]) for name in ("bond", "unbonding", "claimable")) else []
+        rows += [left] if any(int(left[name]) for name in ("bond", "unbonding", "claimable", "pot")) else []
     more = [f"and in {plural(len(rows) - MAX_LEFT, 'older task')} (--json names all)"] if len(rows) > MAX_LEFT else []
     return [f"in task {row['task']}, which has ended: {_format_amounts(row)}" for row in rows[:MAX_LEFT]] + more
 
@@ -108,6 +108,7 @@ def _format_amounts(row: dict[str, Any]) -> str:
         ("bond", "bonded", "`task leave --task {}` begins to take back"),
         ("unbonding", "unbonding", f"`task withdraw --task {{}}` pays out {when}"),
         ("claimable", "earned and not claimed", "`task claim --task {}` pays out"),
+        ("pot", "of its pot", "`task pot --task {}` takes back"),
     )
     return "; ".join(
         f"{count_coins(int(row[name]))} {what}, which {order.format(row['task'])}"

@@ -250,7 +250,7 @@ def format_task(row: dict[str, Any]) -> str:
     if row["missed"]:
         lines.append(f"missed     {plural(row['missed'], 'seat')} in a row")
     if row["is_creator"]:
-        lines.append(f"pot        {coins['pot']} left; `task pot` takes them back when the task has ended")
+        lines.append(f"pot        {coins['pot']} left{_format_order(row)}")
     offer = row["delegated"]
     if int(offer["pool"]) or int(offer["limit"]):
         lines.append(f"delegated  {_coins(offer['pool'])} of others, bonded with this account")
@@ -258,6 +258,12 @@ def format_task(row: dict[str, Any]) -> str:
     if "delegation" in row:
         lines += format_delegation(row["delegation"], row["chain_time"])
     return "\n".join(lines)
+
+
+def _format_order(row: dict[str, Any]) -> str:
+    if row["phase"] != "ENDED":
+        return "; `task pot` takes them back when the task has ended"
+    return "; `task pot` takes them back" if int(row["pot"]) else ""
 
 
 def format_about(about: dict[str, Any] | None) -> list[str]:

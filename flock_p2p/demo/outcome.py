@@ -137,13 +137,11 @@ def _round_table(outcome: Outcome) -> str:
     rows = [["round", "proposer", "verdict", "loss change (ppm)", "adapter after"]]
     for result in outcome.results:
         for index, account in enumerate(result.proposers):
-            peer = outcome.plan.by_account(account)
-            name = "?" if peer is None else peer.name + (" (poisoner)" if peer.attack else "")
             shown = format_cid(result.adapter_after)[-12:] if index == 0 else ""
             verdict = result.verdicts[index].name.lower()
             if (result.round, account) in outcome.convicted:
                 verdict += ", slashed"
-            rows.append([str(result.round), name, verdict, _median(result, index), shown])
+            rows.append([str(result.round), outcome.plan.title_of(account), verdict, _median(result, index), shown])
     return _table(rows)
 
 
@@ -157,7 +155,7 @@ def _money_table(outcome: Outcome) -> str:
         traffic = list(status["bytes_by_round"].values())
         rows.append(
             [
-                row.peer.name + (" (poisoner)" if row.peer.attack else ""),
+                row.peer.title,
                 row.peer.domain,
                 _coins(row.bond_before),
                 _coins(row.bond_after) + (" slashed" if was_slashed(row) else ""),

@@ -50,6 +50,10 @@ class DemoPeer:
     def name(self) -> str:
         return f"peer {self.number}"
 
+    @property
+    def title(self) -> str:
+        return self.name + (" (poisoner)" if self.attack else "")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,6 +67,11 @@ class Plan:
 
     def by_account(self, account: bytes) -> DemoPeer | None:
         return next((peer for peer in self.peers if peer.account == account), None)
+
+    def title_of(self, account: bytes) -> str:
+        """Who joined by hand is none of the plan's peers, and is shown by the beginning of its account."""
+        peer = self.by_account(account)
+        return f"0x{account.hex()[:8]}" if peer is None else peer.title
 
 
 def make_plan(

@@ -8,7 +8,7 @@ from typing import Any
 from flock_chain.errors import Unavailable
 from flock_p2p.demo.lessons import count_wanted, find_taught, is_enough, read_lesson
 from flock_p2p.demo.network import Network
-from flock_p2p.demo.plan import POT, Plan
+from flock_p2p.demo.plan import POT
 from flock_peers.plural import plural
 from flock_peers.training.domains import reference_text
 
@@ -110,7 +110,7 @@ class Watch:
         return f"  training losses {', '.join(known)}" if known else ""
 
     def _names(self, accounts: list[str]) -> list[str]:
-        return [_name(self._plan, account) for account in accounts]
+        return [self._plan.title_of(bytes.fromhex(account[2:])) for account in accounts]
 
     def _note_draw(self, task: dict[str, Any]) -> None:
         """Once the guaranteed rounds are running out, a poisoner has had its turn and enough domains were adopted, the
@@ -181,8 +181,3 @@ class Watch:
                 if found is not None and number not in watched.baselines:
                     watched.baselines[number] = found
                     self._say(f"isolated peer {number}: {found['mean']:.4f} bits per byte")
-
-
-def _name(plan: Plan, account: str) -> str:
-    peer = plan.by_account(bytes.fromhex(account[2:]))
-    return account[:10] if peer is None else peer.name + (" (poisoner)" if peer.attack else "")

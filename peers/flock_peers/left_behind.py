@@ -1,5 +1,6 @@
-"""What this account still has in tasks that have ended: bonds, coins that unbond, pay that it never claimed. For
-people; fetches nothing: `roles.collector` claims for a peer that takes part, and takes bonds back for the next task.
+"""What this account still has in tasks that have ended: bonds, coins that unbond, pay that it never claimed, and the
+rest of the pots that it paid in. For people; fetches nothing: `roles.collector` claims for a peer that takes part, and
+takes bonds back for the next task.
 """
 
 import logging
@@ -11,7 +12,7 @@ import trio
 
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError
-from flock_peers.roles.board import Phase
+from flock_peers.roles.board import Phase, as_account
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,10 @@ class Left:
     unbonding: int
     free_in: int  # seconds of chain time until the first of it may be withdrawn
     claimable: int
+    pot: int  # what is left of it, for its creator
 
     def as_row(self) -> dict[str, Any]:
-        return asdict(self) | {name: str(getattr(self, name)) for name in ("bond", "unbonding", "claimable")}
+        return asdict(self) | {name: str(getattr(self, name)) for name in ("bond", "unbonding", "claimable", "pot")}
 
 
 class LeftBehind:
@@ -76,7 +78,7 @@ class LeftBehind:
             return
         self._rounds.setdefault(task, range(max(1, last - MAX_ROUNDS + 1), last + 1))
         left = await self._read(task)
-        if left.bond or left.unbonding or left.claimable:
+        if left.bond or left.unbonding or left.claimable or left.pot:
             self._left[task] = left
         else:
             self._empty.add(task)
@@ -85,6 +87,8 @@ class LeftBehind:
         await trio.sleep(PAUSE_SECONDS)
 
     async def _read(self, task: int) -> Left:
+        row = await self._views.view("TaskBoard", "task_view", task)
+        pot = row["pot"] if as_account(row["creator"]) == self._account else 0
         mine = await self._views.view("TaskBoard", "participant", task, self._account)
         leaver = await self._views.view("TaskBoard", "unbonding", task, self._account)
         free_in = leaver["release_at"] - await self._views.view("Beacon", "chain_time") if leaver["amount"] else 0
@@ -93,4 +97,4 @@ class LeftBehind:
             for number in self._rounds[task]
         }
         self._rounds[task] = [number for number, amount in due.items() if amount]  # an ended task gives no more
-        return Left(task, mine["bond"], leaver["amount"], max(0, free_in), sum(due.values()))
+        return Left(task, mine["bond"], leaver["amount"], max(0, free_in), sum(due.values()), pot)

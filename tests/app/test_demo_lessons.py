@@ -120,6 +120,14 @@ def test_who_was_taught_one_domain_alone_is_not_held_to_beat_the_peer_that_knows
     assert report["failures"] == [] and report["not_shown"] == [text] and report["taught"] == ["records"]
 
 
+def test_a_proposer_who_joined_by_hand_is_shown_by_its_account_as_while_the_demo_ran() -> None:
+    outcome = outcome_of(UNLUCKY, 3.0056)
+    joined = replace(outcome.results[1], proposers=(b"\x4e" * 20, PLAN.peers[POISONER].account))
+    rows = format_outcome(replace(outcome, results=[joined])).splitlines()
+    assert [row.split()[1] for row in rows if row.startswith("2 ")] == ["0x4e4e4e4e", "peer"]
+    assert "peer 3 (poisoner)" in next(row for row in rows if row.startswith("2 ") and "peer" in row)
+
+
 def test_who_was_taught_enough_and_is_no_better_than_a_peer_alone_fails() -> None:
     lucky = (*UNLUCKY, ({ARITHMETIC: ACCEPTED, LOGS: ACCEPTED}, True))
     for mean, failures in ((2.98, []), (3.0, ["the global adapter is no better than training alone"])):

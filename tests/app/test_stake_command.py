@@ -151,11 +151,12 @@ def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin()
 
 
 def test_a_status_says_what_is_left_in_every_task_that_has_ended_and_which_order_fetches_it() -> None:
-    none = {"bond": "0", "unbonding": "0", "free_in": 0, "claimable": "0"}
+    none = {"bond": "0", "unbonding": "0", "free_in": 0, "claimable": "0", "pot": "0"}
     rows = [
         {**none, "task": 9, "bond": str(5 * COIN), "claimable": str(COIN)},
         {**none, "task": 7, "unbonding": str(COIN), "free_in": 40},
         {**none, "task": 3, "unbonding": str(COIN // 2)},
+        {**none, "task": 2, "pot": str(28 * COIN)},
     ]
     told = format_status({**STATUS, "other_task": None, "left_behind": rows})
     lines = [line for line in told.splitlines() if line.startswith("left ")]
@@ -165,6 +166,7 @@ def test_a_status_says_what_is_left_in_every_task_that_has_ended_and_which_order
         "left     in task 7, which has ended: 1 coin unbonding, which `task withdraw --task 7` pays out in 40 s of "
         "chain time",
         "left     in task 3, which has ended: 0.5 coins unbonding, which `task withdraw --task 3` pays out now",
+        "left     in task 2, which has ended: 28 coins of its pot, which `task pot --task 2` takes back",
     ]
     shown = {"task": 9, "round": 2, "rounds": 2, "phase": "ENDED", "is_ended": True, "awaited": [], "joined": True,
              "bonds": {"0x11": str(5 * COIN)}, "pay": None}  # fmt: skip

@@ -1,4 +1,6 @@
-"""What a status says of ended tasks: bonds, coins that unbond, unclaimed pay. On the real board, and beside a fake."""
+"""What a status says of ended tasks: bonds, coins that unbond, unclaimed pay, the rest of a pot. On the real board, and
+beside a fake.
+"""
 
 from typing import Any
 
@@ -42,7 +44,7 @@ def read(played: Played, account: bytes) -> list[dict[str, Any]]:
 def test_of_a_task_that_nobody_left_or_claimed_in_bond_and_pay_are_told(played: Played) -> None:
     """Joined by everybody with 2 coins, ended; a start afterwards knows nothing of it but what the board says."""
     found = [read(played, key.account) for key in KEYS]
-    told = {"task": 1, "bond": str(2 * ETHER), "unbonding": "0", "free_in": 0}
+    told = {"task": 1, "bond": str(2 * ETHER), "unbonding": "0", "free_in": 0, "pot": "0"}
     assert [[{**row, "claimable": ""} for row in rows] for rows in found] == [[told | {"claimable": ""}]] * len(KEYS)
     assert 8 * ETHER < sum(int(row["claimable"]) for (row,) in found) <= 10 * ETHER  # of the pot of ten coins
     assert read(played, b"\x99" * 20) == []
@@ -56,7 +58,7 @@ async def test_every_ended_task_is_told_until_nothing_is_left_there_and_then_loo
     board.due = {(2, 1): COIN, (5, 1): COIN, (5, 2): COIN}
     found = LeftBehind(Account(ME), board)
     await found.step()
-    none = {"bond": "0", "unbonding": "0", "free_in": 0, "claimable": "0"}
+    none = {"bond": "0", "unbonding": "0", "free_in": 0, "claimable": "0", "pot": "0"}
     assert found.rows() == [
         {**none, "task": 5, "claimable": str(2 * COIN)},
         {**none, "task": 2, "unbonding": str(3 * COIN), "free_in": 60, "claimable": str(COIN)},
@@ -72,6 +74,18 @@ async def test_every_ended_task_is_told_until_nothing_is_left_there_and_then_loo
     board.asked.clear()
     await found.step()
     assert board.asked == {"task_count": 1}
+
+
+@on_stepped_clock
+async def test_the_rest_of_a_pot_is_told_to_who_opened_the_task_until_it_is_taken_back() -> None:
+    board = Board(rows={task: Row(is_ended=task != 3, pot=2 * COIN, creator=ME) for task in (1, 2, 3)})
+    board.rows[2].creator = b"\x33" * 20
+    found = LeftBehind(Account(ME), board)
+    await found.step()
+    assert [(row["task"], row["pot"]) for row in found.rows()] == [(1, str(2 * COIN))]
+    board.rows[1].pot = 0
+    await found.step()
+    assert found.rows() == []
 
 
 @on_stepped_clock

@@ -18,6 +18,7 @@ from flock_chain.execution.transactions import sign_call
 from flock_p2p.cli import main
 from flock_p2p.commands.task import format_delegation, format_list, format_task
 from flock_peers.ledger.ledger import Ledger
+from flock_peers.left_behind import LeftBehind
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.task_list import list_tasks
@@ -85,12 +86,19 @@ def test_a_bond_and_a_pot_come_back_by_orders_alone() -> None:
         with pytest.raises(CallReverted, match="the task has not ended"):
             await bench.order("pot")
         await bench.blocks(9, 80)
+        found, stranger = LeftBehind(ME.account, bench.ledger), LeftBehind(USERS[1].account, bench.ledger)
+        await found.step()
+        await stranger.step()
+        (left,) = found.rows()
+        assert (left["unbonding"], left["pot"], stranger.rows()) == (str(BOND), str(POT), [])
         before = await bench.ledger.balance(ME.account)
         assert (await bench.order("withdraw"))["sent"] and (await bench.order("pot"))["sent"]
         await bench.blocks(1)
         assert 0 < before + BOND + POT - await bench.ledger.balance(ME.account) < ETHER // 1_000  # but for gas
         row = await bench.order("status")
         assert (row["phase"], row["unbonding"], row["pot"]) == ("ENDED", "0", "0")
+        await found.step()
+        assert found.rows() == []
 
     run(test)
 
@@ -183,6 +191,10 @@ def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
     assert "takes it back when" in format_task(row | {"phase": "ENDED"}) and "takes it" not in format_task(row)
     assert "takes it" not in format_task(row | {"phase": "ENDED", "bond": "0"})
     assert "task       1, extra round 1 after 2, COMMIT\n" in format_task(row)
+    mine, back = row | {"is_creator": True, "pot": str(3 * ETHER)}, "; `task pot` takes them back"
+    assert format_task(mine).endswith(f"\npot        3 coins left{back} when the task has ended")
+    assert format_task(mine | {"phase": "ENDED"}).endswith(f"\npot        3 coins left{back}")
+    assert format_task(mine | {"phase": "ENDED", "pot": "0"}).endswith("\npot        0 coins left")
     assert "absent for too long" in format_task(row) and "3 seats in a row" in format_task(row)
 
 

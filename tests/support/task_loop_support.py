@@ -20,6 +20,7 @@ ME = b"\x11" * 20
 class Row:
     bond: int = 5 * COIN
     pot: int = 0
+    creator: bytes = b"\x22" * 20
     is_ended: bool = False
     participants: int = 0
     rounds: int = 1
@@ -53,7 +54,7 @@ class Board:
                 row = self.rows[args[0]]
                 return {
                     "terms": {"min_bond": row.bond}, "pot": row.pot, "participants": row.participants,
-                    "round": row.rounds,
+                    "round": row.rounds, "creator": row.creator,
                     "ended": row.is_ended, "phase": 10 if row.is_ended else 0,
                 }  # fmt: skip
             case "progress":
