@@ -141,8 +141,17 @@ def test_the_documents_hold_the_commands_that_they_are_known_to_hold() -> None:
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_of_every_document_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+    links = re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", path.read_text())
+    for target, heading in links:
+        found = path.parent / target if target else path
+        assert found.exists(), target
+        assert not heading or heading in find_headings(found), (target, heading)
+
+
+def find_headings(path: Path) -> list[str]:
+    """As a link names them: small letters, hyphens for spaces, and no other sign."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_the_reference_is_what_the_parsers_say() -> None:
