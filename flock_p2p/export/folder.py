@@ -12,7 +12,7 @@ import trio
 from flock_chain.aggregation import compute_global_file_bytes, encode_global
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.content import format_cid
-from flock_chain.errors import FlockError, InvalidContent, Unavailable
+from flock_chain.errors import FlockError, InvalidContent, Misuse, Unavailable
 from flock_chain.execution.executor import Executor
 from flock_chain.genesis import Genesis
 from flock_p2p.export.model_card import describe
@@ -51,8 +51,9 @@ def export_adapter(
 ) -> ExportResult:
     """The global adapter after `round` (default: the last finished one) of `task` (default: the last one known here).
 
-    Raises Misuse for a destination that is not empty and for a task or round that is not, Unavailable where the peer
-    runs or the adapter is not stored here, InvalidContent where the stored bytes are damaged. Not from within trio.
+    Raises Misuse for a destination that is not empty, for a task or round that is not and where no folder holds the
+    base model, Unavailable where the peer runs or the adapter is not stored here, InvalidContent where the stored bytes
+    are damaged. Not from within trio.
     """
     place = Home(home)
     check_destination(destination)
@@ -83,8 +84,8 @@ def _choose_base(place: Home, base: Path, document: TaskDocument) -> Path:
     folders = [base, BASE_FOLDER, base_folder(place.path / "bases", document.base)]
     try:
         return choose_folder(folders, document)
-    except InvalidContent:
-        return base  # the trainer says what is wrong with it
+    except InvalidContent as error:
+        raise Misuse(f"{error}; --base names the folder of the one that the adapter was trained on") from error
 
 
 # ---- what the store holds

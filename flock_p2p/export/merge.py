@@ -18,8 +18,8 @@ MAX_WORDS = 2_000  # of what the process says when it fails
 def merge_adapter(adapter: Path, destination: Path, base: Path | None = None, *, precision: str = "base") -> str:
     """Returns what was checked of the adapter, in words. `precision`: "base" or "float32", of what is written.
 
-    Raises Misuse for a destination that is not empty or what cannot be loaded, InvalidContent where the adapter's
-    provenance does not hold, or the base model is not the one that it was trained on.
+    Raises Misuse for a destination that is not empty, for what cannot be loaded and for a base model that is not the
+    one that it was trained on; InvalidContent where the adapter's provenance does not hold.
     """
     check_destination(destination)
     base = base or BASE_FOLDER
@@ -45,7 +45,7 @@ def _check(adapter: Path, base: Path) -> str:
     try:
         check_base(base, document)
     except InvalidContent as error:
-        raise InvalidContent(f"{error}; --base names the folder of the one that the adapter was trained on") from error
+        raise Misuse(f"{error}; --base names the folder of the one that the adapter was trained on") from error
     if not report.are_weights_checked:
         raise InvalidContent(f"adapter {adapter}: its provenance says nothing of these weights; export it again")
     return "the adapter's provenance, and the base model's files by content id"
