@@ -30,7 +30,7 @@ function make() {
     loss: new Chart(parent, { title: "Loss on this peer's own rows", caption: "Nats per token on its hold-out, which nobody else sees: of the adapter each round began with, and of what came of it here.",
       series: [{ name: "global adapter", color: "--plot-1" }, { name: "candidate, as voter", color: "--plot-3", kind: "points" }, { name: "own training", color: "--plot-2", kind: "points", isHollow: true }],
       empty: "This peer has measured nothing yet: it does when it is drawn.", format: nats, xName: "round" }),
-    audit: new Chart(parent, { title: "Audit for planted text", caption: `How surely each accepted proposal, amplified, makes the model recite a string of words that nothing before it calls for, as this peer measured. From ${GUILTY} % on it names the proposer.`,
+    audit: new Chart(parent, { title: "Audit for planted text", caption: `How surely each accepted proposal, amplified, makes the model recite a string of words that nothing before it calls for, as this peer measured. From ${GUILTY} % on it names the proposer. Drawn are the ${LINES.length} accounts that came highest.`,
       series: [], empty: "No audit was measured here yet; a task has them where its terms say so.", format: (value) => `${+value.toFixed(1)} %`, xName: "audit",
       range: (_, low, high) => [Math.min(0, (low ?? 0) * 1.1), Math.max(35, (high ?? 0) * 1.1)] }),
     training: new Chart(parent, { title: "Training here", caption: "Loss of the training that runs on this peer, or ran last, by step.",
