@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flock_chain.crypto import Key, keccak256
-from flock_chain.errors import FlockError, InvalidEncoding, Misuse, Refused, Unavailable
+from flock_chain.errors import FlockError, InvalidContent, InvalidEncoding, Misuse, Refused, Unavailable
 from flock_chain.genesis import Genesis, decode_genesis
 from flock_p2p.allocator import limit_arenas
 from flock_p2p.cli import parse_coins, parse_genesis_hash
@@ -127,7 +127,10 @@ def _check_data(config: JoinConfig) -> None:
         from flock_peers.training.rows import Refusals, read_rows
 
         refusals = Refusals()
-        rows = read_rows(Path(config.data), refusals)
+        try:
+            rows = read_rows(Path(config.data), refusals)
+        except InvalidContent as error:  # of the own rows, which nobody sent
+            raise Misuse(str(error)) from error
         if refusals.count:
             print(f"data     {plural(len(rows), 'row')}; {refusals.count} left out: {refusals}", flush=True)
 

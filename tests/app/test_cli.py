@@ -217,7 +217,7 @@ def test_a_data_file_without_usable_rows_is_refused_before_anything_is_contacted
     home = str(tmp_path / "h")
     code = main(["join", "--home", home, "--quiet", "--data", str(data), "--bootstrap", "/ip4/127.0.0.1/tcp/1/p2p/x"])
     error = capsys.readouterr().err
-    assert code != 0 and error.count("\n") == 1 and str(data) in error
+    assert code == 2 and error.count("\n") == 1 and str(data) in error
 
 
 def test_status_of_a_peer_that_does_not_run_is_not_available(
