@@ -77,6 +77,7 @@ def format_stake(row: dict[str, Any]) -> str:
         f"set        {plural(row['validators'], 'validator')}; the epoch began at height {row['first_height']}",
         f"missed     {row['missed']} of the last 100 heights",
     ]
+    lines += _format_seat(row)
     if not row["open_staking"]:
         lines.append(f"granted    {coins['granted_weight']}: here two thirds of the set grant weight")
     if int(row["unbonding"]):
@@ -96,6 +97,30 @@ def format_stake(row: dict[str, Any]) -> str:
         wait = max(0, row["jailed_until"] - row["chain_time"])
         lines.append(f"jailed     for absence; `stake unjail` is possible in {wait} s of chain time")
     return "\n".join(lines)
+
+
+def _format_seat(row: dict[str, Any]) -> list[str]:
+    """Of a stake that is too little for one: until when it lasts, what goes with it, and what brings it back."""
+    stake, seat = int(row["stake"]), int(row.get("seat_stake", 0))  # 0: of a peer that an older release started
+    serving, following = int(row["serving_weight"]), int(row["next_weight"])
+    if stake >= seat or row["tombstoned_at"] or not (stake or serving or following):
+        return []
+    epoch, until, back = row["epoch"], "none", "gives it back two epochs later"
+    if following:  # what others take out of the set may come first
+        until = f"until epoch {epoch + 1} ends, at the earliest"
+        back = f"before epoch {epoch} ends keeps it; after that it comes back two epochs later"
+    elif serving:
+        until = f"until epoch {epoch} ends"
+    others = int(row["delegated"])
+    idle = f"; {count_coins(others)} of others weigh nothing here either" if others else ""
+    if int(row["unbonding"]):
+        back += ", with other coins than those that unbond"
+    return [
+        f"seat       {until}: it takes {count_coins(seat)} of the account's own, "
+        f"{format_exact(seat - stake)} more than are bonded",
+        f"without    no vote on blocks, admissions or rules, and no tips{idle}",
+        f"back       `stake add --amount {format_exact(seat - stake)}` {back}",
+    ]
 
 
 def format_delegation(row: dict[str, Any], now: int, *, is_own: bool = False) -> list[str]:

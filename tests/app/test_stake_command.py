@@ -25,7 +25,7 @@ ROW = {
     "account": "0x" + "11" * 20, "stake": str(32 * COIN), "serving_weight": "0", "next_weight": "0",
     "granted_weight": str(32 * COIN), "open_staking": False, "unbonding": "0", "release_at": None, "jailed_until": 0,
     "tombstoned_at": 0, "reward": str(COIN + COIN // 2), "missed": 3, "chain_time": 100, "epoch": 4, "first_height": 9,
-    "validators": 5, "under_way": False, "delegated": "0",
+    "validators": 5, "under_way": False, "delegated": "0", "seat_stake": str(32 * COIN),
 }  # fmt: skip
 
 
@@ -77,6 +77,25 @@ def test_an_order_says_whether_it_is_final_and_shows_what_it_changed(
     with answering(home, looks=99):
         assert main(["stake", "unjail", "--home", str(home.path), "--wait", "0"]) == 0
     assert capsys.readouterr().out.startswith("sent; not final yet")
+
+
+def test_a_stake_below_a_seats_says_until_when_the_seat_lasts_what_goes_with_it_and_how_it_comes_back() -> None:
+    """`unstake` took the seat of who left a coin too little, and told nothing but the amounts."""
+    served = ROW | {"serving_weight": str(37 * COIN), "next_weight": str(37 * COIN), "delegated": str(5 * COIN)}
+    short = served | {"stake": str(8 * COIN), "unbonding": str(24 * COIN)}
+    told = format_stake(short)
+    assert "\nseat       until epoch 5 ends, at the earliest: it takes 32 coins of the account's own, 24 more" in told
+    assert "no vote on blocks, admissions or rules, and no tips; 5 coins of others weigh nothing" in told
+    assert "\nback       `stake add --amount 24` before epoch 4 ends keeps it; after that it comes back two" in told
+    assert "with other coins than those that unbond" in told
+    assert "seat       until epoch 4 ends: it takes" in format_stake(short | {"next_weight": "0"})
+    gone = format_stake(short | {"serving_weight": "0", "next_weight": "0", "unbonding": "0", "delegated": "0"})
+    assert "seat       none: it takes" in gone and "of others" not in gone
+    assert "\nback       `stake add --amount 24` gives it back two epochs later\n" in gone
+    assert "`stake add --amount 32`" in format_stake(short | {"stake": "0"})  # it leaves, and serves until then
+    has_one, never_had, convicted = served, ROW | {"stake": "0"}, short | {"stake": "0", "tombstoned_at": 7}
+    for row in (has_one, never_had, convicted, {k: v for k, v in short.items() if k != "seat_stake"}):
+        assert "\nseat  " not in format_stake(row)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,44 @@ def test_a_peer_bonds_serves_leaves_and_has_its_stake_back() -> None:
     run(test)
 
 
+def test_a_seat_takes_the_stake_that_a_status_names_and_is_kept_by_what_is_bonded_before_the_epoch_ends() -> None:
+    """What `stake` promises of a seat whose owner took out too much."""
+
+    async def test(bench: Bench) -> None:
+        async def look_after(blocks: int) -> dict[str, Any]:
+            await bench.blocks(blocks)
+            return await bench.order("status")
+
+        await bench.order("add", amount=str(40 * ETHER))
+        row = await look_after(9)  # it rises by an average weight in each epoch
+        assert int(row["seat_stake"]) == 32 * ETHER and row["serving_weight"] == row["next_weight"] == str(40 * ETHER)
+        while row["first_height"] != bench.ledger.height() + 1:  # an epoch of two blocks begins
+            row = await look_after(1)
+        await bench.order("remove", amount=str(9 * ETHER))
+        row = await look_after(1)
+        assert int(row["stake"]) < int(row["seat_stake"]) and row["next_weight"] == str(40 * ETHER)
+        await bench.order("add", amount=str(ETHER))  # before it ends
+        row = await look_after(5)
+        assert row["serving_weight"] == row["next_weight"] == str(32 * ETHER)
+        while row["first_height"] != bench.ledger.height() + 1:
+            row = await look_after(1)
+        await bench.order("remove", amount="1")
+        last = row["epoch"] + 1  # the epoch until whose end it has the seat
+        while row["epoch"] < last:
+            row = await look_after(1)
+            assert row["serving_weight"] == str(32 * ETHER)
+        assert row["next_weight"] == "0"
+        row = await look_after(2)
+        assert row["epoch"] == last + 1 and row["serving_weight"] == "0" and row["stake"] == str(32 * ETHER - 1)
+        await bench.order("add", amount="1")
+        while row["epoch"] < last + 3:  # bonded in one epoch, it weighs two later
+            assert row["serving_weight"] == "0"
+            row = await look_after(1)
+        assert row["serving_weight"] == str(32 * ETHER)
+
+    run(test)
+
+
 def test_a_status_is_of_one_block_however_many_come_while_it_is_read() -> None:
     """Half of a stake that leaves between two reads was shown as minus that much of others'."""
 

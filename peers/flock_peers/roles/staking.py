@@ -146,6 +146,7 @@ class Staking:
         return {
             "account": "0x" + self._account.hex(),
             "stake": str(values["stake_of"]),
+            "seat_stake": str(await view("Stake", "min_validator_stake")),  # of one's own, for a seat
             "serving_weight": str(serving),
             "next_weight": str(values["weight_of"]),
             "granted_weight": str(values["allowance_of"]),
