@@ -55,6 +55,7 @@ class PeerState:
         return {
             "peer": describe_peer(status, self._peer.control.started_at),
             "peers": await self._read_peers(status),
+            "left": describe_left(status),
             "training": self._describe_training(status),
             "measured": self._describe_measured(self._shown_task()),
             "transfers": self._describe_transfers(status),
@@ -145,6 +146,13 @@ def describe_peer(status: Sections, started_at: float) -> Sections:
         **{name: status[name] for name in names},
         "network": clean(status["network"]),
     }
+
+
+def describe_left(status: Sections) -> list[Sections]:
+    """Of the task that this peer has a part in, the part claims what was earned."""
+    own = (status["task"] or {}).get("task")
+    rows = [row | {"claimable": "0"} if row["task"] == own else row for row in status["left_behind"]]
+    return [row for row in rows if any(row[name] != "0" for name in ("bond", "unbonding", "claimable", "pot"))]
 
 
 def describe_chain(status: Sections, blocks: list[Sections]) -> Sections:

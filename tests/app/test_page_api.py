@@ -25,7 +25,7 @@ from flock_p2p.page.routes import MAX_PAGES, parse_numbers
 COIN = 10**18
 MAX_MESSAGE_BYTES = 1 << 20  # of everything at once, at every limit
 SECTIONS = {
-    "peer", "peers", "training", "measured", "transfers", "stakes", "tasks", "chain", "task", "round", "rounds",
+    "peer", "peers", "training", "measured", "transfers", "stakes", "left", "tasks", "chain", "task", "round", "rounds",
     "events",
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ import browser_support
 import pytest
 from browser_support import Page, open_page, run_browser, skip_where_it_starves
 from network_support import in_trio
-from page_support import HOSTILE, FakeState, Size, make_round, serving_page
+from page_support import COIN, HOSTILE, FakeState, Size, make_round, serving_page
 
 from flock_chain.tally import SCORE_LIMIT
 from flock_p2p.page.log_tail import Tail
@@ -212,6 +212,38 @@ async def test_no_coin_is_lost_on_the_page_and_bond_pay_and_rate_of_the_task_are
         await page.wait("!document.querySelector('#cards').innerText.includes('bonded')")
         assert "A round adds" not in await page.text("#task-body")
         assert "nothing by this peer's seats yet" in await page.text("#stakes-body")
+        await check_clean(page, port)
+
+
+@in_trio(240)
+async def test_what_is_left_in_ended_tasks_stands_under_stakes_with_the_orders_that_fetch_it(browser: str) -> None:
+    """`status` told of a bond in an ended task, and the page of none."""
+    fake = FakeState()
+    none = {"bond": "0", "unbonding": "0", "free_in": 0, "claimable": "0", "pot": "0"}
+    async with showing(browser, fake) as (page, port):
+        assert "ended tasks" not in await page.text("#stakes-body")
+        fake.sections["left"] = [
+            {**none, "task": 9, "bond": str(5 * COIN), "claimable": str(COIN)},
+            {**none, "task": 7, "unbonding": str(COIN // 2), "free_in": 125},
+            {**none, "task": 2, "unbonding": "1", "pot": str(28 * COIN)},
+        ]
+        await page.wait("document.querySelector('#stakes-body').innerText.includes('is left in ended tasks, below')")
+        words = "(e) => [...e.children].map((each) => each.innerText).join(' | ')"
+        assert await page.ask(f"[...document.querySelectorAll('.left li')].map({words})") == [
+            "Task 9 | 5 coins bonded | task leave --task 9 begins to take it back",
+            "Task 9 | 1 coin earned and not claimed | task claim --task 9 pays it out",
+            "Task 7 | 0.5 coins unbonding | task withdraw --task 7 pays it out in 2 min 5 s of chain time",
+            "Task 2 | <0.0001 coins unbonding | task withdraw --task 2 pays it out now",
+            "Task 2 | 28 coins of its pot | task pot --task 2 takes it back",
+        ]
+        for scheme, width in (("light", 1280), ("dark", 360)):
+            await page.prefer(prefers_color_scheme=scheme)
+            await page.resize(width, 760)
+            await page.wait(f"innerWidth === {width} && {WIDTH} <= {width}")
+            least, where = await page.ask(CONTRAST)
+            assert least >= 4.5, (scheme, width, where, least)
+        fake.sections["left"] = []
+        await page.wait("document.querySelector('.left') === null")
         await check_clean(page, port)
 
 

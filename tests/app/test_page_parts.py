@@ -24,7 +24,7 @@ from flock_p2p.page.feed import Look, Told
 from flock_p2p.page.history import BLOCKS_AT_ONCE, MAX_BLOCKS, MAX_EVENTS, History
 from flock_p2p.page.log_tail import MAX_LINE_CHARS, MAX_LINES, TAIL_BYTES, Tail, read_tail
 from flock_p2p.page.rounds import Rounds, describe_round
-from flock_p2p.page.state import PeerState, describe_peer
+from flock_p2p.page.state import PeerState, describe_left, describe_peer
 from flock_p2p.page.task_section import choose_task, describe_participant
 
 STATIC = Path(history.__file__).parent / "static"
@@ -393,6 +393,16 @@ def test_stakes_are_of_one_block_although_the_chain_goes_on_between_the_question
 def test_a_networks_name_commands_nothing() -> None:
     status: Any = defaultdict(lambda: None, network="a\u202eb\x1b[2J")
     assert describe_peer(status, 0.0)["network"] == "a?b?[2J"
+
+
+def test_of_the_task_that_this_peer_has_a_part_in_nothing_is_said_to_be_unclaimed() -> None:
+    """The part claims it; whoever is told of it as well would order it twice."""
+    none = {"bond": "0", "unbonding": "0", "free_in": 0, "claimable": "0", "pot": "0"}
+    rows = [none | {"task": 4, "claimable": "7"}, none | {"task": 3, "claimable": "7"}]
+    assert describe_left({"task": None, "left_behind": rows}) == rows
+    assert describe_left({"task": {"task": 4}, "left_behind": rows}) == rows[1:]
+    bonded = [rows[0] | {"bond": "5"}]
+    assert describe_left({"task": {"task": 4}, "left_behind": bonded}) == [none | {"task": 4, "bond": "5"}]
 
 
 def test_strangers_words_command_nothing_and_turn_nothing_around() -> None:

@@ -17,6 +17,7 @@ from flock_p2p.page.routes import PageRoutes
 from flock_p2p.page.task_section import MAX_TASKS, TERMS
 from flock_p2p.web.guard import Guard
 from flock_p2p.web.server import Routes, open_listener, port_of, serve
+from flock_peers.left_behind import MAX_LEFT
 
 COIN = 10**18
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>owned()</script>"
@@ -47,6 +48,7 @@ class Size:
     validators: int = 6
     blocks: int = 40
     events: int = 30
+    left: int = 0  # ended tasks in which something is
     text: str = "house-hold records"
 
     @staticmethod
@@ -54,7 +56,7 @@ class Size:
         """Everything at its limit, and hostile."""
         return Size(
             SEATS_MAX, 100_000, MAX_PARTICIPANTS, state.MAX_PEERS, MAX_VALIDATORS, chain_section.MAX_BLOCKS,
-            history.MAX_EVENTS, HOSTILE,
+            history.MAX_EVENTS, MAX_LEFT, HOSTILE,
         )  # fmt: skip
 
 
@@ -153,6 +155,13 @@ def make_line(number: int, text: str) -> dict[str, Any]:
     return {"id": number, "at": at, "level": level, "source": "flock_peers.x", "text": f"round {number}: {text}"}
 
 
+def make_left(number: int) -> dict[str, Any]:
+    amount = str(10**30 // 7)  # as long as any
+    return {
+        "task": number, "bond": amount, "unbonding": amount, "free_in": 86_399, "claimable": amount, "pot": amount,
+    }  # fmt: skip
+
+
 def make_sections(size: Size) -> dict[str, Any]:
     rows = [make_round(n, size) for n in range(size.rounds - 1, max(0, size.rounds - 1 - state.LIVE_ROUNDS), -1)]
     losses = [
@@ -196,6 +205,7 @@ def make_sections(size: Size) -> dict[str, Any]:
         "tasks": {"count": 2, "tasks": [
             {"task": 2, "creator": name(1), "document": "cd" * 32, "adapter": "ef" * 32, "round": 9, "rounds": 9,
              "phase": "ENDED", "is_ended": True, "pot": "0", "min_bond": "0", "participants": 3}] * MAX_TASKS},
+        "left": [make_left(number) for number in range(size.left, 0, -1)],
         "chain": {
             "height": 40 * size.rounds, "block": "77" * 32, "state_root": "88" * 32, "base": 1, "epoch": 3,
             "head_timestamp": int(time.time()) - 1,

@@ -3,22 +3,23 @@
 import { account } from "./account.js";
 import { badge, bar, byId, empty, h, redraw, table } from "./dom.js";
 import { coins, coinsNumber, exactly, inCoins, plural, time } from "./format.js";
+import { leftBehind } from "./left.js";
 import { store } from "./store.js";
 
 const SHOWN = 64;
 let said = "";
 
 export function showStakes() {
-  const { stakes, task, peer, peers, measured } = store.sections;
+  const { stakes, task, peer, peers, measured, left } = store.sections;
   if (!stakes || !peer || !peers) return;
-  const now = JSON.stringify([stakes, task?.participants, peers.away, peer.balance, measured?.pay]);
+  const now = JSON.stringify([stakes, task?.participants, peers.away, peer.balance, measured?.pay, left]);
   if (now === said) return;
   said = now;
-  redraw(byId("stakes-body"), h("div", { class: "cards" }, own(stakes, task, peer, measured?.pay)), h("div", { class: "net", style: { "margin-top": ".75rem" } },
+  redraw(byId("stakes-body"), h("div", { class: "cards" }, own(stakes, task, peer, measured?.pay, left)), ...leftBehind(left), h("div", { class: "net", style: { "margin-top": ".75rem" } },
     h("div", { class: "card" }, h("h3", {}, "Consensus"), validators(stakes, peers)), h("div", { class: "card flush" }, participants(task))));
 }
 
-function own(stakes, task, peer, pay) {
+function own(stakes, task, peer, pay, left) {
   const mine = task?.participants.find((row) => row.account === peer.account);
   const leaving = stakes.unbonding === "0" ? "" : `${inCoins(stakes.unbonding)} leaving`;
   return [
@@ -26,7 +27,7 @@ function own(stakes, task, peer, pay) {
     stat("Bond in this task", coins(mine?.bond ?? "0"), [mine ? (mine.held === "0" ? "" : `${coins(mine.held)} held by an accusation`) : "takes no part in it"]),
     stat("Earned in this task", coins(pay?.total), [pay ? `${inCoins(pay.amount)} in round ${pay.round}` : "nothing by this peer's seats yet", "claimed by the peer itself"]),
     stat("Rewards to claim", coins(stakes.reward), ["of consensus: `stake claim` pays them out"]),
-    stat("Free balance", coins(peer.balance), ["pays gas and new bonds", coins(peer.balance) === exactly(peer.balance) ? "" : `exactly ${exactly(peer.balance)}`]),
+    stat("Free balance", coins(peer.balance), ["pays gas and new bonds", left?.length ? "more is left in ended tasks, below" : "", coins(peer.balance) === exactly(peer.balance) ? "" : `exactly ${exactly(peer.balance)}`]),
   ];
 }
 
