@@ -108,7 +108,7 @@ class Peer:
         self.measurements = Measurements(home.folder("rounds") / "measured.json")
         self._tasks = self._make_task_loop()
         self._retention = Retention(
-            blobs.store, ledger, lambda: self.participant.task if self.participant else None,
+            blobs.store, ledger, key.account, lambda: self.participant.task if self.participant else None,
             is_opening=lambda document: self.sender.is_pending(opening_label(document)),
         )  # fmt: skip
         self._staking = Staking(

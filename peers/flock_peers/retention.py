@@ -5,14 +5,15 @@ that a restart cut off. Drops nothing: the store does, when it needs the room.
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import trio
 
+from flock_chain.crypto import Account
 from flock_chain.errors import FlockError
 from flock_peers.plural import plural
-from flock_peers.roles.board import Phase
+from flock_peers.roles.board import Phase, as_account
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import (
     find_document,
@@ -25,7 +26,8 @@ from flock_peers.store.kept_marks import (
 
 log = logging.getLogger(__name__)
 
-MAX_LOOKED_AT = 100  # newest tasks: one that was opened by an order of this minute is among them
+AT_ONCE = 100  # tasks asked for in a row, when it is not known yet which of many is one that was being opened
+PAUSE_SECONDS = 1.0  # before the next ones: others want to ask the board as well
 # Of a task that is being opened, from when its contents were kept to the head's timestamp, so that a peer that was off
 # has the blocks of that day first: what is not final in a day, and sent no more, was refused.
 NEW_SECONDS = 86_400
@@ -37,13 +39,17 @@ class Views(Protocol):
 
 
 class Retention:
-    """`current`: the task that this peer has a part in, which releases its own. `is_opening`: by how its document's
-    content id begins, whether the transaction that opens a task is still sent, as on a chain that stands still."""
+    """`account`: this peer's, which opens tasks. `current`: the task that it has a part in, which releases its own.
+    `is_opening`: by how its document's content id begins, whether the transaction that opens a task is still sent, as
+    on a chain that stands still."""
 
     def __init__(
-        self, store: BlobStore, views: Views, current: Callable[[], int | None], is_opening: Callable[[str], bool]
+        self, store: BlobStore, views: Views, account: Account, current: Callable[[], int | None],
+        is_opening: Callable[[str], bool],
     ) -> None:  # fmt: skip
-        self._store, self._views, self._current, self._is_opening = store, views, current, is_opening
+        self._store, self._views, self._account = store, views, account
+        self._current, self._is_opening = current, is_opening
+        self._known = 0  # no task up to this one is still being opened
         self._old = frozenset[str]()  # at the last look, of owners that are tasks being opened
 
     async def run(self) -> None:
@@ -61,9 +67,9 @@ class Retention:
         new = [owner for owner in owners if is_any_new_task(owner)]
         sent = {owner for owner in new if self._is_opening(find_document(owner))}  # asked first: the count may be older
         head_time = await self._views.view("Beacon", "last_timestamp") if new else 0
-        count = await self._views.view("TaskBoard", "task_count") if tasks or new else 0
+        count: int = await self._views.view("TaskBoard", "task_count")
+        await self._number(count)
         if new:
-            await self._number(new, count)
             self._give_up(sent, head_time)
         for owner, task in tasks:
             if owner == task_owner(self._current() or 0) or not 1 <= task <= count:
@@ -77,15 +83,30 @@ class Retention:
                     "task %d has ended: %s may be removed for the room of others", task, plural(released, "content")
                 )
 
-    async def _number(self, new: Sequence[str], count: int) -> None:
-        """What its creator serves was kept for a task that was only being opened; its number is final now."""
-        for task in range(count, max(0, count - MAX_LOOKED_AT), -1):
-            row: Mapping[str, Any] = await self._views.view("TaskBoard", "task_view", task)
-            owner = new_task_owner(bytes(row["document"]))
-            if owner in new:
-                for digest in sorted(self._store.kept_by(owner)):
-                    self._store.keep(digest, opened_task_owner(task))
-                self._store.release_all(owner)
+    async def _number(self, count: int) -> None:
+        """What its creator serves was kept for a task that was only being opened; its number is final now.
+
+        Every task since the last look is asked for, and after a start every one: while a peer is off, or between two
+        looks, any number may be opened after its own, and what is not found here is given up after a day, although the
+        task may run and nobody else have its base model.
+        """
+        if not any(map(is_any_new_task, self._store.owners())):
+            self._known = count  # what is kept from now on is for a later one
+        asked = 0
+        while self._known < count:
+            if asked and asked % AT_ONCE == 0:
+                await trio.sleep(PAUSE_SECONDS)
+            asked += 1
+            row: Mapping[str, Any] = await self._views.view("TaskBoard", "task_view", self._known + 1)
+            self._known += 1
+            # Of this account: anybody may open a task on a document that is on its way, and let it end at once.
+            if as_account(row["creator"]) == self._account:
+                self._hand_over(new_task_owner(bytes(row["document"])), opened_task_owner(self._known))
+
+    def _hand_over(self, new: str, opened: str) -> None:
+        for digest in sorted(self._store.kept_by(new)):
+            self._store.keep(digest, opened)
+        self._store.release_all(new)
 
     def _give_up(self, sent: Collection[str], head_time: int) -> None:
         """Its transaction failed, or never came: the base model would stay, and be asked for every minute, for good.

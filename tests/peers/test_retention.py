@@ -9,21 +9,28 @@ import pytest
 import trio
 from clock_support import on_stepped_clock
 
+from flock_chain.crypto import Account
 from flock_chain.errors import Unavailable
-from flock_peers.retention import LOOK_SECONDS, NEW_SECONDS, Retention
+from flock_peers.retention import AT_ONCE, LOOK_SECONDS, NEW_SECONDS, Retention
 from flock_peers.roles.board import Phase
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import find_document, new_task_owner, opened_task_owner
 from flock_peers.tasks import opening_label
 
+ME = Account(b"\x11" * 20)
+OTHER = Account(b"\x22" * 20)
+
 
 class Chain:
-    """Tasks 1 to 3; `ended` by number. `now`: the timestamp of its head."""
+    """Tasks 1 to `count`, all on one document, and of others but those that are `own`; `ended` by number. `now`: the
+    timestamp of its head."""
 
     def __init__(self, adapter: bytes, document: bytes) -> None:
         self.ended: set[int] = set()
         self.is_there, self.now = True, 1_000_000
         self.on_count: Callable[[], None] = lambda: None  # what happens right after it was asked for
+        self.count, self.own, self.fails_at = 3, {3}, 0
+        self.asked: list[int] = []
         self._row = {"adapter": adapter, "document": document}
 
     async def view(self, contract: str, function: str, *arguments: Any) -> Any:
@@ -35,9 +42,13 @@ class Chain:
         assert contract == "TaskBoard"
         if function == "task_count":
             self.on_count()
-            return 3
+            return self.count
         (task,) = arguments
-        return {**self._row, "ended": task in self.ended, "phase": Phase.COMMIT}
+        if task == self.fails_at:
+            raise Unavailable("no time now")
+        self.asked.append(task)
+        creator = ME if task in self.own else OTHER
+        return {**self._row, "creator": creator, "ended": task in self.ended, "phase": Phase.COMMIT}
 
 
 class Desk:
@@ -54,7 +65,7 @@ class Desk:
         self.retention = self.make_retention(path)
 
     def make_retention(self, path: Path) -> Retention:
-        return Retention(BlobStore(path), self.chain, lambda: self.current, self.opening.__contains__)
+        return Retention(BlobStore(path), self.chain, ME, lambda: self.current, self.opening.__contains__)
 
     def keep_new(self, data: bytes, document: bytes) -> bytes:
         """Of a task that is being opened, at the chain's time."""
@@ -165,12 +176,12 @@ async def test_what_was_kept_for_a_task_stays_when_a_peer_was_off_or_its_chain_s
     """The first block after that is days later than the last one, and the task may come in the second."""
     desk = Desk(tmp_path)
     base = desk.keep_new(b"base", desk.document)
-    row, desk.chain._row = desk.chain._row, {**desk.chain._row, "document": b"another"}
+    desk.chain.count = 2
     await desk.start_again()
     assert desk.retention._store.kept_by(new_task_owner(desk.document)) == {base}, "the head is as old as that"
     desk.chain.now += 9 * NEW_SECONDS
     await desk.retention.step()
-    desk.chain._row = row
+    desk.chain.count = 3
     await desk.retention.step()
     assert desk.retention._store.kept_by(opened_task_owner(3)) == {base}
 
@@ -205,3 +216,66 @@ async def test_what_becomes_final_while_the_chain_is_asked_was_no_task_that_neve
     desk.chain.on_count = desk.opening.clear
     await desk.retention.step()
     assert desk.retention._store.is_kept(base)
+
+
+@on_stepped_clock
+async def test_a_task_is_found_however_many_were_opened_after_it_between_two_looks_or_while_the_peer_was_off(
+    tmp_path: Path,
+) -> None:
+    """Behind a hundred newer ones it was not: after a day its base model, which nobody else may have had, was let go
+    of."""
+    for is_off in (False, True):
+        desk = Desk(tmp_path / str(is_off))
+        desk.chain.count = 2
+        await desk.retention.step()
+        base = desk.keep_new(b"base", desk.document)
+        desk.retention._store.keep(base, new_task_owner(desk.document))  # by the peer itself, not beside it
+        desk.chain.count = 3 + 2 * AT_ONCE
+        if is_off:
+            await desk.start_again()
+        else:
+            await desk.retention.step()
+        assert desk.retention._store.kept_by(opened_task_owner(3)) == {base}
+        desk.chain.now += 2 * NEW_SECONDS
+        await desk.look_twice()
+        assert desk.retention._store.is_kept(base)
+
+
+@on_stepped_clock
+async def test_each_task_is_asked_for_once_and_a_chain_that_fails_in_between_for_the_rest(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.keep_new(b"of a task that never came", b"n" * 32)
+    desk.retention = desk.make_retention(tmp_path)
+    desk.chain.count, desk.chain.fails_at = 7, 6
+    with pytest.raises(Unavailable):
+        await desk.retention.step()
+    desk.chain.fails_at = 0
+    await desk.look_twice()
+    assert [task for task in desk.chain.asked if task > 4] == [5, 6, 7]  # of those below, contents are kept
+
+
+@on_stepped_clock
+async def test_what_is_kept_while_the_chain_is_asked_for_the_count_is_found_too(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    base = b""
+
+    def open_at_once() -> None:
+        nonlocal base
+        base = base or desk.retention._store.put_object(b"base", owner=new_task_owner(desk.document))
+
+    desk.chain.on_count = open_at_once
+    await desk.look_twice()
+    assert desk.retention._store.kept_by(opened_task_owner(3)) == {base}
+
+
+@on_stepped_clock
+async def test_nobody_elses_task_on_the_same_document_takes_over_what_is_kept_and_lets_go_of_it(tmp_path: Path) -> None:
+    """Whoever saw the transaction could open one before it, and let it end at once."""
+    desk = Desk(tmp_path)
+    base = desk.keep_new(b"base", desk.document)
+    desk.chain.count, desk.chain.ended = 2, {1, 2}
+    await desk.start_again()
+    assert desk.retention._store.kept_by(new_task_owner(desk.document)) == {base}
+    desk.chain.count, desk.chain.ended = 4, {1, 2, 4}
+    await desk.look_twice()
+    assert desk.retention._store.kept_by(opened_task_owner(3)) == {base}
