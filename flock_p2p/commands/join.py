@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     home.check_is_own()
     with home.lock():  # a running peer's home is left as it is; the peer itself takes the lock again for its life
         home.bring_up_to_date()
-        key = _get_key(home, Passphrases(arguments.passphrase_fd))
+        is_new = not home.key_path.exists()
+        # A new one is on disk when all is over that could refuse this start: what is refused leaves nothing to back up.
+        key = make_key() if is_new else home.load_key(Passphrases(arguments.passphrase_fd).ask)
         start_logging(home, quiet=arguments.quiet)
         config = merge_arguments(load_config(home), arguments)
         check_http(config)
@@ -57,20 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         _check_addresses(config)
         settings = build_settings(home, key, config)
         genesis = _get_genesis(home, key, config, expected)
-        _keep_key(home, key, config)
-    trio.run(_run, settings, genesis, config, checkpoint, arguments.until_stdin_closes)
+    trio.run(_run, settings, genesis, config, checkpoint, is_new, arguments.until_stdin_closes)
     return 0
 
 
-def _get_key(home: Home, passphrases: Passphrases) -> Key:
-    """A new one is not on disk yet: a start that is refused leaves nothing to back up."""
-    return home.load_key(passphrases.ask) if home.key_path.exists() else make_key()
-
-
-def _keep_key(home: Home, key: Key, config: JoinConfig) -> None:
-    if home.key_path.exists():
-        return
-    trio.run(_check_ports, config)
+def _keep_key(home: Home, key: Key) -> None:
+    """Before anything is asked for in its name. Raises Misuse where somebody else put one there meanwhile."""
     home.create_key(key)
     told = "new; back it up: it is this peer's identity and its stake; `keys lock` puts it under a passphrase"
     print(f"key      {home.key_path}  ({told})", flush=True)
@@ -98,7 +92,7 @@ def _check_addresses(config: JoinConfig) -> None:
 
 
 async def _check_ports(config: JoinConfig) -> None:
-    """As the peer itself opens them, for whom a key would have to be there already."""
+    """As the peer itself opens them, which has stored the network's genesis by then."""
     from flock_p2p.web.site import make_site
     from flock_peers.network.listener import check_listener
 
@@ -167,7 +161,8 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
 
     data = trio.run(fetch)
     decode_genesis(data)
-    _keep_key(home, key, config)
+    if not home.key_path.exists():  # a first start of which nothing is kept
+        trio.run(_check_ports, config)
     genesis = home.store_genesis(data)
     print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)
     if expected is None:
@@ -250,14 +245,18 @@ def parse_quota(text: str) -> int:
 
 
 async def _run(
-    settings: PeerSettings, genesis: Genesis, config: JoinConfig, checkpoint: "Pin | None", until_stdin_closes: bool
-) -> None:
+    settings: PeerSettings, genesis: Genesis, config: JoinConfig, checkpoint: "Pin | None", is_new: bool,
+    until_stdin_closes: bool,
+) -> None:  # fmt: skip
+    """`is_new`: the key, which is not in the home yet."""
     from flock_p2p.web.site import make_site
     from flock_peers.peer import run_peer, start_from_checkpoint
 
     site = make_site(config)
 
     def on_ready(peer: "Peer") -> None:
+        if is_new:
+            _keep_key(peer.home, peer.key)
         save_config(peer.home, config)  # under the peer's lock, and only what it could start with
         print(f"account  0x{peer.account.hex()}")
         print(f"genesis  {genesis.hash.hex()}")

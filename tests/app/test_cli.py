@@ -354,18 +354,27 @@ def test_what_a_failed_join_was_told_is_not_kept_and_it_makes_no_key(tmp_path: P
         assert load_config(Home(tmp_path)) == JoinConfig() and not Home(tmp_path).key_path.exists()
 
 
-def test_a_first_join_whose_port_is_taken_makes_no_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the network is known already, as it is after the genesis was fetched."""
-    Home(tmp_path).store_genesis(make_genesis().encode())
+def test_a_first_join_that_is_refused_after_the_network_is_known_makes_no_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is after the genesis was fetched. With a port that is taken, with nobody to ask, for the chain or for a
+    snapshot; the last two left a key."""
+    home = Home(tmp_path)
+    home.store_genesis(make_genesis().encode())
+    alone = ["join", "--home", str(tmp_path), "--quiet", "--no-mdns", "--listen", "127.0.0.1", "--http", "-1"]
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        for told in (("--port", port), ("--port", "0", "--rpc", "--http", port)):
-            assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns", "--listen", "127.0.0.1", *told]) == 3
+        for told, code, word in (
+            (("--port", port), 3, f"port {port} on 127.0.0.1 is taken"),
+            (("--port", "0"), 2, "no bootstrap address"),
+            (("--port", "0", "--checkpoint", f"7:{'ab' * 32}"), 2, "no bootstrap address"),
+        ):
+            assert main([*alone, *told]) == code
             said = capsys.readouterr()
-            assert f"port {port}" in said.err and "is taken" in said.err
-            assert not Home(tmp_path).key_path.exists() and "key" not in said.out
+            assert word in said.err and said.out == ""
+            assert not home.key_path.exists() and load_config(home) == JoinConfig()
 
 
 def test_an_attack_is_never_kept_for_the_next_start(tmp_path: Path) -> None:
