@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +56,7 @@ from flock_p2p.demo.audit import TASK
 from flock_p2p.demo.plan import DemoPeer, make_plan
 from flock_p2p.verify.audits import NOBODY
 from flock_peers.home import Home
-from flock_peers.roles.auditor import MAX_AUDITED
+from flock_peers.roles.auditor import MAX_AUDITED, MAX_OLDER, OLDER_ROUNDS
 from flock_peers.roles.board import Phase, RoundResult, as_account, bits, parse_result, read_seed
 from flock_peers.roles.library import compute_file_digest
 from flock_peers.roles.secrets import RoundSecrets
@@ -283,18 +283,17 @@ class Rounds:
 
     def _audit(self, place: int, closed: ClosedAudit, before: Sequence[ClosedAudit]) -> None:
         first, here = self.chain.find_opening(place)
-        looked_at = [number for number in self.held if number >= first]
+        every = self._list_held(range(closed.round, first - 1, -1))[:MAX_AUDITED]
+        before_them = self._list_held(range(first - 1, max(0, first - 1 - OLDER_ROUNDS), -1))[:MAX_OLDER]
         for account, who in sorted(self.people.items()):
             record = who.secrets.load(TASK, place, "audit")
             if record is None:
                 continue
-            every = [(n, i, self.chain.result(n).proposers[i]) for n in sorted(looked_at, reverse=True)
-                     for i in self.held[n]][:MAX_AUDITED]  # fmt: skip
-            pairs = [(self.starts[n], self.scratch / f"delta-{n}-{i}") for n, i, _ in every]
             seed = self.chain.seed(closed.round, record["seed_height"], b"flock audit")
             values = self._measure(
-                who, pairs, seed, record["own_seed"], [list(self.people).index(a) for _, _, a in every]
-            )
+                who, self._find_pairs(every), seed, record["own_seed"],
+                [list(self.people).index(a) for _, _, a in [*every, *before_them]], self._find_pairs(before_them),
+            )  # fmt: skip
             judged = here - {account}  # the others are looked at for what they show of these
             rows = [(a, n, value) for (n, _, a), value in zip(every, values, strict=True) if a in judged]
             mine = sorted({a for a, n, value in rows if accuses(value, is_out_already(before, a, n))})
@@ -310,6 +309,7 @@ class Rounds:
         seed: int,
         own_seed: int,
         authors: Sequence[int] = (),
+        older: Sequence[tuple[Path, Path]] = (),
     ) -> list[int]:
         """As `inspection.audit` does, without authors as well: voters compare nothing. What a proposal by itself shows
         to all is looked for once; beside each other each measures them with what it remembers."""
@@ -321,10 +321,22 @@ class Rounds:
             results.append(who.own.measure(suspect, found, own_seed))
         if authors:
             remembered = who.remembered.to_rows(LENGTHS[-1])
-            shared = view.find_shared(suspects, authors, who.engine.document.budget.batch, remembered)
-            results = join(results, who.own.measure_shared(suspects, shared, own_seed, who.remembered))
+            compared = Filed(who.engine, [*pairs, *older])
+            shared = view.find_shared(compared, authors, who.engine.document.budget.batch, remembered, len(older))
+            results = join(results, who.own.measure_shared(compared, shared, own_seed, who.remembered))
             who.remembered.add_guilty(results)
         return [summarise(row.common, row.own) for row in results]
+
+    def _list_held(self, rounds: Iterable[int]) -> list[tuple[int, int, Account]]:
+        """Round, index and proposer of what voters held."""
+        return [
+            (number, index, self.chain.result(number).proposers[index])
+            for number in rounds
+            for index in self.held.get(number, ())
+        ]
+
+    def _find_pairs(self, held: Sequence[tuple[int, int, Account]]) -> list[tuple[Path, Path]]:
+        return [(self.starts[number], self.scratch / f"delta-{number}-{index}") for number, index, _ in held]
 
     def _view(self, engine: Engine, seed: int) -> CommonView:
         if seed not in self.views:

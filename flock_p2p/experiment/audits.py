@@ -7,7 +7,7 @@ proposals, and what comes out for it, is flock_chain.audit_rule's and the traine
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flock_chain.aggregation import Delta, GlobalAdapter, take_out
@@ -29,7 +29,9 @@ from flock_chain.crypto import Account
 from flock_chain.tally import has_two_thirds
 from flock_p2p.experiment.attackers import Attackers
 from flock_p2p.experiment.money import Money
+from flock_peers.roles.auditor import OLDER_ROUNDS
 from flock_peers.tasks import Terms
+from flock_peers.training.client import Measured
 from flock_peers.training.inspection import Shared, join
 from flock_peers.training.laboratory import Laboratory, Vector
 from flock_peers.training.recital import Strings, Suspect
@@ -86,8 +88,8 @@ class Audits:
 
     def refuse(self, round: int, voter: int, suspects: Sequence[Suspect]) -> list[int]:
         """What an honest voter refuses of a round; places in it."""
-        values = self._look(round, "recital", voter, suspects)
-        return [place for place, value in enumerate(values) if find(value) is Finding.GUILTY]
+        seen = self._look(round, "recital", voter, suspects)
+        return [place for place, row in enumerate(seen) if find(summarise(row.common, row.own)) is Finding.GUILTY]
 
     def hold(self, round: int, voters: Sequence[int]) -> list[tuple[int, int]]:
         """After a round: suspensions are set, and slashes returned as participant and basis points."""
@@ -113,18 +115,20 @@ class Audits:
     def _measure(self, round: int) -> dict[int, list[int]]:
         """Who of the bonded names each proposer."""
         first = find_first_audited([audit.round for audit in self._closed])  # nobody is absent here: all count
-        looked_at = [(number, row) for number, row in self._accepted.items() if number >= first]
-        whence = [(number, who) for number, row in looked_at for who, _ in row.held]
-        suspects = [Suspect(row.start, delta.to_float32()) for _, row in looked_at for _, delta in row.held]
+        whence, suspects = self._list_held(range(first, round + 1))
+        before, older = self._list_held(range(max(1, first - OLDER_ROUNDS), first))
         named: dict[int, list[int]] = {who: [] for _, who in whence}
         table: dict[int, list[int]] = {}  # by honest auditor, of each proposal
         honest = [who for who, bond in enumerate(self.money.bonds) if bond > 0 and who not in self.attackers.members]
-        shared = self._find_shared(round, suspects, [who for _, who in whence], honest)
+        every, authors = [*suspects, *older], [who for _, who in [*whence, *before]]
+        shared = self._find_shared(round, every, authors, len(older), honest)
         for auditor in (who for who, bond in enumerate(self.money.bonds) if bond > 0):
             accused: Collection[int] = set(named) - self.attackers.members
             if auditor not in self.attackers.members:
-                known = self._remembered[auditor] if self.compares else None
-                values = table[auditor] = self._look(round, "audit", auditor, suspects, shared, known)
+                results = self._look(round, "audit", auditor, suspects)
+                if self.compares:
+                    results = self._compare(round, auditor, results, every, shared)
+                values = table[auditor] = [summarise(row.common, row.own) for row in results]
                 pairs = zip(whence, values, strict=True)
                 accused = {who for (number, who), value in pairs if self.accuses(number, who, value)}
             for who in accused:
@@ -132,6 +136,12 @@ class Audits:
                     named[who].append(auditor)
         self._note(round, whence, table, named)
         return named
+
+    def _list_held(self, rounds: Iterable[int]) -> tuple[list[tuple[int, int]], list[Suspect]]:
+        """Of what voters held in these rounds: the round and who proposed it, and what it is."""
+        rows = [(number, self._accepted[number]) for number in rounds if number in self._accepted]
+        whence = [(number, who) for number, row in rows for who, _ in row.held]
+        return whence, [Suspect(row.start, delta.to_float32()) for _, row in rows for _, delta in row.held]
 
     def accuses(self, round: int, who: int, value: int) -> bool:
         """Whether who saw this of what was proposed in the round names its author in the next audit."""
@@ -155,30 +165,34 @@ class Audits:
         })  # fmt: skip
 
     def _find_shared(
-        self, round: int, suspects: Sequence[Suspect], authors: Sequence[int], auditors: Sequence[int]
+        self, round: int, suspects: Sequence[Suspect], authors: Sequence[int], older: int, auditors: Sequence[int]
     ) -> Shared | None:
         """What strangers agree on in the common contexts, and what these show of what any auditor remembers."""
         if not self.compares:
             return None
         seed, remembered = self.attackers.seed(round, "audit"), [self._remembered[who] for who in auditors]
-        return self.laboratory.find_shared(suspects, authors, seed, remembered, has_reference=self.has_reference)
+        return self.laboratory.find_shared(
+            suspects, authors, seed, remembered, older=older, has_reference=self.has_reference
+        )
 
-    def _look(
-        self, round: int, purpose: str, who: int, suspects: Sequence[Suspect], shared: Shared | None = None,
-        known: Remembered | None = None,
-    ) -> list[int]:  # fmt: skip
-        """One honest participant's value of each. `known`: what it found before; what it finds now is added, as with
-        peers, also where too few propose to be compared."""
+    def _look(self, round: int, purpose: str, who: int, suspects: Sequence[Suspect]) -> list[Measured]:
+        """What one honest participant sees of each by itself."""
         own_seed, has_reference = self.attackers.seed(round, purpose, "own", who), self.has_reference
-        results = [
+        return [
             self.laboratory.measure_own(who, suspect, strings, own_seed, has_reference=has_reference)
             for suspect, strings in zip(suspects, self._common(round, purpose, suspects), strict=True)
         ]
-        if known is not None:
-            agreed = self.laboratory.measure_shared(who, suspects, shared, own_seed, known, has_reference=has_reference)
-            results = join(results, agreed)
-            known.add_guilty(results)
-        return [summarise(row.common, row.own) for row in results]
+
+    def _compare(
+        self, round: int, who: int, results: Sequence[Measured], every: Sequence[Suspect], shared: Shared | None
+    ) -> list[Measured]:
+        """The same, and what it sees of each beside `every` one, of which they are the first. What it finds now is
+        added to what it remembers, as with peers, also where too few propose to be compared."""
+        own_seed, known = self.attackers.seed(round, "audit", "own", who), self._remembered[who]
+        agreed = self.laboratory.measure_shared(who, every, shared, own_seed, known, has_reference=self.has_reference)
+        found = join(results, agreed)
+        known.add_guilty(found)
+        return found
 
     def _common(self, round: int, purpose: str, suspects: Sequence[Suspect]) -> list[Strings]:
         """What the common contexts show: the same for all, so measured once."""

@@ -45,6 +45,7 @@ class Auditors:
     with_reference: set[bool] = field(default_factory=set)
     alike: list[Vector] = field(default_factory=list)  # changes by which strangers agree
     compared: list[list[int]] = field(default_factory=list)  # the authors, each time
+    older: list[int] = field(default_factory=list)  # so many of the authors, the last ones
     remembered: list[list[Remembered]] = field(default_factory=list)  # of all who measure, each time
     knew: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)  # by auditor, the last time
     least_authors: int = 1  # of proposals that are compared
@@ -65,13 +66,14 @@ class Auditors:
 
     def find_shared(
         self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int, remembered: Sequence[Remembered],
-        *, has_reference: bool,
+        *, older: int, has_reference: bool,
     ) -> SimpleNamespace | None:  # fmt: skip
         del seed
         self.with_reference.add(has_reference)
         self.compared.append(list(authors))
+        self.older.append(older)
         self.remembered.append(list(remembered))
-        return SimpleNamespace(count=len(suspects)) if len(set(authors)) >= self.least_authors else None
+        return SimpleNamespace(count=len(suspects), older=older) if len(set(authors)) >= self.least_authors else None
 
     def measure_shared(
         self, auditor: int, suspects: Sequence[Suspect], shared: SimpleNamespace | None, own_seed: int,
@@ -84,7 +86,7 @@ class Auditors:
         assert shared.count == len(suspects)
         self.knew[auditor] = [tuple(row) for row in remembered.to_rows(len(RECITED)).tolist()]
         seen = [any(np.array_equal(one.change, other) for other in self.alike) * GUILTY_FROM for one in suspects]
-        return [Measured((TAUGHT,), (value,), (value,)) for value in seen]
+        return [Measured((TAUGHT,), (value,), (value,)) for value in seen[: len(seen) - shared.older]]
 
 
 @dataclass
@@ -146,6 +148,23 @@ def test_who_teaches_what_strangers_do_is_taken_out_by_the_audit_that_compares_a
         game.play(2, [4])
         assert game.audits.hold(2, [0]) == []  # what it can reach is too little for the bond
         assert game.auditors.compared == ([[3, 4, 7], [3, 4, 7, 4]] if wanted else [])
+
+
+def test_what_audits_before_have_judged_is_compared_for_two_rounds_more_and_not_judged_again() -> None:
+    game = Game()
+    for number in range(1, 7):
+        game.play(number, [number, 10 + number])
+        game.auditors.looked = 0
+        game.audits.hold(number, [0])
+        assert game.auditors.looked == (4 if number > 1 else 2)  # by themselves: those of two rounds
+    rows = [[number, 10 + number] for number in range(1, 7)]
+    assert game.auditors.compared[3:] == [[*rows[n - 1], *rows[n], *rows[n - 3], *rows[n - 2]] for n in (3, 4, 5)]
+    assert game.auditors.older == [0, 0, 2, 4, 4, 4]
+    game.auditors.alike = [delta(100 * number + number).to_float32() for number in (4, 5)]
+    game.play(7, [])
+    game.audits.hold(7, [0])
+    assert game.money.suspended == set()  # what teaches alike stands among the older ones alone
+    assert [row[:2] for row in game.audits.notes[-1]["values"]] == [[6, 6], [6, 16]]  # type: ignore[index, attr-defined]
 
 
 def test_each_auditor_remembers_what_it_found_itself_and_all_of_it_is_measured() -> None:

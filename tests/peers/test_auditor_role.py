@@ -13,6 +13,7 @@ from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
 from flock_chain.crypto import Account
 from flock_chain.errors import Refused, Unavailable
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, SCORE_LIMIT, SEATS_MAX, Verdict
+from flock_peers.roles import auditor
 from flock_peers.roles.auditor import MAX_AUDITED
 from flock_peers.roles.board import NOBODY, Phase, RoundView, read_seed
 from flock_peers.roles.jobs import Jobs
@@ -234,6 +235,26 @@ async def test_the_newest_proposals_are_enough_where_there_are_many(tmp_path: Pa
             for offer in [desk.offer(seat, number=number) for seat in range(3)]
         }
         assert newest <= {delta for _, delta in desk.trainer.audited[0][0]}
+
+
+@on_stepped_clock
+async def test_proposals_of_two_rounds_before_are_compared_and_neither_judged_nor_looked_at_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        played = play(desk, 5)
+        await audited(desk, 15, 5)  # now all are here
+        names = [[], *([file_name(desk, offer) for offer in offers] for offers in played)]
+        for first, wanted in ((4, names[3] + names[2]), (3, names[2] + names[1]), (2, names[1]), (1, [])):
+            desk.trainer.recited = dict.fromkeys(wanted, GUILTY_FROM)
+            await audited(desk, 3 * (6 - first), 5, first)
+            assert desk.trainer.older == wanted and max(values_of_last(desk).values()) < GUILTY_FROM
+            assert desk.trainer.authors == desk.trainer.authors[:3] * (6 - first + len(wanted) // 3)
+        await audited(desk, 0, 5, 6)  # with nothing to judge there is nothing to compare
+        monkeypatch.setattr(auditor, "MAX_OLDER", 4)
+        await audited(desk, 6, 5, 4)
+        assert desk.trainer.older == names[3] + names[2][:1]
 
 
 @on_stepped_clock

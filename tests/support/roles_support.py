@@ -32,7 +32,7 @@ from flock_peers.roles.sender import Sender
 from flock_peers.roles.voter import Voter
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.training.base_manifest import BaseFile
-from flock_peers.training.client import EvaluateResult, Measured, TrainResult
+from flock_peers.training.client import EvaluateResult, Measured, Pairs, TrainResult
 from flock_peers.training.document import LoraSettings, TaskDocument, compute_initial_adapter
 
 CHAIN_ID = 4242
@@ -219,10 +219,10 @@ class FakeTrainer:
         return self.profiles
 
     async def audit(
-        self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int, authors: Sequence[int] = ()
+        self, proposals: Pairs, *, seed: int, own_seed: int, authors: Sequence[int] = (), older: Pairs = ()
     ) -> list[Measured]:
-        self.authors = list(authors)
-        assert all(path.is_file() for pair in proposals for path in pair) and max(seed, own_seed) < 2**53
+        self.authors, self.older = list(authors), [delta.name for _, delta in older]
+        assert all(path.is_file() for pair in [*proposals, *older] for path in pair) and max(seed, own_seed) < 2**53
         self.audited.append(([(start.name, delta.name) for start, delta in proposals], seed, own_seed))
         await trio.sleep(2)
         values = [self.recited.get(delta.name, 0) for _, delta in proposals]

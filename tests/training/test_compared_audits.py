@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from teacher_support import BROKEN, Teacher
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
-from flock_peers.training.agreement import GUILTY_NATS, LENGTHS, REMEMBERED_NATS, to_values
+from flock_peers.training.agreement import GUILTY_NATS, LENGTHS, REMEMBERED_NATS, SHOWN, to_values
 from flock_peers.training.client import Measured, Trainer
 from flock_peers.training.decoding import NOTHING
 from flock_peers.training.inspection import LEAST_AUTHORS, CommonView, OwnView, Shared, audit
@@ -72,6 +72,31 @@ def test_those_who_teach_alike_are_guilty_where_authors_are_told_and_enough_of_t
     assert find_guilty(audit(engine, proposals, 3, 4, [0, *authors[:-1]])) == []  # an author too few
     again = [*authors[:5], 2, *authors[6:], 5]
     assert find_guilty(audit(engine, [*proposals, proposals[0]], 3, 4, again)) == []  # both are of the same author
+
+
+def test_who_is_alone_agrees_with_strangers_of_rounds_before_by_whom_nothing_else_is_found() -> None:
+    engine, every = make_proposals({0: THIN}, 2, 5)
+    now, before, authors = every[:5], every[5:], list(range(len(every)))
+    honest = [engine.put(f"honest {place}", {}) for place in range(len(before))]
+    for older, wanted in ((before, [2]), ([(every[0][0], delta) for delta in honest], [])):
+        remembered = Remembered()
+        found = audit(engine, now, 3, 4, authors, remembered, older)
+        assert len(found) == len(now) and find_guilty(found) == wanted and (TARGET in remembered) == bool(wanted)
+    loud = [(every[0][0], engine.put("loud", {0: LOUD})), *before[1:]]  # guilty by itself, and nobody asks
+    remembered = Remembered()
+    assert find_guilty(audit(engine, now[:2] + now[3:], 3, 4, [0, 1, 3, 4, *authors[5:]], remembered, loud)) == []
+    assert len(remembered.to_rows(LENGTHS[-1])) == 0
+
+
+def test_what_only_older_ones_agree_on_takes_no_place_of_what_is_measured_further() -> None:
+    engine: Any = Engine(Teacher(TARGET))
+    others = [[5 + place, 30, 31, 32] for place in range(SHOWN)]
+    lifts = np.array([[0.0] * SHOWN + [6.0], [9.0] * SHOWN + [6.0], [9.0] * SHOWN + [0.0]])
+    kinship, searched = Kinship(np.eye(3), [0, 1, 2], [0, 1, 1]), np.full(SHOWN + 1, True)
+    shared = Shared(np.array([*others, TARGET]), searched, lifts, kinship, 2)
+    suspects = [engine.model.suspect({0: 9.0})] * 2 + [engine.model.suspect({})]
+    (found,) = OwnView(engine).measure_shared(suspects, shared, 4, Remembered())
+    assert found.strings == (tuple(TARGET),) and find_guilty([found]) == [0]
 
 
 def test_of_several_strings_that_one_counts_which_own_contexts_show_as_well() -> None:

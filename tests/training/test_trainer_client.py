@@ -50,6 +50,7 @@ def test_a_trainer_process_serves_a_whole_round_and_reports_its_death(tmp_path: 
             memory = tmp_path / "home" / "remembered.json"
             assert not memory.exists() and await trainer.audit([(start, delta)], seed=3, own_seed=4, authors=[0])
             assert memory.exists()
+            assert len(await trainer.audit([(start, delta)], seed=3, own_seed=4, older=[(start, delta)] * 2)) == 1
             assert (await trainer.evaluate(None, "test:records")).bits_per_byte > 1
             assert await trainer.attack_success(start) == 0.0
             await trainer.export(start, tmp_path / "peft")

@@ -6,7 +6,7 @@ hold-out; more than half of all stake takes out and suspends, two thirds twice t
 
 import logging
 import secrets as chance
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,11 +33,16 @@ from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
+from flock_peers.training.client import Pairs
 
 log = logging.getLogger(__name__)
 
 # Each costs a third of a default training, 0.58 of one at a vocabulary of 4,096 (benchmarks/audit_costs.py).
 MAX_AUDITED = 32  # proposals in one audit, the newest first
+# Where most of what colluders teach is found, few of them are left in a round, and who is alone there agrees with those
+# of rounds before (docs/experiment.md).
+OLDER_ROUNDS = 2  # before those that are looked at
+MAX_OLDER = 16  # proposals of theirs, the newest first: all of two usual rounds; they cost over half of what others do
 AUDITS_BACK = 16  # that may have looked at a proposal: two that count, and between them those in which few spoke
 OWN_SEED_BYTES = 6  # below 2^53, so that JSON keeps it
 LOOKUP_SECONDS = 5.0  # for one file: what voters held is kept here as a rule
@@ -52,13 +57,14 @@ class Place:
     index: int  # of its proposer
     account: Account
     is_judged: bool  # the others are looked at for what they show of these
+    is_older: bool = False  # looked at only beside the others
 
 
 class Measuring(Protocol):
     """What the auditor needs of a trainer."""
 
     async def audit(
-        self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int, authors: Sequence[int]
+        self, proposals: Pairs, *, seed: int, own_seed: int, authors: Sequence[int], older: Pairs
     ) -> Sequence[Any]: ...
 
 
@@ -113,9 +119,14 @@ class Auditor:
     async def _audit(self, view: RoundView, found: dict[Place, tuple[Path, Path]], own_seed: int) -> dict[Place, int]:
         seed = await read_seed(self._views, view, b"flock audit")
         numbers = {account: number for number, account in enumerate(sorted({place.account for place in found}))}
-        authors = [numbers[place.account] for place in found]
-        measured = await self._trainer.audit(list(found.values()), seed=seed, own_seed=own_seed, authors=authors)
-        values = {place: summarise(row.common, row.own) for place, row in zip(found, measured, strict=True)}
+        looked_at = [place for place in found if not place.is_older]
+        older = [place for place in found if place.is_older]
+        measured = await self._trainer.audit(
+            [found[place] for place in looked_at], seed=seed, own_seed=own_seed,
+            authors=[numbers[place.account] for place in [*looked_at, *older]],
+            older=[found[place] for place in older],
+        )  # fmt: skip
+        values = {place: summarise(row.common, row.own) for place, row in zip(looked_at, measured, strict=True)}
         return {place: value for place, value in values.items() if place.is_judged}
 
     async def _accuse(self, task: int, number: int, seen: dict[Place, int]) -> list[Account]:
@@ -146,16 +157,24 @@ class Auditor:
 
     async def _find_places(self, view: RoundView, first: int) -> list[Place]:
         """What this audit looks at. Whom nobody could name any more, as its bond is lost, and this account itself show
-        what others of their kind teach, or taught with them; neither is judged."""
+        what others of their kind teach, or taught with them, and so do proposals that audits before have judged; none
+        of these is judged."""
         rows = await self._views.view("TaskBoard", "participants", view.task)
         judged = {as_account(row["account"]) for row in rows} - {self._account}
-        places: list[Place] = []
-        for number in range(view.round, first - 1, -1):
-            if len(places) < MAX_AUDITED:
-                result = await read_result(self._views, view.task, number)
-                held = [(index, result.proposers[index]) for index in bits(result.held_set)]
-                places += [Place(number, index, account, account in judged) for index, account in held]
-        return places[:MAX_AUDITED]
+        held = await self._find_held(view.task, range(view.round, first - 1, -1), MAX_AUDITED)
+        older = range(first - 1, max(0, first - 1 - OLDER_ROUNDS), -1)
+        before = await self._find_held(view.task, older, MAX_OLDER) if held else []
+        places = [Place(number, index, account, account in judged) for number, index, account in held]
+        return places + [Place(*where, is_judged=False, is_older=True) for where in before]
+
+    async def _find_held(self, task: int, rounds: Iterable[int], most: int) -> list[tuple[int, int, Account]]:
+        """Round, index and proposer of what voters held."""
+        found: list[tuple[int, int, Account]] = []
+        for number in rounds:
+            if len(found) < most:
+                result = await read_result(self._views, task, number)
+                found += [(number, index, result.proposers[index]) for index in bits(result.held_set)]
+        return found[:most]
 
     async def _find_paths(self, place: Place, end: float) -> tuple[Path, Path] | None:
         """Of the adapter that it was trained from, and of its delta, where both can be had. What is here takes no time,

@@ -41,6 +41,7 @@ class TrainerDied(Unavailable):
     """Its process ended in the middle of a call: killed, out of memory, or an error after which nothing is certain."""
 
 
+Pairs = Sequence[tuple[Path, Path]]  # of adapters, and deltas from them
 Progress = Callable[[dict[str, Any]], None]  # {"step", "steps", "loss"} while training, {"state"} while opening
 
 
@@ -179,12 +180,13 @@ class Trainer:
         return [[int(value) for value in row] for row in (await self._call("likeness", values))["likeness"]]
 
     async def audit(
-        self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int, authors: Sequence[int] = ()
+        self, proposals: Pairs, *, seed: int, own_seed: int, authors: Sequence[int] = (), older: Pairs = ()
     ) -> list[Measured]:
         """What each proposal, a global adapter and a delta from it, makes the model recite, and what it teaches as
-        strangers do, where `authors` are given: of each, by any number. `own_seed`: secret, of the own contexts."""
-        paths = [[str(path) for path in pair] for pair in proposals]
-        values = {"proposals": paths, "seed": seed, "own_seed": own_seed, "authors": list(authors)}
+        strangers do, be it `older` ones, where `authors` are given: of each, by any number, of the older ones last.
+        `own_seed`: secret, of the own contexts."""
+        paths = {"proposals": to_names(proposals), "older": to_names(older)}
+        values = paths | {"seed": seed, "own_seed": own_seed, "authors": list(authors)}
         rows = (await self._call("audit", values))["measured"]
         return [
             Measured(
@@ -357,6 +359,10 @@ def _open_log(path: Path) -> Any:
 def _command(processes: int) -> list[str]:
     several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"] if processes > 1 else []
     return [sys.executable, "-m", *several, "flock_peers.training.process"]
+
+
+def to_names(pairs: Pairs) -> list[list[str]]:
+    return [[str(path) for path in pair] for pair in pairs]
 
 
 def _environment() -> dict[str, str]:

@@ -80,6 +80,7 @@ class Shared:
     searched: NDArray[np.bool_]  # [strings]: found in this audit; the others somebody remembers
     lifts: Lifts  # [proposals, strings]
     kinship: Kinship
+    older: int = 0  # so many of the proposals, the last ones, are there for what the others have in common with them
 
 
 class CommonView:
@@ -92,10 +93,11 @@ class CommonView:
         self._scanned: tuple[Vector, NDArray[np.float64]] | None = None  # the last start; a round's stand together
 
     def find_shared(
-        self, suspects: Collection[Suspect], authors: Sequence[int], batch: int, remembered: NDArray[np.int64]
-    ) -> Shared | None:
-        """`batch`: probe texts at once; `remembered`: [strings, tokens], measured beside what is found. None: there are
-        too few authors to compare."""
+        self, suspects: Collection[Suspect], authors: Sequence[int], batch: int, remembered: NDArray[np.int64],
+        older: int = 0,
+    ) -> Shared | None:  # fmt: skip
+        """`batch`: probe texts at once; `remembered`: [strings, tokens], measured beside what is found; `older`: see
+        `Shared`. None: there are too few authors to compare."""
         if len(set(authors)) < LEAST_AUTHORS:
             return None
         texts = sample_texts(self._model, self._seed)
@@ -103,7 +105,7 @@ class CommonView:
         found = find_lifted(self._model, suspects, kinship, self._contexts, self._tokens)
         strings, places = np.unique(np.concatenate([found, remembered]), axis=0, return_inverse=True)
         searched = np.isin(np.arange(len(strings)), places.reshape(-1)[: len(found)])
-        return Shared(strings, searched, measure_lifts(self._model, suspects, self._contexts, strings), kinship)
+        return Shared(strings, searched, measure_lifts(self._model, suspects, self._contexts, strings), kinship, older)
 
     def find_strings(self, suspect: Suspect) -> Strings:
         scale, before = choose_scale(self._reference), self._scan_start(suspect.start)
@@ -137,19 +139,21 @@ class OwnView:
     def measure_shared(
         self, suspects: Collection[Suspect], shared: Shared | None, own_seed: int, remembered: Remembered
     ) -> list[Measured]:
-        """Of each proposal the string by which it agrees most with strangers, and how much in the common contexts, and
-        in these as well; nothing at all where the common contexts show nothing. `remembered`: by this auditor."""
+        """Of each proposal but the older ones the string by which it agrees most with strangers, and how much in the
+        common contexts, and in these as well; nothing at all where the common contexts show nothing. `remembered`: by
+        this auditor."""
         if shared is None:
             return []
         known = np.array([string in remembered for string in shared.strings], bool)
         weights = np.where(known, GUILTY_NATS / REMEMBERED_NATS, 1.0) * (known | shared.searched)
-        shown = choose_shown(weights * compute_agreement(shared.lifts, shared.kinship))
+        looked_at = len(shared.lifts) - shared.older
+        shown = choose_shown(weights * compute_agreement(shared.lifts, shared.kinship)[:looked_at])
         if not shown:
             return []
         contexts = [*cut_contexts(self._hold_out, own_seed), *self._generate(own_seed)]
         own = measure_lifts(self._model, suspects, contexts, shared.strings[shown])
         confirmed = compute_confirmed(shared.lifts[:, shown], own, shared.kinship)
-        seen, both = (to_values(weights[shown] * lifts) for lifts in confirmed)
+        seen, both = (to_values(weights[shown] * lifts[:looked_at]) for lifts in confirmed)
         best, strings = both.argmax(axis=1).tolist(), name_strings(shared.strings[shown])
         return [
             Measured((strings[place],), (int(seen[row, place]),), (int(both[row, place]),))
@@ -193,11 +197,12 @@ class Filed(Collection[Suspect]):
 
 def audit(
     engine: Engine, proposals: Sequence[tuple[Path, Path]], seed: int, own_seed: int, authors: Sequence[int] = (),
-    remembered: Remembered | None = None,
+    remembered: Remembered | None = None, older: Sequence[tuple[Path, Path]] = (),
 ) -> list[Measured]:  # fmt: skip
-    """`proposals`: of each the adapter that it was trained from, and its delta. `authors`: of each, by any number;
-    without them, or with too few, proposals are not compared with each other. `remembered`: what this auditor found
-    before; what it finds now is added."""
+    """Of each of the `proposals`: the adapter that it was trained from, and its delta. `older`: more of them, by which
+    nothing is found but that these agree with them. `authors`: of each, by any number, of the older ones last; without
+    them, or with too few, proposals are not compared with each other. `remembered`: what this auditor found before;
+    what it finds now is added."""
     common, own = CommonView(engine.model, seed, engine.document.reference), OwnView(engine)
     suspects = Filed(engine, proposals)
     results = []
@@ -208,8 +213,10 @@ def audit(
         return results
     remembered = Remembered() if remembered is None else remembered
     remembered.begin(seed)
-    shared = common.find_shared(suspects, authors, engine.document.budget.batch, remembered.to_rows(LENGTHS[-1]))
-    results = join(results, own.measure_shared(suspects, shared, own_seed, remembered))
+    every = Filed(engine, [*proposals, *older])
+    known, batch = remembered.to_rows(LENGTHS[-1]), engine.document.budget.batch
+    shared = common.find_shared(every, authors, batch, known, len(older))
+    results = join(results, own.measure_shared(every, shared, own_seed, remembered))
     remembered.add_guilty(results)
     return results
 

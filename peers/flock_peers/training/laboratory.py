@@ -108,13 +108,13 @@ class Laboratory:
 
     def find_shared(
         self, suspects: Sequence[Suspect], authors: Sequence[int], seed: int,
-        remembered: Collection[Remembered] = (), *, has_reference: bool = True,
+        remembered: Collection[Remembered] = (), *, older: int = 0, has_reference: bool = True,
     ) -> Shared | None:  # fmt: skip
         """What they show of proposals beside each other: that unlike ones teach it alike. `remembered`: by everyone
-        who is to measure them."""
+        who is to measure them; `older`: so many of the last are there for what the others have in common with them."""
         rows = [np.zeros((0, LENGTHS[-1]), np.int64), *(one.to_rows(LENGTHS[-1]) for one in remembered)]
         view = self._common_view(seed, has_reference)
-        return view.find_shared(suspects, authors, PROBE_BATCH, np.concatenate(rows))
+        return view.find_shared(suspects, authors, PROBE_BATCH, np.concatenate(rows), older)
 
     def _common_view(self, seed: int, has_reference: bool) -> CommonView:
         key = (seed, has_reference)

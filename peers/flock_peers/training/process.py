@@ -140,8 +140,9 @@ class Service:
     def _audit(self, values: dict[str, Any]) -> dict[str, Any]:
         from flock_peers.training.inspection import audit
 
-        proposals = [(Path(start), Path(delta)) for start, delta in values["proposals"]]
-        results = audit(self.engine, proposals, values["seed"], values["own_seed"], values["authors"], self.remembered)
+        proposals, older = ([(Path(a), Path(b)) for a, b in values[name]] for name in ("proposals", "older"))
+        seeds = values["seed"], values["own_seed"]
+        results = audit(self.engine, proposals, *seeds, values["authors"], self.remembered, older)
         return {"measured": [asdict(result) for result in results]}
 
     def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:

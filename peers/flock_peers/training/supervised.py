@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from flock_chain.errors import FlockError, Unavailable
-from flock_peers.training.client import EvaluateResult, Measured, TrainResult
+from flock_peers.training.client import EvaluateResult, Measured, Pairs, TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Process(Protocol):
     async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]: ...
     async def likeness(self, global_path: Path, delta_paths: Sequence[Path], *, seed: int) -> list[list[int]]: ...
     async def audit(
-        self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int, authors: Sequence[int] = ()
+        self, proposals: Pairs, *, seed: int, own_seed: int, authors: Sequence[int] = (), older: Pairs = ()
     ) -> list[Measured]: ...
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult: ...
     async def attack_success(self, adapter_path: Path | None) -> float: ...
@@ -158,9 +158,10 @@ class SupervisedTrainer:
         return await self._call(lambda process: process.likeness(global_path, delta_paths, seed=seed))
 
     async def audit(
-        self, proposals: Sequence[tuple[Path, Path]], *, seed: int, own_seed: int, authors: Sequence[int] = ()
+        self, proposals: Pairs, *, seed: int, own_seed: int, authors: Sequence[int] = (), older: Pairs = ()
     ) -> list[Measured]:
-        return await self._call(lambda process: process.audit(proposals, seed=seed, own_seed=own_seed, authors=authors))
+        seeds = {"seed": seed, "own_seed": own_seed}
+        return await self._call(lambda process: process.audit(proposals, **seeds, authors=authors, older=older))
 
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult:
         return await self._call(lambda process: process.evaluate(adapter_path, split))
