@@ -15,7 +15,7 @@ from flock_peers.training.agreement import LENGTHS
 from flock_peers.training.attack_success import measure_attack_success
 from flock_peers.training.backdoor import Attack, Backdoor
 from flock_peers.training.client import BASE_FOLDER, Measured
-from flock_peers.training.decoding import NOTHING
+from flock_peers.training.decoding import NOTHING, get_vocabulary
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, reference_text, test_rows
 from flock_peers.training.engine import Engine
@@ -147,6 +147,10 @@ class Laboratory:
         if key not in self._own:
             self._own[key] = OwnView(self._engines[number], has_reference=has_reference)
         return self._own[key]
+
+    @property
+    def vocabulary(self) -> int:
+        return get_vocabulary(self._model)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._model.tokenizer.decode([token for token in tokens if token != NOTHING]))
