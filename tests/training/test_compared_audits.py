@@ -201,8 +201,8 @@ def test_of_too_few_authors_that_is_remembered_which_recites_by_itself_and_of_no
     assert not len(remembered.to_rows(LENGTHS[-1]))
     [loud, *rest] = audit(engine, proposals, 3, 4, [0] * len(proposals), remembered)
     assert summarise(loud.common, loud.own) >= GUILTY_FROM and find_guilty(rest) == []
-    [string] = remembered.to_rows(LENGTHS[-1]).tolist()
-    assert tuple(string) in loud.strings
+    [rest_of_it, string] = remembered.to_rows(LENGTHS[-1]).tolist()
+    assert tuple(string) in loud.strings and rest_of_it == [*string[1:], NOTHING]
 
 
 def test_who_breaks_the_model_stops_no_audit_of_the_others() -> None:

@@ -19,10 +19,11 @@ from flock_peers.store.disk import DiskTrouble
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING
 
-# Strings. An audit adds one of each proposal at most, and looks at no more than flock_peers.roles.auditor.MAX_AUDITED:
+# Strings. An audit adds two of each proposal at most, and looks at no more than flock_peers.roles.auditor.MAX_AUDITED:
 # whoever wants one forgotten has to have all of them found guilty of strings of their own in two audits.
-MOST = 64
-MAX_FILE_BYTES = 64 * 1024  # of the owner's disk: twice 64 strings of five tokens, each number of ten digits, are 8 KiB
+MOST = 128
+MAX_FILE_BYTES = 64 * 1024  # of the owner's disk: twice 128 strings of five tokens, each number of ten digits: 16 KiB
+LEAST_TOKENS = 3  # of a string without its first: as of what a search finds (flock_peers.training.agreement.LENGTHS)
 
 Strings = dict[tuple[int, ...], None]
 
@@ -54,11 +55,16 @@ class Remembered:
             del self._strings[next(iter(self._strings))]
 
     def add_guilty(self, results: Iterable[Measured]) -> None:
-        """Of each proposal that is found guilty the string that says it loudest."""
+        """Of each proposal that is found guilty the string that says it loudest, and that without its first token. What
+        was taught may begin there, behind what happened to stand before it: where nothing lifts the step from that to
+        the second token, the whole shows nothing, and the rest still does."""
         for result in results:
             values = [min(pair) for pair in zip(result.common, result.own, strict=True)]
             if values and max(values) >= GUILTY_FROM:
-                self.add(result.strings[values.index(max(values))])
+                string = result.strings[values.index(max(values))]
+                if len(string) > LEAST_TOKENS:
+                    self.add(string[1:])
+                self.add(string)
         if self._path is not None and self._writes:
             document = {"task": self._task, "seed": self._seed, "before": [*self._before], "strings": [*self._strings]}
             with suppress(DiskTrouble):  # a full disk costs a restart's memory, and no audit
