@@ -8,7 +8,7 @@ import pytest
 import trio
 from roles_support import ACCOUNTS, ME, PROPOSERS, Desk, Offer, do, make_delta, make_offer, on_stepped_clock
 
-from flock_chain.aggregation import encode_delta, quantise
+from flock_chain.aggregation import apply, encode_delta, encode_global, quantise
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM
 from flock_chain.crypto import Account
 from flock_chain.errors import Refused, Unavailable
@@ -18,6 +18,7 @@ from flock_peers.roles.auditor import MAX_AUDITED
 from flock_peers.roles.board import NOBODY, Phase, RoundView, read_seed
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import compute_file_digest
+from flock_peers.training.document import compute_initial_adapter
 
 ANN, BOB, EVE = PROPOSERS
 
@@ -197,7 +198,9 @@ async def test_a_proposal_or_an_adapter_that_is_nowhere_leaves_the_others_to_jud
             for i, account in enumerate(PROPOSERS)
         ]
         desk.settle(2, [desk.service.serve(offer) for offer in offers], adapter_before=nowhere)
+        desk.service.asked.clear()
         await audited(desk, 1)
+        assert not {offer.digest for offer in offers} & set(desk.service.asked), "of no use without what it starts from"
 
 
 @on_stepped_clock
@@ -258,6 +261,43 @@ async def test_proposals_of_two_rounds_before_are_compared_and_neither_judged_no
 
 
 @on_stepped_clock
+async def test_older_proposals_take_no_time_from_those_that_are_judged_and_judge_nobody_alone(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        played = play(desk, 6)
+        await audited(desk, 6, 2)  # rounds 1 and 2 are here
+        for offer in (offer for offers in played[2:4] for offer in offers):
+            desk.service.trouble[offer.delta_digest] = "stall"
+        await audited(desk, 6, 6, 5)  # they come first, and are not here yet
+        assert desk.trainer.older == []
+        await audited(desk, 0, 4, 3)  # only older ones are here
+        assert desk.trainer.audited == []
+        desk.service.asked.clear()
+        for number in (4, 5):
+            desk.settle(number, [], held_set=0)
+        await audited(desk, 0, 5, 4)  # nor is looked for what there is nothing to compare with
+        assert desk.service.asked == []
+
+
+@on_stepped_clock
+async def test_the_trainer_is_told_who_made_each_proposal_and_each_older_one_be_it_bonded_or_this_account(
+    tmp_path: Path,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        play(desk, 4)
+        people, made = (EVE, ME), range(2)
+        offers = [make_offer(people[i], desk.adapter, encode_delta(make_delta(800 + i)), number=2) for i in made]
+        desk.settle(2, [desk.service.serve(offer) for offer in offers], proposers=people)
+        desk.board.bonded = [ANN, BOB]
+        await audited(desk, 6, 4, 3)
+        assert desk.trainer.older[:2] == [file_name(desk, offer) for offer in offers]
+        numbers = {account: number for number, account in enumerate(sorted((ME, *PROPOSERS)))}
+        authors = [*PROPOSERS, *PROPOSERS, *people, *PROPOSERS]  # of rounds 4, 3, 2 and 1
+        assert desk.trainer.authors == [numbers[account] for account in authors]
+
+
+@on_stepped_clock
 async def test_however_many_proposals_are_nowhere_the_audit_says_in_time_what_is_here(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
@@ -271,6 +311,26 @@ async def test_however_many_proposals_are_nowhere_the_audit_says_in_time_what_is
         desk.trainer.recited = {file_name(desk, here): GUILTY_FROM}
         await do(desk.auditor.step, audit(desk, 12), 60)
         assert said(desk) == [(1, [ANN])]
+
+
+@on_stepped_clock
+async def test_what_comes_slowly_ends_with_the_time_for_all_lookups(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        _, second = play(desk)
+        for offer in second:  # they come first, and take 15 s of 20
+            desk.service.trouble[offer.delta_digest] = "stall"
+        start = encode_global(apply(compute_initial_adapter(desk.library.document), [make_delta(900)]))
+        digest = compute_file_digest(start)
+        offers = [
+            desk.service.serve(make_offer(account, digest, encode_delta(make_delta(900 + i))))
+            for i, account in enumerate(PROPOSERS)
+        ]
+        desk.settle(1, offers, adapter_before=digest)
+        desk.service.files[digest] = start
+        desk.service.seconds = dict.fromkeys((digest, *(offer.digest for offer in offers)), 4.0)
+        await do(desk.auditor.step, audit(desk), 22)
+        assert said(desk) == [(1, [])]
 
 
 # ---------------------------------------------------------------- what a voter refuses

@@ -179,17 +179,23 @@ class Auditor:
     async def _find_paths(self, place: Place, end: float) -> tuple[Path, Path] | None:
         """Of the adapter that it was trained from, and of its delta, where both can be had. What is here takes no time,
         so after `end` it is still found."""
-        seconds = min(LOOKUP_SECONDS, max(0.0, end - trio.current_time()))
         result = await read_result(self._views, self._library.task, place.number)
         start = None
         try:
-            with trio.move_on_after(seconds):
+            with trio.move_on_after(_find_seconds(end)):
                 start = await self._library.global_path(result.adapter_before)
+            if start is None:  # what was trained from it is of no use, and takes time from others
+                return None
             proposal = await self._library.fetch_proposal(
                 place.number, place.index, place.account, result.manifests[place.index], result.adapter_before,
-                seconds,
+                _find_seconds(end),
             )  # fmt: skip
         except (FlockError, OSError, MemoryError) as error:
             log.info("round %d: proposal %d is not here for the audit: %s", place.number, place.index, error)
             return None
-        return None if start is None else (start, proposal.path)
+        return start, proposal.path
+
+
+def _find_seconds(end: float) -> float:
+    """For the next file."""
+    return min(LOOKUP_SECONDS, max(0.0, end - trio.current_time()))
