@@ -115,6 +115,10 @@ def _format_seat(row: dict[str, Any]) -> list[str]:
     idle = f"; {count_coins(others)} of others weigh nothing here either" if others else ""
     if int(row["unbonding"]):
         back += ", with other coins than those that unbond"
+    if row["jailed_until"]:
+        back += ", once `stake unjail` has ended its jail"
+    if not row["open_staking"] and int(row["granted_weight"]) < seat:
+        back += ", once two thirds of the set grant that weight"
     return [
         f"seat       {until}: it takes {count_coins(seat)} of the account's own, "
         f"{format_exact(seat - stake)} more than are bonded",

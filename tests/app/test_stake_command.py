@@ -93,6 +93,11 @@ def test_a_stake_below_a_seats_says_until_when_the_seat_lasts_what_goes_with_it_
     assert "seat       none: it takes" in gone and "of others" not in gone
     assert "\nback       `stake add --amount 24` gives it back two epochs later\n" in gone
     assert "`stake add --amount 32`" in format_stake(short | {"stake": "0"})  # it leaves, and serves until then
+    jailed = format_stake(short | {"jailed_until": 160})
+    assert ", with other coins than those that unbond, once `stake unjail` has ended its jail\n" in jailed
+    expelled = format_stake(short | {"granted_weight": str(31 * COIN)})
+    assert "`stake unjail`" not in expelled and ", once two thirds of the set grant that weight\n" in expelled
+    assert "once" not in told and "once" not in format_stake(short | {"granted_weight": "0", "open_staking": True})
     has_one, never_had, convicted = served, ROW | {"stake": "0"}, short | {"stake": "0", "tombstoned_at": 7}
     for row in (has_one, never_had, convicted, {k: v for k, v in short.items() if k != "seat_stake"}):
         assert "\nseat  " not in format_stake(row)
