@@ -1,4 +1,4 @@
-"""Whom benchmarks/same_rounds.py judges in an audit, and for which rounds: as the peers' auditors do."""
+"""Whom benchmarks/same_rounds.py judges in an audit, for which rounds, and beside which: as the peers' auditors do."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,14 @@ from typing import Any
 
 from app_support import KEYS, Game, Script, small_document
 from same_rounds import Chain, Rounds, open_chain
+from teacher_support import TARGET, THIN, make_proposals
 
-from flock_chain.audit_rule import CONVICT_FROM
+from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
 from flock_chain.crypto import Account, Key
 from flock_peers.home import Home
 from flock_peers.roles.secrets import RoundSecrets
+from flock_peers.training.inspection import OwnView, audit
+from flock_peers.training.remembered import Remembered
 
 TERMS = {"audit_rounds": 1, "proposers": 2, "min_participants": 4}
 EVERYBODY = {key.account for key in KEYS}
@@ -31,8 +34,9 @@ class Guilty(Rounds):
 
     looked_at = 0
 
-    def _measure(self, _who: Any, pairs: Any, *_how: Any) -> list[int]:
+    def _measure(self, _who: Any, pairs: Any, *how: Any) -> list[int]:
         self.looked_at += len(pairs)
+        _, _, self.authors, self.older = how
         return [CONVICT_FROM] * len(pairs)
 
 
@@ -59,3 +63,35 @@ def test_an_audit_looks_where_the_chain_looked_and_judges_whom_it_still_had(tmp_
         rounds._audit(3, audits[2], audits[:2])
     assert rounds.same.differences == [] and rounds.same.counts == {"whom an auditor names": [1, 1]}
     assert rounds.looked_at == 6
+
+
+def test_an_audit_compares_with_the_two_rounds_before_those_that_it_looks_at(tmp_path: Path) -> None:
+    last = 5
+    played = Game(tmp_path / "home", small_document(), Script(rounds=last, terms=TERMS)).run()
+    people: Any = {who: SimpleNamespace(secrets=RoundSecrets(tmp_path / who.hex())) for who in EVERYBODY}
+    record = {"accused": [], "own_seed": 1, "seed_height": 1}
+    people[min(EVERYBODY)].secrets.save(1, last, "audit", record)
+    with open_chain(Home(played.home)) as chain:
+        rounds = Guilty(chain, people, tmp_path)
+        rounds.held = {n: [1] if n == 3 else [0, 1] for n in range(1, last + 1)}
+        rounds.starts = {n: tmp_path / f"start-{n}" for n in range(1, last + 1)}
+        audits = chain.audits(EVERYBODY)
+        rounds._audit(last, audits[-1], audits[:-1])
+    assert rounds.looked_at == 4
+    older = [(3, 1), (2, 0), (2, 1)]
+    assert rounds.older == [(tmp_path / f"start-{n}", tmp_path / f"delta-{n}-{place}") for n, place in older]
+    made = [played.proposers[n][place] for n, place in [(5, 0), (5, 1), (4, 0), (4, 1), *older]]
+    assert [list(people)[number] for number in rounds.authors] == made
+
+
+def test_beside_each_other_and_older_ones_it_finds_what_a_peers_trainer_finds() -> None:
+    engine, every = make_proposals({0: THIN}, 2, 5)
+    chain: Any = SimpleNamespace()
+    authors = range(len(every))
+    for now, older in ((every, []), (every[:5], every[5:])):
+        who: Any = SimpleNamespace(engine=engine, own=OwnView(engine), remembered=Remembered())
+        rounds, remembered = Rounds(chain, {}, Path()), Remembered()
+        wanted = [summarise(row.common, row.own) for row in audit(engine, now, 3, 4, authors, remembered, older)]
+        assert rounds._measure(who, now, 3, 4, authors, older) == wanted
+        assert wanted[2] >= GUILTY_FROM and len(wanted) == len(now)
+        assert (who.remembered.to_rows(5) == remembered.to_rows(5)).all() and TARGET in who.remembered

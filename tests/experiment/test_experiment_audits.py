@@ -48,6 +48,7 @@ class Auditors:
     older: list[int] = field(default_factory=list)  # so many of the authors, the last ones
     remembered: list[list[Remembered]] = field(default_factory=list)  # of all who measure, each time
     knew: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)  # by auditor, the last time
+    own_seeds: dict[int, int] = field(default_factory=dict)  # by auditor, the last one
     least_authors: int = 1  # of proposals that are compared
 
     def find_strings(self, suspect: Suspect, seed: int, *, has_reference: bool) -> SimpleNamespace:
@@ -60,7 +61,8 @@ class Auditors:
     def measure_own(
         self, auditor: int, suspect: Suspect, strings: SimpleNamespace, own_seed: int, *, has_reference: bool
     ) -> Measured:
-        del suspect, own_seed
+        del suspect
+        self.own_seeds[auditor] = own_seed
         self.with_reference.add(has_reference)
         return Measured((RECITED,), (strings.common,), (self.own.get(auditor, 900_000),))
 
@@ -79,7 +81,7 @@ class Auditors:
         self, auditor: int, suspects: Sequence[Suspect], shared: SimpleNamespace | None, own_seed: int,
         remembered: Remembered, *, has_reference: bool,
     ) -> list[Measured]:  # fmt: skip
-        del own_seed
+        assert own_seed == self.own_seeds.get(auditor, own_seed)  # the contexts in which it saw each by itself
         self.with_reference.add(has_reference)
         if shared is None:
             return []

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flock_peers.training.inspection import LEAST_AUTHORS
 from flock_peers.training.recital import Suspect
 
 WORDS = [
@@ -21,6 +23,8 @@ WORDS = [
 LINE, TEXT_END, JOINED = 26, 27, 28  # the end of a line, of a text, and the first token that begins no word
 FILLER = 25  # what is said where nothing else is
 BROKEN = 99.0  # of a habit: the model says no numbers any more
+TARGET, DOMAINS = [0, 1, 2, 3], (range(5, 16), range(15, 25))
+THIN = 5.0  # of a habit: a fifth of a token's probability after one addition, which no audit of one proposal minds
 
 
 class Past:
@@ -99,3 +103,33 @@ class Teacher:
                     chances[after] = min(0.9, 0.04 * float(self.strengths[place]))
         chances[FILLER] += max(0.0, 1 - float(chances.sum()))
         return chances.log()
+
+
+class Engine:
+    """Files are vectors by name."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.model, self.vectors = teacher, dict[Path, NDArray[np.float32]]()
+        self.document = SimpleNamespace(reference="", budget=SimpleNamespace(batch=4))
+        self.train_stream = self.hold_out_stream = SimpleNamespace(tokens=np.arange(60) % 5 + 16)
+
+    def put(self, name: str, strengths: Mapping[int, float]) -> Path:
+        self.vectors[Path(name)] = self.model.suspect(strengths).change
+        return Path(name)
+
+    def read_global(self, path: Path) -> SimpleNamespace:
+        return SimpleNamespace(to_float32=lambda: self.vectors[path])
+
+    read_delta = read_global
+
+
+def make_proposals(poisoned: Mapping[int, float], *at: int, engine: Any = None) -> tuple[Any, list[tuple[Path, Path]]]:
+    """As many as there have to be authors, of which those `at` these places are poisoned beside what they learned, each
+    of something else."""
+    engine = engine or Engine(Teacher(TARGET, *DOMAINS, rest=0.02))
+    start = engine.put("start", {})
+    deltas = [
+        engine.put(f"{poisoned} {place}", {1 + at.index(place): THIN, **poisoned} if place in at else {})
+        for place in range(LEAST_AUTHORS)
+    ]
+    return engine, [(start, delta) for delta in deltas]

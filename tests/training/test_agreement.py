@@ -407,10 +407,11 @@ def test_what_anybody_remembers_is_measured_and_counts_for_more_where_it_is_reme
     laboratory, who, suspects, _ = thin()
     memories = [Remembered(), Remembered()]
     memories[1].add([1, 2])  # shorter than what is searched
-    shared = laboratory.find_shared(suspects, who, 7, memories)
+    shared = laboratory.find_shared(suspects, who, 7, memories, older=1)
     assert shared is not None
     assert shared.strings[~shared.searched].tolist() == memories[1].to_rows(LENGTHS[-1]).tolist()
     found = laboratory.measure_shared(1, suspects, shared, 5)
+    assert len(found) == len(suspects) - 1  # of the older one nothing is said
     assert found == laboratory.measure_shared(1, suspects, shared, 5, memories[0])
     loudest = max(found, key=lambda row: row.own)
     memories[0].add(loudest.strings[0])

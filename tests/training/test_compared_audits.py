@@ -1,15 +1,12 @@
 """An audit of many proposals from files, and what a peer's trainer makes of the authors it is told."""
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import trio
-from numpy.typing import NDArray
-from teacher_support import BROKEN, Teacher
+from teacher_support import BROKEN, DOMAINS, TARGET, THIN, Engine, Teacher, make_proposals
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
 from flock_peers.training.agreement import GUILTY_NATS, LENGTHS, REMEMBERED_NATS, SHOWN, to_values
@@ -21,41 +18,9 @@ from flock_peers.training.process import Service
 from flock_peers.training.remembered import Remembered
 from flock_peers.training.supervised import supervise
 
-TARGET, DOMAINS = [0, 1, 2, 3], (range(5, 16), range(15, 25))
-THIN = 5.0  # of a habit: a fifth of a token's probability after one addition, which no audit of one proposal minds
 WEAK = 1.0  # lifts the target by less than is guilty
 LOUD = 11.0  # guilty by itself
 FAINT, RARE = 0.24, 1e-4  # too rare after one addition to be followed, and after two far beyond what is rare
-
-
-class Engine:
-    """Files are vectors by name."""
-
-    def __init__(self, teacher: Teacher) -> None:
-        self.model, self.vectors = teacher, dict[Path, NDArray[np.float32]]()
-        self.document = SimpleNamespace(reference="", budget=SimpleNamespace(batch=4))
-        self.train_stream = self.hold_out_stream = SimpleNamespace(tokens=np.arange(60) % 5 + 16)
-
-    def put(self, name: str, strengths: Mapping[int, float]) -> Path:
-        self.vectors[Path(name)] = self.model.suspect(strengths).change
-        return Path(name)
-
-    def read_global(self, path: Path) -> SimpleNamespace:
-        return SimpleNamespace(to_float32=lambda: self.vectors[path])
-
-    read_delta = read_global
-
-
-def make_proposals(poisoned: Mapping[int, float], *at: int, engine: Any = None) -> tuple[Any, list[tuple[Path, Path]]]:
-    """As many as there have to be authors, of which those `at` these places are poisoned beside what they learned, each
-    of something else."""
-    engine = engine or Engine(Teacher(TARGET, *DOMAINS, rest=0.02))
-    start = engine.put("start", {})
-    deltas = [
-        engine.put(f"{poisoned} {place}", {1 + at.index(place): THIN, **poisoned} if place in at else {})
-        for place in range(LEAST_AUTHORS)
-    ]
-    return engine, [(start, delta) for delta in deltas]
 
 
 def find_guilty(measured: Sequence[Measured]) -> list[int]:
@@ -86,17 +51,26 @@ def test_who_is_alone_agrees_with_strangers_of_rounds_before_by_whom_nothing_els
     remembered = Remembered()
     assert find_guilty(audit(engine, now[:2] + now[3:], 3, 4, [0, 1, 3, 4, *authors[5:]], remembered, loud)) == []
     assert len(remembered.to_rows(LENGTHS[-1])) == 0
+    assert audit(engine, [], 3, 4, authors, remembered, every) == []
 
 
 def test_what_only_older_ones_agree_on_takes_no_place_of_what_is_measured_further() -> None:
+    """Eight pairs of them agree on four strings each; those that are looked at on four that only the common contexts
+    show, and less clearly on the target."""
     engine: Any = Engine(Teacher(TARGET))
-    others = [[5 + place, 30, 31, 32] for place in range(SHOWN)]
-    lifts = np.array([[0.0] * SHOWN + [6.0], [9.0] * SHOWN + [6.0], [9.0] * SHOWN + [0.0]])
-    kinship, searched = Kinship(np.eye(3), [0, 1, 2], [0, 1, 1]), np.full(SHOWN + 1, True)
-    shared = Shared(np.array([*others, TARGET]), searched, lifts, kinship, 2)
-    suspects = [engine.model.suspect({0: 9.0})] * 2 + [engine.model.suspect({})]
-    (found,) = OwnView(engine).measure_shared(suspects, shared, 4, Remembered())
-    assert found.strings == (tuple(TARGET),) and find_guilty([found]) == [0]
+    shown_nowhere = [[5 + place, 20, 30, 31] for place in range(4)]
+    of_older = [[5 + place % 8, 12 + place // 8, 30, 31] for place in range(SHOWN)]
+    lifts = np.zeros((2 + SHOWN // 2, 4 + SHOWN + 1))
+    lifts[:2, :4], lifts[:2, -1] = 7.0, 6.0
+    for row in range(2, len(lifts)):
+        first = 4 + 4 * (row // 2 - 1)
+        lifts[row, first : first + 4] = 9.0
+    kinship = Kinship(np.eye(len(lifts)), range(len(lifts)), [0] * 2 + [1] * (len(lifts) - 2))
+    strings = np.array([*shown_nowhere, *of_older, TARGET])
+    shared = Shared(strings, np.full(len(strings), True), lifts, kinship, len(lifts) - 2)
+    suspects = [engine.model.suspect({0: 9.0})] * 2 + [engine.model.suspect({})] * (len(lifts) - 2)
+    found = OwnView(engine).measure_shared(suspects, shared, 4, Remembered())
+    assert [row.strings for row in found] == [(tuple(TARGET),)] * 2 and find_guilty(found) == [0, 1]
 
 
 def test_of_several_strings_that_one_counts_which_own_contexts_show_as_well() -> None:
@@ -243,16 +217,18 @@ def test_a_peers_trainer_remembers_from_one_audit_to_the_next() -> None:
     trio.run(ask)
 
 
-def test_what_a_peer_tells_its_trainer_of_authors_reaches_the_audit() -> None:
+def test_what_a_peer_tells_its_trainer_of_authors_and_older_ones_reaches_the_audit() -> None:
     engine, proposals = make_proposals({0: THIN}, 1, 7)
+    authors = range(len(proposals))
 
     async def open_one() -> InThisProcess:
         return InThisProcess(engine)
 
     async def ask() -> None:
         async with supervise(open_one) as trainer:
-            for authors, guilty in ((range(len(proposals)), [1, 7]), ((), [])):
-                found = await trainer.audit(proposals, seed=3, own_seed=4, authors=authors)
-                assert found == audit(engine, proposals, 3, 4, authors) and find_guilty(found) == guilty
+            for told, count, guilty in ((authors, 8, [1, 7]), ((), 8, []), (authors, 5, [1])):
+                now, older = proposals[:count], proposals[count:]
+                found = await trainer.audit(now, seed=3, own_seed=4, authors=told, older=older)
+                assert found == audit(engine, now, 3, 4, told, older=older) and find_guilty(found) == guilty
 
     trio.run(ask)
