@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import trio
+from numpy.typing import NDArray
 from teacher_support import BROKEN, DOMAINS, TARGET, THIN, Engine, Teacher, make_proposals
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
-from flock_peers.training.agreement import GUILTY_NATS, LENGTHS, REMEMBERED_NATS, SHOWN, to_values
+from flock_peers.training import inspection
+from flock_peers.training.agreement import GUILTY_NATS, LENGTHS, REMEMBERED_NATS, SHOWN, find_lifted, to_values
 from flock_peers.training.client import Measured, Trainer
 from flock_peers.training.decoding import NOTHING
 from flock_peers.training.inspection import LEAST_AUTHORS, CommonView, OwnView, Shared, audit
 from flock_peers.training.kinship import Kinship
 from flock_peers.training.process import Service
+from flock_peers.training.recital import choose_tokens
 from flock_peers.training.remembered import Remembered
 from flock_peers.training.supervised import supervise
 
@@ -52,6 +56,22 @@ def test_who_is_alone_agrees_with_strangers_of_rounds_before_by_whom_nothing_els
     assert find_guilty(audit(engine, now[:2] + now[3:], 3, 4, [0, 1, 3, 4, *authors[5:]], remembered, loud)) == []
     assert len(remembered.to_rows(LENGTHS[-1])) == 0
     assert audit(engine, [], 3, 4, authors, remembered, every) == []
+
+
+def test_of_many_proposals_fewer_first_tokens_are_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, proposals = make_proposals({0: THIN}, 2, 5)
+    authors, scanned = list(range(len(proposals))), list[int]()
+
+    def scan(model: Any, suspects: Any, kinship: Any, contexts: Any, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        scanned.append(len(tokens))
+        return find_lifted(model, suspects, kinship, contexts, tokens)
+
+    monkeypatch.setattr(inspection, "find_lifted", scan)
+    every = len(choose_tokens(engine.model, 3))
+    for most, wanted in ((inspection.MAX_SCANS, every), (every * len(proposals) // 2, every // 2)):
+        monkeypatch.setattr(inspection, "MAX_SCANS", most)
+        audit(engine, proposals, 3, 4, authors)
+        assert scanned.pop() == wanted
 
 
 def test_what_only_older_ones_agree_on_takes_no_place_of_what_is_measured_further() -> None:

@@ -32,6 +32,7 @@ from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import compute_profile_cosines, measure_profiles, sample_texts
 from flock_peers.training.real_text import Bigrams, Phrases
 from flock_peers.training.recital import (
+    MAX_SCANNED,
     OWN_CONTEXTS,
     ROWS_ALONE,
     WITH_REFERENCE,
@@ -50,6 +51,9 @@ from flock_peers.training.recital import (
 from flock_peers.training.remembered import Remembered
 
 Vector = NDArray[np.float32]
+# First tokens, over all proposals that are compared: of 32, all of up to 2,048. Of a larger vocabulary that is most of
+# what comparing costs, and of a string of five tokens any but the last may be the first of what is found.
+MAX_SCANS = 1 << 16
 # Of proposals that are compared. Among fewer hardly anybody has another of its kind, whose habits would be taken off.
 LEAST_AUTHORS = 8
 
@@ -102,7 +106,8 @@ class CommonView:
             return None
         texts = sample_texts(self._model, self._seed)
         kinship = tell_kinship(self._model, suspects, authors, texts, batch)
-        found = find_lifted(self._model, suspects, kinship, self._contexts, self._tokens)
+        tokens = choose_tokens(self._model, self._seed, min(MAX_SCANNED, MAX_SCANS // len(suspects)))
+        found = find_lifted(self._model, suspects, kinship, self._contexts, tokens)
         strings, places = np.unique(np.concatenate([found, remembered]), axis=0, return_inverse=True)
         searched = np.isin(np.arange(len(strings)), places.reshape(-1)[: len(found)])
         return Shared(strings, searched, measure_lifts(self._model, suspects, self._contexts, strings), kinship, older)
