@@ -11,7 +11,7 @@ from clock_support import on_stepped_clock
 
 from flock_chain.crypto import Account
 from flock_chain.errors import Unavailable
-from flock_peers.retention import AT_ONCE, LOOK_SECONDS, NEW_SECONDS, Retention
+from flock_peers.retention import AT_ONCE, LOOK_SECONDS, NEW_SECONDS, PAUSE_SECONDS, Retention
 from flock_peers.roles.board import Phase
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import find_document, new_task_owner, opened_task_owner
@@ -252,6 +252,21 @@ async def test_each_task_is_asked_for_once_and_a_chain_that_fails_in_between_for
     desk.chain.fails_at = 0
     await desk.look_twice()
     assert [task for task in desk.chain.asked if task > 4] == [5, 6, 7]  # of those below, contents are kept
+
+
+@on_stepped_clock
+async def test_only_tasks_since_something_is_kept_are_asked_for_and_of_many_not_all_in_a_row(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.chain.count = 7
+    await desk.retention.step()  # nothing is being opened
+    base = desk.keep_new(b"base", desk.document)
+    desk.retention._store.keep(base, new_task_owner(desk.document))  # by the peer itself, not beside it
+    desk.chain.count = 7 + 2 * AT_ONCE + 1
+    began = trio.current_time()
+    await desk.retention.step()
+    asked = [task for task in desk.chain.asked if task > 4]  # of those below, contents are kept
+    assert asked == [*range(8, desk.chain.count + 1)]
+    assert trio.current_time() - began == pytest.approx(2 * PAUSE_SECONDS)
 
 
 @on_stepped_clock
