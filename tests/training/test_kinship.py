@@ -49,3 +49,13 @@ def test_kinship_knows_of_each_its_author_its_start_and_who_is_a_stranger_to_it(
     assert found.strangers.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
     joined = tell_kinship(teacher, rows, [4, 4, 9], texts, 1)  # type: ignore[arg-type]
     assert joined.kind.tolist() == [[False, False, True], [False, False, True], [True, True, False]]
+
+
+def test_one_start_is_one_whatever_stands_between_the_rounds_that_had_it() -> None:
+    """A round that adopted nothing hands on the start that it had; auditors look at rounds in any order."""
+    teacher = Teacher([0, 1], [2, 3], [4, 5])
+    again, other = teacher.suspect({0: 9.0}), teacher.suspect({1: 9.0}, {2: 9.0})
+    rows = [again, teacher.suspect({1: 9.0}), other, teacher.suspect({2: 9.0})]
+    texts = np.array([[0, 1, 2, 3, 4, 5, 0, 1], [4, 2, 3, 0, 1, 5, 2, 3]])
+    found = tell_kinship(teacher, rows, range(4), texts, 1)  # type: ignore[arg-type]
+    assert found.starts == [0, 0, 1, 0]

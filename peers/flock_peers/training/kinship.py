@@ -9,6 +9,7 @@ So the part of a profile that goes along its start's own, and what is the same f
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import TypeVar
 
 import numpy as np
@@ -79,12 +80,13 @@ def compute_likeness(
     """[proposals, proposals]: cosines of what each does to every token of the probe texts beyond what its start does;
     and which start each has."""
     base, starts = measure_token_losses(model, nothing_added(model), texts, batch), list[int]()
+    numbers = dict[bytes, int]()  # by what a start is: rounds of one need not stand together
 
     def measure_after(suspect: Suspect) -> NDArray[np.float32]:
         return measure_token_losses(model, suspect.add_once(), texts, batch)
 
     def compare(start: Vector, losses: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
-        starts.extend([max(starts, default=-1) + 1] * len(losses))
+        starts.extend([numbers.setdefault(sha256(start.tobytes()).digest(), len(numbers))] * len(losses))
         before = measure_token_losses(model, start, texts, batch)
         usual = compute_profiles(base, [before])[0]
         return [leave_out(profile, usual) for profile in compute_profiles(before, losses)]
