@@ -1,0 +1,52 @@
+"""Whom a voter of many proposals takes for a copy of another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from roles_support import Desk, Offer, do, make_delta, make_offer, on_stepped_clock
+
+from flock_chain.aggregation import encode_delta, quantise
+from flock_chain.crypto import Account
+from flock_chain.tally import FILTER_NEAR_DUPLICATE, SEATS_MAX
+from flock_peers.roles.board import Phase
+from flock_peers.roles.jobs import Jobs
+
+
+def eight(desk: Desk, twins: Sequence[int]) -> tuple[list[Offer], tuple[Account, ...]]:
+    """Eight proposals, of which `twins` share a half of their weights."""
+    accounts = tuple(Account(bytes([50 + seat]) * 20) for seat in range(8))
+    offers = []
+    for seat, account in enumerate(accounts):
+        delta = make_delta(seat)
+        if seat in twins:
+            vector = make_delta(seat).to_float32() + make_delta(77).to_float32()
+            delta = quantise(vector, delta.layout, delta.format)
+        offers.append(desk.service.serve(make_offer(account, desk.adapter, encode_delta(delta))))
+    return offers, accounts
+
+
+async def filters_of(desk: Desk, offers: list[Offer], accounts: tuple[Account, ...], held: int) -> list[int]:
+    changes = {"proposers": accounts, "held_set": held, "seed_height": 9}
+    await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, offers, **changes))
+    await desk.voter.step(desk.view(Phase.SCORE_REVEAL, offers, score_committed=0b10, **changes))
+    ((_, filters, _),) = desk.sender.sent("reveal_scores")
+    return list(filters)
+
+
+@on_stepped_clock
+@pytest.mark.parametrize(
+    ("likeness", "held", "is_first", "flagged"),
+    [(100, 0xFF, False, [2, 5]), (900, 0xFF, False, []), (100, 0x7F, False, []), (100, 0xFF, True, [])],
+)
+async def test_who_is_like_another_in_weights_and_not_in_function_is_reported_as_its_copy(
+    tmp_path: Path, likeness: int, held: int, is_first: bool, flagged: list[int]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.library.initial_digest = desk.adapter if is_first else bytes(32)  # the task's first adapter
+        offers, accounts = eight(desk, (2, 5))
+        desk.trainer.profiles = [[1_000 if i == j else likeness for i in range(8)] for j in range(8)]
+        filters = await filters_of(desk, offers, accounts, held)
+        assert [index for index in range(SEATS_MAX) if filters[index] & FILTER_NEAR_DUPLICATE] == flagged
