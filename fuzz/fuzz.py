@@ -9,8 +9,9 @@ corpus, crashes and sums stay in the state's folder, so the next call goes on wh
 With --seconds 0 the table is printed, nothing runs. With --merge what the state holds is noted in
 docs/reliability/fuzzing.json, where the campaigns of all machines add up, and the table of docs/reliability/network.md
 is made of that; a state that was merged before is counted once.
-A finding is any exception that is not the protocol's own, a broken property, an input that takes ten seconds, or
-1 GiB of memory; its bytes are kept beside the corpus, and the exit status is 1 while there is any.
+A finding is any exception that is not the protocol's own, a broken property, an input that takes ten seconds (also
+alone: on a machine that stands still any input does), or 1 GiB of memory; its bytes are kept beside the corpus, and
+the exit status is 1 while there is any.
 """
 
 import argparse
@@ -32,6 +33,7 @@ for folder in ("fuzz", "", "chain", "contracts", "peers"):
 
 from fuzz_counts import add_up, format_table, load, merge, name_campaign, replace_table  # noqa: E402 - by that path
 from fuzz_groups import GROUPS  # noqa: E402
+from fuzz_pauses import leave_out_pauses  # noqa: E402
 
 COUNTS, PAGE = ROOT / "docs" / "reliability" / "fuzzing.json", ROOT / "docs" / "reliability" / "network.md"
 INPUT_SECONDS = 10  # for one input of a few KB: all of them take milliseconds
@@ -141,11 +143,19 @@ def run_slice(name: str, seconds: int, state: State, seeds: list[bytes], max_byt
         row["edges"], row["features"] = max(row["edges"], int(edges)), max(row["features"], int(features))
         row["corpus"] = int(size)
     log_name = f"failure-{int(time.time())}.log"
-    row["crashes"] += found or ([log_name] if code > 0 else [])  # below zero: ended from outside
+    paused = leave_out_pauses(found, lambda file: _run_alone(name, crashes / file))
+    found = [file for file in found if file not in paused]
+    row["crashes"] += found or ([log_name] if code > 0 and not paused else [])  # below zero: ended from outside
     if found or code:
         (state.folder / name / log_name).write_text(text)
         print(f"{name}: status {code}, {', '.join(found) or 'see the log'}", file=sys.stderr, flush=True)
     state.save()
+
+
+def _run_alone(name: str, path: Path) -> int:
+    """The exit status of a process that gets this one input."""
+    command = [sys.executable, __file__, "--child", name, str(path), f"-timeout={INPUT_SECONDS}"]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
 
 
 def _children_cpu() -> float:

@@ -15,6 +15,7 @@ from fuzz_counts import add_up, format_table, load, merge, name_campaign, replac
 from fuzz_groups import GROUPS, make_group
 from fuzz_loop import Loop
 from fuzz_mutators import mutate_bytes
+from fuzz_pauses import leave_out_pauses
 from fuzz_table import load_target, load_targets
 from fuzz_target import Target
 from hypothesis import given, settings
@@ -132,6 +133,17 @@ def test_campaigns_of_lost_states_add_up_and_one_that_is_merged_again_is_counted
     assert total["pubsub"]["executions"] == 0 and set(load(path)) == {first, second}
     assert "codec" not in total and "codec" not in load(path)[first]  # its fuzzer's counts are what it is for
     assert "| muxer: yamux, frames | 350 | 21 | 19 | 300 | 7 | 5 |" in format_table(total)
+
+
+def test_what_was_slow_while_the_machine_stood_still_is_no_finding_and_what_is_slow_alone_is_one() -> None:
+    tried: list[str] = []
+
+    def run_alone(name: str) -> int:
+        tried.append(name)
+        return {"timeout-paused": 0, "timeout-slow": 70}[name]
+
+    assert leave_out_pauses(["crash-1", "oom-2", "timeout-paused", "timeout-slow"], run_alone) == {"timeout-paused"}
+    assert tried == ["timeout-paused", "timeout-slow"]  # a crash needs no second look
 
 
 def test_what_a_fuzzer_did_with_other_decoders_does_not_count(tmp_path: Path) -> None:
