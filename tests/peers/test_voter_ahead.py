@@ -11,8 +11,61 @@ from flock_chain.tally import FILTER_NO_SCORE, FILTER_NORM_SLASH, SEATS_MAX, Ver
 from flock_peers.roles.board import Phase
 from flock_peers.roles.candidate import foresee_accepted
 from flock_peers.roles.jobs import Jobs
+from flock_peers.roles.participant import _still_matters
 
 TERMS = {"loss_limit": 20_000, "mad_multiple": 12}
+
+
+@on_stepped_clock
+async def test_who_does_not_propose_measures_what_the_round_begins_with_while_others_train(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        for _ in range(3):
+            await do(desk.voter.step, desk.view(Phase.COMMIT, [desk.offer(0)], voters=()))
+        assert desk.trainer.evaluated == [desk.adapter.hex()] and desk.sender.calls == []
+
+
+@on_stepped_clock
+async def test_a_proposer_leaves_the_trainer_to_its_training(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        await do(
+            desk.voter.step, desk.view(Phase.COMMIT, [desk.offer(0)], proposers=(desk.identity.account,), voters=())
+        )
+        assert desk.trainer.evaluated == []
+
+
+@on_stepped_clock
+async def test_a_base_that_is_not_here_yet_is_left_to_be_measured_where_it_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        await do(desk.voter.step, desk.view(Phase.COMMIT, adapter=bytes(32), voters=()))
+        assert desk.trainer.evaluated == [] and not [row for row in caplog.records if row.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("number", "phase", "matters"), [(1, Phase.COMMIT, True), (1, Phase.DRAW_VOTERS, False), (2, Phase.COMMIT, False)]
+)
+def test_measuring_the_base_is_given_up_when_votes_are_due(
+    tmp_path: Path, number: int, phase: Phase, matters: bool
+) -> None:
+    async def look() -> None:
+        async with trio.open_nursery() as nursery:
+            view = Desk(tmp_path, Jobs(nursery)).view(phase, round=number)
+            assert _still_matters(view, ("weigh", TASK, 1)) == matters
+
+    trio.run(look)
+
+
+@on_stepped_clock
+async def test_in_no_other_phase_is_the_base_measured_by_who_has_no_seat(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        for phase in set(Phase) - {Phase.COMMIT}:
+            await do(desk.voter.step, desk.view(phase, [desk.offer(0)], voters=()))
+        assert desk.trainer.evaluated == []
 
 
 @on_stepped_clock

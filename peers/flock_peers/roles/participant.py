@@ -274,7 +274,7 @@ class Participant:
 def _still_matters(view: RoundView, key: JobKey) -> bool:
     """Training for a round that has passed its commit phase only takes the processor from the next one."""
     kind = key[0]
-    if kind in ("train", "parent"):
+    if kind in ("train", "parent", "weigh"):
         return key[2] == view.round and view.phase <= Phase.COMMIT
     if kind in ("bring", "hold", "score", "foresee", "adopt"):
         return bool(key[2] == view.round)

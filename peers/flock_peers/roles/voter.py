@@ -89,6 +89,7 @@ class Voter:
         self._foreseen: list[int] | None = None  # whom the last round's scores would accept
 
     async def step(self, view: RoundView) -> None:
+        self._weigh_base(view)
         index = view.voter_index(self._identity.account)
         if index is None:
             return
@@ -112,6 +113,19 @@ class Voter:
     async def _terms(self, view: RoundView) -> Mapping[str, int]:
         terms: Mapping[str, int] = (await self._views.view("TaskBoard", "task_view", view.task))["terms"]
         return terms
+
+    def _weigh_base(self, view: RoundView) -> None:
+        """What the round begins with, on the own hold-out, while others train: every score is relative to it, and most
+        of those who do not propose are drawn to vote. A trainer knows it then; of its last vote's candidate it does."""
+        if view.phase is Phase.COMMIT and view.proposer_index(self._identity.account) is None:
+            self._jobs.ensure(("weigh", view.task, view.round), lambda: self._measure_base(view))
+
+    async def _measure_base(self, view: RoundView) -> bool:
+        try:
+            await self._trainer.evaluate(await self._library.global_path(view.adapter), "hold_out")
+        except (FlockError, OSError) as error:  # measured where it counts; who says that it is gone is the watch
+            log.debug("round %d: its base cannot be measured ahead of time: %s", view.round, error)
+        return True
 
     # Availability
 
