@@ -38,7 +38,7 @@ from flock_chain.errors import Unavailable  # noqa: E402
 from flock_chain.parameters import DEMO  # noqa: E402
 from flock_p2p.cli import main as run_command  # noqa: E402
 from flock_p2p.commands import join as _join  # noqa: E402, F401 - loaded before the first fork
-from flock_peers import peer as peer_module  # noqa: E402
+from flock_peers import peer_opening  # noqa: E402
 from flock_peers.control import request_control  # noqa: E402
 from flock_peers.home import Home, write_private  # noqa: E402
 from flock_peers.network.identity import make_address, peer_id_of  # noqa: E402
@@ -294,7 +294,7 @@ def _become_peer(
         os.closerange(3, 1024)  # the other peers' pipes too: their ends would keep them alive
         if start:
             _TapedConsensus.tape = os.open(notes / f"tape.{start}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            setattr(peer_module, "HostConsensus", _TapedConsensus)  # noqa: B010 - no name that it exports
+            setattr(peer_opening, "HostConsensus", _TapedConsensus)  # noqa: B010 - no name that it exports
             _watch_syncs()
         if prepare is not None:
             prepare()

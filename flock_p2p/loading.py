@@ -7,7 +7,7 @@ MODULES = (
     "flock_chain.execution.records",
     "flock_peers.network.genesis_fetch",
     "flock_peers.staging",
-    "flock_peers.peer",
+    "flock_peers.peer_opening",
     "flock_p2p.web.site",
 )
 

@@ -250,7 +250,7 @@ async def _run(
 ) -> None:  # fmt: skip
     """`is_new`: the key, which is not in the home yet."""
     from flock_p2p.web.site import make_site
-    from flock_peers.peer import run_peer, start_from_checkpoint
+    from flock_peers.peer_opening import run_peer, start_from_checkpoint
 
     site = make_site(config)
 

@@ -1,50 +1,38 @@
-"""One running peer: opens everything in order, wires it together, runs until cancelled. Decides nothing itself."""
+"""One peer: what was opened for it, wired together and run until cancelled. Decides nothing itself."""
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import trio
 
 from flock_chain import ecvrf
 from flock_chain.consensus.types import Vote
 from flock_chain.crypto import Account, Key
-from flock_chain.errors import FlockError, Misuse, Unavailable
-from flock_chain.execution.records import Pin
+from flock_chain.errors import FlockError
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_chain.genesis import Genesis
-from flock_chain.upgrades import Schedule
 from flock_peers.arrival import Arrival
 from flock_peers.base_giver import BaseGiver
 from flock_peers.baseline import Baseline
 from flock_peers.bases import Bases, BaseTerms, FoundBase
-from flock_peers.checkpoint import CheckpointStart
 from flock_peers.clock_offset import ClockOffset
 from flock_peers.contents import Contents
 from flock_peers.control import serve_control
 from flock_peers.courier import Courier
 from flock_peers.driver.driver import Driver
-from flock_peers.driver.opening import open_driver
 from flock_peers.driver.ports import SyncPort
-from flock_peers.driver.sync import MAX_REQUEST_BYTES as MAX_SYNC_REQUEST_BYTES
 from flock_peers.home import Home
-from flock_peers.ledger import Ledger, open_ledger
+from flock_peers.ledger import Ledger
 from flock_peers.ledger.ledger import decode_once
 from flock_peers.left_behind import LeftBehind
 from flock_peers.loop_lag import LoopLag
 from flock_peers.measurements import Measurements
-from flock_peers.network.bitswap import serve_bitswap
 from flock_peers.network.blobs import BlobService
 from flock_peers.network.dht import announce_forever
-from flock_peers.network.host import Host, open_host
-from flock_peers.network.identity import parse_address
-from flock_peers.network.limits import Limits
+from flock_peers.network.host import Host
 from flock_peers.peer_control import PeerControl
-from flock_peers.ports import SYNC_PROTOCOL, HostConsensus, HostSnapshots
-from flock_peers.restarts import load_restarts
 from flock_peers.retention import Retention
 from flock_peers.roles.board import RoundView
 from flock_peers.roles.faucet import ACCEPTED, FAUCET_PROTOCOL, FaucetHelper
@@ -58,10 +46,7 @@ from flock_peers.roles.staking import Staking
 from flock_peers.roles.task_loop import Choice, TaskLoop, Ways, find_flock_error
 from flock_peers.roles.task_orders import TaskOrders
 from flock_peers.settings import PeerSettings
-from flock_peers.snapshots import MAX_REQUEST_BYTES as MAX_SNAPSHOT_REQUEST_BYTES
-from flock_peers.snapshots import SNAPSHOT_PROTOCOL, Snapshots, open_index
-from flock_peers.staging import is_started
-from flock_peers.store.blob_store import BlobStore
+from flock_peers.snapshots import Snapshots
 from flock_peers.store.evidence_file import EvidenceFile
 from flock_peers.store.kept_marks import task_owner
 from flock_peers.task_facts import TaskFacts
@@ -78,14 +63,8 @@ FAVOUR_SECONDS = 60.0  # a set changes once an epoch
 PARTICIPATE_AGAIN_SECONDS = 60.0  # after a failure on this side, such as a data file that is gone
 
 
-class Beside(Protocol):
-    """What an application runs beside a peer, such as a server of its own."""
-
-    async def __call__(self, peer: "Peer", *, task_status: Any) -> None: ...
-
-
 class Peer:
-    """Open with `open_peer`; `run_roles` then lives until cancelled."""
+    """Open with `peer_opening.open_peer`; `run_roles` then lives until cancelled."""
 
     def __init__(
         self, settings: PeerSettings, home: Home, key: Key, genesis: Genesis, host: Host, ledger: Ledger,
@@ -297,133 +276,6 @@ def make_base_terms(settings: PeerSettings) -> BaseTerms:
     data = settings.data
     folders = (BASE_FOLDER,) if data.base is None else (data.base, BASE_FOLDER)
     return BaseTerms(folders, settings.max_base_bytes, data.precision, data.checkpointing)
-
-
-def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key, *, knows_others: bool) -> None:
-    """A peer that nobody knows and that knows nobody would wait for ever without a word."""
-    is_validator = any(row.account == key.account for row in genesis.validators)
-    if settings.bootstrap or knows_others or is_validator:
-        return
-    if not settings.mdns:
-        raise Misuse("no bootstrap address: a peer that is no validator needs one of a running peer (--bootstrap)")
-    log.warning("no other peer is known: waiting for one on the local network; --bootstrap names one elsewhere")
-
-
-def warn_of_upgrades(upgrades: Schedule) -> None:
-    unknown = upgrades.find_unknown()
-    if unknown is not None:
-        log.warning(
-            "from epoch %d on this network runs rules version %d, which this release does not contain: it stops before "
-            "that epoch; install a newer release in time", unknown.epoch, unknown.rules,
-        )  # fmt: skip
-
-
-@asynccontextmanager
-async def open_peer(settings: PeerSettings) -> AsyncIterator[Peer]:
-    """Everything of a peer, opened in the order of dependence and closed in reverse; raises what is wrong in words."""
-    home = Home(settings.home)
-    with home.lock(), ExitStack() as locks:
-        home.bring_up_to_date()
-        key, genesis, restarts = settings.key or home.load_key(), home.load_genesis(), load_restarts(home)
-        upgrades = home.load_upgrades(genesis)
-        warn_of_upgrades(upgrades)
-        locks.enter_context(home.lock_key(key.account, genesis.hash))
-        blobs_path: Path = home.folder("blobs")
-        store = await trio.to_thread.run_sync(BlobStore, blobs_path, settings.quota_bytes)
-        async with (
-            open_ledger(genesis, home.folder("chain"), key=key, restarts=restarts, upgrades=upgrades) as ledger,
-            open_host(
-                key,
-                (settings.listen_host, settings.listen_port),
-                genesis.hash,
-                Limits(guests=settings.guests),
-                bootstrap=settings.bootstrap,
-                known_peers=home.peers_path,
-                genesis_document=genesis.encode(),
-                upgrades_hash=upgrades.hash,
-                mdns=settings.mdns,
-                dht=settings.dht,
-                is_relay=settings.relay,
-                via=settings.via,
-            ) as host,
-        ):
-            service = BlobService(host, store)
-            if settings.guests:
-                serve_bitswap(host, store)
-            consensus = HostConsensus(host)
-            async with open_driver(
-                genesis, key, ledger, consensus, consensus, home.folder("consensus"), restarts=restarts
-            ) as driver:
-                host.on_request(SYNC_PROTOCOL, driver.answer_sync, most=MAX_SYNC_REQUEST_BYTES)
-                snapshots = Snapshots(ledger, store, home.folder("snapshots"), genesis.parameters.epoch_blocks)
-                host.on_request(SNAPSHOT_PROTOCOL, snapshots.answer, most=MAX_SNAPSHOT_REQUEST_BYTES)
-                contents = Contents(store, service, find_providers=host.find_providers if settings.dht else None)
-                yield Peer(settings, home, key, genesis, host, ledger, driver, consensus, contents, service, snapshots)
-
-
-async def start_from_checkpoint(settings: PeerSettings, checkpoint: Pin) -> None:
-    """Before the first `open_peer`: the home's chain begins with a snapshot then, if it does not hold the checkpoint.
-
-    Raises Refused for a checkpoint that this home or every peer contradicts, Unavailable where nobody serves one.
-    """
-    home = Home(settings.home)
-    with home.lock():
-        key, genesis = settings.key or home.load_key(), home.load_genesis()
-        if is_started(home.path / "chain", checkpoint):
-            return
-        store = await trio.to_thread.run_sync(BlobStore, home.folder("blobs"), settings.quota_bytes)
-        async with open_host(
-            key,
-            (settings.listen_host, settings.listen_port),
-            genesis.hash,
-            bootstrap=settings.bootstrap,
-            known_peers=home.peers_path,
-            genesis_document=genesis.encode(),
-            upgrades_hash=home.load_upgrades(genesis).hash,
-        ) as host:
-            port, sync = HostSnapshots(host, BlobService(host, store)), HostConsensus(host)
-            await reach_network(settings, genesis, key, host)
-            index = open_index(home.folder("snapshots"), store)
-            restarts = load_restarts(home)
-            await CheckpointStart(checkpoint, genesis, home.path, port, sync, store, index, restarts).run()
-
-
-async def connect_bootstrap(host: Host, addresses: Sequence[str], *, knows_others: bool) -> None:
-    """To the first address that can be had. Raises what is wrong with one where none is of use and no other peer is
-    known: an address may belong to another network now, but then somebody must notice."""
-    wrong: FlockError | None = None
-    for address in addresses:
-        try:
-            await host.connect(address)
-            return
-        except FlockError as error:
-            log.warning("bootstrap %s: %s", address, str(error).removeprefix(f"{address}: "))  # most name it, not all
-            if not isinstance(error, Unavailable):  # who does not answer may come back; the host goes on trying
-                wrong = wrong or error
-    if wrong is not None and not knows_others:
-        raise wrong
-
-
-async def reach_network(settings: PeerSettings, genesis: Genesis, key: Key, host: Host) -> None:
-    """Raises what is wrong where nobody would ever be reached."""
-    named = {parse_address(address).account for address in settings.bootstrap}
-    knows_others = any(account not in named for account in host.book.entries)
-    check_bootstrap(settings, genesis, key, knows_others=knows_others)
-    await connect_bootstrap(host, settings.bootstrap, knows_others=knows_others)
-
-
-async def run_peer(settings: PeerSettings, on_ready: Any = None, beside: Beside | None = None) -> None:
-    """Run until cancelled or told to stop over the control socket. `beside`: started before the peer is ready, and
-    ended before it is closed."""
-    async with open_peer(settings) as peer:
-        await reach_network(settings, peer.genesis, peer.key, peer.host)
-        async with trio.open_nursery() as nursery:
-            if beside is not None:
-                await nursery.start(beside, peer)
-            if on_ready is not None:
-                on_ready(peer)
-            await peer.run_roles()
-            nursery.cancel_scope.cancel()
 
 
 def is_transaction(payload: bytes, chain_id: int) -> bool:

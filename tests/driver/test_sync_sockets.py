@@ -21,7 +21,8 @@ from flock_chain.execution import records
 from flock_chain.execution.records import Pin
 from flock_peers.control import request_control
 from flock_peers.home import Home, write_private
-from flock_peers.peer import Peer, open_peer, start_from_checkpoint
+from flock_peers.peer import Peer
+from flock_peers.peer_opening import open_peer, start_from_checkpoint
 from flock_peers.settings import PeerSettings
 from flock_peers.store.chain_store import ChainStore
 

@@ -11,8 +11,9 @@ from flock_chain.crypto import Key
 from flock_chain.errors import FlockError, InvalidRemote, Misuse, Unavailable
 from flock_chain.execution.transactions import MAX_TRANSACTION_BYTES, sign_call
 from flock_peers.baseline import Baseline
+from flock_peers.bootstrap import check_bootstrap, connect_bootstrap
 from flock_peers.home import Home
-from flock_peers.peer import check_bootstrap, connect_bootstrap, is_transaction
+from flock_peers.peer import is_transaction
 from flock_peers.settings import DataSettings, PeerSettings
 
 RAW = sign_call(KEYS[0], chain_id=CHAIN_ID, nonce=0, to=bytes(20), gas=21_000, fee=1)

@@ -21,7 +21,8 @@ from flock_contracts.addresses import FAUCET
 from flock_contracts.loader import load
 from flock_p2p.web.site import Site
 from flock_peers.home import Home, write_private
-from flock_peers.peer import Peer, open_peer
+from flock_peers.peer import Peer
+from flock_peers.peer_opening import open_peer
 from flock_peers.settings import PeerSettings
 
 CHAIN_ID = 771_400
