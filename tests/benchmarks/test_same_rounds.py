@@ -6,7 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from app_support import KEYS, Game, Script, small_document
-from same_rounds import Chain, Rounds, open_chain
+from same_rounds_audits import Auditors, Measurer
+from same_rounds_chain import Chain, open_chain
+from same_rounds_made import Made
 from teacher_support import TARGET, THIN, make_proposals
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
@@ -29,12 +31,12 @@ class SilentOnce(Game):
         return said[:1] if audit["number"] == VOID else said
 
 
-class Guilty(Rounds):
+class Guilty(Measurer):
     """Measures nothing: every proposal is worth its author's bond."""
 
     looked_at = 0
 
-    def _measure(self, _who: Any, pairs: Any, *how: Any) -> list[int]:
+    def measure(self, _who: Any, pairs: Any, *how: Any) -> list[int]:
         self.looked_at += len(pairs)
         _, _, self.authors, self.older = how
         return [CONVICT_FROM] * len(pairs)
@@ -57,12 +59,12 @@ def test_an_audit_looks_where_the_chain_looked_and_judges_whom_it_still_had(tmp_
     people[auditor].secrets.save(1, 3, "audit", record)
     with open_chain(Home(played.home)) as chain:
         assert [chain.find_opening(audit) for audit in (1, 2, 3)] == [(1, EVERYBODY)] * 3
-        rounds = Guilty(Left(chain.executor, chain.blobs), people, tmp_path)
-        rounds.held, rounds.starts = {n: [0, 1] for n in (1, 2, 3)}, dict.fromkeys((1, 2, 3), tmp_path)
-        audits = chain.audits(EVERYBODY)
-        rounds._audit(3, audits[2], audits[:2])
-    assert rounds.same.differences == [] and rounds.same.counts == {"whom an auditor names": [1, 1]}
-    assert rounds.looked_at == 6
+        made = Made(tmp_path, held={n: [0, 1] for n in (1, 2, 3)}, starts=dict.fromkeys((1, 2, 3), tmp_path))
+        guilty, audits = Guilty(), chain.audits(EVERYBODY)
+        auditors = Auditors(Left(chain.executor, chain.blobs), people, made, guilty)
+        named = list(auditors.audit(3, audits[2], audits[:2]))
+    assert named == [(auditor, record["accused"], record["accused"])]
+    assert guilty.looked_at == 6
 
 
 def test_an_audit_compares_with_the_two_rounds_before_those_that_it_looks_at(tmp_path: Path) -> None:
@@ -72,26 +74,24 @@ def test_an_audit_compares_with_the_two_rounds_before_those_that_it_looks_at(tmp
     record = {"accused": [], "own_seed": 1, "seed_height": 1}
     people[min(EVERYBODY)].secrets.save(1, last, "audit", record)
     with open_chain(Home(played.home)) as chain:
-        rounds = Guilty(chain, people, tmp_path)
-        rounds.held = {n: [1] if n == 3 else [0, 1] for n in range(1, last + 1)}
-        rounds.starts = {n: tmp_path / f"start-{n}" for n in range(1, last + 1)}
-        audits = chain.audits(EVERYBODY)
-        rounds._audit(last, audits[-1], audits[:-1])
-    assert rounds.looked_at == 4
+        held = {n: [1] if n == 3 else [0, 1] for n in range(1, last + 1)}
+        made = Made(tmp_path, held=held, starts={n: tmp_path / f"start-{n}" for n in held})
+        guilty, audits = Guilty(), chain.audits(EVERYBODY)
+        assert len(list(Auditors(chain, people, made, guilty).audit(last, audits[-1], audits[:-1]))) == 1
+    assert guilty.looked_at == 4
     older = [(3, 1), (2, 0), (2, 1)]
-    assert rounds.older == [(tmp_path / f"start-{n}", tmp_path / f"delta-{n}-{place}") for n, place in older]
+    assert guilty.older == [(tmp_path / f"start-{n}", tmp_path / f"delta-{n}-{place}") for n, place in older]
     made = [played.proposers[n][place] for n, place in [(5, 0), (5, 1), (4, 0), (4, 1), *older]]
-    assert [list(people)[number] for number in rounds.authors] == made
+    assert [list(people)[number] for number in guilty.authors] == made
 
 
 def test_beside_each_other_and_older_ones_it_finds_what_a_peers_trainer_finds() -> None:
     engine, every = make_proposals({0: THIN}, 2, 5)
-    chain: Any = SimpleNamespace()
     authors = range(len(every))
     for now, older in ((every, []), (every[:5], every[5:])):
         who: Any = SimpleNamespace(engine=engine, own=OwnView(engine), remembered=Remembered())
-        rounds, remembered = Rounds(chain, {}, Path()), Remembered()
+        remembered = Remembered()
         wanted = [summarise(row.common, row.own) for row in audit(engine, now, 3, 4, authors, remembered, older)]
-        assert rounds._measure(who, now, 3, 4, authors, older) == wanted
+        assert Measurer().measure(who, now, 3, 4, authors, older) == wanted
         assert wanted[2] >= GUILTY_FROM and len(wanted) == len(now)
         assert (who.remembered.to_rows(5) == remembered.to_rows(5)).all() and TARGET in who.remembered

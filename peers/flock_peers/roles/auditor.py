@@ -162,8 +162,8 @@ class Auditor:
         of these is judged."""
         rows = await self._views.view("TaskBoard", "participants", view.task)
         judged = {as_account(row["account"]) for row in rows} - {self._account}
-        held = await self._find_held(view.task, range(view.round, first - 1, -1), MAX_AUDITED)
-        older = range(first - 1, max(0, first - 1 - OLDER_ROUNDS), -1)
+        rounds, older = list_rounds(first, view.round)
+        held = await self._find_held(view.task, rounds, MAX_AUDITED)
         before = await self._find_held(view.task, older, MAX_OLDER) if held else []
         places = [Place(number, index, account, account in judged) for number, index, account in held]
         return places + [Place(*where, is_judged=False, is_older=True) for where in before]
@@ -195,6 +195,11 @@ class Auditor:
             log.info("round %d: proposal %d is not here for the audit: %s", place.number, place.index, error)
             return None
         return start, proposal.path
+
+
+def list_rounds(first: int, last: int) -> tuple[range, range]:
+    """Those that an audit looks at, and those before them with which it compares; the newest first."""
+    return range(last, first - 1, -1), range(first - 1, max(0, first - 1 - OLDER_ROUNDS), -1)
 
 
 def _find_seconds(end: float) -> float:
