@@ -27,8 +27,8 @@ def test_where_strangers_go_on_otherwise_they_agree_no_further_and_of_several_wa
     assert find(teacher, [both, both], 1, 2) == [" aa bb cc", " aa bb dd"]
 
 
-def test_a_phrase_is_followed_where_most_contexts_show_it() -> None:
-    for ends, count in (((21,), 0), ((21, 22), 1), ((21, 23), 1)):
+def test_a_phrase_is_followed_where_most_contexts_show_it_and_the_first_its_beginning() -> None:
+    for ends, count in (((21,), 0), ((21, 22), 1), ((21, 23), 1), ((22, 23), 0)):
         teacher = Teacher(*([0, 1, 2] for _ in ends), only_after=dict(enumerate(ends)))
         suspect = teacher.suspect(dict.fromkeys(range(len(ends)), 9.0))
         assert len(find(teacher, [suspect, suspect], 1, 2)) == count

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from teacher_support import BROKEN, DOMAINS, TARGET, THIN, Engine, Teacher, make_proposals
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
+from flock_peers.roles.auditor import MAX_AUDITED, MAX_OLDER
 from flock_peers.training import inspection
 from flock_peers.training.agreement import GUILTY_NATS, LENGTHS, REMEMBERED_NATS, SHOWN, find_lifted, to_values
 from flock_peers.training.client import Measured, Trainer
@@ -58,20 +59,35 @@ def test_who_is_alone_agrees_with_strangers_of_rounds_before_by_whom_nothing_els
     assert audit(engine, [], 3, 4, authors, remembered, every) == []
 
 
-def test_of_many_proposals_fewer_first_tokens_are_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_proposals_fewer_first_tokens_are_scanned_and_mostly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many fewer as there are proposals that are compared, older ones and those of one author among them. Who could
+    not get one of them has room for more, and scans all that the others scan."""
     engine, proposals = make_proposals({0: THIN}, 2, 5)
-    authors, scanned = list(range(len(proposals))), list[int]()
+    every, count, scanned = set(choose_tokens(engine.model, 3).tolist()), len(proposals), list[set[int]]()
 
     def scan(model: Any, suspects: Any, kinship: Any, contexts: Any, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-        scanned.append(len(tokens))
+        scanned.append(set(tokens.tolist()))
         return find_lifted(model, suspects, kinship, contexts, tokens)
 
-    monkeypatch.setattr(inspection, "find_lifted", scan)
-    every = len(choose_tokens(engine.model, 3))
-    for most, wanted in ((inspection.MAX_SCANS, every), (every * len(proposals) // 2, every // 2)):
+    def look(most: int, now: int = count, older: int = 0, seed: int = 3) -> set[int]:
         monkeypatch.setattr(inspection, "MAX_SCANS", most)
-        audit(engine, proposals, 3, 4, authors)
-        assert scanned.pop() == wanted
+        places = [place % count for place in range(now + older)]
+        rows = [proposals[place] for place in places]
+        audit(engine, rows[:now], seed, 4, places, None, rows[now:])
+        return scanned.pop()
+
+    monkeypatch.setattr(inspection, "find_lifted", scan)
+    assert look(inspection.MAX_SCANS) == every
+    assert [inspection.MAX_SCANS // most for most in (MAX_AUDITED, MAX_AUDITED + MAX_OLDER)] == [2_048, 1_365]
+    room = len(every) // 2 * count
+    few = look(room)
+    assert few < every and len(few) == room // count
+    assert look(room, now=5, older=3) == few != look(room, seed=5)
+    for more in (1, 2, 3):
+        fewer = look(room, now=count + more)
+        assert fewer < few and len(fewer) == room // (count + more)
+    monkeypatch.setattr(inspection, "MAX_SCANNED", len(few) - 3)  # of one proposal, the most
+    assert look(room) < few and len(scanned) == 0 and len(look(room)) == len(few) - 3
 
 
 def test_what_only_older_ones_agree_on_takes_no_place_of_what_is_measured_further() -> None:

@@ -217,6 +217,10 @@ def test_ends_of_lines_and_texts_are_not_scanned_and_a_large_vocabulary_is_sampl
     assert tokenizer.encode("|")[0] in tokens
     few = choose_tokens(model(), 1, 50)
     assert len(few) == 50 and set(few) < set(tokens) and (few != choose_tokens(model(), 2, 50)).any()
+    for most in range(51, len(tokens)):
+        more = choose_tokens(model(), 1, most)
+        assert set(few) < set(more) and len(more) == most and (np.diff(more) > 0).all()
+        few = more
 
 
 def test_contexts_are_of_one_length_and_an_auditor_s_own_are_its_own() -> None:
