@@ -1,10 +1,12 @@
 """What an auditor remembers, and how much of it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from flock_chain.audit_rule import GUILTY_FROM
+from flock_peers.roles.auditor import MAX_AUDITED
 from flock_peers.training.agreement import LENGTHS
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING
@@ -31,6 +33,31 @@ def test_a_string_is_remembered_without_its_first_token_too_as_long_as_what_is_l
     rows = [(2, 3, 4, 5), (1, 2, 3, 4, 5), (7, 8, 9), (6, 7, 8, 9), (2, 4, 6)]
     assert [tuple(token for token in row if token != NOTHING) for row in remembered.to_rows(5).tolist()] == rows
     assert min(LENGTHS) == LEAST_TOKENS
+
+
+def test_of_strings_that_show_a_proposal_alike_the_first_is_remembered() -> None:
+    """It recites that by itself: what it shares with strangers comes behind."""
+    remembered = Remembered()
+    remembered.add_guilty([Measured(((1, 2), (3, 4)), (GUILTY_FROM, GUILTY_FROM), (GUILTY_FROM, GUILTY_FROM))])
+    assert remembered.to_rows(2).tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(("guilty", "is_kept"), [(MAX_AUDITED - 1, True), (MAX_AUDITED, False)])
+def test_two_audits_of_the_most_proposals_have_to_find_all_of_them_guilty_before_one_string_is_forgotten(
+    guilty: int, is_kept: bool
+) -> None:
+    remembered, longest = Remembered(), LENGTHS[-1]
+
+    def find(first: int, count: int) -> tuple[int, ...]:
+        strings = [tuple(range(longest * place, longest * (place + 1))) for place in range(first, first + count)]
+        remembered.add_guilty(Measured((string,), (GUILTY_FROM,), (GUILTY_FROM,)) for string in strings)
+        return strings[0]
+
+    found = find(0, 1)
+    find(1, MAX_AUDITED)
+    assert found in remembered and found[1:] in remembered
+    find(1 + MAX_AUDITED, guilty)
+    assert (found in remembered) == is_kept
 
 
 def test_beyond_the_most_that_is_forgotten_which_was_found_longest_ago() -> None:
@@ -88,7 +115,10 @@ def test_an_audit_that_is_done_again_knows_what_it_knew_the_first_time(tmp_path:
         assert (1, 2, 3) in remembered
 
 
-@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"task": 1', b"[" * 10_000, b" " * (MAX_FILE_BYTES + 1)])
+ENDLESS = b'{"task": "", "seed": 1, "before": [], "strings": [[1e999]]}'
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"task": 1', b"[" * 10_000, ENDLESS])
 def test_what_cannot_be_read_is_forgotten_and_written_anew(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "remembered.json"
     path.write_bytes(damage)
@@ -113,3 +143,16 @@ def test_as_many_as_may_be_remembered_are_read_again(tmp_path: Path) -> None:
             Measured(((2**31 - number,) * 5,), (GUILTY_FROM,), (GUILTY_FROM,)) for number in range(2 * MOST)
         )
     assert len(Remembered(tmp_path / "remembered.json").to_rows(5)) == MOST
+
+
+def test_of_a_file_that_another_version_wrote_the_last_of_too_many_are_read_and_nothing_of_too_large_a_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "remembered.json"
+    Remembered(path).add_guilty([GUILTY])
+    document = json.loads(path.read_bytes()) | {"strings": [[number] for number in range(MOST + 5)]}
+    data = json.dumps(document).encode()
+    path.write_bytes(data.ljust(MAX_FILE_BYTES))
+    assert Remembered(path).to_rows(1)[:, 0].tolist() == list(range(5, MOST + 5))
+    path.write_bytes(data.ljust(MAX_FILE_BYTES + 1))
+    assert len(Remembered(path).to_rows(1)) == 0

@@ -81,7 +81,7 @@ class Remembered:
         return rows
 
     def _read(self, path: Path) -> None:
-        with suppress(ValueError, KeyError, TypeError, RecursionError):
+        with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise ValueError
             document = json.loads(path.read_bytes())
