@@ -57,7 +57,7 @@ def test_two_audits_of_the_most_proposals_have_to_find_all_of_them_guilty_before
     find(1, MAX_AUDITED)
     assert found in remembered and found[1:] in remembered
     find(1 + MAX_AUDITED, guilty)
-    assert (found in remembered) == is_kept
+    assert (found in remembered) == (found[1:] in remembered) == is_kept
 
 
 def test_beyond_the_most_that_is_forgotten_which_was_found_longest_ago() -> None:
@@ -68,6 +68,13 @@ def test_beyond_the_most_that_is_forgotten_which_was_found_longest_ago() -> None
     remembered.add((MOST, MOST))
     assert len(remembered.to_rows(2)) == MOST
     assert (0, 0) in remembered and (MOST, MOST) in remembered and (1, 1) not in remembered and (2, 2) in remembered
+
+
+def test_what_fills_a_row_is_no_part_of_a_string() -> None:
+    remembered = Remembered()
+    for row in ([8, 9, NOTHING], [8, 9]):
+        remembered.add(row)
+    assert remembered.to_rows(2).tolist() == [[8, 9]]
 
 
 def test_what_a_proposal_recites_by_itself_has_room_beside_what_is_searched() -> None:
