@@ -136,7 +136,7 @@ def _check_genesis(asked: Asked) -> Finding:
 def _check_port(asked: Asked) -> Finding:
     config = _load(asked)
     where = f"{config.port} on {config.listen}"
-    if asked.home.key_path.exists() and asked.home.is_running():
+    if asked.home.is_running():
         return Finding("port", True, "the peer of this home runs and has it")
     if not config.port:
         return Finding("port", True, "any free one, as the home is configured")
@@ -159,7 +159,7 @@ def _check_http(asked: Asked) -> Finding:
         return Finding("http port", True, "none is wanted")
     if not site.wanted:
         return Finding("http port", True, "any free one, as the home is configured")
-    if asked.home.key_path.exists() and asked.home.is_running():
+    if asked.home.is_running():
         return Finding("http port", True, "the peer of this home runs and has it")
 
     try:
@@ -173,7 +173,7 @@ def _check_http(asked: Asked) -> Finding:
 
 def _check_clock(asked: Asked) -> Finding:
     status = asked.status
-    if status is None and asked.home.key_path.exists() and asked.home.is_running():
+    if status is None and asked.home.is_running():
         text = "the peer of this home runs, and did not answer: it is starting or ending, or this machine is too busy"
         return Finding("clock", None, text, "ask again in a minute, or look at what else runs here")
     if status is None:

@@ -22,8 +22,9 @@ from flock_peers.user_folder import user_folder
 MAX_LOCK_TEXT = 4_096  # a path, for people
 MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
 MARKS = (VERSION_FILE, "key", "genesis.json", "peer.toml")  # a home has one of them at least
+LOCK_FILE = "lock"  # held by the one process that may run in a home
 LEFT_BY_STARTS = frozenset(
-    {"lock", "peer.log", f"{VERSION_FILE}.part", "lost+found"}
+    {LOCK_FILE, "peer.log", f"{VERSION_FILE}.part", "lost+found"}
 )  # and nothing else, where the first one was refused; the last one is the file system's own
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links say, as a USB stick's
 
@@ -211,7 +212,7 @@ class Home:
         """Only one process at a time: two with one key could sign against each other."""
         self.make()
         with disk_trouble(self.path):
-            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -258,7 +259,9 @@ class Home:
             os.close(handle)  # removed by the one that held it, between our opening and locking
 
     def is_running(self) -> bool:
-        """Whether a process holds this home's lock."""
+        """Whether a process holds this home's lock, as a first start does long before there is a key. Makes nothing."""
+        if not os.path.exists(self.path / LOCK_FILE):  # False, too, where this user may not look
+            return False
         try:
             with self.lock():
                 return False

@@ -64,6 +64,21 @@ def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert find(tmp_path, "port").is_ok is True
 
 
+def test_the_ports_of_a_first_start_that_goes_on_are_its_own(tmp_path: Path) -> None:
+    """With a checkpoint it listens for as long as a snapshot takes to come, and makes the key when that is over."""
+    home = Home(tmp_path)
+    with home.lock(), socket.socket() as own, socket.socket() as page:
+        for taken in (own, page):
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+        ports = {"port": own.getsockname()[1], "http": page.getsockname()[1]}
+        save_config(home, JoinConfig(listen="127.0.0.1", rpc=True, **ports))
+        for name in ("port", "http port"):
+            assert find(tmp_path, name).text == "the peer of this home runs and has it"
+        assert "is starting" in find(tmp_path, "clock").text
+    assert find(tmp_path / "none", "port") and not (tmp_path / "none").exists()
+
+
 def test_a_full_disk_is_named_with_how_much_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup.shutil, "disk_usage", lambda _path: Usage(10**12, 10**12 - 10**8, 10**8))
     row = find(tmp_path, "disk")

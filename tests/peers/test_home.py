@@ -196,6 +196,7 @@ def test_only_one_process_uses_a_home(tmp_path: Path) -> None:
             pass
         assert Home(tmp_path).is_running()
     assert not Home(tmp_path).is_running()
+    assert not Home(tmp_path / "none").is_running() and not (tmp_path / "none").exists()
 
 
 def test_a_long_path_still_gets_a_socket_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
