@@ -41,6 +41,7 @@ MORE_SECONDS = 6.0  # after the first answer, for others who have what that one 
 ASK_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 MAX_PEERS_ASKED = 8
+MAX_NAMED = 3  # of those who have another block
 HEADERS_PER_SECOND = 100  # a peer that serves them slower than this costs more than it is worth
 MAX_DISTANCE = 1 << 20  # blocks between snapshot and checkpoint: 600 MB of headers are enough for anybody
 
@@ -102,9 +103,9 @@ class CheckpointStart:
 
     def _explain(self, offers: list[Snapshot]) -> Refused | Unavailable:
         if self._strangers and not [a for a in self._port.peers() if self._is_good(a) and a not in self._strangers]:
-            found = ", ".join(f"0x{account.hex()} has {block}" for account, block in self._strangers.items())
             return Refused(
-                f"checkpoint {self._checkpoint}: no connected peer has this block at that height: {found}. The "
+                f"checkpoint {self._checkpoint}: no connected peer has this block at that height: "
+                f"{self._describe_strangers()}. The "
                 "checkpoint was copied wrong or is of another network, or these peers follow another chain: get it "
                 "again from somebody you trust"
             )
@@ -119,6 +120,13 @@ class CheckpointStart:
             f"checkpoint {self._checkpoint}: no connected peer serves a snapshot at or before it "
             f"({told or 'none is known'}); join without --checkpoint to execute the whole chain"
         )
+
+    def _describe_strangers(self) -> str:
+        """Most of them have the same block, which is said once."""
+        holders: dict[str, list[str]] = {}
+        for account, block in self._strangers.items():
+            holders.setdefault(block, []).append(f"0x{account.hex()}")
+        return "; ".join(f"{_say_who_has(names)} {block}" for block, names in holders.items())
 
     def _is_good(self, account: Account) -> bool:
         return not self._dropped.is_ignored(account)
@@ -266,3 +274,8 @@ class CheckpointStart:
             return True
         self._strangers[account] = parent.hex()
         return False
+
+
+def _say_who_has(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(names[:MAX_NAMED])}{more} {'has' if len(names) == 1 else 'have'}"

@@ -19,7 +19,7 @@ from flock_chain.execution import records
 from flock_chain.execution.records import Pin
 from flock_p2p.verify import verify_home
 from flock_peers import snapshots
-from flock_peers.checkpoint import ASK_SECONDS
+from flock_peers.checkpoint import ASK_SECONDS, _say_who_has
 from flock_peers.driver.offences import DROP_SECONDS
 from flock_peers.home import Home, write_private
 from flock_peers.ledger import open_ledger
@@ -106,8 +106,14 @@ async def test_a_wrong_hash_is_said_with_who_contradicts_it(chain: CertifiedChai
     for height in (12, 14):
         with pytest.raises(Refused, match=r"no connected peer has this block at that height.*get it again") as caught:
             await joiner.start(Pin(height, b"\x77" * 32))
-        assert f"0x{account(1).hex()} has {chain.pin(height).block_id.hex()}" in str(caught.value)
+        assert f"0x{account(1).hex()}" in str(caught.value)
+        assert str(caught.value).count(f" have {chain.pin(height).block_id.hex()}") == 1  # of both at once
     assert not (joiner.home / "chain").exists()
+
+
+def test_of_many_who_have_another_block_a_few_are_named() -> None:
+    assert _say_who_has(["0xa"]) == "0xa has" and _say_who_has(["0xa", "0xb"]) == "0xa, 0xb have"
+    assert _say_who_has([f"0x{n}" for n in range(8)]) == "0x0, 0x1, 0x2 and 5 more have"
 
 
 @on_mock_clock
