@@ -103,7 +103,7 @@ ELSEWHERE = {  # run by another test, which takes long enough; and what stands t
 }
 SHOWN = {  # what a command has printed in a run, with that run's names
     "verify --home flock-demo/20261122-125929/peer0",
-    "join --home NEW --bootstrap /ip4/192.0.2.2/tcp/44425/p2p/16Uiu2HAmQDqG2bHD9XqbABvxjTQ7RYJ9fJrXTRCtviX3M7v6g9qD",
+    "join --home NEW --bootstrap /ip4/192.0.2.2/tcp/41669/p2p/16Uiu2HAm85FoMDTFxJb7g4nbqKPLhLXEJ8KKhBCTf6qVbxQVo6cP",
 }
 HOURS = re.compile(r"experiment --methods ")  # of one core each: how the figures beside them were made
 PASSPHRASE = "a passphrase of nine odd words\n" * 2
