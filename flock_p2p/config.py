@@ -11,6 +11,7 @@ from flock_chain.errors import Misuse
 from flock_peers.home import Home, write_private
 from flock_peers.settings import DEFAULT_PORT
 
+CONFIG_FILE = "peer.toml"  # in a home once a peer could start there
 MAX_CONFIG_BYTES = 64 << 10
 DEFAULT_HTTP_PORT = 4280  # beside the peer's own 4200
 LISTS = ("bootstrap", "via", "rpc_origin")
@@ -49,7 +50,7 @@ class JoinConfig:
 
 def load_config(home: Home) -> JoinConfig:
     """Raises Misuse naming the key that is unknown or of the wrong type."""
-    path = home.path / "peer.toml"
+    path = home.path / CONFIG_FILE
     if not path.exists():
         return JoinConfig()
     try:
@@ -93,7 +94,7 @@ def save_config(home: Home, config: JoinConfig) -> None:
         if name in NEVER_KEPT:
             continue
         lines.append(f"{name} = {_toml(value)}")
-    write_private(home.path / "peer.toml", ("\n".join(lines) + "\n").encode())
+    write_private(home.path / CONFIG_FILE, ("\n".join(lines) + "\n").encode())
 
 
 def _toml(value: Any) -> str:

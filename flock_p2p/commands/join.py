@@ -17,7 +17,7 @@ from flock_chain.errors import FlockError, InvalidContent, InvalidEncoding, Misu
 from flock_chain.genesis import Genesis, decode_genesis
 from flock_p2p.allocator import limit_arenas
 from flock_p2p.cli import parse_coins, parse_genesis_hash
-from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
+from flock_p2p.config import CONFIG_FILE, JoinConfig, load_config, merge_arguments, save_config
 from flock_p2p.loading import load_peer
 from flock_p2p.logs import start_logging
 from flock_p2p.passphrase import Passphrases
@@ -139,14 +139,31 @@ def check_http(config: JoinConfig) -> None:
 
 
 def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | None) -> Genesis:
+    """Of this home, else of the network. Its hash is shown until a peer has run here: of a first start that was
+    refused, nobody may have looked at it."""
+    has_run = home.key_path.exists() and (home.path / CONFIG_FILE).exists()
     if home.genesis_path.exists():
-        genesis = home.load_genesis()
-        if expected is not None and genesis.hash != expected:
-            raise Refused(
-                f"{home.path} belongs to the network with genesis {genesis.hash.hex()}, not {expected.hex()}; "
-                "use another --home"
-            )
-        return genesis
+        genesis = _load_genesis(home, expected)
+    else:
+        genesis, has_run = _fetch_genesis(home, key, config, expected), False
+    if not has_run:
+        print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)
+        if expected is None:
+            print("         compare this hash with one that you trust; --genesis HASH pins it", flush=True)
+    return genesis
+
+
+def _load_genesis(home: Home, expected: bytes | None) -> Genesis:
+    genesis = home.load_genesis()
+    if expected is not None and genesis.hash != expected:
+        raise Refused(
+            f"{home.path} belongs to the network with genesis {genesis.hash.hex()}, not {expected.hex()}; "
+            "use another --home"
+        )
+    return genesis
+
+
+def _fetch_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | None) -> Genesis:
     from flock_peers.network.genesis_fetch import fetch_genesis
 
     async def fetch() -> bytes:
@@ -163,11 +180,7 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
     decode_genesis(data)
     if not home.key_path.exists():  # a first start of which nothing is kept
         trio.run(_check_ports, config)
-    genesis = home.store_genesis(data)
-    print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)
-    if expected is None:
-        print("         compare this hash with one that you trust; --genesis HASH pins it", flush=True)
-    return genesis
+    return home.store_genesis(data)
 
 
 async def _look_around(home: Home, config: JoinConfig, expected: bytes | None) -> tuple[bytes, tuple[str, ...]]:
@@ -182,8 +195,9 @@ async def _look_around(home: Home, config: JoinConfig, expected: bytes | None) -
     except OSError as error:
         raise Unavailable(f"no discovery on the local network ({error}): give an address with --bootstrap") from error
     if not networks:
+        wanted = "one" if expected is None else f"the network with genesis {expected.hex()}"
         raise Unavailable(
-            f"{home.path} belongs to no network yet, and no peer of one was heard on the local network within "
+            f"{home.path} belongs to no network yet, and no peer of {wanted} was heard on the local network within "
             f"{LAN_SECONDS:.0f} s: give the address of a running peer with --bootstrap"
         )
     if len(networks) > 1:

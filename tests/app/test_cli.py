@@ -23,6 +23,8 @@ from flock_p2p.cli import COMMANDS, EXIT_CODES, build_parser, find_cause, main, 
 from flock_p2p.commands.join import _tell_taking_part, build_settings, parse_quota
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_peers.home import Home, write_private
+from flock_peers.network import mdns
+from flock_peers.network.identity import Address
 from flock_peers.settings import PeerSettings
 
 HEAVY = ("torch", "transformers", "peft", "libp2p", "eth", "numpy")
@@ -348,6 +350,24 @@ def test_a_bootstrap_peer_that_nobody_reaches_is_said_with_what_to_look_at(
     assert not Home(tmp_path).key_path.exists() and "key" not in said.out  # nothing that one has to back up
 
 
+def test_where_nobody_of_the_wanted_network_is_heard_that_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Peers of others may well have been."""
+
+    asked = list[bytes | None]()
+
+    async def find_nobody(_seconds: float, *, wanted: bytes | None) -> dict[bytes, list[Address]]:
+        asked.append(wanted)
+        return {}
+
+    monkeypatch.setattr(mdns, "find_networks", find_nobody)
+    for told, whose in (((), "one"), (("--genesis", "ab" * 32), f"the network with genesis {'ab' * 32}")):
+        assert main(["join", "--home", str(tmp_path), "--quiet", *told]) == 3
+        assert f"no peer of {whose} was heard on the local network within 5 s" in capsys.readouterr().err
+    assert asked == [None, b"\xab" * 32]
+
+
 def test_what_a_failed_join_was_told_is_not_kept_and_it_makes_no_key(tmp_path: Path) -> None:
     for told in (("--domain", "docs"), ("--domain", "pyhton"), ("--bootstrap", "x"), ("--checkpoint", "x")):
         assert main(["join", "--home", str(tmp_path), "--quiet", "--no-mdns", *told]) == 2
@@ -358,9 +378,11 @@ def test_a_first_join_that_is_refused_after_the_network_is_known_makes_no_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As it is after the genesis was fetched. With a port that is taken, with nobody to ask, for the chain or for a
-    snapshot; the last two left a key."""
-    home = Home(tmp_path)
-    home.store_genesis(make_genesis().encode())
+    snapshot; the last two left a key. Each try shows the hash again: of the one before nobody may have read it."""
+    home, genesis = Home(tmp_path), make_genesis()
+    home.store_genesis(genesis.encode())
+    shown = f"network  {genesis.network}, genesis {genesis.hash.hex()}\n"
+    asked = "         compare this hash with one that you trust; --genesis HASH pins it\n"
     alone = ["join", "--home", str(tmp_path), "--quiet", "--no-mdns", "--listen", "127.0.0.1", "--http", "-1"]
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -373,8 +395,15 @@ def test_a_first_join_that_is_refused_after_the_network_is_known_makes_no_key(
         ):
             assert main([*alone, *told]) == code
             said = capsys.readouterr()
-            assert word in said.err and said.out == ""
+            assert word in said.err and said.out == shown + asked
             assert not home.key_path.exists() and load_config(home) == JoinConfig()
+    nobody = [*alone, "--port", "0"]
+    for told, lines in (((), shown + asked), (("--genesis", genesis.hash.hex()), shown)):
+        assert main([*nobody, *told]) == 2 and capsys.readouterr().out == lines
+    home.create_key()
+    assert main(nobody) == 2 and capsys.readouterr().out == shown + asked  # `init` makes one before the first join
+    save_config(home, JoinConfig())  # as a peer does that could start
+    assert main(nobody) == 2 and capsys.readouterr().out == ""
 
 
 def test_an_attack_is_never_kept_for_the_next_start(tmp_path: Path) -> None:
