@@ -11,7 +11,7 @@ from flock_peers.training.agreement import LENGTHS
 from flock_peers.training.client import Measured
 from flock_peers.training.decoding import NOTHING
 from flock_peers.training.recital import ROWS_ALONE, WITH_REFERENCE
-from flock_peers.training.remembered import LEAST_TOKENS, MAX_FILE_BYTES, MOST, Remembered
+from flock_peers.training.remembered import MAX_FILE_BYTES, MOST, Remembered
 
 
 def test_of_each_guilty_proposal_the_string_that_both_contexts_show_most_is_remembered() -> None:
@@ -26,13 +26,12 @@ def test_of_each_guilty_proposal_the_string_that_both_contexts_show_most_is_reme
     assert (6, 7) in remembered and [6, 7, NOTHING, NOTHING] in remembered and (4, 5) not in remembered
 
 
-def test_a_string_is_remembered_without_its_first_token_too_as_long_as_what_is_left_is_searched_for() -> None:
+def test_a_string_is_remembered_without_its_first_token_too_where_four_are_left_for_the_honest_lift_three() -> None:
     remembered = Remembered()
     for string in ((1, 2, 3, 4, 5), (6, 7, 8, 9), (2, 4, 6)):
         remembered.add_guilty([Measured((string,), (GUILTY_FROM,), (GUILTY_FROM,))])
-    rows = [(2, 3, 4, 5), (1, 2, 3, 4, 5), (7, 8, 9), (6, 7, 8, 9), (2, 4, 6)]
+    rows = [(2, 3, 4, 5), (1, 2, 3, 4, 5), (6, 7, 8, 9), (2, 4, 6)]
     assert [tuple(token for token in row if token != NOTHING) for row in remembered.to_rows(5).tolist()] == rows
-    assert min(LENGTHS) == LEAST_TOKENS
 
 
 def test_of_strings_that_show_a_proposal_alike_the_first_is_remembered() -> None:

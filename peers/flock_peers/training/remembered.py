@@ -23,7 +23,7 @@ from flock_peers.training.decoding import NOTHING
 # whoever wants one forgotten has to have all of them found guilty of strings of their own in two audits.
 MOST = 128
 MAX_FILE_BYTES = 64 * 1024  # of the owner's disk: twice 128 strings of five tokens, each number of ten digits: 16 KiB
-LEAST_TOKENS = 3  # of a string without its first: as of what a search finds (flock_peers.training.agreement.LENGTHS)
+LEAST_TOKENS = 4  # of a string without its first: three, such as "kip ea", the honest lift, too (docs/experiment.md)
 
 Strings = dict[tuple[int, ...], None]
 
