@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--malicious", default="28", metavar="LIST", help="per cent of the participants (default: 28)")
     parser.add_argument("--seeds", default="1", metavar="LIST", help="of data, draws and triggers (default: 1)")
     parser.add_argument("--rounds", type=int, metavar="N", help="of every run (default: 12, of slow attacks 20)")
+    parser.add_argument("--steps", type=int, default=12, metavar="N", help="of a local training (default: %(default)s)")
     parser.add_argument(
         "--base", type=Path, metavar="FOLDER", help="the base model's transformers folder (default: the package's)"
     )

@@ -45,7 +45,7 @@ def _plan(arguments: argparse.Namespace) -> list[Row]:
     rounds = arguments.rounds
     if arguments.quick:
         seeds, rounds = seeds[:1], QUICK_ROUNDS if rounds is None else rounds
-    return plan_rows(methods or QUICK_METHODS, attacks or QUICK_ATTACKS, malicious, seeds, rounds)
+    return plan_rows(methods or QUICK_METHODS, attacks or QUICK_ATTACKS, malicious, seeds, rounds, arguments.steps)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
-from flock_p2p.experiment.rows import Row
+from flock_p2p.experiment.rows import STEPS, Row
 
 # The shipped base's content id when rows did not say theirs yet.
 FIRST_BASE = "ae3691df812352ca2f17f0f4f92c63a45491abd0caf986bf112db6d49de61e7c"
@@ -25,6 +25,7 @@ class Ledger:
         for number, line in enumerate(self._lines(), start=1):
             try:
                 found = json.loads(line)
+                found = {"steps": STEPS} | found  # rows of before there was a choice say none
                 row = Row(*(found[name] for name in Row.__dataclass_fields__))
             except (ValueError, KeyError, TypeError) as error:
                 raise Misuse(f"{self.path}: line {number} is no row; remove it, or choose another folder") from error

@@ -10,7 +10,7 @@ SHORT = (  # what `--json` says of a row
     "honest_slashed", "malicious_slashed", "bytes",
 )  # fmt: skip
 LONG = (*SHORT, "asr_peak_before_capture", "honest_proposals", "malicious_rejected", "malicious_proposals",
-        "malicious_count", "cpu_seconds", "base")  # fmt: skip  # new ones at the end: older files lack them
+        "malicious_count", "cpu_seconds", "base", "steps")  # fmt: skip  # new ones at the end: older files lack them
 POINTS = ("round", "clean_loss", "asr", "honest_stake", "malicious_stake", "malicious_proposers", "captured", "adopted")
 
 

@@ -10,6 +10,7 @@ from flock_chain.errors import Misuse
 
 PARTICIPANTS, PROPOSERS, VOTERS = 18, 8, 7
 ROUNDS, SLOW_ROUNDS = 12, 20
+STEPS, MAX_STEPS = 12, 10_000  # of a local training; twelve as in flock_peers.training.laboratory.BUDGET
 
 BASELINES = (
     "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedprox", "multi-krum", "trimmed-mean", "median",
@@ -37,6 +38,7 @@ class Row:
     malicious: int  # per cent of the participants
     seed: int
     rounds: int
+    steps: int = STEPS  # of a local training
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -59,6 +61,7 @@ def plan_rows(
     malicious: Sequence[int],
     seeds: Sequence[int],
     rounds: int | None = None,
+    steps: int = STEPS,
 ) -> list[Row]:
     """Every combination that differs: without an attack nobody is malicious, and without malice there is no attack."""
     _check("method", methods, METHODS)
@@ -67,9 +70,11 @@ def plan_rows(
         raise Misuse("--malicious: per cent of the participants, 0 to 50")
     if rounds is not None and not 1 <= rounds <= 1_000:
         raise Misuse("--rounds: 1 to 1000")
+    if not 1 <= steps <= MAX_STEPS:
+        raise Misuse(f"--steps: 1 to {MAX_STEPS}")
     rows: dict[Row, None] = {}
     for seed, attack, share, method in product(seeds, attacks, malicious, methods):
-        row = Row(method, attack, share, seed, rounds or (SLOW_ROUNDS if attack in SLOW_ATTACKS else ROUNDS))
+        row = Row(method, attack, share, seed, rounds or (SLOW_ROUNDS if attack in SLOW_ATTACKS else ROUNDS), steps)
         if attack == "none" or share == 0 or method in CENTRAL:
             row = replace(row, attack="none", malicious=0, rounds=rounds or ROUNDS)
         rows[row] = None

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from multiprocessing.managers import DictProxy
@@ -13,7 +13,7 @@ from typing import Any
 
 from flock_p2p.experiment.ledger import Ledger
 from flock_p2p.experiment.rows import PARTICIPANTS, Row
-from flock_peers.training.laboratory import Laboratory
+from flock_peers.training.laboratory import BUDGET, Laboratory
 
 POLL_SECONDS = 1.0
 Show = Callable[[int, int, float, str], None]  # rounds done, rounds in all, seconds left, what was finished
@@ -31,15 +31,15 @@ class Clock:
 
 
 @lru_cache(maxsize=2)
-def _laboratory(seed: int, base: Path) -> Laboratory:
-    return Laboratory(PARTICIPANTS, seed, base=base)
+def _laboratory(seed: int, base: Path, steps: int) -> Laboratory:
+    return Laboratory(PARTICIPANTS, seed, base=base, budget=replace(BUDGET, steps=steps))
 
 
 def run_one(row: Row, base: Path, report: Callable[[int], None]) -> dict[str, Any]:
     from flock_p2p.experiment.federation import run_row
 
     began, cpu = time.monotonic(), time.process_time()
-    result = run_row(row, _laboratory(row.seed, base), lambda done, _: report(done))
+    result = run_row(row, _laboratory(row.seed, base, row.steps), lambda done, _: report(done))
     seconds = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - cpu}
     return result | {name: round(value, 1) for name, value in seconds.items()}
 

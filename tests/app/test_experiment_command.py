@@ -74,31 +74,38 @@ def test_what_runs_is_what_is_not_finished_on_that_base_model_and_runs_on_it(
     ran = list[object]()
 
     def run_one(row: Row, base: Path, _report: object) -> dict[str, object]:
-        ran.append(_laboratory(row.seed, base))
+        ran.append(_laboratory(row.seed, base, row.steps))
         raise Unavailable("enough")
 
     monkeypatch.setattr("flock_p2p.experiment.runner.run_one", run_one)
-    monkeypatch.setattr("flock_p2p.experiment.runner.Laboratory", lambda _count, _seed, base: base)
+    monkeypatch.setattr(
+        "flock_p2p.experiment.runner.Laboratory", lambda _count, _seed, base, budget: (base, budget.steps)
+    )
     fill(tmp_path / "out", describe_base(first).digest.hex())
     assert call(tmp_path / "out", "--base", str(first)) == 0 and not ran
     assert {row["base"] for row in read_rows(tmp_path / "out")} == {describe_base(first).digest.hex()}
-    assert call(tmp_path / "out", "--base", str(second)) == 3 and ran == [second]
+    assert call(tmp_path / "out", "--base", str(second)) == 3 and ran == [(second, 12)]
+    assert call(tmp_path / "out", "--base", str(first), "--steps", "24") == 3 and ran[1:] == [(first, 24)]
 
 
-def test_a_csv_names_the_base_model_of_each_row_and_has_the_names_of_older_files(
+def test_a_csv_names_base_model_and_steps_of_each_row_and_has_the_names_of_older_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flock_p2p.experiment.runner.run_one", lambda row, *_: finished(row, 9))
     fill(tmp_path)
     kept = (tmp_path / "rows.jsonl").read_text().splitlines()
-    of_before = [{name: value for name, value in json.loads(line).items() if name != "base"} for line in kept[:3]]
+    of_before = [
+        {name: value for name, value in json.loads(line).items() if name not in ("base", "steps")} for line in kept[:3]
+    ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in of_before))
     assert call(tmp_path) == 0
     rows = read_rows(tmp_path)
-    assert [(row["clean_loss"], row["base"]) for row in rows] == [(f"{3.0 + n}", FIRST_BASE) for n in (0, 1, 2, 9)]
+    assert [(row["clean_loss"], row["base"], row["steps"]) for row in rows] == [
+        (f"{3.0 + n}", FIRST_BASE, "12") for n in (0, 1, 2, 9)
+    ]
     for path in DOCS.glob("figures/experiment/**/rows.csv"):
         (names,) = {tuple(row) for row in read_rows(path.parent)}
-        assert names == tuple(rows[0])[: len(names)] and len(names) >= len(rows[0]) - 1, path
+        assert names == tuple(rows[0])[: len(names)] and len(names) >= len(rows[0]) - 2, path
 
 
 def test_pictures_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
@@ -108,7 +115,9 @@ def test_pictures_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.glob("*.png")} == {"none-0.png", "shared-28.png"}
 
 
-@pytest.mark.parametrize("wrong", [["--methods", "x"], ["--seeds", "one"], ["--jobs", "0"], ["--rounds", "0"]])
+@pytest.mark.parametrize(
+    "wrong", [["--methods", "x"], ["--seeds", "one"], ["--jobs", "0"], ["--rounds", "0"], ["--steps", "0"]]
+)
 def test_wrong_usage_is_said_before_anything_runs(tmp_path: Path, wrong: list[str]) -> None:
     assert main(["experiment", "--out", str(tmp_path / "never"), *wrong]) == 2
     assert not (tmp_path / "never").exists()

@@ -11,11 +11,12 @@ from flock_chain.errors import Misuse
 from flock_p2p.experiment.attackers import LIE, WAKING_STAKE, choose_attackers
 from flock_p2p.experiment.ledger import FILE, FIRST_BASE, Ledger
 from flock_p2p.experiment.money import BOND, MIN_BOND, Money
-from flock_p2p.experiment.rows import ATTACKS, METHODS, PARTICIPANTS, Row, plan_rows
+from flock_p2p.experiment.rows import ATTACKS, METHODS, PARTICIPANTS, STEPS, Row, plan_rows
 from flock_peers.training.backdoor import TESTED_FILLERS, TRAINED_FILLERS, Backdoor, Garbage, LabelFlip
 from flock_peers.training.base_manifest import describe_base
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.domains import assign_domain
+from flock_peers.training.laboratory import BUDGET
 from flock_peers.training.streams import Windows
 
 ROW = Row("ours", "shared", 28, 1, 12)
@@ -176,6 +177,20 @@ def test_a_row_of_another_base_model_is_not_finished(tmp_path: Path) -> None:
     Ledger(tmp_path, "00" * 32).add(ROW, finished(ROW, clean_loss=2.0))
     found = [Ledger(tmp_path, base).results[ROW]["clean_loss"] for base in (shipped, "00" * 32)]
     assert found == [3.0, 2.0]
+
+
+def test_a_row_of_other_local_steps_is_not_finished_and_one_that_says_none_is_of_twelve(tmp_path: Path) -> None:
+    """Those that were run before there was a choice."""
+    assert BUDGET.steps == STEPS == 12
+    (twelve,), (more,) = (
+        plan_rows(["ours"], ["shared"], [28], [1]),
+        plan_rows(["ours"], ["shared"], [28], [1], steps=24),
+    )
+    result = {name: value for name, value in vars(twelve).items() if name != "steps"}
+    result |= {"server_lr_thousandths": twelve.server_rate, "clean_loss": 2.5}
+    (tmp_path / FILE).write_text(json.dumps(result) + "\n")
+    results = Ledger(tmp_path, FIRST_BASE).results
+    assert set(results) == {twelve} and more not in results
 
 
 def test_every_method_is_listed_once() -> None:
