@@ -16,7 +16,7 @@ from flock_peers.roles.board import Phase, as_account
 
 log = logging.getLogger(__name__)
 
-MAX_TASKS = 100  # newest ones; an older one is found by `task show --task N`
+TASKS_AT_ONCE = 100  # that a look adds, the newest first: of a long chain all are known after some looks
 MAX_ROUNDS = 100  # newest ones of a task: each is one call of the board
 MAX_LEFT = 32  # tasks in one status
 LOOK_SECONDS = 10.0  # between two looks at what is left; where nothing is, a task is looked at once
@@ -47,7 +47,8 @@ class LeftBehind:
         self._account, self._views = account, views
         self._left: dict[int, Left] = {}
         self._rounds: dict[int, Sequence[int]] = {}  # in which something may be claimable, by ended task
-        self._empty: set[int] = set()  # tasks that have ended, in which nothing is left: they stay so
+        self._open: set[int] = set()  # of those looked at; of the others all have ended and hold nothing, for good
+        self._newest = self._oldest = 0  # of those looked at
 
     def rows(self) -> list[dict[str, Any]]:
         """Of the last look, the newest task first."""
@@ -62,15 +63,17 @@ class LeftBehind:
             await trio.sleep(LOOK_SECONDS)
 
     async def step(self) -> None:
-        count: int = await self._views.view("TaskBoard", "task_count")
-        first = max(1, count - MAX_TASKS + 1)
-        self._empty = {task for task in self._empty if task >= first}
-        for task in [task for task in self._rounds if task < first]:
-            del self._rounds[task]
-            self._left.pop(task, None)
-        for task in range(count, first - 1, -1):
-            if task not in self._empty:
-                await self._look(task)
+        self._add(await self._views.view("TaskBoard", "task_count"))
+        for task in sorted(self._open, reverse=True):
+            await self._look(task)
+
+    def _add(self, count: int) -> None:
+        """What was opened since the last look, and as many older ones as there is time for."""
+        if not self._newest:
+            self._newest, self._oldest = count, count + 1
+        older = range(max(1, self._oldest - TASKS_AT_ONCE), self._oldest)
+        self._open.update(range(self._newest + 1, count + 1), older)
+        self._newest, self._oldest = count, older.start
 
     async def _look(self, task: int) -> None:
         last, phase = await self._views.view("TaskBoard", "progress", task)
@@ -81,7 +84,7 @@ class LeftBehind:
         if left.bond or left.unbonding or left.claimable or left.pot:
             self._left[task] = left
         else:
-            self._empty.add(task)
+            self._open.remove(task)
             for known in (self._left, self._rounds):
                 known.pop(task, None)
         await trio.sleep(PAUSE_SECONDS)

@@ -14,7 +14,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import Unavailable
 from flock_chain.execution.executor import Executor
 from flock_peers.home import Home
-from flock_peers.left_behind import LOOK_SECONDS, MAX_LEFT, MAX_ROUNDS, MAX_TASKS, LeftBehind
+from flock_peers.left_behind import LOOK_SECONDS, MAX_LEFT, MAX_ROUNDS, TASKS_AT_ONCE, LeftBehind
 from flock_peers.store.chain_store import ChainStore
 
 
@@ -89,15 +89,37 @@ async def test_the_rest_of_a_pot_is_told_to_who_opened_the_task_until_it_is_take
 
 
 @on_stepped_clock
-async def test_few_tasks_and_few_rounds_of_each_are_looked_at_and_fewer_are_told() -> None:
-    board = Board(rows={task: Row(is_ended=True, rounds=1_000) for task in range(1, MAX_TASKS + 9)})
+async def test_few_tasks_at_once_and_few_rounds_of_each_are_looked_at_and_fewer_are_told() -> None:
+    board = Board(rows={task: Row(is_ended=True, rounds=1_000) for task in range(1, TASKS_AT_ONCE + 9)})
     board.bonds = dict.fromkeys(board.rows, COIN)
     found = LeftBehind(Account(ME), board)
     await found.step()
-    assert board.asked["progress"] == MAX_TASKS and board.asked["claimable"] == MAX_TASKS * MAX_ROUNDS
+    assert board.asked["progress"] == TASKS_AT_ONCE and board.asked["claimable"] == TASKS_AT_ONCE * MAX_ROUNDS
+    for _ in range(2):  # a round in which nothing was is not asked about again
+        await found.step()
+        assert board.asked["claimable"] == (TASKS_AT_ONCE + 8) * MAX_ROUNDS
+    assert [row["task"] for row in found.rows()] == list(range(TASKS_AT_ONCE + 8, TASKS_AT_ONCE + 8 - MAX_LEFT, -1))
+
+
+@on_stepped_clock
+async def test_what_is_left_behind_any_number_of_newer_tasks_is_told_after_some_looks_and_stays_told() -> None:
+    count = 2 * TASKS_AT_ONCE + 5
+    board = Board(rows={task: Row(is_ended=task != 2) for task in range(1, count + 1)})
+    board.rows[1].creator, board.rows[1].pot = ME, COIN
+    board.bonds = {2: COIN, count - 3: COIN}  # the second still runs
+    found = LeftBehind(Account(ME), board)
+    for known in ([count - 3], [count - 3], [count - 3, 1]):
+        await found.step()
+        assert [row["task"] for row in found.rows()] == known
+    board.rows |= {task: Row(is_ended=True) for task in range(count + 1, count + TASKS_AT_ONCE + 9)}
+    board.bonds[count + 7], board.rows[2].is_ended = COIN, True
     await found.step()
-    assert board.asked["claimable"] == MAX_TASKS * MAX_ROUNDS  # a round in which nothing was is not asked about again
-    assert [row["task"] for row in found.rows()] == list(range(MAX_TASKS + 8, MAX_TASKS + 8 - MAX_LEFT, -1))
+    assert [row["task"] for row in found.rows()] == [count + 7, count - 3, 2, 1]
+    board.bonds, board.rows[1].pot = {}, 0
+    await found.step()
+    board.asked.clear()
+    await found.step()
+    assert found.rows() == [] and board.asked == {"task_count": 1}
 
 
 @on_stepped_clock
