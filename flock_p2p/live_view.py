@@ -32,9 +32,9 @@ class Pace:
                 self._began, self._first = now, task["round"]
 
     def estimate(self, task: dict[str, Any], now: float) -> float | None:
-        """Seconds until the task's last round is over; None before a whole round was seen."""
+        """Seconds until the task's last round is over; None before a whole round was seen, and in extra ones."""
         done = self._round - self._first
-        if self._began is None or done < 1 or task["is_ended"]:
+        if self._began is None or done < 1 or task["is_ended"] or self._round > int(task["rounds"]):
             return None
         each = (self._latest - self._began) / done
         return max(0.0, each * (int(task["rounds"]) - self._round + 1) - (now - self._latest))
@@ -179,6 +179,6 @@ def _describe_transfer(row: dict[str, Any]) -> str:
 
 
 def _bar(share: float, width: int) -> str:
-    room = min(60, width - 8)
-    full = round(max(0.0, min(1.0, share)) * room)
+    room, share = min(60, width - 8), max(0.0, min(1.0, share))  # in extra rounds it is full
+    full = round(share * room)
     return f"[{'#' * full}{'.' * (room - full)}] {share:4.0%}"

@@ -104,6 +104,10 @@ def test_the_time_that_is_left_follows_from_the_rounds_that_were_seen() -> None:
     left = pace.estimate(make_task(round=7, rounds=10), 60.0)
     assert left == pytest.approx(35, abs=1)
     assert "left" in describe_line(make_status(task=make_task(round=7, rounds=10)), pace, 60.0)
+    pace.note(make_task(round=11, rounds=10), 70.0)  # how many extra ones follow depends on the pot
+    assert pace.estimate(make_task(round=11, rounds=10), 71.0) is None
+    screen = render(make_status(task=make_task(round=11, rounds=10)), [], pace, 71.0, width=80, height=24)
+    assert any(line.endswith("#] 100%") for line in screen) and not any(line.endswith(" s left") for line in screen)
     assert Pace().estimate(make_task(), 5.0) is None
     pace.note(make_task(task=2), 61.0)
     assert pace.estimate(make_task(task=2), 62.0) is None
