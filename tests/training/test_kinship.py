@@ -59,3 +59,10 @@ def test_one_start_is_one_whatever_stands_between_the_rounds_that_had_it() -> No
     texts = np.array([[0, 1, 2, 3, 4, 5, 0, 1], [4, 2, 3, 0, 1, 5, 2, 3]])
     found = tell_kinship(teacher, rows, range(4), texts, 1)  # type: ignore[arg-type]
     assert found.starts == [0, 0, 1, 0]
+
+
+def test_starts_that_differ_by_next_to_nothing_are_two() -> None:
+    teacher = Teacher([0, 1], [2, 3])
+    rows = [teacher.suspect({0: 9.0}, {1: start}) for start in (0.25, 0.25, np.nextafter(np.float32(0.25), 1), 0.25)]
+    found = tell_kinship(teacher, rows, range(4), np.array([[0, 1, 2, 3]]), 1)  # type: ignore[arg-type]
+    assert found.starts == [0, 0, 1, 0]
