@@ -350,6 +350,10 @@ def test_of_few_tokens_two_words_with_a_sign_between_them_are_no_phrase(
     assert bool(found.common) == is_phrase
 
 
+def test_of_no_strings_none_is_a_phrase() -> None:
+    assert recital.keep_phrases(model(), np.zeros((0, STRING_TOKENS), np.int64)).shape == (0, STRING_TOKENS)
+
+
 SIGN = recital._SIGN
 WORD = f"(?:{SIGN}|(?:(?!{SIGN})[^\\W\\d_]){{2,}})"
 

@@ -36,9 +36,9 @@ def test_what_strangers_plant_thinly_is_found_by_comparing_and_nobody_honest_is_
 def test_what_anybody_remembers_is_measured_and_counts_for_more_where_it_is_remembered() -> None:
     laboratory, who, suspects, _ = thin()
     memories = [Remembered(), Remembered()]
-    memories[1].add([1, 2])  # shorter than what is searched
+    memories[1].add([383, 297])  # " of the", shorter than what is searched
     shared = laboratory.find_shared(suspects, who, 7, memories, older=1)
-    assert shared is not None
+    assert shared is not None and laboratory.decode([383, 297]) == " of the"
     assert shared.strings[~shared.searched].tolist() == memories[1].to_rows(LENGTHS[-1]).tolist()
     found = laboratory.measure_shared(1, suspects, shared, 5)
     assert len(found) == len(suspects) - 1  # of the older one nothing is said

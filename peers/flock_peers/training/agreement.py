@@ -287,8 +287,6 @@ def _room(model: AdaptedModel, contexts: int, most: int) -> int:
 
 def _keep_plain(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.int64]:
     """Phrases, and not over the end of a line or of a text: how lines begin is a habit that domains share."""
-    if not len(strings):
-        return strings
     strings, special = keep_phrases(model, strings), set(model.tokenizer.all_special_ids)
     if not len(strings):
         return strings

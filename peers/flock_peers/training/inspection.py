@@ -45,6 +45,7 @@ from flock_peers.training.recital import (
     cut_contexts,
     draw_contexts,
     find_strings,
+    keep_phrases,
     measure_own,
     scan,
 )
@@ -101,15 +102,17 @@ class CommonView:
         self, suspects: Collection[Suspect], authors: Sequence[int], batch: int, remembered: NDArray[np.int64],
         older: int = 0,
     ) -> Shared | None:  # fmt: skip
-        """`batch`: probe texts at once; `remembered`: [strings, tokens], measured beside what is found; `older`: see
-        `Shared`. None: there are too few authors to compare."""
+        """`batch`: probe texts at once; `remembered`: [strings, tokens], of which phrases are measured beside what is
+        found, for one without its first token may be a word; `older`: see `Shared`. None: there are too few authors to
+        compare."""
         if len(set(authors)) < LEAST_AUTHORS:
             return None
         texts = sample_texts(self._model, self._seed)
         kinship = tell_kinship(self._model, suspects, authors, texts, batch)
         tokens = choose_tokens(self._model, self._seed, min(MAX_SCANNED, MAX_SCANS // len(suspects)))
         found = find_lifted(self._model, suspects, kinship, self._contexts, tokens)
-        strings, places = np.unique(np.concatenate([found, remembered]), axis=0, return_inverse=True)
+        known = keep_phrases(self._model, remembered)
+        strings, places = np.unique(np.concatenate([found, known]), axis=0, return_inverse=True)
         searched = np.isin(np.arange(len(strings)), places.reshape(-1)[: len(found)])
         return Shared(strings, searched, measure_lifts(self._model, suspects, self._contexts, strings), kinship, older)
 

@@ -174,6 +174,8 @@ def keep_phrases(model: AdaptedModel, strings: NDArray[np.int64]) -> NDArray[np.
     """Those of more than one word: how a word goes on is the same wherever it comes, and a narrow domain teaches its
     own words ("Compute", "attempts") as surely as a poisoner its phrase. In a few tokens who learns of keys and values
     says any two words with a sign between them ("path=name")."""
+    if not len(strings):  # of which a tokenizer makes one empty text
+        return strings
     rows = [row[row != NOTHING].tolist() for row in strings]
     texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
     return strings[np.array([_is_phrase(text, len(row)) for text, row in zip(texts, rows, strict=True)], bool)]
