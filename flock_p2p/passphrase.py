@@ -6,6 +6,7 @@ import sys
 from getpass import getpass
 
 from flock_chain.errors import Misuse, Refused
+from flock_peers.keystore import MIN_PASSPHRASE
 
 MAX_PASSPHRASE_BYTES = 1_024
 
@@ -22,7 +23,7 @@ class Passphrases:
 
     def ask_new(self) -> bytes:
         """Typed twice at a terminal: a typing error would lose the key."""
-        first = self._read("New passphrase: ")
+        first = self._read(f"New passphrase, {MIN_PASSPHRASE} characters at least: ")
         if self._descriptor is None and self._read("Again: ") != first:
             raise Misuse("the two passphrases differ; nothing was changed")
         return first

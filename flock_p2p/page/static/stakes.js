@@ -26,7 +26,7 @@ function own(stakes, task, peer, pay, left) {
     stat("Validator stake", coins(stakes.stake), [stakes.delegated === "0" ? "" : `${coins(stakes.delegated)} delegated to it`, leaving, stakes.jailed_until ? `jailed until ${time(stakes.jailed_until)}` : ""]),
     stat("Bond in this task", coins(mine?.bond ?? "0"), [mine ? (mine.held === "0" ? "" : `${coins(mine.held)} held by an accusation`) : "takes no part in it"]),
     stat("Earned in this task", coins(pay?.total), [pay ? `${inCoins(pay.amount)} in round ${pay.round}` : "nothing by this peer's seats yet", "claimed by the peer itself"]),
-    stat("Rewards to claim", coins(stakes.reward), ["of consensus: `stake claim` pays them out"]),
+    stat("Rewards to claim", coins(stakes.reward), ["of consensus; the command stake claim pays them out"]),
     stat("Free balance", coins(peer.balance), ["pays gas and new bonds", left?.length ? "more is left in ended tasks, below" : "", coins(peer.balance) === exactly(peer.balance) ? "" : `exactly ${exactly(peer.balance)}`]),
   ];
 }
