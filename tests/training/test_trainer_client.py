@@ -1,8 +1,10 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def test_a_trainer_process_serves_a_whole_round_and_reports_its_death(tmp_path: 
             assert len(found.strings) == len(found.common) == len(found.own)
             memory = tmp_path / "home" / "remembered.json"
             assert not memory.exists() and await trainer.audit([(start, delta)], seed=3, own_seed=4, authors=[0])
-            assert memory.exists()
+            assert json.loads(memory.read_bytes())["task"] == sha256(miniature_document().encode()).hexdigest()
             assert len(await trainer.audit([(start, delta)], seed=3, own_seed=4, older=[(start, delta)] * 2)) == 1
             assert (await trainer.evaluate(None, "test:records")).bits_per_byte > 1
             assert await trainer.attack_success(start) == 0.0
