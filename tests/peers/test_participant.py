@@ -57,6 +57,29 @@ def test_a_training_that_comes_too_late_is_given_up(tmp_path: Path, round: int, 
     play(stage, test)
 
 
+def test_what_a_round_begins_with_is_measured_by_whom_a_seat_may_be_drawn_for(tmp_path: Path) -> None:
+    """Others would fetch and keep every round's adapter for nothing."""
+    stage = Stage(tmp_path)
+    stage.board.phase, stage.sender.error = Phase.COMMIT, Unavailable("too few coins")
+
+    async def measure_in(number: int) -> int:
+        before, stage.board.round = len(stage.process.evaluated), number
+        await stage.until(lambda: stage.part.view is not None and stage.part.view.round == number)
+        await trio.sleep(10)
+        return len(stage.process.evaluated) - before
+
+    async def test() -> None:
+        await stage.until(lambda: stage.opened_at is not None)
+        assert await measure_in(2) == 0  # not bonded yet
+        stage.sender.error = None
+        await stage.until(lambda: stage.part.membership.was_joined)
+        assert await measure_in(3) == 1 and stage.process.evaluated[-1] == "hold_out"
+        stage.part.leave()
+        assert await measure_in(4) == 0
+
+    play(stage, test)
+
+
 def test_what_a_finished_piece_of_work_found_is_used_at_once(tmp_path: Path) -> None:
     """Not at the next look at the board, up to a second later: a round has four of them."""
     stage = Stage(tmp_path)

@@ -8,7 +8,7 @@ from roles_support import TASK, Desk, do, expect_candidate, on_stepped_clock
 
 from flock_chain.errors import Unavailable
 from flock_chain.tally import FILTER_NO_SCORE, FILTER_NORM_SLASH, SEATS_MAX, Verdict
-from flock_peers.roles.board import Phase
+from flock_peers.roles.board import Phase, RoundView
 from flock_peers.roles.candidate import foresee_accepted
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.participant import _still_matters
@@ -16,12 +16,18 @@ from flock_peers.roles.participant import _still_matters
 TERMS = {"loss_limit": 20_000, "mad_multiple": 12}
 
 
+async def prepare(desk: Desk, view: RoundView) -> None:
+    """And time for what that begins."""
+    desk.voter.prepare(view)
+    await trio.sleep(30)
+
+
 @on_stepped_clock
 async def test_who_does_not_propose_measures_what_the_round_begins_with_while_others_train(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         for _ in range(3):
-            await do(desk.voter.step, desk.view(Phase.COMMIT, [desk.offer(0)], voters=()))
+            await prepare(desk, desk.view(Phase.COMMIT, [desk.offer(0)], voters=()))
         assert desk.trainer.evaluated == [desk.adapter.hex()] and desk.sender.calls == []
 
 
@@ -29,9 +35,7 @@ async def test_who_does_not_propose_measures_what_the_round_begins_with_while_ot
 async def test_a_proposer_leaves_the_trainer_to_its_training(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
-        await do(
-            desk.voter.step, desk.view(Phase.COMMIT, [desk.offer(0)], proposers=(desk.identity.account,), voters=())
-        )
+        await prepare(desk, desk.view(Phase.COMMIT, [desk.offer(0)], proposers=(desk.identity.account,), voters=()))
         assert desk.trainer.evaluated == []
 
 
@@ -41,7 +45,7 @@ async def test_a_base_that_is_not_here_yet_is_left_to_be_measured_where_it_count
 ) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
-        await do(desk.voter.step, desk.view(Phase.COMMIT, adapter=bytes(32), voters=()))
+        await prepare(desk, desk.view(Phase.COMMIT, adapter=bytes(32), voters=()))
         assert desk.trainer.evaluated == [] and not [row for row in caplog.records if row.levelname == "WARNING"]
 
 
@@ -64,7 +68,7 @@ async def test_in_no_other_phase_is_the_base_measured_by_who_has_no_seat(tmp_pat
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         for phase in set(Phase) - {Phase.COMMIT}:
-            await do(desk.voter.step, desk.view(phase, [desk.offer(0)], voters=()))
+            await prepare(desk, desk.view(phase, [desk.offer(0)], voters=()))
         assert desk.trainer.evaluated == []
 
 

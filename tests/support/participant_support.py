@@ -172,6 +172,11 @@ class Process:
 
     def __init__(self) -> None:
         self.trainings = []
+        self.evaluated = list[str]()  # which splits
+
+    async def evaluate(self, _adapter_path: Path | None, split: str) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.evaluated.append(split)
 
     async def train(self, *_: Any, **__: Any) -> Any:
         self.trainings.append("begun")

@@ -246,6 +246,8 @@ class Participant:
                 await self._auditor.step(view)
             await self.membership.look(view)
         if self.membership.was_joined:
+            if not (self.is_leaving or self.membership.is_lost):  # of later rounds they have no seat
+                voter.prepare(view)
             keeper.note_seat(view)
             keeper.prepare(view)
         await keeper.step(view.round, self.is_ended)

@@ -89,7 +89,6 @@ class Voter:
         self._foreseen: list[int] | None = None  # whom the last round's scores would accept
 
     async def step(self, view: RoundView) -> None:
-        self._weigh_base(view)
         index = view.voter_index(self._identity.account)
         if index is None:
             return
@@ -114,7 +113,7 @@ class Voter:
         terms: Mapping[str, int] = (await self._views.view("TaskBoard", "task_view", view.task))["terms"]
         return terms
 
-    def _weigh_base(self, view: RoundView) -> None:
+    def prepare(self, view: RoundView) -> None:
         """What the round begins with, on the own hold-out, while others train: every score is relative to it, and most
         of those who do not propose are drawn to vote. A trainer knows it then; of its last vote's candidate it does."""
         if view.phase is Phase.COMMIT and view.proposer_index(self._identity.account) is None:
