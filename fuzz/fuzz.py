@@ -38,6 +38,7 @@ from fuzz_pauses import leave_out_pauses  # noqa: E402
 COUNTS, PAGE = ROOT / "docs" / "reliability" / "fuzzing.json", ROOT / "docs" / "reliability" / "network.md"
 INPUT_SECONDS = 10  # for one input of a few KB: all of them take milliseconds
 MEMORY_MB = 1_024
+LIMITS = (f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={MEMORY_MB}")  # of every run, a repeated one too
 INSTRUMENTED = [  # where decoders are: everything would take half a minute at each start
     *(f"flock_chain.{name}" for name in ("codec", "canonical_json", "bounded_json", "consensus", "aggregation")),
     *(f"flock_chain.{name}" for name in ("content", "proposal", "genesis", "parameters", "restart", "upgrades")),
@@ -123,7 +124,7 @@ def run_slice(name: str, seconds: int, state: State, seeds: list[bytes], max_byt
         (corpus / f"seed-{number}").write_bytes(seed)
     merge_corpora(name, state.folder)
     arguments = [
-        str(corpus), f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={MEMORY_MB}",
+        str(corpus), *LIMITS, f"-max_total_time={seconds}",
         f"-max_len={max(max_bytes, *(2 * len(seed) for seed in seeds))}", f"-artifact_prefix={crashes}/",
         "-print_final_stats=1", "-use_value_profile=1", "-reload=0",
     ]  # fmt: skip
@@ -146,7 +147,7 @@ def run_slice(name: str, seconds: int, state: State, seeds: list[bytes], max_byt
     paused = leave_out_pauses(found, lambda file: _run_alone(name, crashes / file))
     found = [file for file in found if file not in paused]
     row["crashes"] += found or ([log_name] if code > 0 and not paused else [])  # below zero: ended from outside
-    if found or code:
+    if found or (code and not paused):
         (state.folder / name / log_name).write_text(text)
         print(f"{name}: status {code}, {', '.join(found) or 'see the log'}", file=sys.stderr, flush=True)
     state.save()
@@ -154,7 +155,7 @@ def run_slice(name: str, seconds: int, state: State, seeds: list[bytes], max_byt
 
 def _run_alone(name: str, path: Path) -> int:
     """The exit status of a process that gets this one input."""
-    command = [sys.executable, __file__, "--child", name, str(path), f"-timeout={INPUT_SECONDS}"]
+    command = [sys.executable, __file__, "--child", name, str(path), *LIMITS]
     return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
 
 

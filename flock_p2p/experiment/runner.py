@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flock_p2p.experiment.ledger import Ledger
-from flock_p2p.experiment.rows import PARTICIPANTS, Row
+from flock_p2p.experiment.rows import PARTICIPANTS, STEPS, Row
 from flock_peers.training.laboratory import BUDGET, Laboratory
 
 POLL_SECONDS = 1.0
@@ -56,7 +56,8 @@ def run_all(rows: Sequence[Row], ledger: Ledger, base: Path, jobs: int, show: Sh
 
 def describe(row: Row) -> str:
     share = f" {row.malicious} %" if row.malicious else ""
-    return f"{row.method}, {row.attack}{share}, seed {row.seed}"
+    steps = "" if row.steps == STEPS else f", {row.steps} steps"
+    return f"{row.method}, {row.attack}{share}, seed {row.seed}{steps}"
 
 
 def _run_here(missing: Sequence[Row], ledger: Ledger, base: Path, clock: Clock, show: Show) -> None:

@@ -6,7 +6,7 @@ dropped by name, and the next one is asked.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -105,7 +105,7 @@ class CheckpointStart:
         if self._strangers and not [a for a in self._port.peers() if self._is_good(a) and a not in self._strangers]:
             return Refused(
                 f"checkpoint {self._checkpoint}: no connected peer has this block at that height: "
-                f"{self._describe_strangers()}. The "
+                f"{_describe_strangers(self._strangers)}. The "
                 "checkpoint was copied wrong or is of another network, or these peers follow another chain: get it "
                 "again from somebody you trust"
             )
@@ -120,13 +120,6 @@ class CheckpointStart:
             f"checkpoint {self._checkpoint}: no connected peer serves a snapshot at or before it "
             f"({told or 'none is known'}); join without --checkpoint to execute the whole chain"
         )
-
-    def _describe_strangers(self) -> str:
-        """Most of them have the same block, which is said once."""
-        holders: dict[str, list[str]] = {}
-        for account, block in self._strangers.items():
-            holders.setdefault(block, []).append(f"0x{account.hex()}")
-        return "; ".join(f"{_say_who_has(names)} {block}" for block, names in holders.items())
 
     def _is_good(self, account: Account) -> bool:
         return not self._dropped.is_ignored(account)
@@ -274,6 +267,16 @@ class CheckpointStart:
             return True
         self._strangers[account] = parent.hex()
         return False
+
+
+def _describe_strangers(strangers: Mapping[Account, str]) -> str:
+    """Most of them have the same block, which is said once; liars may have one each."""
+    holders: dict[str, list[str]] = {}
+    for account, block in strangers.items():
+        holders.setdefault(block, []).append(f"0x{account.hex()}")
+    told = [f"{_say_who_has(names)} {block}" for block, names in holders.items()]
+    more = [f"others have {len(told) - MAX_NAMED} more blocks"] if len(told) > MAX_NAMED else []
+    return "; ".join(told[:MAX_NAMED] + more)
 
 
 def _say_who_has(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from flock_peers.roles.board import Phase, as_account
 
 log = logging.getLogger(__name__)
 
-TASKS_AT_ONCE = 100  # that a look adds, the newest first: of a long chain all are known after some looks
+TASKS_AT_ONCE = 100  # ended long ago, that a look adds: of a long chain all are known after some looks
 MAX_ROUNDS = 100  # newest ones of a task: each is one call of the board
 MAX_LEFT = 32  # tasks in one status
 LOOK_SECONDS = 10.0  # between two looks at what is left; where nothing is, a task is looked at once

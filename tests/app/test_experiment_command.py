@@ -13,7 +13,7 @@ from flock_p2p.cli import main
 from flock_p2p.experiment.ledger import FIRST_BASE, Ledger
 from flock_p2p.experiment.report import SHORT
 from flock_p2p.experiment.rows import Row, plan_rows
-from flock_p2p.experiment.runner import _laboratory
+from flock_p2p.experiment.runner import _laboratory, describe
 from flock_peers.training.base_manifest import describe_base
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -86,6 +86,11 @@ def test_what_runs_is_what_is_not_finished_on_that_base_model_and_runs_on_it(
     assert {row["base"] for row in read_rows(tmp_path / "out")} == {describe_base(first).digest.hex()}
     assert call(tmp_path / "out", "--base", str(second)) == 3 and ran == [(second, 12)]
     assert call(tmp_path / "out", "--base", str(first), "--steps", "24") == 3 and ran[1:] == [(first, 24)]
+
+
+def test_a_row_of_other_local_steps_says_so() -> None:
+    assert describe(Row("ours", "thin", 28, 3, 8)) == "ours, thin 28 %, seed 3"
+    assert describe(Row("pooled", "none", 0, 3, 8, 24)) == "pooled, none, seed 3, 24 steps"
 
 
 def test_a_csv_names_base_model_and_steps_of_each_row_and_has_the_names_of_older_files(

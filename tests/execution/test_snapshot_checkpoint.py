@@ -19,7 +19,7 @@ from flock_chain.execution import records
 from flock_chain.execution.records import Pin
 from flock_p2p.verify import verify_home
 from flock_peers import snapshots
-from flock_peers.checkpoint import ASK_SECONDS, _say_who_has
+from flock_peers.checkpoint import ASK_SECONDS, MAX_NAMED, _describe_strangers, _say_who_has
 from flock_peers.driver.offences import DROP_SECONDS
 from flock_peers.home import Home, write_private
 from flock_peers.ledger import open_ledger
@@ -114,6 +114,13 @@ async def test_a_wrong_hash_is_said_with_who_contradicts_it(chain: CertifiedChai
 def test_of_many_who_have_another_block_a_few_are_named() -> None:
     assert _say_who_has(["0xa"]) == "0xa has" and _say_who_has(["0xa", "0xb"]) == "0xa, 0xb have"
     assert _say_who_has([f"0x{n}" for n in range(8)]) == "0x0, 0x1, 0x2 and 5 more have"
+
+
+def test_of_many_different_blocks_a_few_are_named() -> None:
+    told = _describe_strangers({account(n): f"block{n}" for n in range(MAX_NAMED + 2)})
+    assert [f"block{n}" in told for n in range(MAX_NAMED + 2)] == [True] * MAX_NAMED + [False] * 2
+    assert told.endswith("; others have 2 more blocks")
+    assert "others" not in _describe_strangers({account(n): f"block{n}" for n in range(MAX_NAMED)})
 
 
 @on_mock_clock
