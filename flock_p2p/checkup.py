@@ -27,6 +27,8 @@ from flock_peers.store.blob_store import LEFT_FOR_CHAIN
 LEAST_FREE = LEFT_FOR_CHAIN + (1 << 30)  # bytes of disk: the chain's, and a few adapters of a small task
 ANSWER_SECONDS = 5.0  # of a bootstrap peer
 OWN_SECONDS = 20.0  # of the home's own, which may share a busy machine with whoever asks
+# The home's configuration may say another one: a start's arguments are kept when the peer is up, and a file is edited.
+TAKEN_BY_ITSELF = "the peer of this home runs, with the port that it took when it started"
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def _check_port(asked: Asked) -> Finding:
     config = _load(asked)
     where = f"{config.port} on {config.listen}"
     if asked.home.is_running():
-        return Finding("port", True, "the peer of this home runs and has it")
+        return Finding("port", True, TAKEN_BY_ITSELF)
     if not config.port:
         return Finding("port", True, "any free one, as the home is configured")
     from flock_peers.network.listener import check_listener
@@ -160,7 +162,7 @@ def _check_http(asked: Asked) -> Finding:
     if not site.wanted:
         return Finding("http port", True, "any free one, as the home is configured")
     if asked.home.is_running():
-        return Finding("http port", True, "the peer of this home runs and has it")
+        return Finding("http port", True, TAKEN_BY_ITSELF)
 
     try:
         found = trio.run(site.find_port)
