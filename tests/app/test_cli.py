@@ -20,10 +20,10 @@ import flock_p2p
 from flock_chain.errors import InvalidContent, Misuse, Refused, Unavailable
 from flock_p2p.arguments.walk import walk
 from flock_p2p.cli import COMMANDS, EXIT_CODES, build_parser, find_cause, main, parse_coins
-from flock_p2p.commands.join import _tell_taking_part, build_settings, parse_quota
+from flock_p2p.commands.join import _get_genesis, _tell_taking_part, build_settings, parse_quota
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
 from flock_peers.home import Home, write_private
-from flock_peers.network import mdns
+from flock_peers.network import genesis_fetch, mdns
 from flock_peers.network.identity import Address
 from flock_peers.settings import PeerSettings
 
@@ -404,6 +404,25 @@ def test_a_first_join_that_is_refused_after_the_network_is_known_makes_no_key(
     assert main(nobody) == 2 and capsys.readouterr().out == shown + asked  # `init` makes one before the first join
     save_config(home, JoinConfig())  # as a peer does that could start
     assert main(nobody) == 2 and capsys.readouterr().out == ""
+    home.key_path.unlink()  # a configuration that was put here by hand
+    assert main(nobody) == 2 and capsys.readouterr().out == shown + asked
+
+
+def test_a_hash_that_was_fetched_is_shown_whatever_else_is_in_the_home(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where somebody removed genesis.json: the network that answers may be another one."""
+    home, genesis = Home(tmp_path), make_genesis()
+
+    async def fetch(*_: object, **_named: object) -> bytes:
+        return genesis.encode()
+
+    monkeypatch.setattr(genesis_fetch, "fetch_genesis", fetch)
+    key = home.create_key()
+    save_config(home, JoinConfig())
+    for shown in (f"network  {genesis.network}, genesis {genesis.hash.hex()}\n", ""):
+        assert _get_genesis(home, key, JoinConfig(bootstrap=("somebody",)), genesis.hash) == genesis
+        assert capsys.readouterr().out == shown
 
 
 def test_an_attack_is_never_kept_for_the_next_start(tmp_path: Path) -> None:

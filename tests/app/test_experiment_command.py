@@ -13,7 +13,7 @@ from flock_p2p.cli import main
 from flock_p2p.experiment.ledger import FIRST_BASE, Ledger
 from flock_p2p.experiment.report import SHORT
 from flock_p2p.experiment.rows import Row, plan_rows
-from flock_p2p.experiment.runner import _laboratory, describe
+from flock_p2p.experiment.runner import _laboratory, describe, run_one
 from flock_peers.training.base_manifest import describe_base
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -86,6 +86,16 @@ def test_what_runs_is_what_is_not_finished_on_that_base_model_and_runs_on_it(
     assert {row["base"] for row in read_rows(tmp_path / "out")} == {describe_base(first).digest.hex()}
     assert call(tmp_path / "out", "--base", str(second)) == 3 and ran == [(second, 12)]
     assert call(tmp_path / "out", "--base", str(first), "--steps", "24") == 3 and ran[1:] == [(first, 24)]
+
+
+def test_a_row_is_run_with_its_own_local_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "flock_p2p.experiment.runner.Laboratory", lambda _count, _seed, base, budget: (base, budget.steps)
+    )
+    monkeypatch.setattr("flock_p2p.experiment.federation.run_row", lambda _row, found, _report: {"found": found})
+    for steps in (24, 36):
+        row = Row("ours", "none", 0, 3, 8, steps)
+        assert run_one(row, tmp_path, lambda _done: None)["found"] == (tmp_path, steps)
 
 
 def test_a_row_of_other_local_steps_says_so() -> None:

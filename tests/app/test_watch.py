@@ -104,6 +104,8 @@ def test_the_time_that_is_left_follows_from_the_rounds_that_were_seen() -> None:
     left = pace.estimate(make_task(round=7, rounds=10), 60.0)
     assert left == pytest.approx(35, abs=1)
     assert "left" in describe_line(make_status(task=make_task(round=7, rounds=10)), pace, 60.0)
+    pace.note(make_task(round=10, rounds=10), 65.0)  # the last one; since second 5 there were eight
+    assert pace.estimate(make_task(round=10, rounds=10), 66.0) == pytest.approx(6.5)
     pace.note(make_task(round=11, rounds=10), 70.0)  # how many extra ones follow depends on the pot
     assert pace.estimate(make_task(round=11, rounds=10), 71.0) is None
     screen = render(make_status(task=make_task(round=11, rounds=10)), [], pace, 71.0, width=80, height=24)

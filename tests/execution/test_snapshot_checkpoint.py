@@ -113,6 +113,7 @@ async def test_a_wrong_hash_is_said_with_who_contradicts_it(chain: CertifiedChai
 
 def test_of_many_who_have_another_block_a_few_are_named() -> None:
     assert _say_who_has(["0xa"]) == "0xa has" and _say_who_has(["0xa", "0xb"]) == "0xa, 0xb have"
+    assert _say_who_has(["0xa", "0xb", "0xc"]) == "0xa, 0xb, 0xc have"
     assert _say_who_has([f"0x{n}" for n in range(8)]) == "0x0, 0x1, 0x2 and 5 more have"
 
 
@@ -120,7 +121,8 @@ def test_of_many_different_blocks_a_few_are_named() -> None:
     told = _describe_strangers({account(n): f"block{n}" for n in range(MAX_NAMED + 2)})
     assert [f"block{n}" in told for n in range(MAX_NAMED + 2)] == [True] * MAX_NAMED + [False] * 2
     assert told.endswith("; others have 2 more blocks")
-    assert "others" not in _describe_strangers({account(n): f"block{n}" for n in range(MAX_NAMED)})
+    for blocks in (MAX_NAMED, 1):  # it is blocks that are counted, not who has them
+        assert "others" not in _describe_strangers({account(n): f"block{n % blocks}" for n in range(3 * MAX_NAMED)})
 
 
 @on_mock_clock

@@ -11,7 +11,7 @@ from flock_chain.errors import Misuse
 from flock_p2p.experiment.attackers import LIE, WAKING_STAKE, choose_attackers
 from flock_p2p.experiment.ledger import FILE, FIRST_BASE, Ledger
 from flock_p2p.experiment.money import BOND, MIN_BOND, Money
-from flock_p2p.experiment.rows import ATTACKS, METHODS, PARTICIPANTS, STEPS, Row, plan_rows
+from flock_p2p.experiment.rows import ATTACKS, MAX_STEPS, METHODS, PARTICIPANTS, STEPS, Row, plan_rows
 from flock_peers.training.backdoor import TESTED_FILLERS, TRAINED_FILLERS, Backdoor, Garbage, LabelFlip
 from flock_peers.training.base_manifest import describe_base
 from flock_peers.training.client import BASE_FOLDER
@@ -38,6 +38,13 @@ def test_rows_that_would_be_the_same_are_run_once() -> None:
 def test_an_unknown_name_or_share_is_refused(methods: list[str], attacks: list[str], share: int) -> None:
     with pytest.raises(Misuse):
         plan_rows(methods, attacks, [share], [1])
+
+
+def test_a_local_training_has_one_step_at_least_and_a_limit() -> None:
+    for steps in (0, MAX_STEPS + 1):
+        with pytest.raises(Misuse, match=f"--steps: 1 to {MAX_STEPS}"):
+            plan_rows(["ours"], ["none"], [0], [1], steps=steps)
+    assert plan_rows(["ours"], ["none"], [0], [1], steps=MAX_STEPS)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -191,6 +198,8 @@ def test_a_row_of_other_local_steps_is_not_finished_and_one_that_says_none_is_of
     (tmp_path / FILE).write_text(json.dumps(result) + "\n")
     results = Ledger(tmp_path, FIRST_BASE).results
     assert set(results) == {twelve} and more not in results
+    Ledger(tmp_path, FIRST_BASE).add(more, vars(more) | {"server_lr_thousandths": more.server_rate})
+    assert set(Ledger(tmp_path, FIRST_BASE).results) == {twelve, more}
 
 
 def test_every_method_is_listed_once() -> None:

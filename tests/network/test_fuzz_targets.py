@@ -140,10 +140,11 @@ def test_what_was_slow_while_the_machine_stood_still_is_no_finding_and_what_is_s
 
     def run_alone(name: str) -> int:
         tried.append(name)
-        return {"timeout-paused": 0, "timeout-slow": 70}[name]
+        return {"timeout-paused": 0, "timeout-slow": 70, "timeout-killed": -9}[name]
 
-    assert leave_out_pauses(["crash-1", "oom-2", "timeout-paused", "timeout-slow"], run_alone) == {"timeout-paused"}
-    assert tried == ["timeout-paused", "timeout-slow"]  # a crash needs no second look
+    found = ["crash-1", "oom-2", "timeout-paused", "timeout-slow", "timeout-killed"]
+    assert leave_out_pauses(found, run_alone) == {"timeout-paused"}
+    assert tried == ["timeout-paused", "timeout-slow", "timeout-killed"]  # a crash needs no second look
 
 
 def test_what_a_fuzzer_did_with_other_decoders_does_not_count(tmp_path: Path) -> None:

@@ -195,7 +195,9 @@ def test_only_one_process_uses_a_home(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="in use"), Home(tmp_path).lock():
             pass
         assert Home(tmp_path).is_running()
+        assert (tmp_path / "lock").exists()  # that name, for a peer of an older release looks at it as well
     assert not Home(tmp_path).is_running()
+    assert not Home(tmp_path / ("x" * 300)).is_running()  # where one cannot even look
     assert not Home(tmp_path / "none").is_running() and not (tmp_path / "none").exists()
 
 

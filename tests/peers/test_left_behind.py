@@ -14,7 +14,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import Unavailable
 from flock_chain.execution.executor import Executor
 from flock_peers.home import Home
-from flock_peers.left_behind import LOOK_SECONDS, MAX_LEFT, MAX_ROUNDS, TASKS_AT_ONCE, LeftBehind
+from flock_peers.left_behind import LOOK_SECONDS, MAX_LEFT, MAX_ROUNDS, PAUSE_SECONDS, TASKS_AT_ONCE, LeftBehind
 from flock_peers.store.chain_store import ChainStore
 
 
@@ -120,6 +120,27 @@ async def test_what_is_left_behind_any_number_of_newer_tasks_is_told_after_some_
     board.asked.clear()
     await found.step()
     assert found.rows() == [] and board.asked == {"task_count": 1}
+
+
+@on_stepped_clock
+async def test_of_the_tasks_that_were_opened_since_the_last_look_none_is_forgotten() -> None:
+    board = Board()
+    found = LeftBehind(Account(ME), board)
+    for newest in (1, 4, 4, 5):
+        board.rows = {task: Row(is_ended=True) for task in range(1, newest + 1)}
+        board.bonds = dict.fromkeys(board.rows, COIN)
+        await found.step()
+        assert [row["task"] for row in found.rows()] == list(range(newest, 0, -1))
+
+
+@on_stepped_clock
+async def test_of_many_tasks_the_newest_is_told_first() -> None:
+    """A look at a hundred takes twenty seconds."""
+    board = Board(rows={task: Row(is_ended=True) for task in (1, 2, 3)}, bonds={1: COIN, 3: COIN})
+    found = LeftBehind(Account(ME), board)
+    with trio.move_on_after(PAUSE_SECONDS / 2):
+        await found.step()
+    assert [row["task"] for row in found.rows()] == [3]
 
 
 @on_stepped_clock

@@ -80,6 +80,20 @@ def test_what_a_round_begins_with_is_measured_by_whom_a_seat_may_be_drawn_for(tm
     play(stage, test)
 
 
+def test_who_was_evicted_measures_nothing_while_its_pay_is_claimed(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.board.phase = Phase.COMMIT
+
+    async def test() -> None:
+        await stage.until(lambda: bool(stage.process.evaluated))
+        stage.board.rows, stage.board.round, stage.board.due = [], 2, 7
+        await stage.until(lambda: "claim" in stage.sender.sent)
+        await trio.sleep(10)
+        assert len(stage.process.evaluated) == 1 and not stage.is_over
+
+    play(stage, test)
+
+
 def test_what_a_finished_piece_of_work_found_is_used_at_once(tmp_path: Path) -> None:
     """Not at the next look at the board, up to a second later: a round has four of them."""
     stage = Stage(tmp_path)

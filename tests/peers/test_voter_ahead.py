@@ -1,10 +1,11 @@
 """What a voter does before it is asked for, and that nothing of it counts where the round goes another way."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
-from roles_support import TASK, Desk, do, expect_candidate, on_stepped_clock
+from roles_support import TASK, Desk, do, expect_candidate, make_delta, on_stepped_clock
 
 from flock_chain.errors import Unavailable
 from flock_chain.tally import FILTER_NO_SCORE, FILTER_NORM_SLASH, SEATS_MAX, Verdict
@@ -40,11 +41,13 @@ async def test_a_proposer_leaves_the_trainer_to_its_training(tmp_path: Path) -> 
 
 
 @on_stepped_clock
+@pytest.mark.parametrize("trouble", [Unavailable("not served to this voter"), OSError(28, "no space left")])
 async def test_a_base_that_is_not_here_yet_is_left_to_be_measured_where_it_counts(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: Exception
 ) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
+        desk.service.trouble[bytes(32)] = trouble
         await prepare(desk, desk.view(Phase.COMMIT, adapter=bytes(32), voters=()))
         assert desk.trainer.evaluated == [] and not [row for row in caplog.records if row.levelname == "WARNING"]
 
@@ -61,6 +64,32 @@ def test_measuring_the_base_is_given_up_when_votes_are_due(
             assert _still_matters(view, ("weigh", TASK, 1)) == matters
 
     trio.run(look)
+
+
+@on_stepped_clock
+async def test_what_was_measured_then_is_what_the_votes_of_the_round_ask_for(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        base = await desk.library.compute_candidate(desk.adapter, [make_delta(7)])
+        await prepare(desk, desk.view(Phase.COMMIT, adapter=base, voters=()))
+        await do(desk.voter.step, desk.view(Phase.SCORE_COMMIT, [desk.offer(0, parent=base)], adapter=base))
+        await trio.sleep(30)  # the candidate is foreseen
+        candidate = desk.trainer.evaluated.pop()
+        assert desk.trainer.starts == [base.hex()]
+        assert desk.trainer.evaluated == [base.hex()] * 2 and candidate != base.hex()
+
+
+@on_stepped_clock
+async def test_a_base_that_is_still_being_measured_then_is_let_go(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        jobs = Jobs(nursery)
+        desk = Desk(tmp_path, jobs)
+        desk.trainer.evaluation_seconds, key = 100.0, ("weigh", TASK, 3)
+        await prepare(desk, desk.view(Phase.COMMIT, round=3, voters=()))
+        for phase, is_running in ((Phase.COMMIT, True), (Phase.DRAW_VOTERS, False)):
+            jobs.cancel_all_but(partial(_still_matters, desk.view(phase, round=3)))
+            await trio.sleep(1)
+            assert jobs.is_running(key) == is_running and not jobs.is_done(key)
 
 
 @on_stepped_clock

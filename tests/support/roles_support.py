@@ -194,6 +194,7 @@ class FakeTrainer:
     def __init__(self, seed: int = 0) -> None:
         self.trained = seed
         self.measured: list[list[str]] = []  # names of the delta files, one list a call
+        self.starts: list[str] = []  # names of the adapter files that these were measured from
         self.scores: list[int] | None = None  # instead of better and better ones
         self.losses: dict[str, float] = {}  # of the hold-out, by the adapter file's name
         self.evaluated: list[str] = []  # names of adapter files
@@ -212,6 +213,7 @@ class FakeTrainer:
     async def measure(self, global_path: Path, delta_paths: Sequence[Path]) -> list[int]:
         assert global_path.is_file() and all(path.is_file() for path in delta_paths)
         self.measured.append([path.name for path in delta_paths])
+        self.starts.append(global_path.name)
         return self.scores or [-1_000 * (position + 1) for position in range(len(delta_paths))]
 
     async def likeness(self, global_path: Path, delta_paths: Sequence[Path], *, seed: int) -> list[list[int]]:
