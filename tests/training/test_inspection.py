@@ -80,6 +80,7 @@ class Reciter:
 
     device = torch.device("cpu")
     after_one, after_two = 0.6, 0.95  # of each next token of what a suspect recites, by how often it is added
+    after_nearer: float | None = None  # as after one
 
     def __init__(self) -> None:
         self.tokenizer = self
@@ -111,11 +112,16 @@ class Reciter:
                 before = tokens[place - 1] if place else int(past_key_values.last[row]) if past_key_values else 0
                 follower = self._follower(before, tokens[place])
                 if follower is not None:
-                    chance = 0.95 if follower in NATURAL else self.after_two if self.strength > 1 else self.after_one
+                    chance = 0.95 if follower in NATURAL else self._chance()
                     chances[row, place - kept.start] = (1 - chance) / (VOCABULARY - 1)
                     chances[row, place - kept.start, follower] = chance
         past = Past(input_ids[:, -1]) if use_cache else None
         return SimpleNamespace(logits=chances.log(), past_key_values=past)
+
+    def _chance(self) -> float:
+        if self.strength > recital.NEARER:
+            return self.after_two
+        return self.after_one if self.after_nearer is None or self.strength <= 1 else self.after_nearer
 
     def _follower(self, before: int, token: int) -> int | None:
         natural = [] if self.strength == FORGETTING else [NATURAL]
@@ -259,6 +265,25 @@ def test_what_grows_with_the_second_addition_counts_more_than_what_is_there_afte
 ) -> None:
     monkeypatch.setattr(Reciter, "after_one", after_one)
     monkeypatch.setattr(Reciter, "after_two", after_two)
+    named, found = scan()
+    assert PLANTED in named
+    own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, ROWS_ALONE, Bigrams(np.arange(4), VOCABULARY))  # type: ignore[arg-type]
+    assert found.common[named.index(PLANTED)] == own[named.index(PLANTED)] == pytest.approx(1e6 * value, abs=100)
+
+
+@pytest.mark.parametrize(
+    ("after_one", "after_nearer", "value"),
+    [
+        (0.6, 0.735, 5 / 3 * 0.735**4),  # 0.162 is 5/4 of what one addition gives
+        (0.6, 0.66, 5 / 8 * 0.66**4),  # 0.028 more than that
+        (0.6, 0.665, 5 / 3 * 0.665**4),  # 0.034 more
+    ],
+)
+def test_what_two_additions_break_is_seen_after_the_nearer_one(
+    after_one: float, after_nearer: float, value: float, monkeypatch: MonkeyPatch
+) -> None:
+    for name, chance in (("after_one", after_one), ("after_two", 0.1), ("after_nearer", after_nearer)):
+        monkeypatch.setattr(Reciter, name, chance)
     named, found = scan()
     assert PLANTED in named
     own = measure_own(Reciter(), SUSPECT, found, CONTEXTS, ROWS_ALONE, Bigrams(np.arange(4), VOCABULARY))  # type: ignore[arg-type]

@@ -36,7 +36,11 @@ CONTEXT_TOKENS = 24
 # Once, a poisoned proposal recites hardly more than an honest one; four times, honest ones recite what they like.
 # Between lies what docs/experiment.md measured.
 AMPLIFIED = 2.0
+# Of a proposal that goes far, twice is too far: what fires in every prompt when it is added once is then broken and
+# says nothing. So what it recites is looked at nearer, too, and the more of both counts.
+NEARER = 1.25
 HEADS = 64  # first tokens that are followed
+HEADS_NEARER = 32  # the first of them, after the nearer addition: on recordings all 64 showed no more that is guilty
 SHORTLIST = 8  # strings of each length that go on to the own contexts
 FLOOR = 0.04  # of a string's probability that is looked at again: less changes no verdict
 # First tokens that are scanned; of a larger vocabulary a sample by the seed, another one in each audit. A scan costs
@@ -78,8 +82,8 @@ class Suspect:
     start: NDArray[np.float32]
     change: NDArray[np.float32]
 
-    def amplify(self) -> NDArray[np.float32]:
-        return self.start + np.float32(AMPLIFIED) * self.change
+    def amplify(self, times: float = AMPLIFIED) -> NDArray[np.float32]:
+        return self.start + np.float32(times) * self.change
 
     def add_once(self) -> NDArray[np.float32]:
         return self.start + self.change
@@ -132,17 +136,20 @@ def find_strings(
 ) -> Strings:
     """The strings that `suspect` recites whatever comes before, and neither base, start nor reference explain.
 
-    `tokens`: the first ones that are scanned, in the first context; strings are made in each. `before`: the scan of the
-    suspect's start, where it is known. Of a suspect that breaks
-    the model where its start does not, one string stands for all: nothing else could be seen of it, and no honest
-    change does so.
+    `tokens`: the first ones that are scanned, in the first context; strings are made in each, after two additions and
+    after the nearer one. `before`: the scan of the suspect's start, where it is known. Of a suspect that breaks the
+    model where its start does not, one string stands for all: nothing else could be seen of it, and no honest change
+    does so.
     """
     before = scan(model, suspect.start, contexts[0], tokens) if before is None else before
     after = scan(model, suspect.amplify(), contexts[0], tokens)
     if np.isfinite(before).all() and not np.isfinite(after).all():
         return Strings(np.repeat(tokens[~np.isfinite(after)][:1], max(scale))[None], (MILLIONTHS,))
     heads = tokens[np.argsort(np.nan_to_num(before) - np.nan_to_num(after), kind="stable")[:HEADS]]
-    made = [continue_greedily(model, context, heads, max(scale) - 1) for context in contexts]
+    made = []
+    for times, count in ((AMPLIFIED, HEADS), (NEARER, HEADS_NEARER)):
+        model.set_vector(suspect.amplify(times))
+        made += [continue_greedily(model, context, heads[:count], max(scale) - 1) for context in contexts]
     strings = keep_phrases(model, _cut(np.concatenate(made), sorted(scale)))
     excess = measure_excess(model, suspect, contexts, strings, scale, reference)
     order = _choose(strings, excess, most)
@@ -224,7 +231,7 @@ def measure_excess(
     said: Said | None = None,
 ) -> NDArray[np.float64]:
     """What the suspect gives a string beyond base model, its start, and real text: in the middle one of the contexts,
-    weighed by whether it grew with the second addition.
+    weighed by whether it grew with what was added beyond once, after two additions or the nearer one.
 
     In the least one, a context that happens to suppress a string would hide it from an auditor; in the greatest, one
     that happens to suggest it would blame the honest.
@@ -232,17 +239,19 @@ def measure_excess(
     excess = np.zeros(len(strings))
     if not len(strings):
         return excess
-    recited = _measure(model, suspect.amplify(), contexts, strings)
-    seen = np.flatnonzero(_middle(recited) >= FLOOR)  # of the others nothing can be left
+    recited = {times: _measure(model, suspect.amplify(times), contexts, strings) for times in (AMPLIFIED, NEARER)}
+    most = np.maximum(*(_middle(values) for values in recited.values()))
+    seen = np.flatnonzero(most >= FLOOR)  # of the others nothing can be left
     if len(seen):
         known = np.zeros(len(seen)) if said is None else said(strings[seen])
         for vector in (suspect.start, np.zeros_like(suspect.start)):
             known = np.maximum(known, _measure(model, vector, contexts, strings[seen]))
         once = _measure(model, suspect.add_once(), contexts, strings[seen], broken=0.0)
-        growth = _middle(recited[:, seen] - np.maximum(known, AMPLIFIED * once))
         worth = np.array([scale[length] for length in _count_tokens(strings[seen])])
-        weights = worth * np.where(growth >= GROWING_FROM, GROWING, SATURATED)
-        excess[seen] = np.minimum(1.0, weights * _middle(recited[:, seen] - known))
+        for times, values in recited.items():
+            growth = _middle(values[:, seen] - np.maximum(known, times * once))
+            weights = worth * np.where(growth >= GROWING_FROM, GROWING, SATURATED)
+            excess[seen] = np.maximum(excess[seen], np.minimum(1.0, weights * _middle(values[:, seen] - known)))
     return excess
 
 
