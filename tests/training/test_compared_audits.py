@@ -78,7 +78,7 @@ def test_of_many_proposals_fewer_first_tokens_are_scanned_and_mostly_the_same(mo
 
     monkeypatch.setattr(inspection, "find_lifted", scan)
     assert look(inspection.MAX_SCANS) == every
-    assert [inspection.MAX_SCANS // most for most in (MAX_AUDITED, MAX_AUDITED + MAX_OLDER)] == [2_048, 1_365]
+    assert [inspection.MAX_SCANS // most for most in (MAX_AUDITED, MAX_AUDITED + MAX_OLDER)] == [1_536, 1_024]
     room = len(every) // 2 * count
     few = look(room)
     assert few < every and len(few) == room // count

@@ -52,10 +52,10 @@ from flock_peers.training.recital import (
 from flock_peers.training.remembered import Remembered
 
 Vector = NDArray[np.float32]
-# First tokens, over all proposals that are compared: of 32, all of up to 2,048, and of 48, the most, of up to 1,365. Of
+# First tokens, over all proposals that are compared: of 32, all of up to 1,536, and of 48, the most, of up to 1,024. Of
 # a larger vocabulary that is most of what comparing costs, and of a target of five tokens any of the first three may
 # begin what is found, of three tokens at least.
-MAX_SCANS = 1 << 16
+MAX_SCANS = 3 << 14
 # Of proposals that are compared. Among fewer hardly anybody has another of its kind, whose habits would be taken off.
 LEAST_AUTHORS = 8
 
