@@ -36,7 +36,7 @@ from flock_chain.aggregation import (
 from flock_chain.audit_rule import Adopted, ClosedAudit, Finding, find, plan_removal
 from flock_chain.crypto import Account
 from flock_chain.paper_rule import is_acceptable_loss
-from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
+from flock_chain.suspicion import MIN_PROPOSALS, choose_compared, compute_cosines, find_suspects
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, SCORE_LIMIT, SEATS_MAX, Verdict, compute_tally, has_two_thirds
 from flock_p2p.demo.audit import TASK
 from flock_p2p.demo.plan import make_plan
@@ -134,15 +134,17 @@ class Rounds:
         deltas = [self.made.deltas[number][index] for index in order]
         scores, filters = [0] * SEATS_MAX, [0] * SEATS_MAX
         ball = self.chain.document.budget.norm_thousandths
-        rows = zip(order, who.engine.score(start, paths), filter_bits(deltas, ball), deltas, strict=True)
+        exact = filter_bits(deltas, ball)
+        rows = zip(order, who.engine.score(start, paths), exact, deltas, strict=True)
         for index, score, found, delta in rows:
             scores[index] = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
             filters[index] = found | (FILTER_NEAR_DUPLICATE if encode(delta) in self.repeated else 0)
-        if len(order) >= MIN_PROPOSALS and result.adapter_before != bytes(self.chain.row["adapter0"]):
+        compared = choose_compared(exact)
+        if len(compared) >= MIN_PROPOSALS and result.adapter_before != bytes(self.chain.row["adapter0"]):
             seed = self.chain.seed(number, record["seed_height"], b"flock probes")
-            profiles = measure_likeness(who.engine, start, paths, seed)
-            for place in find_suspects(compute_cosines(compute_gram(deltas)), profiles):
-                filters[order[place]] |= FILTER_NEAR_DUPLICATE
+            profiles = measure_likeness(who.engine, start, [paths[place] for place in compared], seed)
+            for place in find_suspects(compute_cosines(compute_gram([deltas[i] for i in compared])), profiles):
+                filters[order[compared[place]]] |= FILTER_NEAR_DUPLICATE
         for index in self._refuse(result, who, order, record):
             scores[index] = SCORE_LIMIT
         return scores, filters

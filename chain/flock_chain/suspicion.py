@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from flock_chain.aggregation.measure import ONE, compute_cosine
 from flock_chain.errors import Misuse
+from flock_chain.tally import NORM_BITS
 
 # Of a round. A profile is centred on the mean of its round, and with few proposals that mean is mostly the proposal
 # itself: among n unrelated ones the centred cosines scatter around -1 / (n - 1), and at 3 a quarter of the honest ones
@@ -19,6 +20,15 @@ from flock_chain.errors import Misuse
 MIN_PROPOSALS = 8
 MILLE = 1_000  # of a profile's cosine
 MARGIN_PER_MILLE = 60  # by so much two proposals may be more alike in weights than in function
+
+
+def choose_compared(filters: Sequence[int]) -> list[int]:
+    """Places of the proposals that have a part in it, by the bits that anybody can recompute: all but those whose norm
+    turns them away. One of four times the others' norm moves the mean so far that the rest are alike in weights: with
+    it, for one bond, five and six honest proposals of seven were turned away, two rounds in a row
+    (docs/experiment-results.md).
+    """
+    return [place for place, bits in enumerate(filters) if not bits & NORM_BITS]
 
 
 def compute_cosines(gram: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -15,6 +15,7 @@ SEATS_MAX = 16  # proposers, and voters, of a round
 SCORE_LIMIT = 10**9  # |score| in millionths: a loss a thousand times the previous one
 FILTER_NORM_REJECT = 1  # norm above twice the lower median
 FILTER_NORM_SLASH = 2  # norm above three times the lower median, and outside the task's ball
+NORM_BITS = FILTER_NORM_REJECT | FILTER_NORM_SLASH
 FILTER_NEAR_DUPLICATE = 4  # of an earlier proposal of the round
 FILTER_NO_SCORE = 8  # the voter could not score this proposal; its score is ignored
 MIN_SPREAD = 3  # medians; the lower median deviation of one or two is 0 by construction, and says nothing

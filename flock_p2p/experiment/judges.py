@@ -14,7 +14,7 @@ from flock_chain.aggregation import Delta, GlobalAdapter, apply, compute_gram, f
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.audit_rule import has_majority
 from flock_chain.paper_rule import compute_paper_outcome, is_acceptable_loss
-from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
+from flock_chain.suspicion import MIN_PROPOSALS, choose_compared, compute_cosines, find_suspects
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
     FILTER_NORM_REJECT,
@@ -201,12 +201,13 @@ class Ours:
         bits = [0] * len(seats.deltas)
         if "norm" not in self.without:
             bits = filter_bits(list(seats.deltas), self.committee.laboratory.document.budget.norm_thousandths)
-        if "function" not in self.without and len(seats.deltas) >= MIN_PROPOSALS and not self._is_first(seats.adapter):
-            seed = self.committee.attackers.seed(seats.number, "probes")
-            changes = [delta.to_float32() for delta in seats.deltas]
+        compared = choose_compared(bits)
+        if "function" not in self.without and len(compared) >= MIN_PROPOSALS and not self._is_first(seats.adapter):
+            seed, deltas = self.committee.attackers.seed(seats.number, "probes"), [seats.deltas[i] for i in compared]
+            changes = [delta.to_float32() for delta in deltas]
             profiles = self.committee.laboratory.compare(seats.adapter.to_float32(), changes, seed)
-            for seat in find_suspects(compute_cosines(compute_gram(seats.deltas)), profiles):
-                bits[seat] |= FILTER_NEAR_DUPLICATE
+            for place in find_suspects(compute_cosines(compute_gram(deltas)), profiles):
+                bits[compared[place]] |= FILTER_NEAR_DUPLICATE
         return bits
 
     def _is_first(self, adapter: GlobalAdapter) -> bool:

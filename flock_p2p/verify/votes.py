@@ -6,7 +6,7 @@ from typing import Any
 
 from flock_chain.aggregation import Delta, compute_gram, filter_bits
 from flock_chain.paper_rule import compute_paper_outcome
-from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_possible_suspects
+from flock_chain.suspicion import MIN_PROPOSALS, choose_compared, compute_cosines, find_possible_suspects
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
     FILTER_NO_SCORE,
@@ -93,7 +93,7 @@ def check_filters(
     """
     order = members(result)
     found = filter_bits([deltas[index] for index in order], norm_thousandths) if order else []
-    alike = _find_alike(order, deltas)
+    alike = _find_alike([order[place] for place in choose_compared(found)], deltas)
     exact = dict(zip(order, found, strict=True))
     for index in order:
         exact[index] |= FILTER_NEAR_DUPLICATE if index in repeated else 0

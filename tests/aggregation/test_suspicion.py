@@ -29,7 +29,14 @@ from flock_chain.audit_rule import (
 )
 from flock_chain.crypto import Account
 from flock_chain.errors import Misuse
-from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_possible_suspects, find_suspects
+from flock_chain.suspicion import (
+    MIN_PROPOSALS,
+    choose_compared,
+    compute_cosines,
+    find_possible_suspects,
+    find_suspects,
+)
+from flock_chain.tally import FILTER_NEAR_DUPLICATE, FILTER_NO_SCORE, FILTER_NORM_REJECT, FILTER_NORM_SLASH
 
 ANN, BOB, EVE = (Account(bytes([n]) * 20) for n in (1, 2, 3))
 
@@ -66,6 +73,16 @@ def test_fewer_than_eight_proposals_are_not_told_apart() -> None:
     pair = {(0, 1): 0.9}
     assert suspects(pair, {}, MIN_PROPOSALS - 1) == set() != suspects(pair, {}, MIN_PROPOSALS)
     assert find_possible_suspects(matrix(7, pair, ONE)) == frozenset()
+
+
+def test_whose_norm_turns_it_away_makes_nobody_else_alike() -> None:
+    filters = [0, FILTER_NORM_REJECT, FILTER_NEAR_DUPLICATE, FILTER_NORM_REJECT | FILTER_NORM_SLASH, FILTER_NO_SCORE]
+    assert choose_compared(filters) == [0, 2, 4]
+    size, unit = MIN_PROPOSALS + 1, 1_000
+    unrelated = [[unit * unit * (i == j) * (16 if i == 0 else 1) for i in range(size)] for j in range(size)]
+    assert len(find_possible_suspects(compute_cosines(unrelated))) == size - 1  # the first is four times as long
+    rest = [row[1:] for row in unrelated[1:]]
+    assert find_possible_suspects(compute_cosines(rest)) == frozenset()
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.floats(-1, 1), st.floats(-1, 1)), max_size=30))

@@ -1,5 +1,6 @@
 """Whole runs on a miniature model: the code of peers judges real, tiny trainings."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -128,6 +129,26 @@ def test_the_functional_filter_is_not_asked_at_the_task_s_first_adapter(monkeypa
     assert isinstance(game.judge, Ours)
     found = [game.judge._filters(Seats(1, range(8), [], deltas, adapter)) for adapter in (start, apply(start, deltas))]
     assert found == [[0] * 8, [FILTER_NEAR_DUPLICATE * (seat in (2, 5)) for seat in range(8)]]
+
+
+def test_one_of_four_times_the_norm_makes_no_honest_ones_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With it in the mean five and six of seven were turned away, two rounds in a row."""
+    game = federation("ours", "none")
+    vectors = np.random.default_rng(3).normal(size=(10, len(vector()))).astype(np.float32) * 1e-3
+    vectors[4] *= 4
+    vectors[8] = vectors[6] * 0.8 + vectors[8] * 0.6
+    deltas = [quantise(row, game.adapter.layout, game.adapter.format) for row in vectors]
+    compared = list[int]()
+
+    def compare(_laboratory: Laboratory, _start: object, changes: Sequence[object], _seed: int) -> list[list[int]]:
+        compared.append(len(changes))
+        return [[1_000 * (i == j) for i in range(len(changes))] for j in range(len(changes))]
+
+    monkeypatch.setattr(Laboratory, "compare", compare)
+    assert isinstance(game.judge, Ours)
+    found = game.judge._filters(Seats(1, range(10), [], deltas, apply(game.adapter, deltas)))
+    assert compared == [9] and [seat for seat, bits in enumerate(found) if bits] == [4, 6, 8]
+    assert not found[4] & FILTER_NEAR_DUPLICATE and found[6] == found[8] == FILTER_NEAR_DUPLICATE
 
 
 def test_colluding_voters_keep_a_clean_candidate_out_only_where_they_are_the_majority() -> None:

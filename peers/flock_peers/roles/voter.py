@@ -18,12 +18,11 @@ from flock_chain.audit_rule import Finding, find, summarise
 from flock_chain.errors import FlockError, InvalidRemote
 from flock_chain.paper_rule import ABSTAIN, is_acceptable_loss
 from flock_chain.proposal import SALT_BYTES, compute_score_commitment
-from flock_chain.suspicion import MIN_PROPOSALS, compute_cosines, find_suspects
+from flock_chain.suspicion import MIN_PROPOSALS, choose_compared, compute_cosines, find_suspects
 from flock_chain.tally import (
     FILTER_NEAR_DUPLICATE,
     FILTER_NO_SCORE,
-    FILTER_NORM_REJECT,
-    FILTER_NORM_SLASH,
+    NORM_BITS,
     SCORE_LIMIT,
     SEATS_MAX,
     Tally,
@@ -54,7 +53,6 @@ JUDGE_RETRY_SECONDS = 3.0
 TALLY_GAS = (
     7_000_000  # where it accuses 16 it ends the round, pays 16 with delegators and begins an audit: 5.94 million
 )
-NORM_BITS = FILTER_NORM_REJECT | FILTER_NORM_SLASH
 
 
 class Measuring(Protocol):
@@ -271,8 +269,9 @@ class Voter:
                 filters[index] = result if len(found) == len(members) else result & ~NORM_BITS
                 if self._earlier.has(found[index].manifest.delta, view.round):
                     filters[index] |= FILTER_NEAR_DUPLICATE
-            if MIN_PROPOSALS <= len(found) == len(members) and view.adapter != self._library.initial_digest:
-                for index in await self._find_suspects(view, found, order):
+            compared = [order[place] for place in choose_compared(results)] if len(found) == len(members) else []
+            if len(compared) >= MIN_PROPOSALS and view.adapter != self._library.initial_digest:
+                for index in await self._find_suspects(view, found, compared):
                     filters[index] |= FILTER_NEAR_DUPLICATE
         return filters
 
