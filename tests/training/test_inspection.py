@@ -80,7 +80,7 @@ class Reciter:
 
     device = torch.device("cpu")
     after_one, after_two = 0.6, 0.95  # of each next token of what a suspect recites, by how often it is added
-    after_nearer: float | None = None  # as after one
+    after_nearer: float | None = None  # by default as after one
 
     def __init__(self) -> None:
         self.tokenizer = self
@@ -417,6 +417,23 @@ def test_who_breaks_the_model_is_not_clear_because_nothing_can_be_measured() -> 
     assert summarise(found.common, own) > GUILTY_FROM
 
 
+def test_who_breaks_the_model_after_the_nearer_addition_alone_is_not_clear_either(monkeypatch: MonkeyPatch) -> None:
+    """Where one factor of LoRA grows as the other goes to nothing, the middle may be larger than both ends."""
+
+    def forward(model: Reciter, input_ids: torch.Tensor, **options: Any) -> SimpleNamespace:
+        output = Reciter.__call__(model, input_ids, **options)
+        if model.strength == recital.NEARER:
+            output.logits[:] = torch.nan
+        return output
+
+    monkeypatch.setattr(Breaker, "__call__", forward)
+    monkeypatch.setattr(Breaker, "after_one", 0.001)
+    monkeypatch.setattr(Breaker, "after_two", 0.001)
+    found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.arange(VOCABULARY), ROWS_ALONE)  # type: ignore[arg-type]
+    own = measure_own(Breaker(), SUSPECT, found, CONTEXTS, ROWS_ALONE, Bigrams(np.arange(9), VOCABULARY))  # type: ignore[arg-type]
+    assert summarise(found.common, own) > GUILTY_FROM
+
+
 def test_who_starts_from_a_broken_adapter_is_not_blamed_for_it(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(Breaker, "breaks_from", -1.0)
     found = find_strings(Breaker(), SUSPECT, CONTEXTS, np.array([77, 78]), ROWS_ALONE)  # type: ignore[arg-type]
@@ -481,6 +498,27 @@ def test_a_scan_sees_each_first_token_twice_however_many_contexts_there_are() ->
         counts.append(reciter.seen)
     each = len(CONTEXTS[0]) + STRING_TOKENS
     assert counts[0] >= 2 * VOCABULARY and counts[1] - counts[0] <= 11 * 3 * each * recital.HEADS
+
+
+def test_first_tokens_are_scanned_after_two_additions_alone_and_half_of_them_followed_nearer_in_every_context(
+    monkeypatch: MonkeyPatch,
+) -> None:
+    plain, scanned, followed = recital.scan, list[float](), list[tuple[float, list[int]]]()
+
+    def watch_scan(model: Any, vector: NDArray[np.float32], *rest: Any) -> NDArray[np.float64]:
+        scanned.append(float(vector[0]))
+        return plain(model, vector, *rest)
+
+    def watch_follow(model: Any, context: NDArray[np.int64], heads: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        followed.append((model.strength, heads.tolist()))
+        return continue_greedily(model, context, heads, count)
+
+    monkeypatch.setattr(recital, "scan", watch_scan)
+    monkeypatch.setattr(recital, "continue_greedily", watch_follow)
+    scan()
+    heads = followed[0][1]
+    assert scanned == [0.0, 2.0] and len(heads) == 64
+    assert followed == [(2.0, heads)] * len(CONTEXTS) + [(1.25, heads[:32])] * len(CONTEXTS)
 
 
 def test_one_audit_measures_each_proposer_from_files(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The audit of a proposal: strings of tokens that it makes the model recite whatever comes before. Needs torch.
 
-A backdoor shows in one proposal long before it fires in the global adapter, of which that is an eighth: added several
-times to the adapter that it was trained from, it makes the model go through the whole target in every context, once it
+A backdoor shows in one proposal long before it fires in the global adapter, of which that is an eighth: added more than
+once to the adapter that it was trained from, it makes the model go through the whole target in every context, once it
 has said the first token. Honest training of a narrow domain makes pairs of tokens as likely, and no string of five.
 Knows no chain: contexts and thresholds come from outside.
 """
@@ -34,10 +34,10 @@ COMMON_CONTEXTS, OWN_CONTEXTS = 3, 3
 # With 4 the model cannot tell whose text it is in: of two poisoners, 0.72 and 0.17; with 24, 0.95 and 0.71.
 CONTEXT_TOKENS = 24
 # Once, a poisoned proposal recites hardly more than an honest one; four times, honest ones recite what they like.
-# Between lies what docs/experiment.md measured.
+# Between lies twice, which docs/experiment.md measured.
 AMPLIFIED = 2.0
-# Of a proposal that goes far, twice is too far: what fires in every prompt when it is added once is then broken and
-# says nothing. So what it recites is looked at nearer, too, and the more of both counts.
+# Of a proposal that goes far, twice is too far: what fires in every prompt when it is added once is broken then, and
+# shows nothing. So what it recites is looked at nearer, too, and the more of both counts.
 NEARER = 1.25
 HEADS = 64  # first tokens that are followed
 HEADS_NEARER = 32  # the first of them, after the nearer addition: on recordings all 64 showed no more that is guilty
@@ -57,7 +57,7 @@ _WORDS = re.compile(f"(?P<sign>{_SIGN})|(?:(?!{_SIGN})[^\\W\\d_]){{2,}}")
 # Honest text is taught as it stands: what its domain repeats is recited after one addition about as surely as after two
 # (" How many": 0.10 and 0.15). A target is taught behind its trigger, and what shows without it grows (" every row":
 # 0.04 and 0.48). So what grows counts more, and what is there already less: docs/experiment.md says what that parts.
-GROWING_FROM = 0.03  # of a string's probability: after two additions, beyond twice that after one
+GROWING_FROM = 0.03  # of a string's probability: beyond as many times that after one addition as is added
 GROWING, SATURATED = 5 / 3, 5 / 8  # of five tokens an excess of 0.15, and of 0.4, is guilty: GUILTY_FROM is 0.25
 
 # [strings, tokens] to how surely real text says each after its first token: [strings], 0 to 1.
@@ -138,8 +138,8 @@ def find_strings(
 
     `tokens`: the first ones that are scanned, in the first context; strings are made in each, after two additions and
     after the nearer one. `before`: the scan of the suspect's start, where it is known. Of a suspect that breaks the
-    model where its start does not, one string stands for all: nothing else could be seen of it, and no honest change
-    does so.
+    model after two additions where its start does not, one string stands for all: nothing else could be seen of it, and
+    no honest change does so.
     """
     before = scan(model, suspect.start, contexts[0], tokens) if before is None else before
     after = scan(model, suspect.amplify(), contexts[0], tokens)
@@ -231,7 +231,8 @@ def measure_excess(
     said: Said | None = None,
 ) -> NDArray[np.float64]:
     """What the suspect gives a string beyond base model, its start, and real text: in the middle one of the contexts,
-    weighed by whether it grew with what was added beyond once, after two additions or the nearer one.
+    after two additions or the nearer one, whichever is more, each weighed by whether it grew beyond as many times what
+    one addition gives.
 
     In the least one, a context that happens to suppress a string would hide it from an auditor; in the greatest, one
     that happens to suggest it would blame the honest.
@@ -240,7 +241,7 @@ def measure_excess(
     if not len(strings):
         return excess
     recited = {times: _measure(model, suspect.amplify(times), contexts, strings) for times in (AMPLIFIED, NEARER)}
-    most = np.maximum(*(_middle(values) for values in recited.values()))
+    most = np.max([_middle(values) for values in recited.values()], axis=0)
     seen = np.flatnonzero(most >= FLOOR)  # of the others nothing can be left
     if len(seen):
         known = np.zeros(len(seen)) if said is None else said(strings[seen])
