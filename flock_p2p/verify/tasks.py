@@ -190,7 +190,8 @@ class _TaskCheck:
             return
         if all(index in deltas for index in members(result)):
             ball = self._document.budget.norm_thousandths
-            check_filters(where, result, ballots, deltas, repeated, ball, self._report)
+            is_first = result["adapter_before"] == self._row["adapter0"]
+            check_filters(where, result, ballots, deltas, repeated, ball, self._report, is_first=is_first)
         else:
             self._report.skip(f"{where}: filters not recomputed: they compare all proposals of the input set")
 

@@ -84,16 +84,18 @@ def check_filters(
     repeated: Collection[int],
     norm_thousandths: int,
     report: VerifyReport,
+    *,
+    is_first: bool = False,
 ) -> None:
     """The bits that two thirds reported against the exact ones.
 
     `deltas`: of the whole input set, for they compare. `repeated`: whose delta is that of an earlier round.
-    `norm_thousandths`: the task's ball. A voter that lacks a member cannot compare: it reports nothing but that, and is
-    not counted here.
+    `norm_thousandths`: the task's ball. `is_first`: at the task's first adapter, where nobody asks who is alike. A
+    voter that lacks a member cannot compare: it reports nothing but that, and is not counted here.
     """
     order = members(result)
     found = filter_bits([deltas[index] for index in order], norm_thousandths) if order else []
-    alike = _find_alike([order[place] for place in choose_compared(found)], deltas)
+    alike = frozenset() if is_first else _find_alike([order[place] for place in choose_compared(found)], deltas)
     exact = dict(zip(order, found, strict=True))
     for index in order:
         exact[index] |= FILTER_NEAR_DUPLICATE if index in repeated else 0

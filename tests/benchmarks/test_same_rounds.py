@@ -1,18 +1,24 @@
-"""Whom benchmarks/same_rounds.py judges in an audit, for which rounds, and beside which: as the peers' auditors do."""
+"""Whom benchmarks/same_rounds.py judges in an audit, for which rounds, and beside which, and whom its voters call
+alike: as the auditors and voters of peers do."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+import same_rounds
 from app_support import KEYS, Game, Script, small_document
+from roles_support import DOCUMENT, make_delta
 from same_rounds_audits import Auditors, Measurer
 from same_rounds_chain import Chain, open_chain
 from same_rounds_made import Made
 from teacher_support import TARGET, THIN, make_proposals
 
+from flock_chain.aggregation import quantise
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
 from flock_chain.crypto import Account, Key
+from flock_chain.tally import FILTER_NEAR_DUPLICATE, NORM_BITS
 from flock_peers.home import Home
 from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.training.inspection import OwnView, audit
@@ -95,3 +101,34 @@ def test_beside_each_other_and_older_ones_it_finds_what_a_peers_trainer_finds() 
         assert Measurer().measure(who, now, 3, 4, authors, older) == wanted
         assert wanted[2] >= GUILTY_FROM and len(wanted) == len(now)
         assert (who.remembered.to_rows(5) == remembered.to_rows(5)).all() and TARGET in who.remembered
+
+
+@pytest.mark.parametrize(("last", "is_first", "alike"), [(10, False, [4, 7]), (10, True, []), (8, False, [])])
+def test_a_voter_leaves_out_whose_norm_turns_it_away_where_it_looks_for_likeness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int, is_first: bool, alike: list[int]
+) -> None:
+    """Seat 0 was never held; seat 2 is four times as long as the others, 4 and 7 share a half of their weights."""
+    order, first = range(1, last + 1), b"\1" * 32
+    deltas = {index: make_delta(index, 4e-2 if index == 2 else 1e-2) for index in order}
+    for index in (4, 7):
+        vector = deltas[index].to_float32() + make_delta(77).to_float32()
+        deltas[index] = quantise(vector, DOCUMENT.layout, DOCUMENT.format)
+    looked_at = list[Path]()
+
+    def measure_likeness(_engine: Any, _start: Path, paths: Sequence[Path], _seed: int) -> list[list[int]]:
+        looked_at.extend(paths)
+        return [[1_000 * (i == j) for j in range(len(paths))] for i in range(len(paths))]
+
+    monkeypatch.setattr(same_rounds, "measure_likeness", measure_likeness)
+    row = {"adapter0": first, "terms": {"audit_rounds": 0}}
+    chain: Any = SimpleNamespace(document=DOCUMENT, row=row, seed=lambda *_: 5)
+    who: Any = SimpleNamespace(
+        engine=SimpleNamespace(score=lambda _start, paths: [0] * len(paths)), secrets=RoundSecrets(tmp_path / "secrets")
+    )
+    who.secrets.save(1, 3, "scores", {"seed_height": 1})
+    made = Made(tmp_path, deltas={3: deltas}, starts={3: tmp_path / "start-3"})
+    voter, result = min(EVERYBODY), SimpleNamespace(round=3, adapter_before=first if is_first else b"\2" * 32)
+    _, filters = same_rounds.Rounds(chain, {voter: who}, made)._vote(result, voter, list(order))  # type: ignore[arg-type]
+    assert [index for index, bits in enumerate(filters) if bits & FILTER_NEAR_DUPLICATE] == alike
+    assert [index for index, bits in enumerate(filters) if bits & NORM_BITS] == [2]
+    assert looked_at == [made.delta_path(3, index) for index in order if index != 2] * bool(alike)

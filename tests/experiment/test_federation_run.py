@@ -146,9 +146,14 @@ def test_one_of_four_times_the_norm_makes_no_honest_ones_alike(monkeypatch: pyte
 
     monkeypatch.setattr(Laboratory, "compare", compare)
     assert isinstance(game.judge, Ours)
-    found = game.judge._filters(Seats(1, range(10), [], deltas, apply(game.adapter, deltas)))
+    seats = Seats(1, range(10), [], deltas, apply(game.adapter, deltas))
+    found = game.judge._filters(seats)
     assert compared == [9] and [seat for seat, bits in enumerate(found) if bits] == [4, 6, 8]
     assert not found[4] & FILTER_NEAR_DUPLICATE and found[6] == found[8] == FILTER_NEAR_DUPLICATE
+    game.judge.without = frozenset({"function"})
+    assert [seat for seat, bits in enumerate(game.judge._filters(seats)) if bits] == [4] and compared == [9]
+    game.judge.without = frozenset({"norm"})
+    assert game.judge._filters(seats)[4] in (0, FILTER_NEAR_DUPLICATE) and compared == [9, 10]
 
 
 def test_colluding_voters_keep_a_clean_candidate_out_only_where_they_are_the_majority() -> None:

@@ -59,17 +59,20 @@ async def test_who_is_like_another_in_weights_and_not_in_function_is_reported_as
 
 
 @on_stepped_clock
-@pytest.mark.parametrize(("count", "gone", "flagged"), [(10, (), [2, 5]), (8, (), []), (10, (9,), [])])
+@pytest.mark.parametrize(
+    ("held", "gone", "flagged"),
+    [(0x3FF, (), [2, 5]), (0x3FE, (), [2, 5]), (0xFF, (), []), (0x3FF, (9,), [])],
+)
 async def test_whose_norm_turns_it_away_has_no_part_in_who_is_like_whom(
-    tmp_path: Path, count: int, gone: Sequence[int], flagged: list[int]
+    tmp_path: Path, held: int, gone: Sequence[int], flagged: list[int]
 ) -> None:
     """Of eight seven are left, too few to be told apart; who lacks one of all cannot tell norms, either."""
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         desk.library.initial_digest = bytes(32)  # of another adapter than the round's
-        offers, accounts = propose(desk, (2, 5), (1,), count, gone)
-        left = count - 1
+        offers, accounts = propose(desk, (2, 5), (1,), held.bit_length(), gone)
+        left = held.bit_count() - 1
         desk.trainer.profiles = [[1_000 if i == j else 0 for i in range(left)] for j in range(left)]
-        filters = await filters_of(desk, offers, accounts, (1 << count) - 1)
+        filters = await filters_of(desk, offers, accounts, held)
         assert bool(filters[1] & NORM_BITS) is (not gone) and not filters[1] & FILTER_NEAR_DUPLICATE
         assert [index for index in range(SEATS_MAX) if filters[index] & FILTER_NEAR_DUPLICATE] == flagged
