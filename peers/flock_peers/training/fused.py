@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-MAX_LOGITS = (
-    1 << 22
-)  # elements of the logits that exist at a time, 16 MiB: a vocabulary of 256k takes 16 rows at a time
-MAX_KEPT_WEIGHTS = (
-    1 << 24
-)  # elements of a merged weight that is kept for the backward pass, 64 MiB; else it is made anew
+from flock_peers.training.products import multiply_transposed
+
+# Elements of the logits that exist at a time, 64 MiB: 110 rows of a vocabulary of 152k, and with a quarter of that the
+# head's weights are read so often that the loss takes a third longer.
+MAX_LOGITS = 1 << 24
+MAX_KEPT_WEIGHTS = 1 << 24  # elements of a merged weight that is kept for the backward pass, 64 MiB; else made anew
+MERGES_FROM = 2  # times the numbers of a weight that two thin products would write: below that memory is worth more
 
 
 def apply_lora(x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> Any:
@@ -44,12 +45,13 @@ class FusedLora(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         rows, weight, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, weight.shape[0])
-        thin = gradient @ b  # [rows, rank]
+        thin = multiply_transposed(gradient, b.t().contiguous())  # [rows, rank]
         grad_a = (thin.t() @ rows).mul_(ctx.scale)
-        grad_b = (gradient.t() @ (rows @ a.t())).mul_(ctx.scale)
+        # The long side last: the other way round the same sums take five times as long on a processor.
+        grad_b = (multiply_transposed(rows, a).t() @ gradient).mul_(ctx.scale).t()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = gradient @ weight
+            grad_x = multiply_transposed(gradient, weight.t())
             if not ctx.is_merged:
                 grad_x.addmm_(thin, a, alpha=ctx.scale)
             grad_x = grad_x.view(ctx.shape)
@@ -62,17 +64,17 @@ def _project(x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> tu
     small_a, small_b = a.to(x.dtype), b.to(x.dtype)
     merged = _merge(weight, small_a, small_b, scale) if merges(rows, weight) else None
     if merged is not None:
-        result = torch.nn.functional.linear(rows, merged, bias)
+        result = multiply_transposed(rows, merged, bias)
     else:
-        result = torch.nn.functional.linear(rows, weight, bias)
-        result.addmm_(rows @ small_a.t(), small_b.t(), alpha=scale)
+        result = multiply_transposed(rows, weight, bias)
+        result.addmm_(multiply_transposed(rows, small_a), small_b.t(), alpha=scale)
     return result.view(*x.shape[:-1], weight.shape[0]), rows, small_a, small_b, merged
 
 
 def merges(rows: torch.Tensor, weight: torch.Tensor) -> bool:
     """In half precision the sum would lose the small addend."""
     outputs, inputs = weight.shape
-    return weight.dtype is torch.float32 and rows.shape[0] * (inputs + outputs) > inputs * outputs
+    return weight.dtype is torch.float32 and rows.shape[0] * (inputs + outputs) > MERGES_FROM * inputs * outputs
 
 
 def _merge(weight: Any, a: Any, b: Any, scale: float) -> Any:
@@ -112,7 +114,7 @@ class HeadLoss(torch.autograd.Function):
         for start in range(0, hidden.shape[0], step):
             part, share = hidden[start : start + step], weights[start : start + step]
             target = targets[start : start + step, None]
-            logits = torch.nn.functional.linear(part, weight, bias).float()
+            logits = multiply_transposed(part, weight, bias).float()
             logits.sub_(logits.amax(dim=-1, keepdim=True))
             said = logits.gather(1, target)
             sums = logits.exp_().sum(dim=-1, keepdim=True)
@@ -120,7 +122,7 @@ class HeadLoss(torch.autograd.Function):
             if gradient is not None:
                 logits.mul_(share[:, None] / sums)
                 logits.scatter_add_(1, target, -share[:, None])
-                gradient[start : start + step] = logits.to(weight.dtype) @ weight
+                gradient[start : start + step] = multiply_transposed(logits.to(weight.dtype), weight.t())
         ctx.gradient = gradient
         return total
 

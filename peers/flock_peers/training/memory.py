@@ -20,8 +20,8 @@ from flock_peers.training.precision import Precision
 RUNTIME_BYTES = 400 << 20  # interpreter, torch, transformers and peft after their import: 390 MiB measured, CPU wheel
 CUDA_BYTES = 600 << 20  # context and kernels
 VECTORS = 10  # of the adapter's length, float32: value, gradient, two of Adam, centre, change, global, delta, files
-HEAD_ELEMENTS = 1 << 22  # of logits at a time, as in fused; three copies of them exist
-KEPT_ELEMENTS = 1 << 24  # of a merged weight that is kept, as in fused
+HEAD_ELEMENTS = 1 << 24  # of logits at a time, as in fused; three copies of them exist
+KEPT_ELEMENTS, MERGES_FROM = 1 << 24, 2  # of a merged weight that is kept, and what it has to save, as in fused
 KEPT_HIDDEN, KEPT_WIDTH = 9, 4  # numbers a token and layer that autograd keeps, in hidden sizes and MLP widths
 
 
@@ -93,7 +93,8 @@ def _merged_bytes(layout: Layout, tokens: int) -> int:
     for name, shape in layout.tensors:
         if name.endswith("lora_A.weight"):
             inputs, outputs = shape[1], shapes[name.replace("lora_A", "lora_B")][0]
-            is_merged = tokens * (inputs + outputs) > inputs * outputs and inputs * outputs <= KEPT_ELEMENTS
+            saves = tokens * (inputs + outputs) > MERGES_FROM * inputs * outputs
+            is_merged = saves and inputs * outputs <= KEPT_ELEMENTS
             total += 4 * inputs * outputs * is_merged
     return total
 

@@ -1,0 +1,117 @@
+"""Products by one routine or the other: which is asked, and that both say the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flock_peers.training import fused, memory, products
+from flock_peers.training.products import MIN_PRODUCTS, multiply_transposed
+
+WIDE = (257, 256, 160)  # rows, inputs, outputs: just above the least for which oneDNN is asked
+SMALL = (9, 6, 4)
+
+
+def make(rows: int, inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    chance = np.random.Generator(np.random.PCG64(3))
+    shapes = ((rows, inputs), (outputs, inputs), (outputs,))
+    x, weight, bias = (torch.from_numpy(chance.standard_normal(shape)) for shape in shapes)
+    return x.to(dtype), weight.to(dtype), bias.to(dtype)
+
+
+def find_asked(monkeypatch: pytest.MonkeyPatch, rows: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether oneDNN is asked: without it the product is torch's own, to the bit, and so it would not be told apart."""
+    asked = []
+    monkeypatch.setattr(products, "_multiply_by_onednn", lambda *_: asked.append(True))
+    multiply_transposed(rows, weight)
+    return bool(asked)
+
+
+@pytest.mark.parametrize("sizes", [WIDE, SMALL])
+def test_a_product_is_that_of_the_numbers_with_a_bias_and_without(sizes: tuple[int, int, int]) -> None:
+    rows, weight, bias = make(*sizes)
+    exact = rows.double() @ weight.double().t()
+    for found, wanted in (
+        (multiply_transposed(rows, weight), exact),
+        (multiply_transposed(rows, weight, bias), exact + bias.double()),
+    ):
+        assert found.dtype is torch.float32 and (found.double() - wanted).abs().max() < 1e-3
+
+
+def test_matrices_that_are_views_of_others_the_other_way_round_are_multiplied_as_they_are_seen() -> None:
+    rows, weight, _ = make(*WIDE)
+    found = multiply_transposed(rows.t().contiguous().t(), weight.t().contiguous().t())
+    assert (found - rows @ weight.t()).abs().max() < 1e-3
+
+
+def test_the_same_product_is_the_same_to_the_last_bit() -> None:
+    rows, weight, _ = make(*WIDE)
+    assert torch.equal(multiply_transposed(rows, weight), multiply_transposed(rows.clone(), weight.clone()))
+
+
+@pytest.mark.skipif(not products.HAS_ONEDNN, reason="this build of torch has no oneDNN")
+def test_large_products_of_float32_are_onednn_s_and_small_or_half_precise_ones_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, weight, _ = make(*WIDE)
+    assert rows.shape[0] * weight.numel() >= MIN_PRODUCTS
+    assert find_asked(monkeypatch, rows, weight)
+    assert find_asked(monkeypatch, rows, torch.nn.Parameter(weight))
+    assert not find_asked(monkeypatch, rows[: MIN_PRODUCTS // weight.numel() - 1], weight)
+    assert not find_asked(monkeypatch, rows.bfloat16(), weight.bfloat16())
+    assert not find_asked(monkeypatch, rows.double(), weight.double())
+    assert not find_asked(monkeypatch, rows.to("meta"), weight.to("meta"))
+
+
+def test_where_there_is_no_onednn_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "HAS_ONEDNN", False)
+    rows, weight, _ = make(*WIDE)
+    assert not find_asked(monkeypatch, rows, weight)
+    assert torch.equal(multiply_transposed(rows, weight), rows @ weight.t())
+
+
+def test_a_build_of_torch_without_the_operation_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_gone(*_: object) -> torch.Tensor:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(products, "_multiply_by_onednn", is_gone)
+    assert not products._try_onednn()
+    monkeypatch.setattr(products, "_multiply_by_onednn", lambda rows, weight, _: rows @ weight.t() + 1)
+    assert not products._try_onednn()
+
+
+def test_the_memory_plan_counts_what_the_fused_functions_hold() -> None:
+    assert (memory.HEAD_ELEMENTS, memory.KEPT_ELEMENTS) == (fused.MAX_LOGITS, fused.MAX_KEPT_WEIGHTS)
+    assert memory.MERGES_FROM == fused.MERGES_FROM
+
+
+@pytest.mark.parametrize("merges", [True, False])
+@pytest.mark.parametrize("sizes", [(2_100, 512, 640, 8), (5, 6, 7, 2)])  # each thin product is oneDNN's, and none
+def test_the_gradients_of_a_projection_are_those_of_float64_merged_and_not(
+    sizes: tuple[int, int, int, int], merges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, inputs, outputs, rank = sizes
+    x, weight, bias = make(rows, inputs, outputs)
+    a = torch.sin(torch.arange(rank * inputs) * 0.1).view(rank, inputs)
+    b = torch.cos(torch.arange(outputs * rank) * 0.1).view(outputs, rank)
+
+    def project(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, weight.double() + 1.5 * b @ a, bias.double())
+
+    def project_fused(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> Any:
+        return fused.apply_lora(x, weight, bias, a, b, 1.5)
+
+    wanted = find_gradients(project, x.double(), a.double(), b.double())
+    monkeypatch.setattr(fused, "merges", lambda *_: merges)
+    for one, other in zip(find_gradients(project_fused, x, a, b), wanted, strict=True):
+        assert one.shape == other.shape
+        assert (one.double() - other).norm() < 1e-5 * other.norm()
+
+
+def find_gradients(apply: Callable[..., Any], *values: torch.Tensor) -> list[torch.Tensor]:
+    leaves = [value.clone().requires_grad_() for value in values]
+    result = apply(*leaves)
+    (result * torch.sin(torch.arange(result.numel(), dtype=result.dtype).view(result.shape))).sum().backward()
+    return [leaf.grad for leaf in leaves if leaf.grad is not None]
