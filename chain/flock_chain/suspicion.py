@@ -24,19 +24,30 @@ MARGIN_PER_MILLE = 60  # by so much two proposals may be more alike in weights t
 
 def choose_compared(filters: Sequence[int]) -> list[int]:
     """Places of the proposals that have a part in it, by the bits that anybody can recompute: all but those whose norm
-    turns them away. One of four times the others' norm moves the mean so far that the rest are alike in weights: with
-    it, for one bond, five and six honest proposals of seven were turned away, two rounds in a row
+    turns them away, which must not be what the others are measured against. By the cosines of that time one of four
+    times the others' norm had five and six honest proposals of seven turned away, two rounds in a row, for one bond
     (docs/experiment-results.md).
     """
     return [place for place, bits in enumerate(filters) if not bits & NORM_BITS]
 
 
 def compute_cosines(gram: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Cosines of the weights less their mean, in units of 1 / ONE, from the round's Gram matrix.
+    """Cosines of the weights less their mean, in units of 1 / ONE, from the round's Gram matrix: of the proposals as
+    they are, or of all brought to one length, whichever is less.
 
     Less the mean, as the profiles are: what all proposals of a round share (0.2 between any two domains of the shipped
-    base) is no likeness of two of them. Exact: the dots of size x S_i - sum(S) follow from the matrix.
+    base) is no likeness of two of them. As they are, three that share a change, each just below twice the median norm,
+    move that mean so far that honest ones seem alike, for which they lose no bond; of one length nobody's part in it is
+    more than another's (docs/experiment.md).
     """
+    size = len(gram)
+    level = [[_cosine(gram[i][j], gram[i][i], gram[j][j]) for j in range(size)] for i in range(size)]
+    rows = zip(_compute_centred(gram), _compute_centred(level), strict=True)
+    return [[min(pair) for pair in zip(*both, strict=True)] for both in rows]
+
+
+def _compute_centred(gram: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Exact: the dots of size x S_i - sum(S) follow from the matrix."""
     size, rows, total = len(gram), [sum(row) for row in gram], sum(map(sum, gram))
     centred = [
         [size * size * gram[i][j] - size * (rows[i] + rows[j]) + total for j in range(size)] for i in range(size)

@@ -7,6 +7,7 @@ import pytest
 from aggregation_support import FORMAT, SMALL, make_adapter, make_delta, make_vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from flock_chain.aggregation import ONE, apply, compute_gram, encode_global, quantise, take_out
 from flock_chain.audit_rule import (
@@ -75,14 +76,19 @@ def test_fewer_than_eight_proposals_are_not_told_apart() -> None:
     assert find_possible_suspects(matrix(7, pair, ONE)) == frozenset()
 
 
-def test_whose_norm_turns_it_away_makes_nobody_else_alike() -> None:
+def test_whose_norm_turns_it_away_has_no_part_in_who_is_alike() -> None:
     filters = [0, FILTER_NORM_REJECT, FILTER_NEAR_DUPLICATE, FILTER_NORM_REJECT | FILTER_NORM_SLASH, FILTER_NO_SCORE]
     assert choose_compared(filters) == [0, 2, 4]
-    size, unit = MIN_PROPOSALS + 1, 1_000
-    unrelated = [[unit * unit * (i == j) * (16 if i == 0 else 1) for i in range(size)] for j in range(size)]
-    assert len(find_possible_suspects(compute_cosines(unrelated))) == size - 1  # the first is four times as long
-    rest = [row[1:] for row in unrelated[1:]]
-    assert find_possible_suspects(compute_cosines(rest)) == frozenset()
+
+
+@pytest.mark.parametrize("liars", [1, 2, 3])
+def test_who_share_a_change_just_below_twice_the_norm_make_nobody_else_alike(liars: int) -> None:
+    """With it the mean is so far away that all others seem alike, who have nothing in common."""
+    own = np.eye(MIN_PROPOSALS, dtype=np.int64) * 1_000
+    shared = np.where(np.arange(MIN_PROPOSALS) < liars, 1_670, 0)  # 1.95 times the others' norm, all in all
+    vectors = np.column_stack([own, shared])
+    found = find_possible_suspects(compute_cosines((vectors @ vectors.T).tolist()))
+    assert found == (frozenset(range(liars)) if liars > 1 else frozenset())
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.floats(-1, 1), st.floats(-1, 1)), max_size=30))
@@ -95,16 +101,24 @@ def test_nobody_is_flagged_who_could_not_be_by_the_weights_alone(rows: list[tupl
     assert len(flagged) != 1
 
 
-def test_what_all_proposals_share_is_no_likeness_of_two_and_the_cosines_are_exact() -> None:
-    common = make_vector(SMALL, 99)
-    deltas = [quantise(3 * common + make_vector(SMALL, seed), SMALL, FORMAT) for seed in range(8)]
-    found = np.array(compute_cosines(compute_gram(deltas))) / ONE
-    vectors = np.array([delta.to_float32() for delta in deltas], np.float64)
+def centred_cosines(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = vectors - vectors.mean(axis=0)
-    norms = np.linalg.norm(centred, axis=1)
-    assert np.abs(found - centred @ centred.T / norms[:, None] / norms).max() < 1e-6
-    raw = vectors @ vectors.T / np.linalg.norm(vectors, axis=1)[:, None] / np.linalg.norm(vectors, axis=1)
-    assert raw.min() > 0.5 and found[~np.eye(8, dtype=bool)].max() < 0.5
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    return centred @ centred.T
+
+
+def test_what_all_proposals_share_is_no_likeness_of_two_and_the_cosines_are_exact() -> None:
+    """As they are, or of one length, whichever is less."""
+    common = make_vector(SMALL, 99)
+    vectors = [(1 + seed / 8) * (3 * common + make_vector(SMALL, seed)) for seed in range(8)]
+    deltas = [quantise(vector.astype(np.float32), SMALL, FORMAT) for vector in vectors]
+    found = np.array(compute_cosines(compute_gram(deltas))) / ONE
+    rows = np.array([delta.to_float32() for delta in deltas], np.float64)
+    level = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    plain, other, apart = centred_cosines(rows), centred_cosines(level), ~np.eye(8, dtype=bool)
+    assert np.abs(found - np.minimum(plain, other)).max() < 1e-6
+    assert (plain < other - 0.01).any() and (other < plain - 0.01).any()
+    assert (level @ level.T).min() > 0.5 and found[apart].max() < 0.5
 
 
 def test_one_that_is_the_mean_itself_is_alike_to_nobody() -> None:
