@@ -33,9 +33,9 @@ def _row(argument: Argument) -> str:
     if argument.options and argument.value:
         name += f" {argument.value}"
     text = argument.help + (" (required)" if argument.is_required and argument.options else "")
-    if argument.choices and not argument.options:
+    if not argument.options and argument.value.startswith("{"):  # one with a name lists them in its help
         text = f"{text}; one of {', '.join(argument.choices)}" if text else f"one of {', '.join(argument.choices)}"
-        name = "ACTION" if argument.value.startswith("{") else name
+        name = "ACTION"
     return f"| `{name}` | {text} |".replace("||", "|")
 
 

@@ -81,9 +81,7 @@ def format_stake(row: dict[str, Any]) -> str:
     if not row["open_staking"]:
         lines.append(f"granted    {coins['granted_weight']}: here two thirds of the set grant weight")
     if int(row["unbonding"]):
-        free = row["release_at"]
-        when = "when it secures no set any more" if free is None else f"in {max(0, free - row['chain_time'])} s"
-        lines.append(f"withdraw   {when}, of chain time")
+        lines.append(f"withdraw   {_format_free(row['release_at'], row['chain_time'])}")
     if int(row["reward"]):
         lines.append(f"reward     {count_coins(int(row['reward']))}; `stake claim` pays them out")
     if int(row["delegated"]):
@@ -137,7 +135,9 @@ def format_delegation(row: dict[str, Any], now: int, *, is_own: bool = False) ->
         wait = max(0, row["next_commission_at"] - now)
         lines.append(f"from then  {row['next_commission'] / 100:.2f} %, in {wait} s of chain time")
     if int(row["leaving"]):
-        free = row["release_at"]
-        when = "when it secures no set any more" if free is None else f"in {max(0, free - now)} s, of chain time"
-        lines.append(f"free       {when}")
+        lines.append(f"free       {_format_free(row['release_at'], now)}")
     return lines
+
+
+def _format_free(at: int | None, now: int) -> str:
+    return "when it secures no set any more" if at is None else f"in {max(0, at - now)} s of chain time"

@@ -195,17 +195,19 @@ def check_files(provenance: Provenance, path: Path, report: ProvenanceReport) ->
 
 
 def _check_named(provenance: Provenance, folder: Path, report: ProvenanceReport) -> None:
-    missing = []
+    missing, good = [], 0
     for row in provenance.files:
         path = folder / row.name
         if not path.is_file():
             missing.append(row.name)
         elif path.stat().st_size != row.size or describe_file(path) != row:
             report.fail(f"{path}: not the file that was exported")
+        else:
+            good += 1
     if missing:
         report.could_not_check.append(f"{', '.join(missing)}: not beside the provenance file")
-    if len(missing) < len(provenance.files):
-        report.checked.append(f"{plural(len(provenance.files) - len(missing), 'file')} beside it by size and SHA-256")
+    if good:
+        report.checked.append(f"{plural(good, 'file')} beside it by size and SHA-256")
 
 
 def _name_others(provenance: Provenance, folder: Path, report: ProvenanceReport) -> None:

@@ -30,6 +30,7 @@ def test_bash_offers_commands_options_choices_and_actions() -> None:
     assert complete_in_bash("join", "--disk") == ["--disk-quota"]
     assert complete_in_bash("merge", "--precision", "") == ["base", "float32"]
     assert complete_in_bash("task", "lea") == ["leave"]
+    assert complete_in_bash("abi", "Ta") == ["TaskBoard"]
     assert complete_in_bash("join", "--port", "") == []
     assert "--attack" not in complete_in_bash("join", "--")
 

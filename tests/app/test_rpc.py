@@ -322,7 +322,9 @@ def test_the_abi_of_every_contract_can_be_printed(capsys: pytest.CaptureFixture[
     assert every["Faucet"]["address"] == FAUCET_HEX
     assert main(["abi", "Stake"]) == 0
     assert json.loads(capsys.readouterr().out) == every["Stake"]["abi"]
-    assert main(["abi", "Nothing"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["abi", "taskboard"])
+    assert "did you mean TaskBoard?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,12 @@ def test_a_delegation_is_shown_with_the_validators_terms() -> None:
     assert "of others" in format_stake(ROW | {"delegated": str(COIN)}) and "of others" not in format_stake(ROW)
 
 
+def test_when_unbonding_stake_is_free_is_said_in_chain_time_or_by_what_has_to_pass_first() -> None:
+    leaving = ROW | {"unbonding": str(2 * COIN)}
+    assert "\nwithdraw   when it secures no set any more\n" in format_stake(leaving)
+    assert "\nwithdraw   in 20 s of chain time\n" in format_stake(leaving | {"release_at": 120})
+
+
 def test_an_order_about_a_delegation_shows_what_is_bonded_there(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     with answering(home) as asked:
