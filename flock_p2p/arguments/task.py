@@ -33,9 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amount", metavar="COINS", help=amount)
     parser.add_argument("--account", metavar="ACCOUNT", help="of a delegation: the participant")
     parser.add_argument("--commission", type=int, metavar="BPS", help="terms: of the delegators' pay, in 1/10000")
-    parser.add_argument(
-        "--task", type=int, metavar="N", help="task number (default: your newest; reference: the newest of all)"
-    )
+    what = "task number (default: your newest that the order is about; reference: the newest of all)"
+    parser.add_argument("--task", type=int, metavar="N", help=what)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--wait", type=float, default=3.0, help=argparse.SUPPRESS)
 

@@ -16,6 +16,7 @@ from flock_peers.coins import count_coins, format_exact
 from flock_peers.control import request_control
 from flock_peers.home import Home
 from flock_peers.plural import plural
+from flock_peers.roles.board import PAID_FROM
 
 MAX_DOCUMENT_BYTES = 64 << 10  # every term takes 600 bytes; the control socket takes a megabyte
 DOCUMENT_KEYS = ("name", "terms", "budget", "lora", "targets", "data", "bits", "server_lr_thousandths")
@@ -69,6 +70,8 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
     before = _newest(path)  # may be of the same document
     document = request_control(path, "open_task", pot=str(pot), base=base, **wanted)["document"]
     print(f"document   {document}; sent with pot and fee", file=out)
+    for line in describe_unpaid(wanted):
+        print(line, file=out)
     deadline = time.monotonic() + max(arguments.wait, OPEN_SECONDS)
     while (row := _newest(path)) is None or row["document"] != document or row["task"] == (before or {}).get("task"):
         if time.monotonic() > deadline:
@@ -106,6 +109,14 @@ def _set_terms(wanted: dict[str, Any], arguments: argparse.Namespace) -> None:
     if not isinstance(terms, dict):
         raise Misuse(f"{arguments.document}: terms is no object with names and numbers")
     wanted["terms"] = terms | said
+
+
+def describe_unpaid(wanted: dict[str, Any]) -> list[str]:
+    """Who lowers the number for which a task waits should know what such rounds give."""
+    least = wanted.get("terms", {}).get("min_participants", PAID_FROM)
+    if int(least) >= PAID_FROM:
+        return []
+    return [f"pay        none in rounds with fewer than {PAID_FROM} participants, and this has them from {least} on"]
 
 
 def _publish(path: Path, model: Path | None, out: TextIO) -> str | None:

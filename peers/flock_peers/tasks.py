@@ -123,8 +123,8 @@ def _numbers(rows: object, part: str, known: Sequence[str]) -> dict[str, int]:
 def _number(value: object, what: str) -> int:
     """Also as text: an amount in wei is more than every reader of JSON takes."""
     is_digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 39
-    if isinstance(value, bool) or not (isinstance(value, int) or is_digits):
-        raise Misuse(f"task: {what} is no whole number")
+    if isinstance(value, bool) or not (is_digits or (isinstance(value, int) and value >= 0)):
+        raise Misuse(f"task: {what} is no whole number from 0 on")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 

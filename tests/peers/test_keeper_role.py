@@ -106,6 +106,25 @@ async def test_the_log_says_once_what_a_seat_earned_in_a_round_also_where_that_i
 
 
 @on_stepped_clock
+async def test_the_log_says_why_a_round_with_too_few_participants_gave_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "flock_peers.roles.keeper")
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        for number, (proposer, voter) in enumerate(((PROPOSERS[0], ME), (ME, ACCOUNTS[3])), 1):
+            desk.settle(number, [desk.offer(0, number=number)], proposers=(proposer,), voters=(voter,))
+            view = desk.view(Phase.COMMIT, round=number, proposers=(proposer,), voters=(voter,), is_paid=False)
+            desk.keeper.note_seat(view)
+        await keep(desk, 3, steps=9)
+        why = "with fewer than 4 participants a round pays nobody"
+        assert [row.getMessage() for row in caplog.records if "earned" in row.getMessage()] == [
+            f"task 1: round 1: earned nothing as a voter; {why}",
+            f"task 1: round 2: earned nothing as a proposer: accepted; {why}",
+        ]
+
+
+@on_stepped_clock
 async def test_a_seats_part_of_what_the_pot_left_is_added_to_what_its_only_paid_round_gave(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))

@@ -41,6 +41,7 @@ def test_what_is_left_out_has_a_default_and_what_is_said_holds() -> None:
         ({"terms": {"rounds": 1.5}}, "terms.rounds is no whole number"),
         ({"terms": {"rounds": True}}, "terms.rounds is no whole number"),
         ({"terms": {"rounds": "-1"}}, "terms.rounds is no whole number"),
+        ({"terms": {"audit_rounds": -1}}, "terms.audit_rounds is no whole number from 0 on"),
         ({"terms": []}, r"terms has no \[\]"),
         ({"budget": {"epochs": 3}}, "budget has no epochs"),
         ({"lora": {"targets": 3}}, "lora has no targets"),

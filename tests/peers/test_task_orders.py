@@ -16,7 +16,7 @@ from flock_chain.execution.executor import CallReverted
 from flock_chain.execution.machine import MemoryStore
 from flock_chain.execution.transactions import sign_call
 from flock_p2p.cli import main
-from flock_p2p.commands.task import format_delegation, format_list, format_task
+from flock_p2p.commands.task import describe_unpaid, format_delegation, format_list, format_task
 from flock_peers.ledger.ledger import Ledger
 from flock_peers.left_behind import LeftBehind
 from flock_peers.roles.sender import Sender
@@ -99,6 +99,26 @@ def test_a_bond_and_a_pot_come_back_by_orders_alone() -> None:
         assert (row["phase"], row["unbonding"], row["pot"]) == ("ENDED", "0", "0")
         await found.step()
         assert found.rows() == []
+
+    run(test)
+
+
+def test_an_order_without_a_task_is_for_the_newest_in_which_there_is_something_to_order() -> None:
+    async def test(bench: Bench) -> None:
+        fee = await bench.ledger.view("TaskBoard", "opening_fee")
+        terms = asdict(Terms(min_bond=ETHER))
+        await bench.sender.call("again", "TaskBoard", "open_task", b"e" * 32, b"a" * 32, terms, value=POT + fee)
+        await bench.blocks(1)
+        assert (await bench.order("status"))["task"] == 2  # it opened that one, and has no bond there
+        assert (await bench.order("leave"))["task"] == 1 and bench.left == [1]
+        await bench.blocks(9, 80)  # the first gives up waiting, the second waits on
+        assert [(await bench.order("status", task=task))["phase"] for task in (1, 2)] == ["ENDED", "WAITING"]
+        assert [(await bench.order(action))["task"] for action in ("withdraw", "pot")] == [1, 1]
+        await bench.blocks(1)
+        with pytest.raises(CallReverted, match="guaranteed rounds are left"):
+            await bench.order("stop")
+        with pytest.raises(CallReverted, match="no participant"):
+            await bench.order("leave")  # nothing is left that could be meant
 
     run(test)
 
@@ -196,6 +216,12 @@ def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
     assert format_task(mine | {"phase": "ENDED"}).endswith(f"\npot        3 coins left{back}")
     assert format_task(mine | {"phase": "ENDED", "pot": "0"}).endswith("\npot        0 coins left")
     assert "absent for too long" in format_task(row) and "3 seats in a row" in format_task(row)
+
+
+def test_who_lowers_the_number_that_a_task_waits_for_is_told_what_such_rounds_pay() -> None:
+    assert describe_unpaid({}) == describe_unpaid({"terms": {"rounds": 9, "min_participants": 4}}) == []
+    (line,) = describe_unpaid({"terms": {"min_participants": 3}})
+    assert line == "pay        none in rounds with fewer than 4 participants, and this has them from 3 on"
 
 
 def test_the_tasks_of_the_board_are_listed_the_newest_first_and_no_more_than_asked_for() -> None:

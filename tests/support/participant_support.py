@@ -108,7 +108,7 @@ class Board:
                 return dict.fromkeys(bitmaps, 0) | {
                     "round": self.round, "phase": int(self.phase), "deadline": 0, "adapter": self.adapter,
                     "proposers": self.proposers, "voters": [], "manifests": [], "tallied": False, "verdicts": [],
-                    "adoption_votes": 0, "seed_height": 0,
+                    "adoption_votes": 0, "seed_height": 0, "paid": True,
                 }  # fmt: skip
             case "round_result":
                 return {

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from flock_chain.crypto import Account, keccak256
 from flock_chain.tally import Verdict
 
+PAID_FROM = 4  # eligible participants; with fewer a round pays nobody and slashes nobody
 NOBODY = Account(bytes(20))  # of whom the board says what an audit was asked
 
 
@@ -54,6 +55,7 @@ class RoundView:
     verdicts: tuple[Verdict, ...]
     adoption_votes: int
     seed_height: int = 0  # whose mix drew the voters: known only after all proposals were committed
+    is_paid: bool = True  # False: too few could be drawn; nobody earns, and nobody is slashed
 
     def proposer_index(self, account: Account) -> int | None:
         return self.proposers.index(account) if account in self.proposers else None
@@ -142,6 +144,7 @@ async def read_round(views: Views, task: int, *, height: int | None = None) -> R
         verdicts=_verdicts(row["verdicts"], len(proposers)),
         adoption_votes=row["adoption_votes"],
         seed_height=row["seed_height"],
+        is_paid=bool(row["paid"]),
     )
 
 

@@ -9,7 +9,7 @@ from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
 from flock_peers.coins import count_coins
 from flock_peers.measurements import Measurements
-from flock_peers.roles.board import Phase, RoundResult, RoundView, Views, read_result
+from flock_peers.roles.board import PAID_FROM, Phase, RoundResult, RoundView, Views, read_result
 from flock_peers.roles.jobs import Jobs
 from flock_peers.roles.library import Library, Proposal
 from flock_peers.roles.removal import Removal
@@ -30,7 +30,7 @@ class Keeper:
     ) -> None:  # fmt: skip
         self._account, self._library, self._views, self._removal = account, library, views, removal
         self._sender, self._jobs, self._measurements = sender, jobs, measurements or Measurements()
-        self._seats: dict[int, str] = {}  # round -> this account's role, of rounds that were seen running
+        self._seats: dict[int, tuple[str, bool]] = {}  # round -> this account's role, and whether it pays; seen running
         self._paid_round = 0  # the last one that was seen to owe something
         self.claimed_until = 1  # all rounds below are claimed, or give nothing
         self._attempts: dict[tuple[int, int], int] = {}
@@ -49,9 +49,9 @@ class Keeper:
         if view.round < self.claimed_until or view.round == self._paid_round:
             return  # it is told already: an ended task goes on showing its last round
         if self._account in view.proposers:
-            self._seats[view.round] = "proposer"
+            self._seats[view.round] = ("proposer", view.is_paid)
         elif view.voter_index(self._account) is not None:
-            self._seats[view.round] = "voter"
+            self._seats[view.round] = ("voter", view.is_paid)
 
     def prepare(self, view: RoundView) -> None:
         """While the voters judge: the candidate, where this account is none of them. The next round mostly begins with
@@ -92,17 +92,19 @@ class Keeper:
         """Once a round, however often the claim has to be sent."""
         if number == self._paid_round:
             return
-        self._paid_round, role = number, self._seats.pop(number, None)
+        self._paid_round, (role, _) = number, self._seats.pop(number, (None, True))
         seat = f"as a {role}" if role else "by a seat"
         log.info("task %d: round %d: earned %s %s", self._library.task, number, count_coins(due), seat)
         self._measurements.note_pay(self._library.task, number, due)
 
     async def _on_nothing(self, number: int) -> None:
         result = await read_result(self._views, self._library.task, number)
-        role, text = self._seats.pop(number), ""
+        (role, is_paid), text = self._seats.pop(number), ""
         if self._account in result.proposers and result.proposers.index(self._account) < len(result.verdicts):
             verdict = result.verdicts[result.proposers.index(self._account)]
             text = f": {verdict.name.lower()}"
+        if not is_paid:
+            text += f"; with fewer than {PAID_FROM} participants a round pays nobody"
         log.info("task %d: round %d: earned nothing as a %s%s", self._library.task, number, role, text)
 
     def _keep_round(self, number: int) -> bool:

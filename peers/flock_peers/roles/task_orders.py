@@ -15,6 +15,9 @@ from flock_peers.roles.staking import Caller, State, parse_account
 
 CLAIMS_AT_ONCE = 16  # calls in one order; the order is given again for more
 LOOKS_AT_ONCE = 1_000  # rounds in one status or claim: a task may have had 100,000
+_MEANT = {  # which of an account's tasks an order is for, where none is named
+    "leave": "bond", "terms": "bond", "withdraw": "unbonding", "pot": "rest", "stop": "run",
+}  # fmt: skip
 
 
 class TaskOrders:
@@ -26,7 +29,7 @@ class TaskOrders:
 
     async def order(self, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Misuse for what is no order, CallReverted with the board's reason."""
-        task = await self._task(params)
+        task = await self._task(action, params)
         if action == "status":
             status = await self._status(task)
             if "account" in params:
@@ -45,27 +48,43 @@ class TaskOrders:
             self._on_leave(task)
         return {"task": task, "sent": await self._sender.call(f"{action} {task}", "TaskBoard", calls[action], task)}
 
-    async def _task(self, params: Mapping[str, Any]) -> int:
-        """The one that is named, or the newest in which this account, or the one it delegates to, has anything."""
+    async def _task(self, action: str, params: Mapping[str, Any]) -> int:
+        """The one that is named, or the newest in which this account has what the order is about, or has anything; of
+        an account that it delegates to, the newest with that."""
         count: int = await self._state.view("TaskBoard", "task_count")
         named = params.get("task")
         if named is not None:
             if not isinstance(named, int) or isinstance(named, bool) or not 1 <= named <= count:
                 raise Misuse(f"task: there is no task {named}; {count} have been opened")
             return named
-        other = parse_account(params) if "account" in params else None
+        other, newest = parse_account(params) if "account" in params else None, 0
         for task in range(count, max(0, count - LOOKS_AT_ONCE), -1):
-            if other is not None and await self._concerns(task, other):
-                return task
             if other is not None:
+                if await self._concerns(task, other):
+                    return task
                 continue
-            bond = (await self._state.view("TaskBoard", "participant", task, self._account))["bond"]
-            unbonding = (await self._state.view("TaskBoard", "unbonding", task, self._account))["amount"]
-            creator = (await self._state.view("TaskBoard", "task_view", task))["creator"]
-            if bond or unbonding or _as_bytes(creator) == self._account:
+            found = await self._find(task)
+            if _MEANT.get(action, "any") in found:
                 return task
+            newest = newest or (task if found else 0)
+        if newest:
+            return newest  # for the board's own words
         whose = "this account" if other is None else "that participant"
         raise Misuse(f"task: {whose} has nothing in any task; name one with --task")
+
+    async def _find(self, task: int) -> set[str]:
+        """What this account has there, by name."""
+        row = await self._state.view("TaskBoard", "task_view", task)
+        is_own, is_ended = _as_bytes(row["creator"]) == self._account, row["phase"] == Phase.ENDED
+        has = {
+            "bond": (await self._state.view("TaskBoard", "participant", task, self._account))["bond"],
+            "unbonding": (await self._state.view("TaskBoard", "unbonding", task, self._account))["amount"],
+            "rest": is_own and is_ended and row["pot"],
+            "run": is_own and not is_ended,
+            "opened": is_own,
+        }
+        found = {name for name, value in has.items() if value}
+        return found | {"any"} if found else found
 
     async def _concerns(self, task: int, participant: Account) -> bool:
         bond = (await self._state.view("TaskBoard", "participant", task, participant))["bond"]
