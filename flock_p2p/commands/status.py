@@ -10,6 +10,7 @@ from flock_peers.coins import count_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
 from flock_peers.plural import plural
+from flock_peers.task_list import idle_bond
 
 HALT_BELOW = 4  # two or three validators stop when one leaves
 MAX_NAMED = 8  # validators that are away, in one line
@@ -52,7 +53,11 @@ def format_status(status: dict[str, Any]) -> str:
             rows.append(("awaited", describe_awaited(status["account"], task)))
         rows.append(("bonded", _format_bond(task["bonds"].get(status["account"]), task)))
     else:
-        rows.append(("task", _format_other(status.get("other_task"))))
+        other = status.get("other_task")
+        rows.append(("task", _format_other(other)))
+        if other is not None and int(other.get("bond", "0")):
+            where = f"in task {other['task']}, in which this peer takes no part now"
+            rows.append(("bonded", f"{count_coins(int(other['bond']))} {where}: {idle_bond(other)}"))
     if (pay := (task or status.get("other_task") or {}).get("pay")) is not None:
         rows.append(("earned", describe_pay(pay)))
     rows += [("left", text) for text in _format_left(status)]

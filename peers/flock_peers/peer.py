@@ -50,6 +50,7 @@ from flock_peers.snapshots import Snapshots
 from flock_peers.store.evidence_file import EvidenceFile
 from flock_peers.store.kept_marks import task_owner
 from flock_peers.task_facts import TaskFacts
+from flock_peers.task_list import warn_of_bond
 from flock_peers.tasks import opening_label
 from flock_peers.telemetry import RoundBytes, TrainingProgress
 from flock_peers.training.client import BASE_FOLDER, Trainer, TrainerConfig, check_data, check_format
@@ -60,6 +61,7 @@ log = logging.getLogger(__name__)
 
 FAUCET_ANSWER_SECONDS = 10.0  # for a helper to submit a drip
 FAVOUR_SECONDS = 60.0  # a set changes once an epoch
+LEVEL_AGAIN_SECONDS = 10.0  # until a peer that looks on asks again how far the others are
 PARTICIPATE_AGAIN_SECONDS = 60.0  # after a failure on this side, such as a data file that is gone
 
 
@@ -172,6 +174,8 @@ class Peer:
                 nursery.start_soon(announce_forever, self._blobs.store.list_kept, self.host.provide)
             if self.settings.participate:
                 nursery.start_soon(self._participate)
+            else:
+                nursery.start_soon(self._look_on)
             await self.stop.wait()
             nursery.cancel_scope.cancel()
 
@@ -196,6 +200,15 @@ class Peer:
                 known = find_flock_error(error)
                 log.error("not taking part: %s", known or repr(error), exc_info=None if known else error)
             await trio.sleep(PARTICIPATE_AGAIN_SECONDS)
+
+    async def _look_on(self) -> None:
+        """An old state shows bonds that were taken back long ago."""
+        try:
+            while not await self._arrival.is_level():
+                await trio.sleep(LEVEL_AGAIN_SECONDS)
+            await warn_of_bond(self.ledger, self.account)
+        except FlockError as error:
+            log.info("whether this account is bonded in a task cannot be read now: %s", error)
 
     def _find_evidence(self) -> list[tuple[Vote, Vote]]:
         return [(row.first, row.second) for row in self.driver.evidence]

@@ -207,7 +207,7 @@ class PeerControl:
 
     async def _describe_other(self) -> dict[str, Any] | None:
         """Of a task without a part here: it may have paid before a restart."""
-        row = await choose_other(self.ledger)
+        row = await choose_other(self.ledger, self.account)
         return None if row is None else row | {"pay": self.measurements.pay_of(row["task"])}
 
     def _base_status(self) -> dict[str, Any] | None:

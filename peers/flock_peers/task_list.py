@@ -1,8 +1,13 @@
 """The tasks of the board, the newest first, as `task list` shows them: who opened each, how far it is, what it pays."""
 
+import logging
+from collections.abc import Mapping
 from typing import Any, Protocol
 
+from flock_chain.crypto import Account
 from flock_peers.roles.board import Phase, RoundResult, Views, as_account, read_result
+
+log = logging.getLogger(__name__)
 
 MAX_LOOKED_AT = 4  # tasks: whoever asks for a status waits for as many calls of the board
 MAX_LISTED = 100  # tasks, or rounds of one: each is one call of the board, and anybody may open one
@@ -19,12 +24,30 @@ async def list_tasks(board: Board, *, last: int = MAX_LISTED) -> dict[str, Any]:
     return {"count": count, "tasks": rows}
 
 
-async def choose_other(board: Board) -> dict[str, Any] | None:
-    """What a peer without a task of its own may look on at: of the newest few the newest that runs, else the newest;
-    with how many there are."""
+async def choose_other(board: Board, account: Account) -> dict[str, Any] | None:
+    """What a peer without a part in a task may look on at: of the newest few the newest that runs and holds a bond of
+    its account, else the newest that runs, else the newest; with how many there are."""
     found = await list_tasks(board, last=MAX_LOOKED_AT)
-    rows = [row for row in found["tasks"] if not row["is_ended"]] or found["tasks"]
-    return None if not rows else rows[0] | {"count": found["count"]}
+    running: list[dict[str, Any]] = [row for row in found["tasks"] if not row["is_ended"]]
+    for row in running:
+        bond = (await board.view("TaskBoard", "participant", row["task"], account))["bond"]
+        if bond:
+            return row | {"count": found["count"], "bond": str(bond)}
+    rows = running or found["tasks"]
+    return None if not rows else rows[0] | {"count": found["count"], "bond": "0"}
+
+
+async def warn_of_bond(board: Board, account: Account) -> None:
+    """Of a peer that is told to look on: who was bonded before is still drawn."""
+    row = await choose_other(board, account)
+    if row is not None and int(row["bond"]):
+        log.warning(
+            "this account is bonded in task %d, in which this peer takes no part now: %s", row["task"], idle_bond(row)
+        )
+
+
+def idle_bond(row: Mapping[str, Any]) -> str:
+    return f"seats that stay empty cost some of the bond; `task leave --task {row['task']}` begins to take it back"
 
 
 async def list_rounds(board: Board, task: int) -> list[dict[str, Any]]:

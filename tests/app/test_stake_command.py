@@ -207,6 +207,10 @@ def test_a_round_beyond_the_guaranteed_ones_is_said_to_be_one() -> None:
     pay = {"task": 4, "round": 5, "amount": "0", "total": str(COIN)}
     told = format_status({**STATUS, "other_task": row | {"pay": pay}})
     assert "task 4 is in extra round 2 after 3, COMMIT" in told and "earned   1 coin, of that 0 in round 5" in told
+    assert "bonded" not in told
+    told = format_status({**STATUS, "other_task": row | {"pay": None, "bond": str(5 * COIN)}})
+    assert "\nbonded   5 coins in task 4, in which this peer takes no part now: seats that stay empty" in told
+    assert "`task leave --task 4`" in told
     own = row | {"awaited": [], "joined": True, "bonds": {}}
     assert "4, extra round 2 after 3, COMMIT" in format_status({**STATUS, "task": own})
     listed = row | {"pot": "0", "min_bond": "0", "participants": 3, "creator": "0x11"}

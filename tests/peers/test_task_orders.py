@@ -21,7 +21,7 @@ from flock_peers.ledger.ledger import Ledger
 from flock_peers.left_behind import LeftBehind
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.task_orders import TaskOrders
-from flock_peers.task_list import list_tasks
+from flock_peers.task_list import choose_other, list_tasks, warn_of_bond
 from flock_peers.tasks import Terms
 
 LEADER, ME = VALIDATORS[0], USERS[0]
@@ -216,6 +216,33 @@ def test_a_status_says_what_is_left_and_when_it_can_be_had() -> None:
     assert format_task(mine | {"phase": "ENDED"}).endswith(f"\npot        3 coins left{back}")
     assert format_task(mine | {"phase": "ENDED", "pot": "0"}).endswith("\npot        0 coins left")
     assert "absent for too long" in format_task(row) and "3 seats in a row" in format_task(row)
+
+
+def test_a_peer_that_looks_on_shows_the_task_in_which_its_account_is_bonded_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test(bench: Bench) -> None:
+        fee = await bench.ledger.view("TaskBoard", "opening_fee")
+        terms = asdict(Terms(min_bond=ETHER))
+        await bench.sender.call("again", "TaskBoard", "open_task", b"e" * 32, b"a" * 32, terms, value=POT + fee)
+        await bench.blocks(1)
+        row = await choose_other(bench.ledger, ME.account)
+        assert row is not None and (row["task"], row["count"], row["bond"]) == (1, 2, str(BOND))
+        other = await choose_other(bench.ledger, USERS[1].account)
+        assert other is not None and (other["task"], other["bond"]) == (2, "0")  # the newest that runs
+        await warn_of_bond(bench.ledger, USERS[1].account)
+        assert not caplog.records
+        await warn_of_bond(bench.ledger, ME.account)
+        (said,) = caplog.records
+        assert said.levelname == "WARNING" and said.getMessage().startswith(
+            "this account is bonded in task 1, in which"
+        )
+        await bench.order("leave")
+        await bench.blocks(1)
+        left = await choose_other(bench.ledger, ME.account)
+        assert left is not None and left["bond"] == "0"
+
+    run(test)
 
 
 def test_who_lowers_the_number_that_a_task_waits_for_is_told_what_such_rounds_pay() -> None:
