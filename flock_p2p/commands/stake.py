@@ -18,6 +18,7 @@ from flock_peers.plural import plural
 AMOUNTS = ("add", "remove", "admit", "terms", "delegate", "undelegate", "share")  # take --amount
 DELEGATIONS = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation", "share")  # with --account
 ACCOUNTS = ("admit", "settle", *DELEGATIONS)  # take --account; so does status, for what is bonded there
+CLAIMS = ("claim", "claim-delegation")
 POLL_SECONDS = 0.3
 
 
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         params["account"] = "0x" + parse_account(arguments.account).hex()
     if arguments.commission is not None:
         params["commission"] = arguments.commission
+    due = _read_due(path, params) if action in CLAIMS else None
     answer = request_control(path, "stake", **params)
     if action != "status":
         said = "sent" if answer["sent"] else "the same order is under way already"
@@ -45,9 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
             named = {"account": request_control(path, "stake", action="status")["account"]}
         answer = _wait(path, arguments.wait, named)
         said += "; not final yet: `stake` shows when it is" if answer["under_way"] else "; it is final"
+        said += "" if due is None or answer["under_way"] else f", and paid {count_coins(due)}"
         print(said, file=sys.stderr if arguments.json else sys.stdout)
     print(json.dumps(answer, indent=2) if arguments.json else format_stake(answer))
     return 0
+
+
+def _read_due(path: Path, params: dict[str, Any]) -> int:
+    """What a claim pays: it asks for all that was earned until then."""
+    row = request_control(path, "stake", **params | {"action": "status"})
+    return int(row["reward"]) + int(row.get("delegation", {}).get("reward", 0))
 
 
 def _check(action: str, option: str, actions: Sequence[str], value: object) -> None:

@@ -28,7 +28,7 @@ def check_bootstrap(settings: PeerSettings, genesis: Genesis, key: Key, *, knows
         return
     if not settings.mdns:
         raise Misuse("no bootstrap address: a peer that is no validator needs one of a running peer (--bootstrap)")
-    log.warning("no other peer's address is kept here: waiting for one on the local network; --bootstrap names one")
+    log.info("no other peer's address is kept here yet: looking for one on the local network; --bootstrap names one")
 
 
 async def connect_bootstrap(host: Host, addresses: Sequence[str], *, knows_others: bool) -> None:

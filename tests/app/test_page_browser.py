@@ -95,6 +95,9 @@ async def test_everything_works_by_keyboard_and_has_a_name(browser: str) -> None
         await page.ask("document.querySelector('#theme').focus()")
         assert "3px" in await page.ask("getComputedStyle(document.activeElement).outline")
         await page.press("Enter")
+        ring = """((a, s = getComputedStyle(a)) => a.getBoundingClientRect().top - parseFloat(s.outlineOffset)
+          - parseFloat(s.outlineWidth) >= a.closest('nav').getBoundingClientRect().top)"""
+        assert await page.ask(f"document.querySelector('nav a').focus(), {ring}(document.activeElement)"), "cut off"
         assert await page.ask("[document.documentElement.dataset.theme, localStorage['flock-theme']]") == ["light"] * 2
         opened = "document.querySelectorAll('#rounds-body details')[1].open"
         await page.ask("document.querySelectorAll('#rounds-body summary')[1].focus()")
@@ -257,6 +260,16 @@ async def test_what_was_refused_unread_hides_no_other_change_in_the_plot(browser
         numbers = await page.text("#plots-body table")
         assert "over +1.5 %" in numbers and "-0.78 %" in numbers and "100000" not in numbers
         assert "named from 25 %" in await page.text("#plots-body")
+        await check_clean(page, port)
+
+
+@in_trio(240)
+async def test_a_round_that_waits_for_participants_is_not_counted_among_those_that_are_shown(browser: str) -> None:
+    fake = FakeState(Size(rounds=4))
+    fake.sections["rounds"]["rounds"][-1]["proposers"] = []
+    async with showing(browser, fake) as (page, port):
+        shown = await page.ask("document.querySelectorAll('#rounds-body details.round').length")
+        assert f"All {shown} rounds." in await page.text("#rounds-body")
         await check_clean(page, port)
 
 

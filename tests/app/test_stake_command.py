@@ -306,4 +306,6 @@ def test_orders_that_people_look_for_by_their_own_names_are_those_of_stake(
             asked.clear()
             assert main([*command, "--home", str(home.path), "--json"]) == 0
             said = capsys.readouterr()
-            assert asked[0] == order and json.loads(said.out)["epoch"] == 4 and "it is final" in said.err
+            assert [row for row in asked if row["action"] != "status"] == [order]
+            assert json.loads(said.out)["epoch"] == 4 and "it is final" in said.err
+            assert ("and paid 1.5 coins" in said.err) == ("claim" in command)

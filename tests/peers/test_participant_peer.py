@@ -79,7 +79,9 @@ def test_of_addresses_that_do_not_answer_each_is_named_once_whatever_its_error_s
     assert caplog.messages == ["bootstrap a: nobody answers there", "bootstrap b: 0x5b is banned for 9 s more"]
 
 
-def test_a_peer_that_knows_nobody_and_that_nobody_looks_for_is_told_what_is_missing(tmp_path: Path) -> None:
+def test_a_peer_that_knows_nobody_and_that_nobody_looks_for_is_told_what_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings, genesis = PeerSettings(tmp_path), make_genesis()
     stranger = Key(b"\x55" * 32)
     with pytest.raises(Misuse, match="--bootstrap"):
@@ -87,6 +89,10 @@ def test_a_peer_that_knows_nobody_and_that_nobody_looks_for_is_told_what_is_miss
     check_bootstrap(settings, genesis, stranger, knows_others=True)
     check_bootstrap(replace(settings, bootstrap=("/ip4/...",)), genesis, stranger, knows_others=False)
     check_bootstrap(settings, genesis, KEYS[0], knows_others=False)  # the first validator of a new network
+    caplog.set_level("INFO")
+    check_bootstrap(replace(settings, mdns=True), genesis, stranger, knows_others=False)
+    (said,) = caplog.records  # of a first join by multicast DNS, too: nothing to be warned of
+    assert said.levelname == "INFO" and "looking for one on the local network" in said.getMessage()
 
 
 def test_a_baseline_that_fails_ends_nothing(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ export function showRounds(onMore) {
   }
   const running = store.sections.task?.is_ended ? null : store.sections.task?.round;
   keep(frame.list, rows.map((row) => ({ ...row, running: row.round === running })), (row) => row.round, describe);
-  showMore();
+  showMore(rows.length);
 }
 
 function describe(row) {
@@ -72,10 +72,10 @@ function pay(row) {
   return h("p", { class: "small muted" }, text);
 }
 
-function showMore() {
+function showMore(shown) {
   const oldest = rounds()[0].round;
   if (oldest <= 1 || store.rounds.size >= MAX_ROUNDS) {
-    frame.more.replaceChildren(h("span", { class: "muted" }, oldest <= 1 ? `All ${plural(store.rounds.size, "round")}.` : `The last ${MAX_ROUNDS} rounds are shown.`));
+    frame.more.replaceChildren(h("span", { class: "muted" }, oldest <= 1 ? `All ${plural(shown, "round")}.` : `The last ${MAX_ROUNDS} rounds are shown.`));
     return;
   }
   if (frame.more.querySelector("button") && !failure) return;
