@@ -35,7 +35,8 @@ ADVICE = {
     "board: no participant": "this account has no bond in that task; `task list` shows all, and --task names one",
     "board: nothing is unbonding": "`task leave` is the first step",
     "board: leaving, but not free yet": (
-        "the running peer asks again once a round; where a task has audits, two look at its last proposal before"
+        "the running peer asks again once a round, and none begins while the task waits for participants; where a task "
+        "has audits, two look at its last proposal before"
     ),
     "board: guaranteed rounds are left": "it may be stopped from its last round on; `task` shows which one runs",
     "board: still unbonding": "`task` shows when it is free",

@@ -7,7 +7,8 @@ from flock_p2p.arguments.command import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--peers", type=int, default=6, help="processes on this machine (default: %(default)s)")
+    what = "processes on this machine, 4 to 32 (default: %(default)s)"
+    parser.add_argument("--peers", type=int, default=6, help=what)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of training (default: %(default)s)")
     parser.add_argument("--poisoners", type=int, default=1, help="peers that plant a backdoor (default: %(default)s)")
     parser.add_argument(
