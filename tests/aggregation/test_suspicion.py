@@ -70,10 +70,11 @@ def test_a_neighbour_of_a_flagged_one_is_flagged_only_from_half_of_the_strongest
     assert suspects({(0, 1): 0.5, (2, 3): 0.1}, {}) == {0, 1, 2, 3}  # both free
 
 
-def test_fewer_than_eight_proposals_are_not_told_apart() -> None:
+def test_two_of_eight_may_be_missing_and_of_fewer_than_six_nobody_is_told_apart() -> None:
     pair = {(0, 1): 0.9}
-    assert suspects(pair, {}, MIN_PROPOSALS - 1) == set() != suspects(pair, {}, MIN_PROPOSALS)
-    assert find_possible_suspects(matrix(7, pair, ONE)) == frozenset()
+    assert suspects(pair, {}, 5) == set() and suspects(pair, {}, 6) == {0, 1}
+    assert find_possible_suspects(matrix(5, pair, ONE)) == frozenset()
+    assert find_possible_suspects(matrix(6, pair, ONE)) == {0, 1}
 
 
 def test_whose_norm_turns_it_away_has_no_part_in_who_is_alike() -> None:

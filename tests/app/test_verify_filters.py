@@ -50,8 +50,12 @@ def test_voters_who_call_anybody_alike_where_a_norm_leaves_too_few_to_compare_ar
     assert not check(deltas, {}).failures and check(deltas, said).failures
 
 
-def test_voters_are_believed_whom_they_call_alike_where_its_weights_are_and_a_seat_before_it_is_empty() -> None:
-    report = check(make_half_alike(), dict.fromkeys(ALIKE, FILTER_NEAR_DUPLICATE))
+@pytest.mark.parametrize("count", [SEATS - 1, MIN_PROPOSALS])
+def test_voters_are_believed_whom_they_call_alike_where_its_weights_are_and_a_seat_before_it_is_empty(
+    count: int,
+) -> None:
+    deltas = dict(list(make_half_alike().items())[:count])
+    report = check(deltas, dict.fromkeys(ALIKE, FILTER_NEAR_DUPLICATE))
     assert not report.failures and sum("SUSPECT" in line for line in report.remarks) == len(ALIKE)
     for other in (2, 5, 7):
         assert check(make_half_alike(), {other: FILTER_NEAR_DUPLICATE}).failures

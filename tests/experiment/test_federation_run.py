@@ -11,6 +11,7 @@ from training_support import BUDGET, miniature
 
 from flock_chain.aggregation import apply, filter_bits, quantise
 from flock_chain.aggregation.format import RATE_ONE
+from flock_chain.suspicion import MIN_PROPOSALS
 from flock_chain.tally import FILTER_NEAR_DUPLICATE, FILTER_NORM_SLASH, Verdict
 from flock_p2p.experiment.federation import Federation, run_row
 from flock_p2p.experiment.judges import TOLERANCE, Committee, Ours, Paper, Seats, Server
@@ -121,14 +122,15 @@ def test_fedavg_at_a_rate_adds_that_times_the_mean_and_its_row_says_so(given: in
 def test_the_functional_filter_is_not_asked_at_the_task_s_first_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
     game = federation("ours", "none")
     chance, start = np.random.default_rng(3), game.adapter
-    vectors = chance.normal(size=(8, len(vector()))).astype(np.float32) * 1e-3
+    vectors = chance.normal(size=(MIN_PROPOSALS, len(vector()))).astype(np.float32) * 1e-3
     vectors[5] = vectors[2] * 0.8 + vectors[5] * 0.6  # alike in weights
     deltas = [quantise(row, start.layout, start.format) for row in vectors]
-    unlike = [[1_000 * (i == j) for i in range(8)] for j in range(8)]  # and in nothing that they do
+    seats = range(MIN_PROPOSALS)
+    unlike = [[1_000 * (i == j) for i in seats] for j in seats]  # and in nothing that they do
     monkeypatch.setattr(Laboratory, "compare", lambda *_: unlike)
     assert isinstance(game.judge, Ours)
-    found = [game.judge._filters(Seats(1, range(8), [], deltas, adapter)) for adapter in (start, apply(start, deltas))]
-    assert found == [[0] * 8, [FILTER_NEAR_DUPLICATE * (seat in (2, 5)) for seat in range(8)]]
+    found = [game.judge._filters(Seats(1, seats, [], deltas, adapter)) for adapter in (start, apply(start, deltas))]
+    assert found == [[0] * len(seats), [FILTER_NEAR_DUPLICATE * (seat in (2, 5)) for seat in seats]]
 
 
 def test_one_of_four_times_the_norm_makes_no_honest_ones_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,13 @@ async def filters_of(desk: Desk, offers: list[Offer], accounts: tuple[Account, .
 @on_stepped_clock
 @pytest.mark.parametrize(
     ("likeness", "held", "is_first", "flagged"),
-    [(100, 0xFF, False, [2, 5]), (900, 0xFF, False, []), (100, 0x7F, False, []), (100, 0xFF, True, [])],
+    [
+        (100, 0xFF, False, [2, 5]),
+        (900, 0xFF, False, []),
+        (100, 0xFF, True, []),
+        (100, 0x6F, False, [2, 5]),
+        (100, 0x67, False, []),  # six of them, five
+    ],
 )
 async def test_who_is_like_another_in_weights_and_not_in_function_is_reported_as_its_copy(
     tmp_path: Path, likeness: int, held: int, is_first: bool, flagged: list[int]
@@ -53,7 +59,8 @@ async def test_who_is_like_another_in_weights_and_not_in_function_is_reported_as
         desk = Desk(tmp_path, Jobs(nursery))
         desk.library.initial_digest = desk.adapter if is_first else bytes(32)  # the task's first adapter
         offers, accounts = propose(desk, (2, 5))
-        desk.trainer.profiles = [[1_000 if i == j else likeness for i in range(8)] for j in range(8)]
+        count = held.bit_count()
+        desk.trainer.profiles = [[1_000 if i == j else likeness for i in range(count)] for j in range(count)]
         filters = await filters_of(desk, offers, accounts, held)
         assert [index for index in range(SEATS_MAX) if filters[index] & FILTER_NEAR_DUPLICATE] == flagged
 
@@ -61,12 +68,12 @@ async def test_who_is_like_another_in_weights_and_not_in_function_is_reported_as
 @on_stepped_clock
 @pytest.mark.parametrize(
     ("held", "gone", "flagged"),
-    [(0x3FF, (), [2, 5]), (0x3FE, (), [2, 5]), (0xFF, (), []), (0x3FF, (9,), [])],
+    [(0x3FF, (), [2, 5]), (0x3FE, (), [2, 5]), (0x7F, (), [2, 5]), (0x3F, (), []), (0x3FF, (9,), [])],
 )
 async def test_whose_norm_turns_it_away_has_no_part_in_who_is_like_whom(
     tmp_path: Path, held: int, gone: Sequence[int], flagged: list[int]
 ) -> None:
-    """Of eight seven are left, too few to be told apart; who lacks one of all cannot tell norms, either."""
+    """Of six five are left, too few to be told apart; who lacks one of all cannot tell norms, either."""
     async with trio.open_nursery() as nursery:
         desk = Desk(tmp_path, Jobs(nursery))
         desk.library.initial_digest = bytes(32)  # of another adapter than the round's
