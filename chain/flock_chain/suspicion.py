@@ -16,9 +16,9 @@ from flock_chain.tally import NORM_BITS
 
 # Of a round. A profile is centred on the mean of its round, and with few proposals that mean is mostly the proposal
 # itself: among n unrelated ones the centred cosines scatter around -1 / (n - 1), and at 3 a quarter of the honest ones
-# was flagged while a lone backdoor passed. Of six, one honest one in 2,000 was (docs/experiment.md), so that two of a
-# round of eight may be missing, or too long, and the rest is still compared. Below that the norm filter and the audits
-# are what there is.
+# was flagged while a lone backdoor passed. Of six, three honest ones in 42,192 were (docs/experiment.md), so that two
+# of a round of eight may be missing, or too long, and the rest is still compared. Below that there are the norm filter
+# and the audits.
 MIN_PROPOSALS = 6
 MILLE = 1_000  # of a profile's cosine
 MARGIN_PER_MILLE = 60  # by so much two proposals may be more alike in weights than in function

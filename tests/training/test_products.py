@@ -1,5 +1,6 @@
 """Products by one routine or the other: which is asked, and that both say the same."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from flock_chain.aggregation.layout import Layout
 from flock_peers.training import fused, memory, products
-from flock_peers.training.products import MIN_PRODUCTS, multiply_transposed
+from flock_peers.training.products import KEPT_SHAPES, MIN_PRODUCTS, ROWS, multiply_transposed, round_up
 
-WIDE = (257, 256, 160)  # rows, inputs, outputs: just above the least for which oneDNN is asked
+WIDE = (256, 256, 160)  # rows, inputs, outputs: just above the least for which oneDNN is asked
 SMALL = (9, 6, 4)
 
 
@@ -59,10 +61,51 @@ def test_large_products_of_float32_are_onednn_s_and_small_or_half_precise_ones_a
     assert rows.shape[0] * weight.numel() >= MIN_PRODUCTS
     assert find_asked(monkeypatch, rows, weight)
     assert find_asked(monkeypatch, rows, torch.nn.Parameter(weight))
-    assert not find_asked(monkeypatch, rows[: MIN_PRODUCTS // weight.numel() - 1], weight)
+    few = MIN_PRODUCTS // weight.numel()
+    assert not find_asked(monkeypatch, rows[: few - few % ROWS], weight)
     assert not find_asked(monkeypatch, rows.bfloat16(), weight.bfloat16())
     assert not find_asked(monkeypatch, rows.double(), weight.double())
     assert not find_asked(monkeypatch, rows.to("meta"), weight.to("meta"))
+
+
+@pytest.mark.skipif(not products.HAS_ONEDNN, reason="this build of torch has no oneDNN")
+def test_rows_of_a_different_number_each_time_are_torch_s_or_filled_up_so_that_few_shapes_have_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, wide, _ = make(4 * ROWS + 1, 512, 512)
+    assert find_asked(monkeypatch, rows[:-1], wide)
+    assert not find_asked(monkeypatch, rows, wide) and not find_asked(monkeypatch, rows[:-2], wide)
+    assert [round_up(rows[:count], wide) for count in (4 * ROWS - 20, 4 * ROWS, 4 * ROWS + 1)] == [
+        4 * ROWS, 4 * ROWS, 5 * ROWS,
+    ]  # fmt: skip
+    assert round_up(rows[:7], wide) == 7 and round_up(rows.double(), wide.double()) == len(rows)
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(KEPT_SHAPES)
+
+
+@pytest.mark.parametrize("most", [fused.MAX_LOGITS, 50 * 640, 7 * 640])
+@pytest.mark.parametrize("count", [5 * ROWS - 3, 5 * ROWS, 9])
+def test_the_loss_and_its_gradient_are_those_of_float64_whatever_rows_are_filled_up(
+    count: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "MAX_LOGITS", most)
+    hidden, weight, bias = make(count, 128, 640)
+    targets = torch.arange(count) * 37 % 640
+    shares = torch.sin(torch.arange(count) * 1.0).abs() + 0.1
+
+    def plain(hidden: torch.Tensor) -> torch.Tensor:
+        logits = torch.nn.functional.linear(hidden, weight.double(), bias.double())
+        return (torch.nn.functional.cross_entropy(logits, targets, reduction="none") * shares.double()).sum()
+
+    loss, wanted = (value.clone().requires_grad_() for value in (hidden, hidden.double()))
+    total = fused.HeadLoss.apply(loss, weight, bias, targets, shares)
+    (2 * total).backward()  # type: ignore[no-untyped-call]
+    exact = plain(wanted)
+    (2 * exact).backward()  # type: ignore[no-untyped-call]
+    assert loss.grad is not None and wanted.grad is not None and loss.grad.shape == hidden.shape
+    assert abs(total.item() - exact.item()) < 1e-5 * exact.item()
+    assert (loss.grad.double() - wanted.grad).norm() < 1e-5 * wanted.grad.norm()
+    with torch.no_grad():
+        assert abs(float(fused.HeadLoss.apply(hidden, weight, bias, targets, shares)) - float(exact)) < 1e-5 * exact
 
 
 def test_where_there_is_no_onednn_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,8 +130,21 @@ def test_the_memory_plan_counts_what_the_fused_functions_hold() -> None:
     assert memory.MERGES_FROM == fused.MERGES_FROM
 
 
+def test_weights_are_summed_where_that_is_less_than_half_the_work_and_the_plan_counts_those() -> None:
+    """Two thin products of 934 rows write 0.9999 of twice the weight's numbers, of 935 more."""
+    layout = Layout((("x.lora_A.weight", (8, 640)), ("x.lora_B.weight", (1_728, 8))))
+    weight = torch.zeros(1_728, 640)
+    for rows, merges in ((934, False), (935, True)):
+        assert fused.merges(torch.zeros(rows, 640), weight) is merges
+        assert memory._merged_bytes(layout, rows) == 4 * weight.numel() * merges
+
+
+def test_the_head_takes_whole_numbers_of_rows_at_a_time_or_as_many_as_there_is_room_for() -> None:
+    assert [fused._count_rows(torch.empty(size, 1)) for size in (151_936, 1 << 20)] == [96, 16]
+
+
 @pytest.mark.parametrize("merges", [True, False])
-@pytest.mark.parametrize("sizes", [(2_100, 512, 640, 8), (5, 6, 7, 2)])  # each thin product is oneDNN's, and none
+@pytest.mark.parametrize("sizes", [(67 * ROWS, 512, 640, 8), (5, 6, 7, 2)])  # each thin product is oneDNN's, and none
 def test_the_gradients_of_a_projection_are_those_of_float64_merged_and_not(
     sizes: tuple[int, int, int, int], merges: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

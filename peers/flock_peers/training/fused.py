@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from flock_peers.training.products import multiply_transposed
+from flock_peers.training.products import ROWS, multiply_transposed, round_up
 
-# Elements of the logits that exist at a time, 64 MiB: 110 rows of a vocabulary of 152k, and with a quarter of that the
+# Elements of the logits that exist at a time, 64 MiB: 96 rows of a vocabulary of 152k, and with a quarter of that the
 # head's weights are read so often that the loss takes a third longer.
 MAX_LOGITS = 1 << 24
 MAX_KEPT_WEIGHTS = 1 << 24  # elements of a merged weight that is kept for the backward pass, 64 MiB; else made anew
@@ -108,9 +108,13 @@ class HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, targets: Any, weights: Any) -> Any:
-        step = max(1, MAX_LOGITS // weight.shape[0])
+        count, step = hidden.shape[0], _count_rows(weight)
         total = hidden.new_zeros((), dtype=torch.float32)
-        gradient = torch.empty_like(hidden) if hidden.requires_grad else None
+        needs_gradient = hidden.requires_grad
+        filled = round_up(hidden, weight)
+        if filled > count:
+            hidden, targets, weights = (_fill_up(value, filled) for value in (hidden, targets, weights))
+        gradient = torch.empty_like(hidden) if needs_gradient else None
         for start in range(0, hidden.shape[0], step):
             part, share = hidden[start : start + step], weights[start : start + step]
             target = targets[start : start + step, None]
@@ -123,10 +127,21 @@ class HeadLoss(torch.autograd.Function):
                 logits.mul_(share[:, None] / sums)
                 logits.scatter_add_(1, target, -share[:, None])
                 gradient[start : start + step] = multiply_transposed(logits.to(weight.dtype), weight.t())
-        ctx.gradient = gradient
+        ctx.gradient = None if gradient is None else gradient[:count]
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         gradient, ctx.gradient = ctx.gradient, None
         return gradient * gradients[0].to(gradient.dtype), None, None, None, None
+
+
+def _count_rows(weight: Any) -> int:
+    """Of which the logits exist at a time."""
+    rows = max(1, MAX_LOGITS // weight.shape[0])
+    return rows if rows < ROWS else rows - rows % ROWS
+
+
+def _fill_up(value: Any, count: int) -> Any:
+    """Rows of zeros behind the others: of no weight, so that they add nothing."""
+    return torch.cat([value, value.new_zeros((count - len(value), *value.shape[1:]))])

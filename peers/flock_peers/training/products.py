@@ -3,14 +3,20 @@
 On a processor, torch multiplies float32 matrices by MKL, which on processors that are not its maker's falls behind
 oneDNN, the other library that torch carries: by a tenth to a quarter on projections, by half and more where few rows
 meet a large vocabulary, and by two thirds where a matrix is as thin as a rank. Of small products oneDNN's own start
-(a hundredth of a millisecond) takes it back.
+(a hundredth of a millisecond) takes it back. And of every new shape it makes machine code, a millisecond and megabytes:
+of products whose rows are a different number each time a thousand kept six gigabytes.
 """
 
+import os
 from typing import Any
 
-import torch
+KEPT_SHAPES = 64  # whose code oneDNN keeps: a training has twenty and its hold-out as many
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_SHAPES))  # read at its first product
+
+import torch  # noqa: E402 - after what it reads
 
 MIN_PRODUCTS = 1 << 23  # multiplications from which oneDNN is asked: an eighth of a millisecond and more
+ROWS = 32  # of which it is asked for whole numbers only, so that shapes come again
 
 
 def multiply_transposed(rows: Any, weight: Any, bias: Any = None) -> Any:
@@ -19,9 +25,20 @@ def multiply_transposed(rows: Any, weight: Any, bias: Any = None) -> Any:
     Which routine it is depends on sizes and on the machine, on nothing that is measured: the same product is the same
     to the last bit every time.
     """
-    if HAS_ONEDNN and rows.shape[0] * weight.numel() >= MIN_PRODUCTS and _is_plain(rows) and _is_plain(weight):
+    if rows.shape[0] % ROWS == 0 and _asks_onednn(rows, weight):
         return _multiply_by_onednn(rows, weight, bias)
     return torch.nn.functional.linear(rows, weight, bias)
+
+
+def round_up(rows: Any, weight: Any) -> int:
+    """To how many rows they are filled up for it, by whoever can: else as many as there are."""
+    count: int = rows.shape[0]
+    return count + -count % ROWS if _asks_onednn(rows, weight) else count
+
+
+def _asks_onednn(rows: Any, weight: Any) -> bool:
+    is_large = rows.shape[0] * weight.numel() >= MIN_PRODUCTS
+    return HAS_ONEDNN and is_large and _is_plain(rows) and _is_plain(weight)
 
 
 def _is_plain(value: Any) -> bool:
