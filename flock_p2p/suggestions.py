@@ -2,27 +2,42 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from itertools import takewhile
 from typing import Any, NoReturn
 
 _CHOICE = re.compile(r"invalid choice: '?(?P<typed>[^' ]*)'? \(choose from (?P<choices>.*)\)$")
+_OPTION = re.compile(r"-(?!-$|\d*\.?\d+$)[^ =]+(?=$|=)")  # its name; with a space, or a number, it is a value
 _MISSING = "the following arguments are required"
 _ELSEWHERE = {"run": "join", "start": "join"}  # what other programs call it, where the nearest name is another thing
 
 
 class SuggestingParser(argparse.ArgumentParser):
-    """Reports what it does not know itself, under its own usage, where argparse leaves that to the parser above."""
+    """Reports what it does not know itself, under its own usage, where argparse leaves that to the parser above. Takes
+    no option shortened, and repeats no value of one that it does not know: it may be a secret."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        found, unknown = super().parse_known_args(args, namespace)
+        given = sys.argv[1:] if args is None else list(args)
+        if mistyped := self._find_unknown(given):  # before it passes for a longer one, or its value for a command
+            self.error(f"unrecognized arguments: {' '.join(mistyped)}{_suggest(mistyped, self._options)}")
+        found, unknown = super().parse_known_args(given, namespace)
         if unknown:
-            options = [option for action in self._actions for option in action.option_strings]
-            mistyped = [text.partition("=")[0] for text in unknown if text.startswith("-")]
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{_suggest(mistyped, options)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, []
+
+    @property
+    def _options(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+    def _find_unknown(self, given: Sequence[str]) -> list[str]:
+        """Names of options that are none of this parser's; what comes after a command is for that one's parser."""
+        own = takewhile(_OPTION.match, given) if self._subparsers else takewhile(lambda text: text != "--", given)
+        names = (found[0] for text in own if (found := _OPTION.match(text)))
+        return [name for name in names if name not in self._options]
 
     def error(self, message: str) -> NoReturn:
         found = _CHOICE.search(message)

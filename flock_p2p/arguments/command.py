@@ -27,10 +27,17 @@ def add_home(parser: argparse.ArgumentParser) -> None:
 def add_passphrase(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--passphrase-fd",
-        type=int,
+        type=_descriptor,
         metavar="N",
         help="file descriptor to read the passphrase from, a line for each one asked (default: the terminal)",
     )
+
+
+def _descriptor(text: str) -> int:
+    """What is typed here by mistake may be the passphrase: it is not repeated."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError("the number of a file descriptor is needed, not what can be read from it")
+    return int(text)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,53 @@
+"""What somebody types for a passphrase, where none can be given, is repeated nowhere: terminals and logs are kept."""
+
+import pytest
+
+from flock_p2p.cli import build_parser, main
+
+SECRET = "correct-horse"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "join --passphrase {}",
+        "join --passphrase={}",
+        "join --home x --passphrase {} --port 0",
+        "keys lock --passphrase {}",
+        "keys --passphrase {} lock",
+        "keys lock --passphrase-fd {}",
+        "protection export --password {}",
+        "keys --password {} lock",
+        "join --password {}",
+    ],
+)
+def test_a_secret_on_the_command_line_is_not_repeated(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main([word.format(SECRET) for word in line.split()])
+    error = capsys.readouterr().err
+    assert done.value.code == 2 and SECRET not in error and "--pass" in error
+
+
+def test_a_secret_of_several_words_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["join"], ["keys", "lock"], ["keys"]):
+        for given in (["--passphrase", "two words"], ["--passphrase=two words"], ["--passphrase-fd=two words"]):
+            with pytest.raises(SystemExit):
+                main([*command, *given])
+            assert "two words" not in capsys.readouterr().err, (command, given)
+
+
+def test_a_shortened_option_is_no_option_and_the_whole_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for line, meant in (
+        ("join --passphrase 7", "--passphrase; did you mean --passphrase-fd?"),
+        ("status --jso", "--jso; did you mean --json?"),
+        ("--versio", "--versio; did you mean --version?"),
+    ):
+        with pytest.raises(SystemExit):
+            build_parser().parse_args(line.split())
+        assert capsys.readouterr().err.endswith(f"unrecognized arguments: {meant}\n")
+
+
+def test_what_has_a_space_and_a_negative_number_are_values_and_no_options() -> None:
+    found = build_parser().parse_args(["task", "create", "--pot", "1", "--name", "-- our logs"])
+    assert found.name == "-- our logs"
+    assert build_parser().parse_args(["join", "--http", "-1"]).http == -1
