@@ -39,6 +39,7 @@ class JoinConfig:
     domain: str = "python"
     domain_slice: int = -1  # -1: from the account
     bond: str = ""  # coins; empty: the task's minimum
+    task: int = 0  # to take part in before others, also where it pays nothing; 0: the one that pays most
     observe: bool = False
     seed: int = -1  # -1: from the key
     http: int = DEFAULT_HTTP_PORT  # of page and metrics on 127.0.0.1, or any where that is taken; 0: any, -1: none

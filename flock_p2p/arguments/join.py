@@ -102,6 +102,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bond", metavar="COINS", help="how much to bond to the task (default: the task's minimum)")
     parser.add_argument(
+        "--task",
+        type=int,
+        metavar="N",
+        help="take part in task N before others, also where it pays nothing, once this peer is bonded in no other; 0: "
+        "the one with the largest pot (default); kept",
+    )
+    parser.add_argument(
         "--observe",
         action=argparse.BooleanOptionalAction,
         help="follow the chain and serve contents, but bond to no task (default: no)",

@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         start_logging(home, quiet=arguments.quiet)
         config = merge_arguments(load_config(home), arguments)
         check_http(config)
+        _check_task(config, is_told=arguments.task is not None)
         load_peer()
         checkpoint = _parse_checkpoint(home, arguments.checkpoint)
         _check_data(config)
@@ -127,6 +128,13 @@ def _check_data(config: JoinConfig) -> None:
             raise Misuse(str(error)) from error
         if refusals.count:
             print(f"data     {plural(len(rows), 'row')}; {refusals.count} left out: {refusals}", flush=True)
+
+
+def _check_task(config: JoinConfig, *, is_told: bool) -> None:
+    if config.task < 0:
+        raise Misuse(f"--task {config.task}: a task's number, as `task list` has it, or 0 for any")
+    if is_told and config.task and config.observe:
+        raise Misuse(f"--task {config.task}: this peer was told to look on; add --no-observe")
 
 
 def check_http(config: JoinConfig) -> None:
@@ -231,6 +239,7 @@ def build_settings(home: Home, key: Key, config: JoinConfig) -> PeerSettings:
         via=config.via,
         bootstrap=config.bootstrap + config.via,  # a relay is a peer like any other
         participate=not config.observe,
+        task=config.task or None,
         bond=parse_coins(config.bond) if config.bond else None,
         seed=config.seed if config.seed >= 0 else int.from_bytes(private[:6], "big"),
         data=DataSettings(

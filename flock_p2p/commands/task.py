@@ -70,7 +70,7 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
     before = _newest(path)  # may be of the same document
     document = request_control(path, "open_task", pot=str(pot), base=base, **wanted)["document"]
     print(f"document   {document}; sent with pot and fee", file=out)
-    for line in describe_unpaid(wanted):
+    for line in describe_unpaid(wanted, pot):
         print(line, file=out)
     deadline = time.monotonic() + max(arguments.wait, OPEN_SECONDS)
     while (row := _newest(path)) is None or row["document"] != document or row["task"] == (before or {}).get("task"):
@@ -111,8 +111,10 @@ def _set_terms(wanted: dict[str, Any], arguments: argparse.Namespace) -> None:
     wanted["terms"] = terms | said
 
 
-def describe_unpaid(wanted: dict[str, Any]) -> list[str]:
-    """Who lowers the number for which a task waits should know what such rounds give."""
+def describe_unpaid(wanted: dict[str, Any], pot: int) -> list[str]:
+    """Who pays nothing should know who comes; who lowers the number for which a task waits, what such rounds give."""
+    if pot == 0:
+        return ["pay        none, so no other peer joins it unasked: `join --task` with its number does"]
     least = wanted.get("terms", {}).get("min_participants", PAID_FROM)
     if int(least) >= PAID_FROM:
         return []

@@ -224,6 +224,7 @@ class Peer:
                 is_level=self._arrival.is_level,
                 ask_for_coins=self._arrival.ask_for_coins,
                 bond=self.settings.bond,
+                task=self.settings.task,
                 faucet_amount=parameters.faucet_amount,
                 fee=parameters.base_fee,
                 is_busy=lambda: self._baseline.is_running,

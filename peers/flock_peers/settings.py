@@ -44,7 +44,8 @@ class PeerSettings:
     bootstrap: tuple[str, ...] = ()  # multiaddresses
     relay: bool = False  # lend others circuits through this peer
     via: tuple[str, ...] = ()  # relays through which this peer is reached
-    participate: bool = True  # bond to the first open task
+    participate: bool = True  # bond to an open task
+    task: int | None = None  # that is chosen before others, also where it pays nothing; None: the one that pays most
     bond: int | None = None  # wei; None: the task's minimum
     seed: int = 0  # of local training
     data: DataSettings = field(default_factory=DataSettings)

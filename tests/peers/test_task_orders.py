@@ -246,8 +246,8 @@ def test_a_peer_that_looks_on_shows_the_task_in_which_its_account_is_bonded_and_
 
 
 def test_who_lowers_the_number_that_a_task_waits_for_is_told_what_such_rounds_pay() -> None:
-    assert describe_unpaid({}) == describe_unpaid({"terms": {"rounds": 9, "min_participants": 4}}) == []
-    (line,) = describe_unpaid({"terms": {"min_participants": 3}})
+    assert describe_unpaid({}, 1) == describe_unpaid({"terms": {"rounds": 9, "min_participants": 4}}, 1) == []
+    (line,) = describe_unpaid({"terms": {"min_participants": 3}}, 1)
     assert line == "pay        none in rounds with fewer than 4 participants, and this has them from 3 on"
 
 

@@ -19,7 +19,8 @@ ME = b"\x11" * 20
 @dataclass
 class Row:
     bond: int = 5 * COIN
-    pot: int = 0
+    pot: int = 1
+    carried: int = 0
     creator: bytes = b"\x22" * 20
     is_ended: bool = False
     participants: int = 0
@@ -53,8 +54,8 @@ class Board:
             case "task_view":
                 row = self.rows[args[0]]
                 return {
-                    "terms": {"min_bond": row.bond}, "pot": row.pot, "participants": row.participants,
-                    "round": row.rounds, "creator": row.creator,
+                    "terms": {"min_bond": row.bond}, "pot": row.pot, "carried": row.carried,
+                    "participants": row.participants, "round": row.rounds, "creator": row.creator,
                     "ended": row.is_ended, "phase": 10 if row.is_ended else 0,
                 }  # fmt: skip
             case "progress":

@@ -15,7 +15,7 @@ import trio
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Misuse
 from flock_peers.measurements import Measurements
-from flock_peers.roles.board import Phase
+from flock_peers.roles.board import Phase, as_account
 from flock_peers.roles.collector import Collector, Errand
 from flock_peers.roles.participant import Heads, Participant
 from flock_peers.roles.sender import CALL_GAS, Sender
@@ -61,6 +61,7 @@ class Ways:
     bond: int | None  # wei; None: the task's minimum, if the faucet's coins pay it
     faucet_amount: int  # wei
     fee: int  # wei per gas
+    task: int | None = None  # that its owner named: before others, and also where it pays nothing
     is_busy: Callable[[], bool] = lambda: False  # something still needs the ended task's trainer
     measurements: Measurements = field(default_factory=Measurements)  # for people
 
@@ -80,6 +81,7 @@ class TaskLoop:
         self._collector = Collector(ways.account, ways.ledger, ways.sender, ways.measurements)
         self._said: dict[str, str] = {}
         self._reasons: dict[int, str] = {}  # why tasks were put aside
+        self._unpaid: dict[int, str] = {}  # what is said of those that pay nothing, while this peer looks for one
         self._bonds_early = True
 
     async def run(self) -> None:
@@ -164,7 +166,8 @@ class TaskLoop:
     def explain(self) -> dict[int, str]:
         """Why this peer takes no part in tasks that run, as far as they were tried."""
         now = trio.current_time()
-        return {task: text for task, text in self._reasons.items() if self._aside.get(task, -math.inf) > now}
+        tried = {task: text for task, text in self._reasons.items() if self._aside.get(task, -math.inf) > now}
+        return self._unpaid | tried
 
     def give_up(self, task: int) -> None:
         """Its owner wants out: the part goes on until the board lets it go, and none begins again before a restart."""
@@ -194,13 +197,15 @@ class TaskLoop:
             try:
                 choice = await self._choose()
                 if choice is not None:
+                    self._unpaid.clear()
                     return choice
             except FlockError as error:
                 log.warning("the tasks cannot be read now: %s", error)
             await trio.sleep(POLL_SECONDS)
 
     async def _choose(self) -> Choice | None:
-        """Where this account is bonded already; else the richest task that it can pay the bond of."""
+        """Where this account is bonded already; else the task that its owner named, or the richest that it can pay the
+        bond of."""
         candidates = await self._candidates()
         if not candidates:
             self._say("tasks", "no open task to join yet; waiting for one")
@@ -222,7 +227,7 @@ class TaskLoop:
 
     async def _candidates(self) -> list[Choice]:
         """Tasks that failed here come last, or a few that nobody serves would be tried in turn for ever."""
-        rows: list[tuple[bool, int, int, Choice]] = []
+        rows: list[tuple[bool, bool, int, int, Choice]] = []
         count = await self._ways.ledger.view("TaskBoard", "task_count")
         for task in range(1, count + 1):
             if task in self._ended:
@@ -238,14 +243,17 @@ class TaskLoop:
                 continue
             bond = row["terms"]["min_bond"] if is_bonded else self._bond_for(task, row)
             if bond is not None:
-                rows.append((not is_bonded, self._failures[task], -row["pot"], Choice(task, bond, is_bonded)))
-        return [row[-1] for row in sorted(rows, key=lambda row: (*row[:3], row[3].task))]
+                is_other = task != self._ways.task
+                choice = Choice(task, bond, is_bonded)
+                rows.append((not is_bonded, is_other, self._failures[task], -row["pot"], choice))
+        return [row[-1] for row in sorted(rows, key=lambda row: (*row[:4], row[4].task))]
 
     def _forget(self, task: int, rounds: int, is_bonded: bool) -> None:
         self._ended.add(task)
         self._errands[task] = Errand(task, rounds)  # also for what is unbonding already
         self._aside.pop(task, None)
         self._reasons.pop(task, None)
+        self._unpaid.pop(task, None)
         self._said.pop(f"task {task}", None)
         if is_bonded:
             log.info("task %d has ended with a bond of this account in it", task)
@@ -258,6 +266,9 @@ class TaskLoop:
         """None where this peer does not bond, with a word why."""
         least = row["terms"]["min_bond"]
         subject = f"task {task}"
+        if self._is_unpaid(task, row):
+            self._say(subject, f"task {task} {self._unpaid[task]}")
+            return None
         if row["participants"] >= MAX_PARTICIPANTS:
             self._say(subject, f"task {task} is full")
             return None
@@ -275,6 +286,16 @@ class TaskLoop:
             f"give --bond {_coins(least)} to join it",
         )
         return None
+
+    def _is_unpaid(self, task: int, row: Mapping[str, Any]) -> bool:
+        """A bond would be at stake there for nothing, and this peer away from tasks that pay: whom that does not keep
+        is its creator, and who names it."""
+        is_own = task == self._ways.task or as_account(row["creator"]) == self._ways.account
+        if row["pot"] or row["carried"] or is_own:
+            self._unpaid.pop(task, None)
+            return False
+        self._unpaid[task] = f"pays nothing: join it with `join --task {task}`"
+        return True
 
     # Coins
 
