@@ -31,6 +31,11 @@ def public_key(seed: bytes) -> bytes:
     return _encode_base(_expand(seed)[0])
 
 
+def is_public_key(encoded: bytes) -> bool:
+    """Whether proofs of this key can be valid: a point of the prime-order subgroup, in its one form."""
+    return len(encoded) == KEY_BYTES and _is_point(encoded) and bindings.crypto_core_ed25519_is_valid_point(encoded)
+
+
 def prove(seed: bytes, alpha: bytes) -> bytes:
     """The proof of this key's output for `alpha`. Deterministic."""
     secret, nonce_key = _expand(seed)

@@ -206,7 +206,8 @@ async def _look_around(home: Home, config: JoinConfig, expected: bytes | None) -
         wanted = "one" if expected is None else f"the network with genesis {expected.hex()}"
         raise Unavailable(
             f"{home.path} belongs to no network yet, and no peer of {wanted} was heard on the local network within "
-            f"{LAN_SECONDS:.0f} s: give the address of a running peer with --bootstrap"
+            f"{LAN_SECONDS:.0f} s: give the address of a running peer with --bootstrap, or start a network of your own "
+            "with `init --new-network NAME`"
         )
     if len(networks) > 1:
         hashes = ", ".join(sorted(digest.hex() for digest in networks))

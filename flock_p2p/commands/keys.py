@@ -7,6 +7,7 @@ from typing import Any
 
 from flock_chain.crypto import Key
 from flock_chain.errors import Misuse, Refused
+from flock_p2p.founding import make_founder
 from flock_p2p.passphrase import Passphrases
 from flock_peers.home import Home, check_is_new, write_new, write_private
 from flock_peers.keystore import MAX_KEYSTORE_BYTES, decode_keystore, encode_keystore, is_keystore, read_address
@@ -29,8 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
         home.read_key()  # says what is missing before the lock makes a folder
         with home.lock():  # a running peer's key stays as it is
             lines = _lock(home, asked) if arguments.action == "lock" else _unlock(home, asked)
-    exported = {"exported": str(path)} if arguments.action == "export" else {}
-    print(json.dumps(_describe(home) | exported, indent=2) if arguments.json else "\n".join(lines))
+    more: dict[str, Any] = {"exported": str(path)} if arguments.action == "export" else {}
+    if arguments.action == "show":
+        more = {"founder": _find_founder(home)}
+    print(json.dumps(_describe(home) | more, indent=2) if arguments.json else "\n".join(lines))
     return 0
 
 
@@ -42,11 +45,17 @@ def _describe(home: Home) -> dict[str, Any]:
     return {"account": "0x" + account, "file": str(home.key_path), "is_locked": is_locked}
 
 
+def _find_founder(home: Home) -> str | None:
+    """What names this key as a first validator, for which the secret is needed: none of a locked one."""
+    return None if is_keystore(home.read_key()) else str(make_founder(home.load_key()))
+
+
 def _show(home: Home) -> list[str]:
-    row = _describe(home)
+    row, founder = _describe(home), _find_founder(home) or "not known while the key is locked"
     return [
         f"account  {row['account']}",
         f"key      {home.key_path}  ({WARNING})",
+        f"founder  {founder}  (public; for `init --new-network --founder` of another peer)",
         f"locked   {'with a passphrase' if row['is_locked'] else 'no: `keys lock` puts it under a passphrase'}",
     ]
 

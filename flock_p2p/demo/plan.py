@@ -5,24 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flock_chain import ecvrf
 from flock_chain.aggregation import Format
 from flock_chain.crypto import Account, Key, keccak256
 from flock_chain.errors import Misuse
-from flock_chain.execution.genesis_state import compute_contract_hashes
-from flock_chain.genesis import Genesis, GenesisValidator
+from flock_chain.genesis import Genesis
 from flock_chain.paper_rule import RULE_PAPER, RULE_PROPOSALS
 from flock_chain.parameters import DEMO
-from flock_contracts.addresses import FAUCET
+from flock_p2p.founding import make_founder, make_genesis
 from flock_peers.tasks import COIN, Terms
 from flock_peers.training.domains import assign_domain
 
 CHAIN_ID = 771_178
 MAX_PEERS = 32  # processes on one machine, each with a trainer
 MIN_PEERS = 4  # fewer eligible participants make a round unpaid and unslashed
-BALANCE = 1_000 * COIN
-VALIDATOR_STAKE = 32 * COIN
-FAUCET_FUNDS = 10_000 * COIN
 POT = 100 * COIN
 HONEST_BOND = 5 * COIN
 PAPER_MIN_BOND = COIN  # the paper's rule slashes the honest too: they go on with what is left
@@ -96,7 +91,9 @@ def make_plan(
         voting_rule=RULE_PAPER if by_paper else RULE_PROPOSALS,
         audit_rounds=0 if by_paper else min(2, rounds),
     )
-    return Plan(seed, rounds, folder, made, _make_genesis(made, seed), terms, bits)
+    founders = [make_founder(peer.key) for peer in made]
+    genesis = make_genesis(f"flock-demo-{seed}", founders, DEMO, chain_id=CHAIN_ID, timestamp=int(time.time()))
+    return Plan(seed, rounds, folder, made, genesis, terms, bits)
 
 
 def set_apart(plan: Plan, attacks: Sequence[str], bond: int) -> tuple[Plan, tuple[DemoPeer, ...]]:
@@ -131,20 +128,4 @@ def _make_peer(number: int, peers: int, poisoners: int, seed: int, folder: Path)
         bond=POISONER_BOND if is_poisoner else HONEST_BOND,
         seed=seed * 1_000 + number,
         attack=ATTACK if is_poisoner else "",
-    )
-
-
-def _make_genesis(peers: tuple[DemoPeer, ...], seed: int) -> Genesis:
-    accounts = [(peer.account, BALANCE) for peer in peers] + [(Account(FAUCET), FAUCET_FUNDS)]
-    validators = [
-        GenesisValidator(peer.account, VALIDATOR_STAKE, ecvrf.public_key(ecvrf.derive_seed(peer.key))) for peer in peers
-    ]
-    return Genesis(
-        network=f"flock-demo-{seed}",
-        chain_id=CHAIN_ID,
-        timestamp=int(time.time()),
-        parameters=DEMO,
-        accounts=tuple(sorted(accounts)),
-        validators=tuple(sorted(validators, key=lambda row: row.account)),
-        contracts=compute_contract_hashes(),
     )

@@ -364,7 +364,9 @@ def test_where_nobody_of_the_wanted_network_is_heard_that_one_is_named(
     monkeypatch.setattr(mdns, "find_networks", find_nobody)
     for told, whose in (((), "one"), (("--genesis", "ab" * 32), f"the network with genesis {'ab' * 32}")):
         assert main(["join", "--home", str(tmp_path), "--quiet", *told]) == 3
-        assert f"no peer of {whose} was heard on the local network within 5 s" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"no peer of {whose} was heard on the local network within 5 s" in said
+        assert "init --new-network NAME" in said
     assert asked == [None, b"\xab" * 32]
 
 

@@ -1,6 +1,7 @@
 """The verifiable random function: the RFC's vectors, and what a forger may try."""
 
 import pytest
+from nacl import bindings
 
 from flock_chain import ecvrf
 from flock_chain.crypto import Key, keccak256
@@ -84,6 +85,15 @@ def test_keys_of_small_order_and_bytes_that_are_no_point_are_refused() -> None:
     for key in (identity, negative_zero, not_reduced, bytes(32), b"\xff" * 32, (2).to_bytes(32, "little")):
         assert ecvrf.verify(key, b"alpha", proof) is None
         assert ecvrf.verify(ecvrf.public_key(keccak256(b"seed")), b"alpha", key + proof[32:]) is None
+        assert not ecvrf.is_public_key(key)
+
+
+def test_a_key_is_one_of_the_right_length_and_in_the_group_in_which_proofs_are() -> None:
+    public = ecvrf.public_key(keccak256(b"seed"))
+    of_order_two = ((1 << 255) - 20).to_bytes(32, "little")
+    mixed = bytes(bindings.crypto_core_ed25519_add(public, of_order_two))
+    assert ecvrf.is_public_key(public)
+    assert not any(ecvrf.is_public_key(key) for key in (public[:31], public + b"\0", of_order_two, mixed))
 
 
 def test_the_seed_of_a_peer_follows_from_its_key_alone() -> None:

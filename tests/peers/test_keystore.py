@@ -90,7 +90,12 @@ def test_a_home_is_locked_exported_imported_and_unlocked_and_stays_the_same_peer
     assert main(["keys", "lock", *named, "--passphrase-fd", fd_with(PASSPHRASE)]) == 2
     assert main(["keys", *named, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out.split("\n", 1)[1])
-    assert shown == {"account": "0x" + key.account.hex(), "file": str(home.key_path), "is_locked": True}
+    assert shown == {
+        "account": "0x" + key.account.hex(),
+        "file": str(home.key_path),
+        "is_locked": True,
+        "founder": None,
+    }
     assert main(["keys", "export", *named, "--file", file]) == 0
     assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
     into = ["keys", "import", "--home", str(other.path), "--file", file, "--passphrase-fd"]

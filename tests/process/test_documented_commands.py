@@ -63,6 +63,8 @@ LIVE = (
     (STOP, "my-peer"),
     (START, "join --home my-peer --bootstrap ADDRESS --checkpoint 1234:HASH"),
 )  # fmt: skip
+FOUNDED = 'init --home my-peer --new-network "our lan"'  # and then `join --home my-peer`
+FOUNDED_BY_THREE = f"{FOUNDED} --founder ACCOUNT:VRFKEY --founder ACCOUNT:VRFKEY"
 STOPPED = (
     "verify --home my-peer",
     "verify --home flock-demo/TIME/peer0",
@@ -118,7 +120,7 @@ def runner() -> Iterator[Runner]:
 def test_every_command_of_the_pages_is_run_or_has_a_reason_not_to_be() -> None:
     pages = [page for page in all_pages() if page != ROOT / "docs" / "cli.md"]  # which shows what the parsers say
     written = {line for page in pages for line in find_commands(page.read_text())}
-    run = {line for how, line in LIVE if how != STOP} | {*STOPPED, *SHORTER, *EXPERIMENTS}
+    run = {line for how, line in LIVE if how != STOP} | {*STOPPED, *SHORTER, *EXPERIMENTS, FOUNDED, FOUNDED_BY_THREE}
     listed = run | {*ELSEWHERE} | SHOWN
     assert {line for line in written - listed if not HOURS.match(line)} == set(), "no test runs these"
     assert listed - written == set(), "no page has these any more"
@@ -239,6 +241,25 @@ def test_what_is_typed_beside_a_running_network_works_as_it_is_written(runner: R
     finally:
         for home in list(evening.running):
             evening.stop(home)
+
+
+@pytest.mark.parametrize("others", [(), ("second", "third")], ids=["alone", "with two others"])
+def test_a_network_of_ones_own_is_started_as_it_is_written(
+    runner: Runner, tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    evening, line = Evening(runner, tmp_path), FOUNDED_BY_THREE if others else FOUNDED
+    for name in others:
+        evening.ask(f"init --home {name}")
+        found = re.search(r"^founder +(\S+)", evening.ask(f"keys --home {name}"), re.MULTILINE)
+        assert found is not None
+        line = line.replace("ACCOUNT:VRFKEY", found[1], 1)
+    prepare(tmp_path / "my-peer")
+    digest = re.search(r"^network +our lan, genesis (\w{64})$", evening.ask(line), re.MULTILINE)
+    try:
+        said = evening.start("join --home my-peer")
+        assert digest is not None and f"genesis  {digest[1]}\n" in said
+    finally:
+        evening.stop("my-peer")
 
 
 def test_what_is_typed_at_a_stopped_home_works_as_it_is_written(runner: Runner, tmp_path: Path) -> None:
