@@ -113,7 +113,7 @@ def parse_coins(text: str) -> int:
     whole, _, part = text.partition(".")
     if not (whole.isascii() and (whole + part).isdigit() and part.isascii()) or len(part) > 18 or len(whole) > 20:
         raise Misuse(f"{text!r} is no amount in coins, such as 5 or 2.5")
-    return int(whole) * 10**18 + int(part.ljust(18, "0") or 0)
+    return int(whole or 0) * 10**18 + int(part.ljust(18, "0") or 0)
 
 
 def _parse_hex(text: str, size: int) -> bytes | None:

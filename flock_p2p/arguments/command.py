@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_HOME = Path("~/.flock")
+MAX_DESCRIPTOR_DIGITS = 7  # fewer than any passphrase has characters
 
 Adder = Callable[[argparse.ArgumentParser], None]
 
@@ -34,8 +35,8 @@ def add_passphrase(parser: argparse.ArgumentParser) -> None:
 
 
 def _descriptor(text: str) -> int:
-    """What is typed here by mistake may be the passphrase: it is not repeated."""
-    if not (text.isascii() and text.isdigit()):
+    """What is typed here by mistake may be the passphrase, of digits alone, too: it is not repeated."""
+    if not (text.isascii() and text.isdigit()) or len(text) > MAX_DESCRIPTOR_DIGITS:
         raise argparse.ArgumentTypeError("the number of a file descriptor is needed, not what can be read from it")
     return int(text)
 

@@ -5,16 +5,18 @@ import json
 import secrets
 import shlex
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from flock_chain.crypto import Key
 from flock_chain.errors import Misuse, Refused
 from flock_chain.genesis import Genesis
-from flock_chain.parameters import DEFAULT, DEMO
+from flock_chain.parameters import DEFAULT, DEMO, Parameters
 from flock_p2p.cli import parse_coins
 from flock_p2p.founding import (
     BALANCE,
     FAUCET_FUNDS,
+    Founder,
     check_genesis,
     count_quorum,
     make_founder,
@@ -36,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _found(home, arguments)
     if arguments.founder or arguments.faucet is not None or arguments.delays is not None:
         raise Misuse("--founder, --faucet and --delays are of a new network: give its name with --new-network NAME")
+    _check_no_passphrase(arguments)
     key = home.create_key()
     row = _describe(home, key)
     if arguments.json:
@@ -65,6 +68,8 @@ def _found(home: Home, arguments: argparse.Namespace) -> int:
     home.check_is_own()
     _check_has_no_network(home)
     is_new = not home.key_path.exists()
+    if is_new:
+        _check_no_passphrase(arguments)
     key = make_key() if is_new else home.load_key(Passphrases(arguments.passphrase_fd).ask)
     genesis = _make_genesis(key, arguments)
     with home.lock():
@@ -76,6 +81,12 @@ def _found(home: Home, arguments: argparse.Namespace) -> int:
     row = _describe(home, key) | _describe_network(genesis)
     print(json.dumps(row) if arguments.json else "\n".join([*_tell_key(row), *_tell_network(home, genesis)]))
     return 0
+
+
+def _check_no_passphrase(arguments: argparse.Namespace) -> None:
+    """Who gives a passphrase for a new key would take it for locked."""
+    if arguments.passphrase_fd is not None:
+        raise Misuse("--passphrase-fd: a new key is under no passphrase; `keys lock` puts it under one")
 
 
 def _check_has_no_network(home: Home) -> None:
@@ -93,19 +104,34 @@ def _check_has_no_network(home: Home) -> None:
 
 
 def _make_genesis(key: Key, arguments: argparse.Namespace) -> Genesis:
-    founders = [make_founder(key), *(parse_founder(text) for text in arguments.founder)]
-    if len({founder.account for founder in founders}) < len(founders):
-        raise Misuse("--founder: an account is named twice; this home's own is a founder without a word")
+    parameters = _DELAYS[arguments.delays or "short"]
     genesis = make_genesis(
         arguments.new_network,
-        founders,
-        _DELAYS[arguments.delays or "short"],
+        _parse_founders(key, arguments.founder),
+        parameters,
         chain_id=LEAST_CHAIN_ID + secrets.randbelow(LEAST_CHAIN_ID),
         timestamp=int(time.time()),
-        faucet_funds=FAUCET_FUNDS if arguments.faucet is None else parse_coins(arguments.faucet),
+        faucet_funds=FAUCET_FUNDS if arguments.faucet is None else _parse_funds(arguments.faucet, parameters),
     )
     check_genesis(genesis)
     return genesis
+
+
+def _parse_founders(key: Key, texts: Sequence[str]) -> list[Founder]:
+    founders = [make_founder(key), *(parse_founder(text) for text in texts)]
+    if len({founder.account for founder in founders}) < len(founders):
+        raise Misuse("--founder: an account is named twice; this home's own is a founder without a word")
+    if len({founder.vrf_key for founder in founders}) < len(founders):
+        raise Misuse("--founder: a VRF key is named twice, and of its two accounts one could lead no block")
+    return founders
+
+
+def _parse_funds(text: str, parameters: Parameters) -> int:
+    """Of less than one newcomer's part nobody would ever get anything."""
+    funds, gift = parse_coins(text), parameters.faucet_amount
+    if 0 < funds < gift:
+        raise Misuse(f"--faucet {text}: less than the {count_coins(gift)} that a newcomer gets; 0 for no faucet")
+    return funds
 
 
 def _describe_network(genesis: Genesis) -> dict[str, Any]:

@@ -303,7 +303,9 @@ def test_a_disk_quota_that_is_no_size_or_too_small_is_refused(text: str) -> None
         parse_quota(text)
 
 
-@pytest.mark.parametrize(("text", "wei"), [("5", 5 * 10**18), ("2.5", 25 * 10**17), ("0.000000000000000001", 1)])
+@pytest.mark.parametrize(
+    ("text", "wei"), [("5", 5 * 10**18), ("2.5", 25 * 10**17), (".5", 5 * 10**17), ("0.000000000000000001", 1)]
+)
 def test_coins_are_parsed_exactly(text: str, wei: int) -> None:
     assert parse_coins(text) == wei
 

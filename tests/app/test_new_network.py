@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,9 @@ def test_other_founders_are_named_by_what_their_init_and_their_keys_print(
 def test_what_is_said_of_the_faucet_and_the_delays_is_what_the_genesis_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    genesis = found(tmp_path / "a", "--faucet", "2.5", "--delays", "long")
-    assert dict(genesis.accounts)[FAUCET] == COIN * 5 // 2 and genesis.parameters == DEFAULT
-    assert "2.5 coins in the faucet, of which a newcomer gets 10 coins" in capsys.readouterr().out
+    genesis = found(tmp_path / "a", "--faucet", "12.5", "--delays", "long")
+    assert dict(genesis.accounts)[FAUCET] == COIN * 25 // 2 and genesis.parameters == DEFAULT
+    assert "12.5 coins in the faucet, of which a newcomer gets 10 coins" in capsys.readouterr().out
     assert FAUCET not in dict(found(tmp_path / "b", "--faucet", "0").accounts)
     assert "no faucet" in capsys.readouterr().out
 
@@ -146,6 +147,13 @@ def test_a_home_that_has_lost_its_genesis_gets_no_other_one(
     assert not (tmp_path / "genesis.json").exists()
 
 
+def test_a_folder_of_other_files_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "letter").write_text("dear")
+    assert main(["init", "--home", str(tmp_path), "--new-network", "n"]) == 2
+    assert "no home, and not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["letter"]
+
+
 def test_a_home_in_use_gets_no_genesis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "--home", str(tmp_path)]) == 0
     with Home(tmp_path).lock():
@@ -159,7 +167,11 @@ def test_a_home_in_use_gets_no_genesis(tmp_path: Path, capsys: pytest.CaptureFix
         (["--new-network", ""], "a network name has 1 to 64 printable characters"),
         (["--new-network", "n" * 65], "a network name has 1 to 64 printable characters"),
         (["--new-network", "n", "--faucet", "much"], "'much' is no amount in coins"),
+        (["--new-network", "n", "--faucet", "9.5"], "--faucet 9.5: less than the 10 coins that a newcomer gets"),
         (["--new-network", "n", *name_all(OTHERS[:1] * 2)], "an account is named twice"),
+        (["--new-network", "n", *name_all([OTHERS[0], replace(OTHERS[1], vrf_key=OTHERS[0].vrf_key)])], "a VRF key is"),
+        (["--new-network", "n", "--passphrase-fd", "9"], "a new key is under no passphrase"),
+        (["--passphrase-fd", "9"], "a new key is under no passphrase"),
         (["--new-network", "n", "--founder", "0x12:34"], "account is not 20 bytes in hex"),
         (["--new-network", "n", "--founder", str(OTHERS[0])[:-2]], "VRF key is not 32 bytes in hex"),
         (["--new-network", "n", "--founder", str(OTHERS[0])[:43] + "ff" * 32], "nobody can have this VRF key"),

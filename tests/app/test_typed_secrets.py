@@ -3,6 +3,7 @@
 import pytest
 
 from flock_p2p.cli import build_parser, main
+from flock_peers.keystore import MIN_PASSPHRASE
 
 SECRET = "correct-horse"
 
@@ -26,6 +27,15 @@ def test_a_secret_on_the_command_line_is_not_repeated(line: str, capsys: pytest.
         main([word.format(SECRET) for word in line.split()])
     error = capsys.readouterr().err
     assert done.value.code == 2 and SECRET not in error and "--pass" in error
+
+
+@pytest.mark.parametrize("digits", ["31415926", "1234567890", "9" * 21, "9" * 5_000])
+def test_a_secret_of_digits_alone_is_taken_for_no_descriptor(digits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(digits) >= MIN_PASSPHRASE
+    with pytest.raises(SystemExit) as done:
+        main(["keys", "lock", "--passphrase-fd", digits])
+    error = capsys.readouterr().err
+    assert done.value.code == 2 and digits not in error and "the number of a file descriptor is needed" in error
 
 
 def test_a_secret_of_several_words_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
