@@ -44,6 +44,9 @@ def test_a_task_is_not_named_below_1_nor_where_no_part_is_taken(
     save_config(home, JoinConfig(observe=True))
     assert main([*join, "--task", "1"]) == 2
     assert "--task 1: this peer was told to look on; add --no-observe" in capsys.readouterr().err
+    save_config(home, JoinConfig(task=1))
+    assert main([*join, "--observe"]) == 2
+    assert "belongs to no network yet" in capsys.readouterr().err, "a kept task is in nobody's way"
 
 
 def test_who_opens_a_task_that_pays_nothing_is_told_who_comes() -> None:

@@ -7,7 +7,8 @@ import pytest
 import trio
 from task_loop_support import ME, Board, Game, Row, play
 
-from flock_peers.roles.task_loop import COIN
+from flock_chain.errors import Unavailable
+from flock_peers.roles.task_loop import COIN, RETRY_SECONDS
 
 
 def test_no_bond_is_paid_unasked_where_nothing_can_be_paid_and_that_is_said_once(
@@ -61,6 +62,39 @@ def test_while_the_task_that_was_named_cannot_be_joined_another_one_is() -> None
     async def test() -> None:
         await trio.sleep(2)
         assert game.tasks == [1]
+
+    play(game, test)
+
+
+def test_the_task_that_was_named_comes_first_again_when_it_has_failed_once() -> None:
+    game = Game(Board({1: Row(pot=9), 2: Row()}), task=2)
+
+    async def fail() -> None:
+        raise Unavailable("at no connected peer")
+
+    async def test() -> None:
+        game.work[2] = fail
+        await trio.sleep(2)
+        assert game.tasks == [2, 1]
+        game.work.clear()
+        await trio.sleep(RETRY_SECONDS)
+        game.board.rows[1].is_ended = game.parts[1].is_ended = game.parts[1].is_settled = True
+        game.board.rows[3] = Row(pot=9)
+        await trio.sleep(3)
+        assert game.tasks == [2, 1, 2]
+
+    play(game, test)
+
+
+def test_what_pays_by_now_and_cannot_be_joined_is_not_said_to_pay_nothing() -> None:
+    game = Game(Board({1: Row(pot=0)}))
+
+    async def test() -> None:
+        await trio.sleep(2)
+        assert list(game.loop.explain()) == [1]
+        game.board.rows[1] = Row(carried=1, bond=600 * COIN)
+        await trio.sleep(2)
+        assert not game.parts and game.loop.explain() == {}
 
     play(game, test)
 

@@ -68,6 +68,16 @@ def test_large_products_of_float32_are_onednn_s_and_small_or_half_precise_ones_a
     assert not find_asked(monkeypatch, rows.to("meta"), weight.to("meta"))
 
 
+class Shared(torch.Tensor):
+    """A part of what several processes hold, to whoever asks for its type."""
+
+
+def test_what_is_no_plain_tensor_on_either_side_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight, _ = make(*WIDE)
+    assert not find_asked(monkeypatch, rows.as_subclass(Shared), weight)
+    assert not find_asked(monkeypatch, rows, weight.as_subclass(Shared))
+
+
 @pytest.mark.skipif(not products.HAS_ONEDNN, reason="this build of torch has no oneDNN")
 def test_rows_of_a_different_number_each_time_are_torch_s_or_filled_up_so_that_few_shapes_have_code(
     monkeypatch: pytest.MonkeyPatch,
@@ -137,6 +147,9 @@ def test_weights_are_summed_where_that_is_less_than_half_the_work_and_the_plan_c
     for rows, merges in ((934, False), (935, True)):
         assert fused.merges(torch.zeros(rows, 640), weight) is merges
         assert memory._merged_bytes(layout, rows) == 4 * weight.numel() * merges
+    square = Layout((("x.lora_A.weight", (8, 640)), ("x.lora_B.weight", (640, 8))))
+    assert not fused.merges(torch.zeros(640, 640), torch.zeros(640, 640))  # just half
+    assert memory._merged_bytes(square, 640) == 0
 
 
 def test_the_head_takes_whole_numbers_of_rows_at_a_time_or_as_many_as_there_is_room_for() -> None:
