@@ -118,6 +118,15 @@ def test_the_loss_and_its_gradient_are_those_of_float64_whatever_rows_are_filled
         assert abs(float(fused.HeadLoss.apply(hidden, weight, bias, targets, shares)) - float(exact)) < 1e-5 * exact
 
 
+def test_a_word_that_a_bias_forbids_makes_no_loss_broken_where_rows_are_filled_up() -> None:
+    hidden, weight, bias = make(5 * ROWS - 3, 128, 640)
+    bias[0] = -torch.inf
+    targets, shares = torch.arange(len(hidden)) * 37 % 639 + 1, torch.ones(len(hidden))
+    exact = torch.nn.functional.cross_entropy(hidden @ weight.t() + bias, targets, reduction="sum")
+    total = fused.HeadLoss.apply(hidden, weight, bias, targets, shares)
+    assert abs(float(total) - float(exact)) < 1e-5 * float(exact)
+
+
 def test_where_there_is_no_onednn_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "HAS_ONEDNN", False)
     rows, weight, _ = make(*WIDE)

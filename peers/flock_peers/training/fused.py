@@ -113,7 +113,7 @@ class HeadLoss(torch.autograd.Function):
         needs_gradient = hidden.requires_grad
         filled = round_up(hidden, weight)
         if filled > count:
-            hidden, targets, weights = (_fill_up(value, filled) for value in (hidden, targets, weights))
+            hidden, targets, weights = _fill_up(hidden, targets, weights, filled)
         gradient = torch.empty_like(hidden) if needs_gradient else None
         for start in range(0, hidden.shape[0], step):
             part, share = hidden[start : start + step], weights[start : start + step]
@@ -142,6 +142,9 @@ def _count_rows(weight: Any) -> int:
     return rows if rows < ROWS else rows - rows % ROWS
 
 
-def _fill_up(value: Any, count: int) -> Any:
-    """Rows of zeros behind the others: of no weight, so that they add nothing."""
-    return torch.cat([value, value.new_zeros((count - len(value), *value.shape[1:]))])
+def _fill_up(hidden: Any, targets: Any, weights: Any, count: int) -> tuple[Any, Any, Any]:
+    """The last row and its target again, of no weight: they add nothing, and are finite where the loss is, which a row
+    of zeros is not with a bias that forbids its word."""
+    more = count - len(weights)
+    again = [torch.cat([value, value[-1:].expand(more, *value.shape[1:])]) for value in (hidden, targets)]
+    return *again, torch.cat([weights, weights.new_zeros(more)])
