@@ -37,7 +37,7 @@ from flock_peers.training.client import Pairs
 
 log = logging.getLogger(__name__)
 
-# Each costs 0.6 of a default training with the older ones that it is compared with, 1.0 of one at a vocabulary of 4,096
+# Each costs 0.7 of a default training with the older ones that it is compared with, 1.1 of one at a vocabulary of 4,096
 # (benchmarks/audit_costs.py).
 MAX_AUDITED = 32  # proposals in one audit, the newest first
 # Where most of what colluders teach is found, few of them are left in a round, and who is alone there agrees with those
