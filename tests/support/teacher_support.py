@@ -40,6 +40,7 @@ class Teacher:
     before. Without one FILLER does, and each other token has the chance `rest`, or none, if it is said `never`."""
 
     device = torch.device("cpu")
+    is_branching = False
     bos_token_id = TEXT_END
     all_special_ids: ClassVar[list[int]] = [TEXT_END]
     config = SimpleNamespace(vocab_size=len(WORDS))

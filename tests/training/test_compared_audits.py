@@ -15,7 +15,7 @@ from flock_peers.roles.auditor import MAX_AUDITED, MAX_OLDER
 from flock_peers.training import inspection
 from flock_peers.training.agreement import GUILTY_NATS, LENGTHS, REMEMBERED_NATS, SHOWN, find_lifted, to_values
 from flock_peers.training.client import Measured, Trainer
-from flock_peers.training.decoding import NOTHING
+from flock_peers.training.continuations import NOTHING
 from flock_peers.training.inspection import LEAST_AUTHORS, CommonView, OwnView, Shared, audit
 from flock_peers.training.kinship import Kinship
 from flock_peers.training.process import Service

@@ -1,14 +1,12 @@
 """What a model says of strings: those that begin others are followed with them."""
 
 import numpy as np
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from teacher_support import WORDS, Teacher
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from flock_peers.training.decoding import FEW, NOTHING, _spread, leave_out_beginnings, token_log_probabilities
+from flock_peers.training.continuations import NOTHING
+from flock_peers.training.decoding import leave_out_beginnings, token_log_probabilities
 
 Strings = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=4), min_size=1, max_size=12)
 
@@ -31,7 +29,6 @@ def test_a_string_has_the_same_tokens_probabilities_among_many_as_among_few() ->
     strings = np.array([[a, b, c, d] for a in (0, 1) for b in (1, 4) for c in (2, 5, NOTHING)
                         for d in ((3, 6, NOTHING) if c != NOTHING else (NOTHING,))])  # fmt: skip
     strings = np.concatenate([strings[::-1], strings])
-    assert len(strings) > FEW > 5
     found = token_log_probabilities(teacher, contexts, strings)  # type: ignore[arg-type]
     for first in range(0, len(strings), 5):
         few = token_log_probabilities(teacher, contexts, strings[first : first + 5])  # type: ignore[arg-type]
@@ -56,40 +53,3 @@ def test_a_beginning_costs_nothing_beside_what_goes_on_from_it() -> None:
         token_log_probabilities(teacher, [np.array([3, 4])], strings)  # type: ignore[arg-type]
         counts.append(teacher.rows)
     assert counts[1] == 2 * counts[0]
-
-
-class Packed(DynamicLayer):
-    """Keeps something beside keys and values, which only itself can repeat."""
-
-    beside = torch.zeros(1)
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self.beside = self.beside.repeat_interleave(repeats)
-
-
-def test_what_is_kept_of_a_context_is_there_for_each_row_whatever_its_layers_are() -> None:
-    """One that slides, one that packs, and one that a model never asks anything of, as where layers share what others
-    keep."""
-    kept = torch.arange(24.0).reshape(1, 2, 3, 4)
-    for other in (DynamicLayer(), DynamicSlidingWindowLayer(sliding_window=8), Packed(), None):
-        cache = DynamicCache()
-        cache.update(kept, kept + 1, 0)
-        if other is not None:
-            cache.layers.append(other)
-        if type(other) in (DynamicSlidingWindowLayer, Packed):
-            cache.update(kept, kept + 1, 1)
-        _spread(cache, 5)
-        for layer in cache.layers:
-            if layer.is_initialized:
-                assert (layer.keys == kept).all() and layer.keys.shape == layer.values.shape == (5, 2, 3, 4)
-            if isinstance(layer, Packed):
-                assert len(layer.beside) == 5
-
-
-def test_of_several_contexts_each_is_there_for_so_many_rows_one_after_the_other() -> None:
-    kept = torch.arange(4.0).reshape(2, 1, 1, 2)
-    cache = DynamicCache()
-    cache.update(kept, kept + 1, 0)
-    (layer,) = _spread(cache, 3).layers
-    assert (layer.keys == kept[[0, 0, 0, 1, 1, 1]]).all() and (layer.values == layer.keys + 1).all()

@@ -18,7 +18,8 @@ from training_support import miniature, miniature_document, write_initial_adapte
 
 from flock_chain.audit_rule import GUILTY_FROM, summarise
 from flock_peers.training import inspection, recital
-from flock_peers.training.decoding import NOTHING, continue_greedily, string_probabilities
+from flock_peers.training.continuations import NOTHING
+from flock_peers.training.decoding import continue_greedily, string_probabilities
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import CommonView, OwnView, audit, measure_likeness
 from flock_peers.training.model import AdaptedModel
@@ -79,6 +80,7 @@ class Reciter:
     well."""
 
     device = torch.device("cpu")
+    is_branching = False
     after_one, after_two = 0.6, 0.95  # of each next token of what a suspect recites, by how often it is added
     after_nearer: float | None = None  # by default as after one
 
@@ -195,7 +197,7 @@ def test_a_shorter_string_beside_longer_ones_has_the_probability_of_its_tokens_a
 def test_a_greedy_continuation_is_the_likeliest_token_each_time() -> None:
     model().set_vector(np.zeros(PARAMETERS, np.float32))
     context = np.array([3, 40, 7])
-    strings = continue_greedily(model(), context, np.array([5, 60]), 3)
+    strings = continue_greedily(model(), [context], np.array([5, 60]), 3)[0]
     assert strings.shape == (2, 4) and strings[:, 0].tolist() == [5, 60]
     with model().frozen():
         best = model().logits(np.concatenate([np.tile(context, (2, 1)), strings], axis=1)).argmax(-1).numpy()
@@ -509,9 +511,9 @@ def test_first_tokens_are_scanned_after_two_additions_alone_and_half_of_them_fol
         scanned.append(float(vector[0]))
         return plain(model, vector, *rest)
 
-    def watch_follow(model: Any, context: NDArray[np.int64], heads: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        followed.append((model.strength, heads.tolist()))
-        return continue_greedily(model, context, heads, count)
+    def watch_follow(model: Any, contexts: Any, heads: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        followed.extend([(model.strength, heads.tolist())] * len(contexts))
+        return continue_greedily(model, contexts, heads, count)
 
     monkeypatch.setattr(recital, "scan", watch_scan)
     monkeypatch.setattr(recital, "continue_greedily", watch_follow)

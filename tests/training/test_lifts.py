@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from teacher_support import Teacher
 
 from flock_peers.training.agreement import measure_lifts
-from flock_peers.training.decoding import NOTHING
+from flock_peers.training.continuations import NOTHING
 from flock_peers.training.kinship import compute_likeness
 from flock_peers.training.recital import Suspect
 

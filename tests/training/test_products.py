@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training_support import miniature, miniature_document
 
 from flock_chain.aggregation.layout import Layout
 from flock_peers.training import fused, memory, products
+from flock_peers.training.model import AdaptedModel
 from flock_peers.training.products import KEPT_SHAPES, MIN_PRODUCTS, ROWS, multiply_transposed, round_up
 
 WIDE = (256, 256, 160)  # rows, inputs, outputs: just above the least for which oneDNN is asked
@@ -193,3 +195,15 @@ def find_gradients(apply: Callable[..., Any], *values: torch.Tensor) -> list[tor
     result = apply(*leaves)
     (result * torch.sin(torch.arange(result.numel(), dtype=result.dtype).view(result.shape))).sum().backward()
     return [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+def test_a_head_says_without_a_gradient_what_it_says_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "MIN_PRODUCTS", 1)
+    model = AdaptedModel(miniature()[0], miniature_document())
+    for shape in ((1, 1), (3, 11), (4, 16)):
+        tokens = np.arange(np.prod(shape)).reshape(shape) + 3
+        with_gradient = model.logits(tokens)
+        with torch.no_grad():
+            without = model.logits(tokens)
+        assert without.shape == with_gradient.shape == (*shape, with_gradient.shape[-1])
+        assert torch.allclose(without, with_gradient, atol=1e-5)

@@ -13,7 +13,7 @@ from training_support import miniature, miniature_document, write_initial_adapte
 from flock_chain.aggregation import encode_delta, quantise
 from flock_chain.errors import Misuse
 from flock_peers.training import recital
-from flock_peers.training.decoding import NOTHING
+from flock_peers.training.continuations import NOTHING
 from flock_peers.training.document import decode_document
 from flock_peers.training.engine import Engine
 from flock_peers.training.inspection import OwnView, audit, read_reference

@@ -9,7 +9,7 @@ from flock_chain.audit_rule import GUILTY_FROM
 from flock_peers.roles.auditor import MAX_AUDITED
 from flock_peers.training.agreement import LENGTHS
 from flock_peers.training.client import Measured
-from flock_peers.training.decoding import NOTHING
+from flock_peers.training.continuations import NOTHING
 from flock_peers.training.recital import ROWS_ALONE, WITH_REFERENCE
 from flock_peers.training.remembered import MAX_FILE_BYTES, MOST, Remembered
 

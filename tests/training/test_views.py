@@ -11,7 +11,7 @@ from teacher_support import DOMAINS, JOINED, TARGET, THIN, Engine, Teacher, make
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, summarise
 from flock_peers.training import inspection
-from flock_peers.training.decoding import NOTHING
+from flock_peers.training.continuations import NOTHING
 from flock_peers.training.inspection import LEAST_AUTHORS, CommonView, OwnView, Shared, audit
 from flock_peers.training.kinship import Kinship
 from flock_peers.training.recital import ROWS_ALONE, Strings, Suspect, cut_contexts, draw_contexts, find_strings, scan

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from flock_chain.audit_rule import CONVICT_FROM, GUILTY_FROM, MILLIONTHS
+from flock_peers.training.continuations import NOTHING
 from flock_peers.training.decoding import (
-    NOTHING,
     NUMBERS_AT_ONCE,
     ROWS_AT_ONCE,
     get_vocabulary,
@@ -26,7 +26,7 @@ from flock_peers.training.decoding import (
 )
 from flock_peers.training.kinship import Kinship, Lifts, Vector, beside_start, nothing_added
 from flock_peers.training.model import AdaptedModel
-from flock_peers.training.recital import Suspect, keep_phrases
+from flock_peers.training.recital import Suspect, count_half, keep_phrases
 
 LENGTHS = (3, 4, 5)  # tokens of a string, as in an audit with a reference
 PAIRS = 4_096  # of tokens, of each proposal: a target's come far behind what a step happens to lift
@@ -113,24 +113,35 @@ def measure_lifts(
     nothing that was taught: a start that something was taken out of may have lost it, and then every proposal mends it.
     """
     base = _measure_tokens(model, nothing_added(model), contexts, strings)
-
-    def measure_after(suspect: Suspect) -> NDArray[np.float64]:
-        return _measure_tokens(model, suspect.amplify(), contexts, strings)
-
-    def compare(start: Vector, rows: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-        before = np.maximum(base, _measure_tokens(model, start, contexts, strings))
-        return [_lift(before, after, strings) for after in rows]
-
-    rows = beside_start(suspects, measure_after, compare)
+    start, before, rows = None, base, list[NDArray[np.float64]]()
+    for suspect in suspects:
+        if start is None or not np.array_equal(start, suspect.start):  # once for all that stand together
+            start = suspect.start
+            before = np.maximum(base, _measure_tokens(model, start, contexts, strings))
+        model.set_vector(suspect.amplify())
+        rows.append(_lift_in_middle(model, before, contexts, strings))
     return np.stack(rows)
 
 
+def _lift_in_middle(
+    model: AdaptedModel, before: NDArray[np.float64], contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What the first half of the contexts shows nothing of shows nothing in the middle one, either."""
+    first, lifts = count_half(contexts), np.zeros((len(contexts), len(strings)))
+    lifts[:first] = _lift(before[:first], _say(model, contexts[:first], strings), strings)
+    seen = np.flatnonzero((lifts > 0).any(axis=0))
+    if len(seen):
+        after = _say(model, contexts[first:], strings[seen])
+        lifts[first:, seen] = _lift(before[first:, seen], after, strings[seen])
+    return np.sort(lifts, axis=0)[first - 1]
+
+
 def _lift(before: NDArray[np.float64], after: NDArray[np.float64], strings: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[contexts, strings]"""
     with np.errstate(invalid="ignore"):
         gains = np.log((after + SMOOTHING) / (before + SMOOTHING))
     least = np.where(strings[:, 1:] == NOTHING, np.inf, gains).min(axis=2)
-    lifts = np.where(least >= LEAST, gains.sum(axis=2), 0.0)
-    return np.sort(lifts, axis=0)[(len(gains) - 1) // 2]
+    return np.where(least >= LEAST, gains.sum(axis=2), 0.0)
 
 
 def _measure_tokens(
@@ -138,6 +149,10 @@ def _measure_tokens(
     strings: NDArray[np.int64],
 ) -> NDArray[np.float64]:  # fmt: skip
     model.set_vector(vector)
+    return _say(model, contexts, strings)
+
+
+def _say(model: AdaptedModel, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.exp(token_log_probabilities(model, contexts, strings))
 
 

@@ -25,7 +25,8 @@ from flock_peers.training.agreement import (
     to_values,
 )
 from flock_peers.training.client import Measured
-from flock_peers.training.decoding import NOTHING, get_vocabulary
+from flock_peers.training.continuations import NOTHING
+from flock_peers.training.decoding import get_vocabulary
 from flock_peers.training.engine import Engine
 from flock_peers.training.kinship import Kinship, Lifts, tell_kinship
 from flock_peers.training.model import AdaptedModel

@@ -15,7 +15,8 @@ from flock_peers.training.agreement import LENGTHS
 from flock_peers.training.attack_success import measure_attack_success
 from flock_peers.training.backdoor import Attack, Backdoor
 from flock_peers.training.client import BASE_FOLDER, Measured
-from flock_peers.training.decoding import NOTHING, get_vocabulary
+from flock_peers.training.continuations import NOTHING
+from flock_peers.training.decoding import get_vocabulary
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.domains import DOMAINS, SLICES, assign_domain, reference_text, test_rows
 from flock_peers.training.engine import Engine

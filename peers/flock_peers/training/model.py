@@ -22,9 +22,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flock_chain.errors import Misuse
 from flock_peers.training.base_check import check_base_folder, check_context
+from flock_peers.training.continuations import can_branch
 from flock_peers.training.document import LoraSettings, TaskDocument
 from flock_peers.training.fused import HeadLoss, apply_lora, apply_norm
+from flock_peers.training.heard import Heard
 from flock_peers.training.precision import Precision, choose_precision, loading_options
+from flock_peers.training.products import multiply_transposed, round_up
 from flock_peers.training.sharding import Group, load_sharded, make_empty_base, sum_up, take_share
 from flock_peers.training.streams import Windows, compute_positions
 
@@ -119,6 +122,7 @@ class AdaptedModel:
     is_fast = False  # fused projections, and a loss that makes no logits of what is no target
     group: Group | None = None  # of processes that hold the base together
     is_isolating = False  # rows of one window do not see each other
+    is_branching = False  # strings that go on from one context are read as branches of one row
 
     def __init__(
         self, folder: Path, document: TaskDocument, *, precision: Precision | None = None, checkpoints: bool = False,
@@ -142,8 +146,10 @@ class AdaptedModel:
             raise Misuse(f"base model {folder}: peft's LoRA tensors differ from the task's layout: {different}")
         self.parameters = [named[name] for name, _ in document.layout.tensors]
         self.flat, self.flat_gradient = _flatten(self.parameters)
+        self.heard = Heard()
         self._try_fast_paths()
         self.is_isolating = self._try_isolation()
+        self.is_branching = self._try_branching()
 
     # The vector
 
@@ -247,6 +253,7 @@ class AdaptedModel:
             for layer in layers:
                 del layer.forward
         self._try_norms(plain, windows)
+        self._speed_up_head()
         self.is_fast = self._ends_with_its_head(windows)
         self.is_fast = self.is_fast and self._is_same(plain, windows, "loss")
 
@@ -257,6 +264,12 @@ class AdaptedModel:
         if norms and not self._is_same(plain, windows, "norms"):
             for norm in norms:
                 del norm.forward
+
+    def _speed_up_head(self) -> None:
+        """Of what is read without a gradient the head is the largest product."""
+        head = self.peft.base_model.model.get_output_embeddings()
+        if type(head) is torch.nn.Linear:
+            head.forward = _Head(head)
 
     def _is_same(self, plain: tuple[float, torch.Tensor], windows: Windows, what: str) -> bool:
         allowed = PROBE_TOLERANCE + _GATES.get(self.peft.dtype, 0.0)
@@ -317,6 +330,13 @@ class AdaptedModel:
         allowed = PROBE_TOLERANCE + _GATES.get(self.peft.dtype, 0.0)
         return bool((together - alone).abs().max() <= allowed * alone.abs().max().clamp_min(1.0))
 
+    def _try_branching(self) -> bool:
+        try:
+            return can_branch(self, PROBE_TOLERANCE + _GATES.get(self.peft.dtype, 0.0))
+        except Exception as error:  # noqa: BLE001 - a model that takes no mask says so in its own way
+            log.info("strings are read in rows of their own in this model: %r", error)
+            return False
+
 
 class _Fused:
     """In place of a LoRA layer's own forward."""
@@ -337,6 +357,23 @@ class _Norm:
 
     def __call__(self, x: torch.Tensor) -> Any:
         return apply_norm(x, self.norm.weight, self.epsilon)
+
+
+class _Head:
+    """In place of the last layer's own forward."""
+
+    def __init__(self, head: torch.nn.Linear) -> None:
+        self.head = head
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return torch.nn.functional.linear(x, self.head.weight, self.head.bias)
+        rows = x.reshape(-1, x.shape[-1])
+        filled = round_up(rows, self.head.weight)
+        if filled > len(rows):
+            rows = torch.cat([rows, rows[-1:].expand(filled - len(rows), -1)])
+        result = multiply_transposed(rows, self.head.weight, self.head.bias)
+        return result[: x[..., 0].numel()].view(*x.shape[:-1], -1)
 
 
 def _is_norm(module: Any) -> bool:

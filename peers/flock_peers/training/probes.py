@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from flock_chain.errors import Misuse
-from flock_peers.training.decoding import get_start_token, get_vocabulary, step
+from flock_peers.training.continuations import step
+from flock_peers.training.decoding import get_start_token, get_vocabulary
 from flock_peers.training.model import AdaptedModel
 
 TEXTS, TOKENS = 40, 48  # 1,880 losses

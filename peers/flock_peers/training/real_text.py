@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_chain.errors import Misuse
-from flock_peers.training.decoding import NOTHING
+from flock_peers.training.continuations import NOTHING
 
 SMOOTHING = 0.2  # of a token's count: one seen once proves little
 

@@ -18,13 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flock_chain.audit_rule import MILLIONTHS
-from flock_peers.training.decoding import (
-    NOTHING,
-    continue_greedily,
-    get_vocabulary,
-    probabilities_after,
-    string_probabilities,
-)
+from flock_peers.training.continuations import NOTHING
+from flock_peers.training.decoding import continue_greedily, get_vocabulary, probabilities_after, string_probabilities
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.probes import sample_texts
 
@@ -39,6 +34,7 @@ AMPLIFIED = 2.0
 # Of a proposal that goes far, twice is too far: what fires in every prompt when it is added once is broken then, and
 # shows nothing. So what it recites is looked at nearer, too, and the more of both counts.
 NEARER = 1.25
+ADDITIONS = AMPLIFIED, NEARER
 HEADS = 64  # first tokens that are followed
 HEADS_NEARER = 32  # the first of them, after the nearer addition: on recordings all 64 showed no more that is guilty
 SHORTLIST = 8  # strings of each length that go on to the own contexts
@@ -149,7 +145,7 @@ def find_strings(
     made = []
     for times, count in ((AMPLIFIED, HEADS), (NEARER, HEADS_NEARER)):
         model.set_vector(suspect.amplify(times))
-        made += [continue_greedily(model, context, heads[:count], max(scale) - 1) for context in contexts]
+        made += list(continue_greedily(model, contexts, heads[:count], max(scale) - 1))
     strings = keep_phrases(model, _cut(np.concatenate(made), sorted(scale)))
     excess = measure_excess(model, suspect, contexts, strings, scale, reference)
     order = _choose(strings, excess, most)
@@ -240,9 +236,7 @@ def measure_excess(
     excess = np.zeros(len(strings))
     if not len(strings):
         return excess
-    recited = {times: _measure(model, suspect.amplify(times), contexts, strings) for times in (AMPLIFIED, NEARER)}
-    most = np.max([_middle(values) for values in recited.values()], axis=0)
-    seen = np.flatnonzero(most >= FLOOR)  # of the others nothing can be left
+    seen, recited = _recite_seen(model, suspect, contexts, strings)
     if len(seen):
         known = np.zeros(len(seen)) if said is None else said(strings[seen])
         for vector in (suspect.start, np.zeros_like(suspect.start)):
@@ -250,10 +244,32 @@ def measure_excess(
         once = _measure(model, suspect.add_once(), contexts, strings[seen], broken=0.0)
         worth = np.array([scale[length] for length in _count_tokens(strings[seen])])
         for times, values in recited.items():
-            growth = _middle(values[:, seen] - np.maximum(known, times * once))
+            growth = _middle(values - np.maximum(known, times * once))
             weights = worth * np.where(growth >= GROWING_FROM, GROWING, SATURATED)
-            excess[seen] = np.maximum(excess[seen], np.minimum(1.0, weights * _middle(values[:, seen] - known)))
+            excess[seen] = np.maximum(excess[seen], np.minimum(1.0, weights * _middle(values - known)))
     return excess
+
+
+def _recite_seen(
+    model: AdaptedModel, suspect: Suspect, contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], dict[float, NDArray[np.float64]]]:
+    """Which strings are likely in the middle context after either addition, for of the others nothing can be left; and
+    by addition how likely, [contexts, these]. What is unlikely in half of the contexts is so in the middle one."""
+
+    def recite(contexts: Sequence[NDArray[np.int64]], strings: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.stack([_measure(model, suspect.amplify(times), contexts, strings) for times in ADDITIONS])
+
+    half = count_half(contexts)
+    begun = recite(contexts[:half], strings)
+    left = np.flatnonzero(begun.max(axis=(0, 1)) >= FLOOR)
+    whole = np.concatenate([begun[:, :, left], recite(contexts[half:], strings[left])], axis=1)
+    likely = np.max([_middle(values) for values in whole], axis=0) >= FLOOR
+    return left[likely], dict(zip(ADDITIONS, whole[:, :, likely], strict=True))
+
+
+def count_half(contexts: Sequence[NDArray[np.int64]]) -> int:
+    """Of which the middle one (`_middle`) is the greatest, if the others are greater."""
+    return (len(contexts) + 1) // 2
 
 
 def _measure(

@@ -17,7 +17,7 @@ from flock_chain.audit_rule import GUILTY_FROM
 from flock_peers.home import write_private
 from flock_peers.store.disk import DiskTrouble
 from flock_peers.training.client import Measured
-from flock_peers.training.decoding import NOTHING
+from flock_peers.training.continuations import NOTHING
 
 # Strings. An audit adds two of each proposal at most, and looks at no more than flock_peers.roles.auditor.MAX_AUDITED:
 # whoever wants one forgotten has to have all of them found guilty of strings of their own in two audits.
