@@ -14,7 +14,7 @@ import pytest
 
 SECONDS = 1_800.0  # two and a half minutes of one core, beside other tests
 
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.patient]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.patient, pytest.mark.early(1)]
 
 
 def run_quick(folder: Path) -> dict[str, dict[str, Any]]:

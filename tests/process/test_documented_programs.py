@@ -131,6 +131,7 @@ def test_what_a_program_imports_while_it_runs_is_looked_for_too() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.patient
 @pytest.mark.parametrize("name", SHORTEST)
 def test_a_program_at_its_shortest_ends_well_and_says_what_it_is_for(runner: Runner, tmp_path: Path, name: str) -> None:
     runner.check_program(tmp_path, name, *SHORTEST[name])
