@@ -125,6 +125,13 @@ def test_in_a_tree_each_beginning_stands_once_a_row_and_sees_itself_and_what_is_
     assert len(beginnings) <= len(used) <= len(beginnings) + 5 * (len(tree.tokens) - 1)
 
 
+def test_what_has_no_room_in_one_row_goes_on_in_the_next_one_with_its_beginning() -> None:
+    strings = np.array([[first, second, 9] for first in range(3) for second in range(40)])
+    tree = grow_tree(strings)
+    assert tree.tokens.shape == (4, TOKENS_A_ROW) and tree.most <= TOKENS_A_ROW // 2
+    assert (tree.tokens.reshape(-1)[tree.places] == strings).all()
+
+
 def test_what_the_contexts_left_stays_as_it_is_for_whoever_goes_on(model: AdaptedModel) -> None:
     with torch.no_grad():
         _, past = step(model, CONTEXTS)

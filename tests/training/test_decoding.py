@@ -1,12 +1,14 @@
 """What a model says of strings: those that begin others are followed with them."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teacher_support import WORDS, Teacher
 
+from flock_peers.training import decoding
 from flock_peers.training.continuations import NOTHING
-from flock_peers.training.decoding import leave_out_beginnings, token_log_probabilities
+from flock_peers.training.decoding import leave_out_beginnings, probabilities_after, token_log_probabilities
 
 Strings = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=4), min_size=1, max_size=12)
 
@@ -53,3 +55,16 @@ def test_a_beginning_costs_nothing_beside_what_goes_on_from_it() -> None:
         token_log_probabilities(teacher, [np.array([3, 4])], strings)  # type: ignore[arg-type]
         counts.append(teacher.rows)
     assert counts[1] == 2 * counts[0]
+
+
+def test_first_tokens_are_scanned_in_blocks_that_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = Teacher([0, 1])
+
+    def scan() -> list[int]:
+        return [len(block) for block in probabilities_after(teacher, np.array([3, 4]), np.arange(30))]  # type: ignore[arg-type]
+
+    assert scan() == [30]
+    monkeypatch.setattr(decoding, "SCANNED_AT_ONCE", 12)
+    assert scan() == [10, 10, 10]
+    monkeypatch.setattr(decoding, "NUMBERS_AT_ONCE", 7 * len(WORDS))
+    assert scan() == [6, 6, 6, 6, 6]
