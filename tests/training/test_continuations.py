@@ -1,6 +1,7 @@
 """Strings that go on from the same contexts: the same said of each, whoever is beside it and however it is read."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +154,20 @@ def test_strings_go_on_differently_from_each_context(model: AdaptedModel) -> Non
                 assert torch.allclose(steps[[number]], expected, atol=1e-5)
 
 
+def test_each_context_is_continued_greedily_by_what_is_likeliest_after_it(model: AdaptedModel) -> None:
+    heads, contexts, vector = np.array([5, 60, 7]), [*draw(3, 6), draw(9)], model.get_vector()
+    model.set_vector(vector * 20)  # so that it says different things
+    for these in (contexts[:3], contexts):  # of one length, and of two
+        found = continue_greedily(model, these, heads, 4)
+        assert found.shape == (len(these), 3, 5)
+        for context, strings in zip(these, found, strict=True):
+            whole = np.concatenate([np.tile(context, (3, 1)), strings], axis=1)
+            likeliest = model.logits(whole).argmax(dim=-1).numpy()[:, len(context) : -1]
+            assert (strings[:, 0] == heads).all() and (strings[:, 1:] == likeliest).all()
+    model.set_vector(vector)
+    assert len({tuple(strings.reshape(-1)) for strings in found}) > 1
+
+
 def test_a_branch_is_told_nothing_by_the_others_of_its_row(model: AdaptedModel) -> None:
     strings, others = draw(10, 3), draw(10, 3) + 50
     others[4] = strings[4]
@@ -198,26 +213,24 @@ def test_a_model_that_breaks_after_one_string_says_what_it_says_after_the_others
 
 def test_a_model_that_minds_no_mask_or_no_positions_reads_no_branches(model: AdaptedModel) -> None:
     class Heedless:
-        """Leaves out one of what it is given."""
+        """Leaves out one of what it is given, token by token or of whole strings."""
 
-        def __init__(self, ignored: str) -> None:
-            self.ignored, self.dtype = ignored, model.peft.dtype
+        def __init__(self, ignored: str, whole: bool) -> None:
+            self.ignored, self.whole, self.dtype = ignored, whole, model.peft.dtype
 
-        def __call__(self, **given: object) -> object:
-            return model.peft(**{name: value for name, value in given.items() if name != self.ignored})
+        def __call__(self, **given: Any) -> object:
+            left_out = self.ignored if (given["logits_to_keep"] > 0) is self.whole else None
+            return model.peft(**{name: value for name, value in given.items() if name != left_out})
 
     class Changed:
-        def __init__(self, ignored: str) -> None:
-            self.peft, self.device, self.frozen, self.logits = (
-                Heedless(ignored),
-                model.device,
-                model.frozen,
-                model.logits,
-            )
+        def __init__(self, ignored: str, whole: bool) -> None:
+            self.peft, self.device = Heedless(ignored, whole), model.device
+            self.frozen, self.logits = model.frozen, model.logits
 
     assert can_branch(model, 1e-5)
     for ignored in ("attention_mask", "position_ids"):
-        assert not can_branch(Changed(ignored), 1e-5)  # type: ignore[arg-type]
+        for whole in (False, True):
+            assert not can_branch(Changed(ignored, whole), 1e-5)  # type: ignore[arg-type]
 
 
 class Packed(DynamicLayer):

@@ -114,8 +114,9 @@ def leave_out_beginnings(strings: NDArray[np.int64]) -> tuple[NDArray[np.int64],
 
 
 def _follow(model: AdaptedModel, contexts: NDArray[np.int64], strings: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[contexts, strings, tokens - 1]; of NOTHING any number."""
     with model.frozen():
         logits, places = read_all(model, contexts, strings[:, :-1])
         each = torch.log_softmax(logits, dim=-1)[:, places, strings[:, 1:].clip(min=0)]
     found: NDArray[np.float64] = each.double().cpu().numpy()
-    return np.where(strings[:, 1:] != NOTHING, found, 0.0)
+    return found
