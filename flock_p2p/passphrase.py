@@ -11,6 +11,12 @@ from flock_peers.keystore import MIN_PASSPHRASE
 MAX_PASSPHRASE_BYTES = 1_024
 
 
+def check_none_for_new_key(descriptor: int | None) -> None:
+    """Who gives a passphrase for a new key would take it for locked. Raises Misuse."""
+    if descriptor is not None:
+        raise Misuse("--passphrase-fd: a new key is under no passphrase; `keys lock` puts it under one")
+
+
 class Passphrases:
     """Asked in the order in which they are needed; of a descriptor, a line each."""
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 _CHOICE = re.compile(r"invalid choice: '?(?P<typed>[^' ]*)'? \(choose from (?P<choices>.*)\)$")
 _OPTION = re.compile(r"-(?!-$|\d*\.?\d+$)[^ =]+(?=$|=)")  # its name; with a space, or a number, it is a value
+_ONE_DASH = "an option of one dash and several letters"  # there is none: it may be a secret
 _MISSING = "the following arguments are required"
 _ELSEWHERE = {"run": "join", "start": "join"}  # what other programs call it, where the nearest name is another thing
 
@@ -36,8 +37,15 @@ class SuggestingParser(argparse.ArgumentParser):
     def _find_unknown(self, given: Sequence[str]) -> list[str]:
         """Names of options that are none of this parser's; what comes after a command is for that one's parser."""
         own = takewhile(_OPTION.match, given) if self._subparsers else takewhile(lambda text: text != "--", given)
-        names = (found[0] for text in own if (found := _OPTION.match(text)))
-        return [name for name in names if name not in self._options]
+        unknown: list[str] = []
+        after_unknown = False  # where a value stands, which may begin with a dash: no name to be repeated
+        for text in own:
+            found = _OPTION.match(text)
+            is_unknown = found is not None and found[0] not in self._options
+            if found and is_unknown and not after_unknown:
+                unknown.append(found[0] if found[0].startswith("--") or len(found[0]) == 2 else _ONE_DASH)
+            after_unknown = is_unknown and not after_unknown
+        return unknown
 
     def error(self, message: str) -> NoReturn:
         found = _CHOICE.search(message)

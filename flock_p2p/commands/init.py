@@ -23,7 +23,7 @@ from flock_p2p.founding import (
     make_genesis,
     parse_founder,
 )
-from flock_p2p.passphrase import Passphrases
+from flock_p2p.passphrase import Passphrases, check_none_for_new_key
 from flock_peers.coins import count_coins
 from flock_peers.home import Home, make_key
 from flock_peers.plural import plural
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _found(home, arguments)
     if arguments.founder or arguments.faucet is not None or arguments.delays is not None:
         raise Misuse("--founder, --faucet and --delays are of a new network: give its name with --new-network NAME")
-    _check_no_passphrase(arguments)
+    check_none_for_new_key(arguments.passphrase_fd)
     key = home.create_key()
     row = _describe(home, key)
     if arguments.json:
@@ -69,7 +69,7 @@ def _found(home: Home, arguments: argparse.Namespace) -> int:
     _check_has_no_network(home)
     is_new = not home.key_path.exists()
     if is_new:
-        _check_no_passphrase(arguments)
+        check_none_for_new_key(arguments.passphrase_fd)
     key = make_key() if is_new else home.load_key(Passphrases(arguments.passphrase_fd).ask)
     genesis = _make_genesis(key, arguments)
     with home.lock():
@@ -81,12 +81,6 @@ def _found(home: Home, arguments: argparse.Namespace) -> int:
     row = _describe(home, key) | _describe_network(genesis)
     print(json.dumps(row) if arguments.json else "\n".join([*_tell_key(row), *_tell_network(home, genesis)]))
     return 0
-
-
-def _check_no_passphrase(arguments: argparse.Namespace) -> None:
-    """Who gives a passphrase for a new key would take it for locked."""
-    if arguments.passphrase_fd is not None:
-        raise Misuse("--passphrase-fd: a new key is under no passphrase; `keys lock` puts it under one")
 
 
 def _check_has_no_network(home: Home) -> None:

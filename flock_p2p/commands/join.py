@@ -20,7 +20,7 @@ from flock_p2p.cli import parse_coins, parse_genesis_hash
 from flock_p2p.config import CONFIG_FILE, JoinConfig, load_config, merge_arguments, save_config
 from flock_p2p.loading import load_peer
 from flock_p2p.logs import start_logging
-from flock_p2p.passphrase import Passphrases
+from flock_p2p.passphrase import Passphrases, check_none_for_new_key
 from flock_p2p.uptime import seconds_since_start
 from flock_peers.home import Home, make_key
 from flock_peers.plural import plural
@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     limit_arenas()
     home, expected = Home(arguments.home), parse_genesis_hash(arguments.genesis)
     home.check_is_own()
+    if not home.key_path.exists():  # before the lock makes a folder
+        check_none_for_new_key(arguments.passphrase_fd)
     with home.lock():  # a running peer's home is left as it is; the peer itself takes the lock again for its life
         home.bring_up_to_date()
         is_new = not home.key_path.exists()

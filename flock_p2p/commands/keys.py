@@ -19,20 +19,17 @@ def run(arguments: argparse.Namespace) -> int:
     home, asked = Home(arguments.home), Passphrases(arguments.passphrase_fd)
     if (arguments.file is not None) != (arguments.action in ("export", "import")):
         raise Misuse("keys export and import need --file FILE, and no other action takes it")
-    path = Path(arguments.file or "").expanduser()
+    path, more = Path(arguments.file or "").expanduser(), dict[str, Any]()
     if arguments.action == "show":
-        lines = _show(home)
+        lines, more = _show(home, None if arguments.passphrase_fd is None else asked)
     elif arguments.action == "export":
-        lines = _export(home, path, asked)
+        lines, more = _export(home, path, asked), {"exported": str(path)}
     elif arguments.action == "import":
         lines = _import(home, path, asked)
     else:
         home.read_key()  # says what is missing before the lock makes a folder
         with home.lock():  # a running peer's key stays as it is
             lines = _lock(home, asked) if arguments.action == "lock" else _unlock(home, asked)
-    more: dict[str, Any] = {"exported": str(path)} if arguments.action == "export" else {}
-    if arguments.action == "show":
-        more = {"founder": _find_founder(home)}
     print(json.dumps(_describe(home) | more, indent=2) if arguments.json else "\n".join(lines))
     return 0
 
@@ -45,19 +42,24 @@ def _describe(home: Home) -> dict[str, Any]:
     return {"account": "0x" + account, "file": str(home.key_path), "is_locked": is_locked}
 
 
-def _find_founder(home: Home) -> str | None:
-    """What names this key as a first validator, for which the secret is needed: none of a locked one."""
-    return None if is_keystore(home.read_key()) else str(make_founder(home.load_key()))
+def _find_founder(home: Home, asked: Passphrases | None) -> str | None:
+    """What names this key as a first validator, for which the secret is needed: of a locked one only where the
+    passphrase is given unasked, for everything else can be shown without."""
+    if is_keystore(home.read_key()) and asked is None:
+        return None
+    return str(make_founder(home.load_key(None if asked is None else asked.ask)))
 
 
-def _show(home: Home) -> list[str]:
-    row, founder = _describe(home), _find_founder(home) or "not known while the key is locked"
-    return [
+def _show(home: Home, asked: Passphrases | None) -> tuple[list[str], dict[str, Any]]:
+    row, founder = _describe(home), _find_founder(home, asked)
+    told = "(public; for `init --new-network --founder` of another peer)"
+    lines = [
         f"account  {row['account']}",
         f"key      {home.key_path}  ({WARNING})",
-        f"founder  {founder}  (public; for `init --new-network --founder` of another peer)",
+        f"founder  {founder}  {told}" if founder else "founder  locked, too: `keys --passphrase-fd N` shows it",
         f"locked   {'with a passphrase' if row['is_locked'] else 'no: `keys lock` puts it under a passphrase'}",
     ]
+    return lines, {"founder": founder}
 
 
 def _export(home: Home, path: Path, asked: Passphrases) -> list[str]:

@@ -127,6 +127,25 @@ def test_a_key_that_is_there_founds_the_network_also_when_it_is_locked(
     assert Home(tmp_path).load_genesis().validators[0].account == key.account
 
 
+def test_a_locked_key_says_its_founder_where_the_passphrase_is_given_and_the_rest_in_any_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(encode_keystore.__kwdefaults__, "n", 1 << 10)  # a cost that a test can pay
+    assert main(["init", "--home", str(tmp_path)]) == 0
+    founder = make_founder(Home(tmp_path).load_key())
+    for line in (["keys", "lock"], ["keys"], ["keys", "--json"]):
+        reading, writing = os.pipe()
+        os.write(writing, b"a passphrase of nine odd words\n")
+        os.close(writing)
+        capsys.readouterr()
+        assert main([*line, "--home", str(tmp_path), "--passphrase-fd", str(reading)]) == 0
+        os.close(reading)
+        assert line == ["keys", "lock"] or str(founder) in capsys.readouterr().out, line
+    assert main(["keys", "--home", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "founder  locked, too: `keys --passphrase-fd N` shows it" in said and founder.account.hex() in said
+
+
 def test_a_home_keeps_the_genesis_that_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     genesis = found(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -186,6 +205,15 @@ def test_what_is_wrong_is_said_and_leaves_no_home(
     assert main(["init", "--home", str(tmp_path / "h"), *told]) == 2
     error = capsys.readouterr().err
     assert reason in error and error.count("\n") == 1
+    assert not (tmp_path / "h").exists()
+
+
+def test_a_first_join_takes_no_passphrase_that_would_lock_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["join", "--home", str(tmp_path / "h"), "--quiet", "--no-mdns", "--passphrase-fd", "9"]) == 2
+    error = capsys.readouterr().err
+    assert "a new key is under no passphrase; `keys lock` puts it under one" in error and error.count("\n") == 1
     assert not (tmp_path / "h").exists()
 
 

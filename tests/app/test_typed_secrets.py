@@ -46,6 +46,27 @@ def test_a_secret_of_several_words_is_not_repeated(capsys: pytest.CaptureFixture
             assert "two words" not in capsys.readouterr().err, (command, given)
 
 
+@pytest.mark.parametrize("secret", ["-correct-horse", "--correct-horse", "-correct horse", "-c"])
+def test_a_secret_that_begins_with_a_dash_is_not_repeated_after_an_unknown_option(
+    secret: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["join"], ["keys", "lock"], ["keys"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--passphrase", secret, "--hom"])
+        error = capsys.readouterr().err
+        assert error.endswith("unrecognized arguments: --passphrase --hom; did you mean --passphrase-fd and --home?\n")
+
+
+def test_a_secret_of_one_dash_and_without_an_option_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["join"], ["keys", "lock"], ["keys"], []):
+        with pytest.raises(SystemExit):
+            main([*command, "-correct-horse"])
+        assert "horse" not in capsys.readouterr().err, command
+        with pytest.raises(SystemExit):
+            main([*command, "-x"])
+        assert "unrecognized arguments: -x" in capsys.readouterr().err, command
+
+
 def test_a_shortened_option_is_no_option_and_the_whole_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     for line, meant in (
         ("join --passphrase 7", "--passphrase; did you mean --passphrase-fd?"),
