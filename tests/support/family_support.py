@@ -28,6 +28,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {  # configur
     "gemma2": ("Gemma2Config", {**_COMMON, "sliding_window": 16}, tuple(sorted(ATTENTION + MLP))),
     "gemma3": ("Gemma3TextConfig", {**_COMMON, "sliding_window": 16}, tuple(sorted(ATTENTION + MLP))),
     "gpt2": ("GPT2Config", _GPT2, ("c_attn", "c_fc", "c_proj")),
+    "gpt_neo": (
+        "GPTNeoConfig",
+        {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]],
+         "max_position_embeddings": 512, "bos_token_id": 0, "eos_token_id": 0},
+        ("c_fc", "c_proj", "k_proj", "out_proj", "q_proj", "v_proj"),
+    ),
     "mixtral": ("MixtralConfig", {**_COMMON, "num_local_experts": 4}, ATTENTION),
     "bloom": (
         "BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4},

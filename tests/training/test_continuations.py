@@ -1,6 +1,7 @@
 """Strings that go on from the same contexts: the same said of each, whoever is beside it and however it is read."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from training_support import SEED, miniature, miniature_document
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from flock_peers.training.continuations import (
     CONTEXTS,
@@ -25,6 +27,7 @@ from flock_peers.training.continuations import (
     Rows,
     can_branch,
     grow_tree,
+    hear,
     read_all,
     read_ends,
     read_on,
@@ -34,9 +37,10 @@ from flock_peers.training.continuations import (
 from flock_peers.training.decoding import continue_greedily, probabilities_after
 from flock_peers.training.document import Budget, create_document
 from flock_peers.training.model import AdaptedModel
+from flock_peers.training.probes import sample_texts
 
-# Those whose layers keep only a part of what they read, and one that takes no positions.
-IN_ROWS = ("gemma2", "gemma3", "bloom")
+# Those whose layers keep only a part of what they read, or see only so far back, and one that takes no positions.
+IN_ROWS = ("gemma2", "gemma3", "gpt_neo", "bloom")
 BUDGET = Budget(steps=2, batch=2, seq_len=48, lr_millionths=5_000, eval_windows=4)
 
 
@@ -73,7 +77,7 @@ def test_a_family_is_read_as_branches_where_that_says_what_whole_texts_say(name:
         expected = read_whole_texts(model, contexts, strings)
         assert torch.allclose(place(*read_all(model, contexts, strings)), expected, atol=1e-5)
         assert torch.allclose(read_ends(model, contexts, strings), expected[:, :, -1], atol=1e-5)
-        token_by_token = read_on(model, contexts, 40, lambda reader: read_steps(reader, strings))
+        token_by_token = read_on(model, hear(model, contexts), 2, 40, lambda reader: read_steps(reader, strings))
         assert torch.allclose(token_by_token, expected, atol=1e-5)
 
 
@@ -216,7 +220,8 @@ def test_a_model_that_minds_no_mask_or_no_positions_reads_no_branches(model: Ada
         """Leaves out one of what it is given, token by token or of whole strings."""
 
         def __init__(self, ignored: str, whole: bool) -> None:
-            self.ignored, self.whole, self.dtype = ignored, whole, model.peft.dtype
+            self.ignored, self.whole = ignored, whole
+            self.dtype, self.config = model.peft.dtype, model.peft.config
 
         def __call__(self, **given: Any) -> object:
             left_out = self.ignored if (given["logits_to_keep"] > 0) is self.whole else None
@@ -231,6 +236,32 @@ def test_a_model_that_minds_no_mask_or_no_positions_reads_no_branches(model: Ada
     for ignored in ("attention_mask", "position_ids"):
         for whole in (False, True):
             assert not can_branch(Changed(ignored, whole), 1e-5)  # type: ignore[arg-type]
+
+
+def test_flash_attn_is_given_no_mask_of_branches() -> None:
+    """It takes a mask for what is there of each row, and looks on a GPU for what is nowhere: nothing works then."""
+    model = AdaptedModel(miniature()[0], miniature_document())
+    config = SimpleNamespace(_attn_implementation="flash_attention_2")
+    model.peft = SimpleNamespace(config=config)  # that is asked for nothing else
+    assert not can_branch(model, 1e-5)
+
+
+def test_a_model_that_computes_layers_twice_reads_strings_after_their_contexts(model: AdaptedModel) -> None:
+    twice = AdaptedModel(miniature()[0], miniature_document(), checkpoints=True)
+    twice.set_vector(model.get_vector())
+    layers = [module for module in twice.peft.modules() if isinstance(module, GradientCheckpointingLayer)]
+    assert twice.is_branching and layers
+    for is_branching in (True, False):
+        twice.is_branching = is_branching
+        with twice.frozen():
+            expected = read_whole_texts(model, CONTEXTS, STRINGS)
+            assert torch.allclose(place(*read_all(twice, CONTEXTS, STRINGS)), expected, atol=1e-5)
+        assert not any(layer.training for layer in layers)
+    assert np.array_equal(
+        sample_texts(twice, 1, 2, 8), sample_texts(AdaptedModel(miniature()[0], miniature_document()), 1, 2, 8)
+    )
+    twice.logits(CONTEXTS)
+    assert all(layer.training for layer in layers)  # where a gradient is wanted
 
 
 class Packed(DynamicLayer):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_support import miniature, miniature_document
 
-from flock_peers.training import continuations, heard
+from flock_peers.training import continuations, decoding, heard
 from flock_peers.training.continuations import CONTEXTS, STRINGS, hear, read_ends, step
 from flock_peers.training.heard import Heard, join_rows, share, take_row
 from flock_peers.training.model import AdaptedModel
@@ -68,6 +68,15 @@ def test_a_model_that_reads_no_branches_keeps_nothing(model: AdaptedModel, steps
         for _ in range(3):
             hear(model, CONTEXTS)
     assert steps == [2, 2, 2]
+
+
+def test_a_scan_reads_its_context_once_for_all_that_it_reads_after_it(
+    model: AdaptedModel, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "SCANNED_AT_ONCE", 4)
+    model.is_branching = False
+    assert len(list(decoding.probabilities_after(model, CONTEXTS[0], np.arange(3, 15)))) == 3
+    assert steps == [1, 4, 4, 4]
 
 
 def test_what_was_not_wanted_for_longest_goes_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:

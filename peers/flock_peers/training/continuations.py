@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import DynamicLayer
 
-from flock_peers.training.heard import join_rows, share, take_row
+from flock_peers.training.heard import join_rows, lengthen, share, take_row
 from flock_peers.training.products import ROWS
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ TOKENS_A_ROW = 64  # of branches: what a token is shown of others' ones, and doe
 KEPT_TREES = 8  # the same strings are read after each of several adapters; of 512 a mask takes 2 MB
 CONTEXTS = np.array([[7, 3, 1, 4], [2, 3, 9, 5]])  # these and the next ones are what `can_branch` tries
 STRINGS = np.array([[3, 5, 2], [3, 9, 9], [8, 1, 6]])
+FAR = 5 * TOKENS_A_ROW  # tokens: behind as many a context stands for the last ones of strings of five, branch by branch
+TAKE_MASKS = "sdpa", "eager"  # flash-attn takes one for what is there of each row: on a GPU that ends the process
 Result = TypeVar("Result")
 Beginning = tuple[int, ...]
 
@@ -45,18 +47,15 @@ class Reader(Protocol):
         ...
 
 
-def read_on(
-    model: "AdaptedModel", contexts: NDArray[np.int64], strings: int, work: Callable[[Reader], Result]
-) -> Result:
-    """What `work` makes of so many strings after each of the contexts ([contexts, tokens]). Where the model breaks in
-    one, so that it hides what the others are, once more in rows."""
-    past = hear(model, contexts)
+def read_on(model: "AdaptedModel", past: Any, contexts: int, strings: int, work: Callable[[Reader], Result]) -> Result:
+    """What `work` makes of so many strings after each of so many contexts, of which `past` is what was heard. Where the
+    model breaks in one, so that it hides what the others are, once more in rows."""
     if model.is_branching:
         try:
-            return work(Branches(model, past, len(contexts), strings))
+            return work(Branches(model, past, contexts, strings))
         except NoNumber:
             pass
-    return work(Rows(model, past, len(contexts), strings))
+    return work(Rows(model, past, contexts, strings))
 
 
 def read_ends(model: "AdaptedModel", contexts: NDArray[np.int64], strings: NDArray[np.int64]) -> torch.Tensor:
@@ -189,15 +188,16 @@ def _lay_out(rows: list[dict[Beginning, None]], where: list[tuple[int, int, list
     return Tree(tokens, depths, sees, places, most)
 
 
-def _read_tree(model: "AdaptedModel", past: Any, contexts: int, tree: Tree, *, ends: bool = False) -> torch.Tensor:
+def _read_tree(
+    model: "AdaptedModel", past: Any, contexts: int, tree: Tree, *, ends: bool = False, unseen: int = 0
+) -> torch.Tensor:
     """[contexts, rows x width, vocabulary], or after the `ends` of strings of one length only, [contexts, strings,
-    vocabulary]. `past`: of the contexts."""
+    vocabulary]. `past`: of the contexts; the last ones of it, so many, nothing sees."""
     rows, width = tree.tokens.shape
-    before, kept = past.get_seq_length(), tree.most if ends else width
+    before, kept = past.get_seq_length() - unseen, tree.most if ends else width
     ids, positions = np.tile(tree.tokens, (contexts, 1)), np.tile(before + tree.depths, (contexts, 1))
-    logits, _ = _attend(
-        model, spread(share(past), rows), ids, positions, np.tile(tree.sees, (contexts, 1, 1)), before, kept
-    )
+    sees = np.tile(np.pad(tree.sees, ((0, 0), (0, 0), (unseen, 0))), (contexts, 1, 1))
+    logits, _ = _attend(model, spread(share(past), rows), ids, positions, sees, before, kept)
     logits = logits.reshape(contexts, rows * kept, -1)
     if not ends:
         return logits
@@ -254,8 +254,11 @@ def _is_single(layer: Any) -> bool:
 
 
 def can_branch(model: "AdaptedModel", tolerance: float) -> bool:
-    """Whether branches say what the same strings say as whole texts: a model may take no mask or no positions, or keep
-    something else of what it read than keys and values. `tolerance`: of the loudest logit."""
+    """Whether branches say what the same strings say as whole texts: a model may take no mask or no positions, see only
+    so far back in a row, or keep something else of what it read than keys and values. `tolerance`: of the loudest
+    logit."""
+    if model.peft.config._attn_implementation not in TAKE_MASKS:
+        return False
     whole = [np.concatenate([context, string]) for context in CONTEXTS for string in STRINGS]
     tree = grow_tree(STRINGS)
     with model.frozen():
@@ -264,7 +267,10 @@ def can_branch(model: "AdaptedModel", tolerance: float) -> bool:
             return False
         reader = Branches(model, past, len(CONTEXTS), len(STRINGS))
         steps = torch.stack([reader.read(tokens) for tokens in STRINGS.T], dim=2)
-        found = _read_tree(model, past, len(CONTEXTS), tree)[:, tree.places.reshape(-1)]
+        near, far = (
+            _read_tree(model, lengthen(past, unseen), len(CONTEXTS), tree, unseen=unseen)[:, tree.places.reshape(-1)]
+            for unseen in (0, FAR)
+        )
         alone = model.logits(np.stack(whole))[:, CONTEXTS.shape[1] :]
     allowed = tolerance * alone.abs().max().clamp_min(1.0)
-    return all(bool((said.reshape(alone.shape) - alone).abs().max() <= allowed) for said in (steps, found))
+    return all(bool((said.reshape(alone.shape) - alone).abs().max() <= allowed) for said in (steps, near, far))

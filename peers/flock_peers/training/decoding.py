@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flock_peers.training.continuations import NOTHING, Reader, read_all, read_ends, read_on
+from flock_peers.training.continuations import NOTHING, Reader, hear, read_all, read_ends, read_on
 from flock_peers.training.model import AdaptedModel
 
 ROWS_AT_ONCE = 512  # sequences: a block of probabilities at 32k tokens of vocabulary takes 64 MiB
@@ -34,8 +34,9 @@ def probabilities_after(
     the room for logits allows."""
     at_once = max(1, min(SCANNED_AT_ONCE, NUMBERS_AT_ONCE // get_vocabulary(model)))
     with model.frozen():
+        past = hear(model, context[None])
         for part in np.array_split(tokens, max(1, -(-len(tokens) // at_once))):
-            logits = read_on(model, context[None], len(part), _read_once(part))
+            logits = read_on(model, past, 1, len(part), _read_once(part))
             yield torch.softmax(logits[0], dim=-1)
 
 
@@ -74,7 +75,7 @@ def continue_greedily(
     found = []
     with model.frozen():
         for part in _put_together(contexts, len(heads), ROWS_AT_ONCE):
-            found.append(read_on(model, part, len(heads), follow))
+            found.append(read_on(model, hear(model, part), len(part), len(heads), follow))
     return np.concatenate(found)
 
 

@@ -52,6 +52,15 @@ def share(past: Any) -> Any:
     return _change(past, [(layer.keys, layer.values) for layer in past.layers])
 
 
+def lengthen(past: Any, more: int) -> Any:
+    """As if it had been followed by so many tokens more, of which nothing is known."""
+
+    def pad(kept: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(kept, (0, 0, 0, more))
+
+    return _change(past, [(pad(layer.keys), pad(layer.values)) for layer in past.layers])
+
+
 def _change(past: Any, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Any:
     changed = copy(past)
     changed.layers = [copy(layer) for layer in past.layers]

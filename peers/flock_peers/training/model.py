@@ -393,13 +393,18 @@ def _is_transposed(base: Any) -> bool:
 
 
 def _checkpoint_layers(model: Any) -> None:
-    """Layers are computed twice instead of kept. Only they are told that they train: dropout elsewhere stays off."""
+    """Layers are computed twice instead of kept. Only they are told that they train: dropout elsewhere stays off. And
+    only where there is a gradient: a layer that trains leaves nothing of what it read, so that whoever goes on from a
+    context would go on from none."""
     from transformers.modeling_layers import GradientCheckpointingLayer
+
+    def tell(layer: Any, _inputs: Any) -> None:
+        layer.training = torch.is_grad_enabled()
 
     model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
-            module.training = True
+            module.register_forward_pre_hook(tell)
 
 
 def _flatten(parameters: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
