@@ -4,6 +4,8 @@ import pytest
 import trio
 from page_news_support import A, FakeQueries, Receipt, slash_log
 
+from flock_contracts.addresses import BY_NAME
+from flock_contracts.loader import load
 from flock_p2p.page import history
 from flock_p2p.page.history import BLOCKS_AT_ONCE, MAX_BLOCKS, MAX_EVENTS, History
 
@@ -86,5 +88,29 @@ def test_strikes_are_news_and_the_third_says_that_its_owner_is_expelled() -> Non
         rows = news.events()
         assert [row["flags"] for row in rows] == [["0 of 3"], ["expelled"], ["2 of 3"], ["1 of 3"]]
         assert {(row["event"], row["account"], row["audit"]) for row in rows} == {("Struck", "0x" + A.hex(), 7)}
+
+    trio.run(main)
+
+
+class _OneBond(FakeQueries):
+    """In the first block somebody else's coins are bonded with A, and then its own."""
+
+    def receipts(self, height: int) -> tuple[Receipt, ...]:
+        return (Receipt([_bond_log(A, owner=b"\x0b" * 20), _bond_log(A, owner=A)]),) if height == 1 else ()
+
+
+def _bond_log(account: bytes, *, owner: bytes) -> tuple[bytes, list[int], bytes]:
+    topic = next(key for key, entry in load("Stake")._events.items() if entry["name"] == "Bonded")
+    topics = [int.from_bytes(word, "big") for word in (topic, account, owner)]
+    return BY_NAME["Stake"], topics, (7).to_bytes(32, "big") + (32).to_bytes(32, "big")
+
+
+def test_coins_that_a_delegator_bonds_are_no_news_of_the_validators_own() -> None:
+    async def main() -> None:
+        news = History(_OneBond())  # type: ignore[arg-type]
+        await news.step(1, 1)
+        await news.step(1, 1)
+        found = [(row["event"], row["account"], row["amount"]) for row in news.events()]
+        assert found == [("Bonded", "0x" + "0a" * 20, "7"), ("Delegated", "0x" + "0b" * 20, "7")]
 
     trio.run(main)

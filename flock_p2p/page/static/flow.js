@@ -30,7 +30,8 @@ const TEXTS = {
   "TaskBoard.Slashed": ["was slashed", "bad"], "TaskBoard.Audited": ["was looked at in an audit", ""], "TaskBoard.AuditClosed": ["An audit closed", ""],
   "TaskBoard.Struck": ["has strikes, for proposals in a row that more than half of all stake named:", "warn"], "TaskBoard.Unseated": ["was away too long and is drawn no more", "warn"],
   "TaskBoard.Rejoined": ["came back", ""], "TaskBoard.FellBack": ["The adapter before came back: the newer one could not be had", "warn"],
-  "Stake.Bonded": ["bonded as validator", ""], "Stake.Unbonding": ["asked to take out of its stake", ""], "Stake.Jailed": ["was jailed: it did not vote", "warn"], "Stake.Unjailed": ["is back from jail", ""],
+  "Stake.Bonded": ["bonded as validator", ""], "Stake.Unbonding": ["asked to take out of its stake", ""], "Stake.Delegated": ["bonded with a validator", ""], "Stake.Undelegated": ["asked to take back from a validator", ""],
+  "Stake.Jailed": ["was jailed: it did not vote", "warn"], "Stake.Unjailed": ["is back from jail", ""],
   "Stake.Admitted": ["was admitted as validator", "good"], "Stake.Convicted": ["signed twice, and is convicted", "bad"], "Stake.Slashed": ["lost of its stake", "bad"],
 };
 
