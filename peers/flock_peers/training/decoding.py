@@ -72,9 +72,9 @@ def continue_greedily(
             strings.append(reader.read(strings[-1]).argmax(dim=-1).cpu().numpy())
         return np.stack([np.broadcast_to(tokens, strings[-1].shape) for tokens in strings], axis=2)
 
-    found = []
+    found, at_once = [], min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // get_vocabulary(model))
     with model.frozen():
-        for part in _put_together(contexts, len(heads), ROWS_AT_ONCE):
+        for part in _put_together(contexts, len(heads), at_once):
             found.append(read_on(model, hear(model, part), len(part), len(heads), follow))
     return np.concatenate(found)
 
