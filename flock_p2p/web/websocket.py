@@ -4,6 +4,7 @@ a few bytes of it unfold to gigabytes."""
 from collections.abc import Sequence
 from typing import Any
 
+import h11
 import trio
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Message, Ping, TextMessage
@@ -42,7 +43,8 @@ class WebSocket:
             self._protocol.initiate_upgrade_connection(list(headers), target)
             for _ in self._protocol.events():
                 pass
-        except (RemoteProtocolError, LocalProtocolError, UnicodeError) as error:  # the last of a host that is no name
+        except (RemoteProtocolError, LocalProtocolError, h11.ProtocolError, UnicodeError) as error:
+            # The last two of a request that names no host, and of a host that is no name.
             raise BrokenSocket(f"websocket: {error}") from error
 
     async def open(self) -> None:
