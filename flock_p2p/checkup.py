@@ -95,8 +95,13 @@ def _find_place(home: Home) -> Path:
 
 
 def _check_disk(asked: Asked) -> Finding:
-    free = shutil.disk_usage(_find_place(asked.home)).free
-    text = f"{free / 1e9:.1f} GB free for {asked.home.path}"
+    return check_disk(asked.home)
+
+
+def check_disk(home: Home) -> Finding:
+    """For a start, too, which says it and goes on."""
+    free = shutil.disk_usage(_find_place(home)).free
+    text = f"{free / 1e9:.1f} GB free for {home.path}"
     if free < LEAST_FREE:
         return Finding("disk", False, text, f"free some: {LEAST_FREE / 1e9:.1f} GB are needed at least")
     return Finding("disk", True, text)

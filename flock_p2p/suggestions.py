@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from itertools import takewhile
 from typing import Any, NoReturn
 
+from flock_peers.plural import plural
+
 _CHOICE = re.compile(r"invalid choice: '?(?P<typed>[^' ]*)'? \(choose from (?P<choices>.*)\)$")
 _OPTION = re.compile(r"-(?!-$|\d*\.?\d+$)[^ =]+(?=$|=)")  # its name; with a space, or a number, it is a value
 _ONE_DASH = "an option of one dash and several letters"  # there is none: it may be a secret
@@ -27,7 +29,7 @@ class SuggestingParser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(mistyped)}{_suggest(mistyped, self._options)}")
         found, unknown = super().parse_known_args(given, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {self._tell(unknown)}")
         return found, []
 
     @property
@@ -46,6 +48,13 @@ class SuggestingParser(argparse.ArgumentParser):
                 unknown.append(found[0] if found[0].startswith("--") or len(found[0]) == 2 else _ONE_DASH)
             after_unknown = is_unknown and not after_unknown
         return unknown
+
+    def _tell(self, unknown: Sequence[str]) -> str:
+        """A word too many is repeated, but where a passphrase can be meant: `keys lock WORD` is easily typed."""
+        if "--passphrase-fd" not in self._options:
+            return " ".join(unknown)
+        words = plural(len(unknown), "word")
+        return f"{words} too many, not repeated here; a passphrase is asked for, and never typed there"
 
     def error(self, message: str) -> NoReturn:
         found = _CHOICE.search(message)

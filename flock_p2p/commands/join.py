@@ -16,6 +16,7 @@ from flock_chain.crypto import Key, keccak256
 from flock_chain.errors import FlockError, InvalidContent, InvalidEncoding, Misuse, Refused, Unavailable
 from flock_chain.genesis import Genesis, decode_genesis
 from flock_p2p.allocator import limit_arenas
+from flock_p2p.checkup import check_disk
 from flock_p2p.cli import parse_coins, parse_genesis_hash
 from flock_p2p.config import CONFIG_FILE, JoinConfig, load_config, merge_arguments, save_config
 from flock_p2p.loading import load_peer
@@ -39,6 +40,8 @@ MAX_GPUS = 64  # of one machine
 LAN_SECONDS = 5.0  # for a neighbour to answer: three questions
 JOINED_POLL_SECONDS = 0.2  # until the own bond is seen on chain; once a start
 GENESIS_SECONDS = 10.0  # for a bootstrap peer to hand over the genesis document
+COMPARE = "compare this hash with one that you trust; --genesis HASH pins it"
+TELL_OTHERS = "this key is a first validator's: whoever joins compares this hash with yours; --genesis HASH pins it"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         checkpoint = _parse_checkpoint(home, arguments.checkpoint)
         _check_data(config)
         _check_addresses(config)
+        _tell_disk(home)
         settings = build_settings(home, key, config)
         genesis = _get_genesis(home, key, config, expected)
     trio.run(_run, settings, genesis, config, checkpoint, is_new, arguments.until_stdin_closes)
@@ -92,6 +96,13 @@ def _check_addresses(config: JoinConfig) -> None:
                 parse_address(text)
             except InvalidEncoding as error:
                 raise Misuse(f"{option}: {error}") from error
+
+
+def _tell_disk(home: Home) -> None:
+    """A full disk ends the peer later, with nothing lost; whoever starts it can still do something about it."""
+    finding = check_disk(home)
+    if not finding.is_ok:
+        print(f"disk     {finding.text}; {finding.advice}", flush=True)
 
 
 async def _check_ports(config: JoinConfig) -> None:
@@ -159,7 +170,8 @@ def _get_genesis(home: Home, key: Key, config: JoinConfig, expected: bytes | Non
     if not has_run:
         print(f"network  {genesis.network}, genesis {genesis.hash.hex()}", flush=True)
         if expected is None:
-            print("         compare this hash with one that you trust; --genesis HASH pins it", flush=True)
+            is_founder = any(row.account == key.account for row in genesis.validators)
+            print(f"         {TELL_OTHERS if is_founder else COMPARE}", flush=True)
     return genesis
 
 

@@ -13,7 +13,7 @@ class ProvenanceReport:
     path: str
     network: str = ""
     genesis: str = ""  # hash, hex
-    is_pinned: bool = False  # whether the user named the genesis hash
+    is_pinned: bool | None = None  # whether it is the genesis hash that the user named; None where none was
     task: int = 0
     round: int = 0
     adapter: str = ""  # content id
@@ -39,8 +39,7 @@ class ProvenanceReport:
 def format_provenance(report: ProvenanceReport) -> str:
     lines = [f"file      {report.path}"]
     if report.genesis:
-        pinned = "as you named it" if report.is_pinned else "compare it with one you trust; --genesis HASH pins it"
-        lines.append(f"network   {report.network}, genesis {report.genesis} ({pinned})")
+        lines.append(f"network   {report.network}, genesis {report.genesis} ({_tell_trust(report)})")
     lines += [f"restart   {text} (compare it with what its operators agreed on)" for text in report.restarts]
     if report.adapter:
         lines.append(f"adapter   {report.adapter}, task {report.task}, after round {report.round}")
@@ -56,6 +55,12 @@ def format_provenance(report: ProvenanceReport) -> str:
         verdict += "what is called by its name may be another one."
     failed = f"FAILED: {plural(len(report.failures), 'check')}; do not believe what this folder says of itself."
     return "\n".join(_make_printable(line) for line in (*lines, "", verdict if report.ok else failed))
+
+
+def _tell_trust(report: ProvenanceReport) -> str:
+    if report.is_pinned is None:
+        return "compare it with one you trust; --genesis HASH pins it"
+    return "as you named it" if report.is_pinned else "not the one you named"
 
 
 def _make_printable(line: str) -> str:

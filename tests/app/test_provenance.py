@@ -435,6 +435,7 @@ def test_a_lie_is_named(tmp_path: Path, lie: Callable[[Provenance], Provenance],
 def test_another_network_is_named_where_the_genesis_hash_is_pinned() -> None:
     report = check_provenance(exported(), keccak256(b"another").hex())
     assert not report.ok and "genesis: this adapter is of the network" in report.failures[0]
+    assert "(not the one you named)" in format_provenance(report) and report.is_pinned is False
 
 
 def test_a_file_name_that_leads_elsewhere_is_refused() -> None:

@@ -67,6 +67,19 @@ def test_a_secret_of_one_dash_and_without_an_option_is_not_repeated(capsys: pyte
         assert "unrecognized arguments: -x" in capsys.readouterr().err, command
 
 
+def test_a_bare_word_is_not_repeated_where_a_passphrase_can_be_meant_and_is_elsewhere(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for line in (f"keys lock {SECRET}", f"keys lock -- {SECRET}", f"join {SECRET}", f"init x {SECRET}"):
+        with pytest.raises(SystemExit) as done:
+            main(line.split())
+        error = capsys.readouterr().err
+        assert done.value.code == 2 and SECRET not in error and "a passphrase is asked for" in error, line
+    with pytest.raises(SystemExit):
+        main(["status", SECRET])
+    assert capsys.readouterr().err.endswith(f"unrecognized arguments: {SECRET}\n")
+
+
 def test_a_shortened_option_is_no_option_and_the_whole_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     for line, meant in (
         ("join --passphrase 7", "--passphrase; did you mean --passphrase-fd?"),
