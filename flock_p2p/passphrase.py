@@ -6,7 +6,7 @@ import sys
 from getpass import getpass
 
 from flock_chain.errors import Misuse, Refused
-from flock_peers.keystore import MIN_PASSPHRASE
+from flock_peers.keystore import MIN_PASSPHRASE, check_passphrase
 
 MAX_PASSPHRASE_BYTES = 1_024
 
@@ -30,6 +30,7 @@ class Passphrases:
     def ask_new(self) -> bytes:
         """Typed twice at a terminal: a typing error would lose the key."""
         first = self._read(f"New passphrase, {MIN_PASSPHRASE} characters at least: ")
+        check_passphrase(first)  # before it is typed once more for nothing
         if self._descriptor is None and self._read("Again: ") != first:
             raise Misuse("the two passphrases differ; nothing was changed")
         return first

@@ -33,10 +33,15 @@ def is_keystore(data: bytes) -> bool:
     return data.lstrip()[:1] == b"{"
 
 
+def check_passphrase(passphrase: bytes) -> None:
+    """Of a new keystore. Raises Misuse."""
+    if len(passphrase.decode(errors="replace")) < MIN_PASSPHRASE:
+        raise Misuse(f"a passphrase has {MIN_PASSPHRASE} characters at least; nothing was changed")
+
+
 def encode_keystore(key: Key, passphrase: bytes, *, n: int = SCRYPT_N) -> bytes:
     """Raises Misuse for a passphrase that is too short. `n`: less is for tests alone."""
-    if len(passphrase.decode(errors="replace")) < MIN_PASSPHRASE:
-        raise Misuse(f"a passphrase has {MIN_PASSPHRASE} characters at least")
+    check_passphrase(passphrase)
     salt, iv = token_bytes(32), token_bytes(16)
     derived = _derive(passphrase, salt, n, SCRYPT_R, SCRYPT_P)
     sealed = _crypt(derived[:16], iv, key.secret)

@@ -50,3 +50,7 @@ def test_the_same_one_twice_is_taken() -> None:
 def test_what_is_no_text_is_refused_in_words(typed: bytes) -> None:
     said = type_at_a_terminal(typed)
     assert said == "said no passphrase could be read from the terminal; nothing was changed\n"
+
+
+def test_one_that_is_too_short_is_refused_before_it_is_asked_for_again() -> None:
+    assert type_at_a_terminal(b"sh0rt\n") == "said a passphrase has 8 characters at least; nothing was changed\n"
