@@ -103,7 +103,11 @@ def token_log_probabilities(
 
 
 def leave_out_beginnings(strings: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which strings are the beginning of no other, once each; and of every one, which of those begins with it."""
+    """Which strings are the beginning of no other, once each; and of every one, which of those begins with it.
+
+    As branches of one row a beginning is read with what goes on from it anyway. In rows, of a model that takes no
+    mask or breaks in a branch, it would have one of its own: an audit then follows strings for about a third longer.
+    """
     order = np.lexsort(strings.T[::-1])  # NOTHING is the least: what goes on stands right behind its beginning
     ordered = strings[order]
     goes_on = np.zeros(len(strings), bool)
