@@ -48,26 +48,24 @@ class Reader(Protocol):
 
 
 def read_on(model: "AdaptedModel", past: Any, contexts: int, strings: int, work: Callable[[Reader], Result]) -> Result:
-    """What `work` makes of so many strings after each of so many contexts, of which `past` is what was heard. Where the
-    model breaks in one, so that it hides what the others are, once more in rows."""
-    if model.is_branching:
-        try:
-            return work(Branches(model, past, contexts, strings))
-        except NoNumber:
-            pass
-    return work(Rows(model, past, contexts, strings))
+    """What `work` makes of so many strings after each of so many contexts, of which `past` is what was heard.
+    Where the model breaks in a branch, `work` begins anew in rows."""
+    return _prefer_branches(
+        model,
+        lambda: work(Branches(model, past, contexts, strings)),
+        lambda: work(Rows(model, past, contexts, strings)),
+    )
 
 
 def read_ends(model: "AdaptedModel", contexts: NDArray[np.int64], strings: NDArray[np.int64]) -> torch.Tensor:
     """[contexts, strings, vocabulary]: the logits after each of the strings ([strings, tokens], of one length) after
     each of the contexts ([contexts, tokens])."""
-    past = hear(model, contexts)
-    if model.is_branching:
-        try:
-            return _read_tree(model, past, len(contexts), grow_tree(strings), ends=True)
-        except NoNumber:
-            pass
-    return _read_rows(model, past, len(contexts), strings, 1)[:, :, 0]
+    past, count = hear(model, contexts), len(contexts)
+    return _prefer_branches(
+        model,
+        lambda: _read_tree(model, past, count, grow_tree(strings), ends=True),
+        lambda: _read_rows(model, past, count, strings, 1)[:, :, 0],
+    )
 
 
 def read_all(
@@ -76,14 +74,27 @@ def read_all(
     """Logits [contexts, places, vocabulary], and [strings, tokens]: at which place they are that come after each token
     of each string. A string may be shorter: of NOTHING the place says nothing."""
     past = hear(model, contexts)
+
+    def read_tree() -> tuple[torch.Tensor, NDArray[np.int64]]:
+        tree = grow_tree(strings)
+        return _read_tree(model, past, len(contexts), tree), tree.places
+
+    def read_rows() -> tuple[torch.Tensor, NDArray[np.int64]]:
+        logits = _read_rows(model, past, len(contexts), strings.clip(min=0), strings.shape[1])
+        return logits.flatten(1, 2), np.arange(strings.size).reshape(strings.shape)
+
+    return _prefer_branches(model, read_tree, read_rows)
+
+
+def _prefer_branches(model: "AdaptedModel", branches: Callable[[], Result], rows: Callable[[], Result]) -> Result:
+    """What `branches` reads; what `rows` reads where the model takes no branches, or breaks in one, so that it hides
+    what the others are."""
     if model.is_branching:
         try:
-            tree = grow_tree(strings)
-            return _read_tree(model, past, len(contexts), tree), tree.places
+            return branches()
         except NoNumber:
             pass
-    logits = _read_rows(model, past, len(contexts), strings.clip(min=0), strings.shape[1])
-    return logits.flatten(1, 2), np.arange(strings.size).reshape(strings.shape)
+    return rows()
 
 
 def hear(model: "AdaptedModel", contexts: NDArray[np.int64]) -> Any:
