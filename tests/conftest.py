@@ -3,6 +3,7 @@ longest files come first, so that none is begun when all others are over."""
 
 import math
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,12 @@ from pathlib import Path
 import pytest
 
 from flock_peers import user_folder
+
+
+def pytest_configure() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C, as `make test` does: that went on for minutes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
