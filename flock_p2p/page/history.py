@@ -30,7 +30,8 @@ NEWS: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 _NAMES = {BY_NAME[name]: name for name in NEWS}
 _AMOUNTS = ("amount", "slashed", "held", "pot")  # wei; one of them at most is in an event
-_OF_OTHERS = {"Bonded": "Delegated", "Unbonding": "Undelegated"}  # where it is not the validator who does it
+# What befalls coins with a validator that are not its own: the event names both.
+OF_DELEGATORS = {"Bonded": "Delegated", "Unbonding": "Undelegated", "Slashed": "DelegatorSlashed"}
 _FLAGS = ("guilty", "suspended", "void")
 
 Row = dict[str, Any]
@@ -125,8 +126,8 @@ def _note(found: Found, contract: str, height: int, timestamp: int, topics: list
     if decoded is None or decoded[0] not in NEWS[contract]:
         return
     name, values = decoded
-    if contract == "Stake" and name in _OF_OTHERS and values["owner"] != values["account"]:  # a delegator's coins
-        name, values["account"] = _OF_OTHERS[name], values["owner"]
+    if contract == "Stake" and name in OF_DELEGATORS and values["owner"] != values["account"]:
+        name, values["account"] = OF_DELEGATORS[name], values["owner"]
     account = _hex(values["account"]) if "account" in values else None
     amount = next((values[key] for key in _AMOUNTS if key in values), None)
     if contract == "TaskBoard" and name == "Slashed":

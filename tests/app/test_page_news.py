@@ -1,12 +1,15 @@
 """News of a page: read from blocks a little at a time, the newest first, and not for ever."""
 
+import re
+from pathlib import Path
+
 import pytest
 import trio
 from page_news_support import A, FakeQueries, Receipt, slash_log
 
 from flock_contracts.addresses import BY_NAME
 from flock_contracts.loader import load
-from flock_p2p.page import history
+from flock_p2p.page import assets, history
 from flock_p2p.page.history import BLOCKS_AT_ONCE, MAX_BLOCKS, MAX_EVENTS, History
 
 
@@ -92,25 +95,42 @@ def test_strikes_are_news_and_the_third_says_that_its_owner_is_expelled() -> Non
     trio.run(main)
 
 
-class _OneBond(FakeQueries):
-    """In the first block somebody else's coins are bonded with A, and then its own."""
+class _TwoOwners(FakeQueries):
+    """In the first block the same befalls somebody else's coins with A, and then A's own."""
+
+    def __init__(self, event: str) -> None:
+        super().__init__()
+        self.event = event
 
     def receipts(self, height: int) -> tuple[Receipt, ...]:
-        return (Receipt([_bond_log(A, owner=b"\x0b" * 20), _bond_log(A, owner=A)]),) if height == 1 else ()
+        if height != 1:
+            return ()
+        return (Receipt([_stake_log(self.event, A, owner=b"\x0b" * 20), _stake_log(self.event, A, owner=A)]),)
 
 
-def _bond_log(account: bytes, *, owner: bytes) -> tuple[bytes, list[int], bytes]:
-    topic = next(key for key, entry in load("Stake")._events.items() if entry["name"] == "Bonded")
+def _stake_log(event: str, account: bytes, *, owner: bytes) -> tuple[bytes, list[int], bytes]:
+    topic, entry = next(row for row in load("Stake")._events.items() if row[1]["name"] == event)
     topics = [int.from_bytes(word, "big") for word in (topic, account, owner)]
-    return BY_NAME["Stake"], topics, (7).to_bytes(32, "big") + (32).to_bytes(32, "big")
+    return BY_NAME["Stake"], topics, (7).to_bytes(32, "big") * (len(entry["inputs"]) - 2)
 
 
-def test_coins_that_a_delegator_bonds_are_no_news_of_the_validators_own() -> None:
+@pytest.mark.parametrize(
+    ("event", "of_delegator"),
+    [("Bonded", "Delegated"), ("Unbonding", "Undelegated"), ("Slashed", "DelegatorSlashed")],
+)
+def test_what_befalls_a_delegators_coins_is_no_news_of_the_validators_own(event: str, of_delegator: str) -> None:
     async def main() -> None:
-        news = History(_OneBond())  # type: ignore[arg-type]
+        news = History(_TwoOwners(event))  # type: ignore[arg-type]
         await news.step(1, 1)
         await news.step(1, 1)
         found = [(row["event"], row["account"], row["amount"]) for row in news.events()]
-        assert found == [("Bonded", "0x" + "0a" * 20, "7"), ("Delegated", "0x" + "0b" * 20, "7")]
+        assert found == [(event, "0x" + "0a" * 20, "7"), (of_delegator, "0x" + "0b" * 20, "7")]
 
     trio.run(main)
+
+
+def test_the_page_has_words_for_every_event_that_it_can_be_told() -> None:
+    said = set(re.findall(r'"(\w+\.\w+)": \["', (Path(assets.__file__).parent / "static" / "flow.js").read_text()))
+    events = {f"{contract}.{name}" for contract, names in history.NEWS.items() for name in names}
+    events |= {f"Stake.{name}" for name in history.OF_DELEGATORS.values()}
+    assert said == events - {"TaskBoard.Verdict"}, "which is a badge"

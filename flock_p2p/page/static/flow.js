@@ -33,6 +33,7 @@ const TEXTS = {
   "Stake.Bonded": ["bonded as validator", ""], "Stake.Unbonding": ["asked to take out of its stake", ""], "Stake.Delegated": ["bonded with a validator", ""], "Stake.Undelegated": ["asked to take back from a validator", ""],
   "Stake.Jailed": ["was jailed: it did not vote", "warn"], "Stake.Unjailed": ["is back from jail", ""],
   "Stake.Admitted": ["was admitted as validator", "good"], "Stake.Convicted": ["signed twice, and is convicted", "bad"], "Stake.Slashed": ["lost of its stake", "bad"],
+  "Stake.DelegatorSlashed": ["lost of what it had bonded with a validator", "bad"],
 };
 
 export function showEvents() {
