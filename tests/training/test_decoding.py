@@ -1,5 +1,7 @@
 """What a model says of strings: those that begin others are followed with them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,25 @@ from teacher_support import WORDS, Teacher
 
 from flock_peers.training import decoding
 from flock_peers.training.continuations import NOTHING
-from flock_peers.training.decoding import leave_out_beginnings, probabilities_after, token_log_probabilities
+from flock_peers.training.decoding import (
+    continue_greedily,
+    leave_out_beginnings,
+    probabilities_after,
+    token_log_probabilities,
+)
+
+
+class _Counting(Teacher):
+    """Knows how many rows it read at once, each time."""
+
+    def __init__(self, *habits: Sequence[int]) -> None:
+        super().__init__(*habits)
+        self.rows = list[int]()
+
+    def __call__(self, input_ids, **options):  # type: ignore[no-untyped-def]
+        self.rows.append(len(input_ids))
+        return super().__call__(input_ids, **options)
+
 
 Strings = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=4), min_size=1, max_size=12)
 
@@ -39,21 +59,14 @@ def test_a_string_has_the_same_tokens_probabilities_among_many_as_among_few() ->
 
 
 def test_a_beginning_costs_nothing_beside_what_goes_on_from_it() -> None:
-    class Counting(Teacher):
-        rows = 0
-
-        def __call__(self, input_ids, **options):  # type: ignore[no-untyped-def]
-            self.rows += len(input_ids)
-            return super().__call__(input_ids, **options)
-
-    teacher = Counting([0, 1])
+    teacher = _Counting([0, 1])
     whole = np.array([[a, b, 2] for a in range(5) for b in range(len(WORDS) // 4)])
     parts = whole.copy()
     parts[:, 2] = NOTHING
     counts = []
     for strings in (whole, np.concatenate([parts, whole])):
         token_log_probabilities(teacher, [np.array([3, 4])], strings)  # type: ignore[arg-type]
-        counts.append(teacher.rows)
+        counts.append(sum(teacher.rows))
     assert counts[1] == 2 * counts[0]
 
 
@@ -68,3 +81,15 @@ def test_first_tokens_are_scanned_in_blocks_that_have_room(monkeypatch: pytest.M
     assert scan() == [10, 10, 10]
     monkeypatch.setattr(decoding, "NUMBERS_AT_ONCE", 7 * len(WORDS))
     assert scan() == [6, 6, 6, 6, 6]
+
+
+@pytest.mark.parametrize(("room", "most"), [(1 << 24, 12), (8, 8), (4, 4), (1, 4)])
+def test_as_many_contexts_are_continued_at_once_as_have_room(
+    room: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one at the least, whose strings stay together."""
+    teacher = _Counting([0, 1])
+    monkeypatch.setattr(decoding, "NUMBERS_AT_ONCE", room * len(WORDS))
+    contexts = [np.array([3, 4 + number]) for number in range(3)]
+    found = continue_greedily(teacher, contexts, np.arange(4), 2)  # type: ignore[arg-type]
+    assert max(teacher.rows) == most and found.shape == (3, 4, 3)
