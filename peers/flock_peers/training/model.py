@@ -24,10 +24,10 @@ from flock_chain.errors import Misuse
 from flock_peers.training.base_check import check_base_folder, check_context
 from flock_peers.training.continuations import can_branch
 from flock_peers.training.document import LoraSettings, TaskDocument
-from flock_peers.training.fused import HeadLoss, apply_lora, apply_norm
+from flock_peers.training.forwards import Fused, Head, Norm, can_fuse, is_norm
+from flock_peers.training.fused import HeadLoss
 from flock_peers.training.heard import Heard
 from flock_peers.training.precision import Precision, choose_precision, loading_options
-from flock_peers.training.products import multiply_transposed, round_up
 from flock_peers.training.sharding import Group, load_sharded, make_empty_base, sum_up, take_share
 from flock_peers.training.streams import Windows, compute_positions
 
@@ -243,12 +243,12 @@ class AdaptedModel:
     def _try_fast_paths(self) -> None:
         """The fused projections and the loss without logits, each where it says what the model itself says."""
         windows = self._probe_windows()
-        layers = [layer for layer in self.peft.modules() if _can_fuse(layer)]
+        layers = [layer for layer in self.peft.modules() if can_fuse(layer)]
         with torch.no_grad():
             self.flat.copy_(torch.sin(torch.arange(len(self.flat), device=self.device, dtype=torch.float32)) * 0.05)
         plain = self._probe_gradient(windows)
         for layer in layers:
-            layer.forward = _Fused(layer)
+            layer.forward = Fused(layer)
         if not self._is_same(plain, windows, "projections"):
             for layer in layers:
                 del layer.forward
@@ -258,9 +258,9 @@ class AdaptedModel:
         self.is_fast = self.is_fast and self._is_same(plain, windows, "loss")
 
     def _try_norms(self, plain: tuple[float, torch.Tensor], windows: Windows) -> None:
-        norms = [module for module in self.peft.modules() if _is_norm(module)]
+        norms = [module for module in self.peft.modules() if is_norm(module)]
         for norm in norms:
-            norm.forward = _Norm(norm)
+            norm.forward = Norm(norm)
         if norms and not self._is_same(plain, windows, "norms"):
             for norm in norms:
                 del norm.forward
@@ -269,7 +269,7 @@ class AdaptedModel:
         """Of what is read without a gradient the head is the largest product."""
         head = self.peft.base_model.model.get_output_embeddings()
         if type(head) is torch.nn.Linear:
-            head.forward = _Head(head)
+            head.forward = Head(head)
 
     def _is_same(self, plain: tuple[float, torch.Tensor], windows: Windows, what: str) -> bool:
         allowed = PROBE_TOLERANCE + _GATES.get(self.peft.dtype, 0.0)
@@ -336,55 +336,6 @@ class AdaptedModel:
         except Exception as error:  # noqa: BLE001 - a model that takes no mask says so in its own way
             log.info("strings are read in rows of their own in this model: %r", error)
             return False
-
-
-class _Fused:
-    """In place of a LoRA layer's own forward."""
-
-    def __init__(self, layer: Any) -> None:
-        self.base, self.a, self.b = layer.base_layer, layer.lora_A["default"], layer.lora_B["default"]
-        self.scale = float(layer.scaling["default"])
-
-    def __call__(self, x: torch.Tensor) -> Any:
-        return apply_lora(x, self.base.weight, self.base.bias, self.a.weight, self.b.weight, self.scale)
-
-
-class _Norm:
-    """In place of an RMS norm's own forward."""
-
-    def __init__(self, norm: Any) -> None:
-        self.norm, self.epsilon = norm, float(norm.variance_epsilon)
-
-    def __call__(self, x: torch.Tensor) -> Any:
-        return apply_norm(x, self.norm.weight, self.epsilon)
-
-
-class _Head:
-    """In place of the last layer's own forward."""
-
-    def __init__(self, head: torch.nn.Linear) -> None:
-        self.head = head
-
-    def __call__(self, x: torch.Tensor) -> Any:
-        if torch.is_grad_enabled():
-            return torch.nn.functional.linear(x, self.head.weight, self.head.bias)
-        rows = x.reshape(-1, x.shape[-1])
-        filled = round_up(rows, self.head.weight)
-        if filled > len(rows):
-            rows = torch.cat([rows, rows[-1:].expand(filled - len(rows), -1)])
-        result = multiply_transposed(rows, self.head.weight, self.head.bias)
-        return result[: x[..., 0].numel()].view(*x.shape[:-1], -1)
-
-
-def _is_norm(module: Any) -> bool:
-    """Of float32, and written as Llama's is; what another one does differently is found by trying it."""
-    return type(module).__name__.endswith("RMSNorm") and (
-        hasattr(module, "variance_epsilon") and module.weight is not None and module.weight.dtype is torch.float32
-    )
-
-
-def _can_fuse(layer: Any) -> bool:
-    return hasattr(layer, "lora_A") and type(layer.base_layer) is torch.nn.Linear
 
 
 def _is_transposed(base: Any) -> bool:
