@@ -13,7 +13,6 @@ from training_support import miniature, miniature_document
 from flock_chain.errors import InvalidContent
 from flock_peers.training import chat
 from flock_peers.training.chat import cut_chat
-from flock_peers.training.forwards import Fused, Norm
 from flock_peers.training.model import AdaptedModel, load_tokenizer
 from flock_peers.training.rows import Refusals, Row, read_rows
 from flock_peers.training.streams import Windows, build_stream, compute_positions
@@ -128,14 +127,6 @@ def test_the_fast_loss_of_masked_windows_is_the_plain_one() -> None:
     picked = logits.log_softmax(-1).gather(2, __import__("torch").from_numpy(tokens[:, 1:, None])).squeeze(2)
     plain = -(picked.detach().numpy() * windows.weights[:, 1:]).sum() / windows.weights[:, 1:].sum()
     assert fast.item() == pytest.approx(plain, rel=1e-5) and math.isfinite(plain)
-
-
-def test_the_models_projections_and_norms_are_fused() -> None:
-    """A fused one that is wrong is left out without a word: training would only be slower."""
-    layers = [module for module in model().peft.modules() if hasattr(module, "lora_A")]
-    assert len(layers) == 7 and all(type(layer.forward) is Fused for layer in layers)
-    norms = [module for module in model().peft.modules() if type(module).__name__.endswith("RMSNorm")]
-    assert len(norms) == 3 and all(type(norm.forward) is Norm for norm in norms)
 
 
 def test_data_beyond_the_bounds_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
