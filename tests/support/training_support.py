@@ -4,9 +4,13 @@ import json
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from flock_chain.aggregation import encode_global
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
+
+if TYPE_CHECKING:
+    from flock_peers.training.model import AdaptedModel
 
 SEED = bytes(range(32))
 BUDGET = Budget(steps=6, batch=4, seq_len=48, lr_millionths=5_000, eval_windows=6)
@@ -31,6 +35,14 @@ def miniature() -> tuple[Path, tuple[float, ...]]:
 @lru_cache(maxsize=1)
 def miniature_document() -> TaskDocument:
     return create_document("miniature", miniature()[0], seed=SEED, budget=BUDGET, rank=4, alpha=8)
+
+
+@lru_cache(maxsize=1)
+def miniature_model() -> "AdaptedModel":
+    """One for all tests of a process that set its adapter themselves, or mind none."""
+    from flock_peers.training.model import AdaptedModel
+
+    return AdaptedModel(miniature()[0], miniature_document())
 
 
 def write_initial_adapter(document: TaskDocument, folder: Path) -> Path:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teacher_support import WORDS, Teacher
+from training_support import miniature_model
 
 from flock_peers.training import decoding
 from flock_peers.training.continuations import NOTHING
@@ -14,6 +15,7 @@ from flock_peers.training.decoding import (
     continue_greedily,
     leave_out_beginnings,
     probabilities_after,
+    string_probabilities,
     token_log_probabilities,
 )
 
@@ -93,3 +95,38 @@ def test_as_many_contexts_are_continued_at_once_as_have_room(
     contexts = [np.array([3, 4 + number]) for number in range(3)]
     found = continue_greedily(teacher, contexts, np.arange(4), 2)  # type: ignore[arg-type]
     assert max(teacher.rows) == most and found.shape == (3, 4, 3)
+
+
+def test_strings_have_the_probabilities_of_whole_sequences_in_blocks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    miniature_model().set_vector(np.zeros(miniature_model().layout.parameters, np.float32))
+    contexts, strings = np.array([[3, 40, 7], [9, 9, 1]]), np.array([[5, 8, 6], [60, 8, 2], [9, 20, 4]])
+    found = string_probabilities(miniature_model(), list(contexts), strings)
+    for row, context in enumerate(contexts):
+        with miniature_model().frozen():
+            whole = np.concatenate([np.tile(context, (3, 1)), strings], axis=1)
+            each = miniature_model().logits(whole).softmax(-1).numpy()
+        wanted = [each[i, 3, s[1]] * each[i, 4, s[2]] for i, s in enumerate(strings.tolist())]
+        assert np.abs(found[row] - wanted).max() < 1e-6
+    monkeypatch.setattr("flock_peers.training.decoding.NUMBERS_AT_ONCE", 1)
+    assert np.abs(string_probabilities(miniature_model(), list(contexts), strings) - found).max() < 1e-6
+    assert string_probabilities(miniature_model(), list(contexts), strings[:0]).shape == (2, 0)
+
+
+def test_a_shorter_string_beside_longer_ones_has_the_probability_of_its_tokens_alone() -> None:
+    miniature_model().set_vector(np.zeros(miniature_model().layout.parameters, np.float32))
+    contexts = [np.array([3, 40, 7])]
+    alone = string_probabilities(miniature_model(), contexts, np.array([[5, 8]]))
+    beside = string_probabilities(miniature_model(), contexts, np.array([[5, 8, NOTHING, NOTHING], [5, 8, 6, 2]]))
+    assert beside[0, 0] == pytest.approx(alone[0, 0]) and beside[0, 1] < beside[0, 0]
+
+
+def test_a_greedy_continuation_is_the_likeliest_token_each_time() -> None:
+    miniature_model().set_vector(np.zeros(miniature_model().layout.parameters, np.float32))
+    context = np.array([3, 40, 7])
+    strings = continue_greedily(miniature_model(), [context], np.array([5, 60]), 3)[0]
+    assert strings.shape == (2, 4) and strings[:, 0].tolist() == [5, 60]
+    with miniature_model().frozen():
+        best = miniature_model().logits(np.concatenate([np.tile(context, (2, 1)), strings], axis=1)).argmax(-1).numpy()
+    assert (best[:, 3:-1] == strings[:, 1:]).all()
