@@ -89,13 +89,15 @@ class Endpoint:
         self._bucket.charge((taken - self._long) * CALLS_PER_LONG_SECOND)
         self._long = taken
         if not self._bucket.take(cost):
+            self._bucket.charge(1)  # to be refused takes time, too: who goes on is refused by whole batches
             raise self._limited()
 
     async def _answer_one(self, request: Any, call: Call, deadline: float) -> dict[str, Any] | None:
         identity = request.get("id") if isinstance(request, dict) else None
         try:
+            self._take(1)  # also for what is none
             name, parameters = _parse(request)
-            self._take(COSTS.get(name, 1))
+            self._take(COSTS.get(name, 1) - 1)
             with trio.fail_at(deadline):
                 await trio.lowlevel.checkpoint()  # of a batch, none begins after its time
                 result = await call(name, parameters)

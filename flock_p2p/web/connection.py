@@ -11,14 +11,15 @@ from typing import Any, Protocol
 import h11
 import trio
 
-from flock_p2p.web.guard import Bucket
+from flock_p2p.web.guard import EVENT_BYTES, HEADER_BYTES, Bucket
 from flock_p2p.web.messages import BrokenSocket, Converse, Request, Response, refuse
 from flock_p2p.web.websocket import WebSocket
 
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 16 << 10  # request line and headers; browsers send 2 KB
-RECEIVE_BYTES = 64 << 10
+LINE_BYTES = len(": \r\n")  # of a header, beside its name and value
+RECEIVE_BYTES = MAX_HEAD_BYTES  # h11 reads all that it has of a head, or of what follows a body, without a pause
 REQUEST_SECONDS = 15.0  # for a head from its first byte on, and for a body: this machine itself is on the other side
 IDLE_SECONDS = 60.0  # between two requests of one connection; clients that keep it open longer dial again
 SEND_SECONDS = 15.0  # for an answer to be read
@@ -80,7 +81,8 @@ class Connection:
             return False
         request = _read_head(head)
         # h11's own limit is of heads that are not whole yet; a whole one may come in one piece.
-        is_large = sum(len(name) + len(value) for name, value in head.headers) + len(head.target) > MAX_HEAD_BYTES
+        lines = sum(len(name) + len(value) + LINE_BYTES for name, value in head.headers)
+        is_large = lines + len(head.target) > MAX_HEAD_BYTES
         response = refuse(431, "the head is too large") if is_large else self._site.check(request)
         if response is None and request.headers.get("upgrade", "").lower() == "websocket":
             response = await self._become_socket(head, self._site.accept(request))
@@ -99,6 +101,7 @@ class Connection:
             while (event := self._h11.next_event()) is h11.NEED_DATA:
                 await self._receive()
                 scope.deadline = min(scope.deadline, trio.current_time() + REQUEST_SECONDS)
+            await self._pace(event)
             return event
         return None
 
@@ -115,12 +118,18 @@ class Connection:
         self._h11.receive_data(data)
         await self._intake.pace(len(data))
 
+    async def _pace(self, event: Any) -> None:
+        """For the time that it took to read, which its bytes do not say: a body may come in pieces of one byte, and a
+        head, or what follows a body, may be thousands of lines."""
+        await self._intake.pace(EVENT_BYTES + HEADER_BYTES * len(getattr(event, "headers", ())))
+
     async def _read_body(self, limit: int) -> bytes | None:
         """None where it is longer."""
         body = bytearray()
         with trio.fail_after(REQUEST_SECONDS):
             while True:
                 event = await self._next_event()
+                await self._pace(event)
                 if isinstance(event, h11.EndOfMessage):
                     return bytes(body)
                 if not isinstance(event, h11.Data):

@@ -12,6 +12,8 @@ import trio
 
 HTTP_PORT = 80
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+EVENT_BYTES = 4 << 10  # what a frame, or a piece of a body, counts beside its bytes: one of nothing takes as much time
+HEADER_BYTES = 512  # what a header counts beside its bytes
 EXTENSIONS = (
     "chrome-extension://",
     "moz-extension://",

@@ -10,7 +10,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Message, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from flock_p2p.web.guard import Bucket
+from flock_p2p.web.guard import EVENT_BYTES, Bucket
 from flock_p2p.web.messages import BrokenSocket
 
 MAX_MESSAGE_BYTES = 1 << 20  # as an HTTP body
@@ -18,7 +18,6 @@ RECEIVE_BYTES = 64 << 10
 PING_SECONDS = 30.0  # without a word from the other side
 SILENT_SECONDS = 90.0  # then it is gone: three pings
 SEND_SECONDS = 15.0  # for a message to be read
-EVENT_BYTES = 4 << 10  # what a frame counts beside its bytes: one of nothing costs as much time as that
 TOO_BIG, POLICY, PROTOCOL = 1009, 1008, 1002
 
 

@@ -221,7 +221,8 @@ async def test_what_is_no_request_or_above_a_limit_is_refused_by_its_number(tmp_
             await ask(json.dumps([one | {"method": "eth_feeHistory", "params": ["0x1", "latest"]}] * 100).encode())
             for _ in range(8)
         ]
-        codes = {row["error"]["code"] for rows in (flood, *more) for row in rows if "error" in row}
+        each = [row for rows in (flood, *more) for row in (rows if isinstance(rows, list) else [rows])]
+        codes = {row["error"]["code"] for row in each if "error" in row}
         assert -32005 in codes
 
 

@@ -12,7 +12,14 @@ from web_support import on_virtual_clock
 
 from flock_chain.execution.transactions import sign_call
 from flock_p2p.rpc import logs
-from flock_p2p.rpc.endpoint import BURST_CALLS, CALL_SECONDS, CALLS_PER_SECOND, MAX_REQUEST_BYTES, Endpoint
+from flock_p2p.rpc.endpoint import (
+    BURST_CALLS,
+    CALL_SECONDS,
+    CALLS_PER_SECOND,
+    MAX_BATCH,
+    MAX_REQUEST_BYTES,
+    Endpoint,
+)
 from flock_p2p.rpc.errors import LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, RpcError
 from flock_p2p.rpc.filters import IDLE_SECONDS, MAX_FILTERS, Filters
 from flock_p2p.rpc.logs import find_logs, parse_criteria
@@ -58,6 +65,17 @@ async def test_large_requests_use_up_the_rate_also_where_they_are_no_json() -> N
     assert endpoint.counts["limited"] > 0
     await trio.sleep(BURST_CALLS / CALLS_PER_SECOND)
     assert (await ask(endpoint, ONE))["result"] == "0x1"
+
+
+@on_virtual_clock
+async def test_batches_of_what_is_no_call_use_up_the_rate_and_are_then_refused_whole() -> None:
+    endpoint = make_endpoint()
+    answers = [await ask(endpoint, [{}] * MAX_BATCH) for _ in range(5 * BURST_CALLS // MAX_BATCH)]
+    whole = [answer for answer in answers if isinstance(answer, dict)]
+    assert len(answers) - len(whole) <= BURST_CALLS // MAX_BATCH + 1 and len(answers[0]) == MAX_BATCH
+    assert {answer["error"]["code"] for answer in whole} == {LIMIT_EXCEEDED}
+    await trio.sleep((BURST_CALLS + MAX_BATCH) / CALLS_PER_SECOND)
+    assert "result" in await ask(endpoint, ONE)
 
 
 @on_virtual_clock

@@ -8,15 +8,16 @@ import trio
 import trio.testing
 from network_support import in_trio
 from rpc_support import serving
-from web_support import KEY, PORT, UPGRADE, ask, head, on_virtual_clock, read_all, read_some, serving_by_hand
+from web_support import KEY, PORT, UPGRADE, ask, greet, head, on_virtual_clock, read_all, read_some, serving_by_hand
 
 from flock_p2p.web import server
 from flock_p2p.web.connection import IDLE_SECONDS, MAX_HEAD_BYTES, REQUEST_SECONDS, SEND_SECONDS
+from flock_p2p.web.guard import EVENT_BYTES, HEADER_BYTES
 from flock_p2p.web.messages import Request, Response, Route
 from flock_p2p.web.metrics import gauge
 from flock_p2p.web.recent import FRESH_SECONDS, Recent
 from flock_p2p.web.server import MAX_CONNECTIONS, REQUESTS_PER_SECOND
-from flock_p2p.web.websocket import EVENT_BYTES, PING_SECONDS, SILENT_SECONDS
+from flock_p2p.web.websocket import PING_SECONDS, SILENT_SECONDS
 
 FEW = 20  # requests at once
 
@@ -93,6 +94,7 @@ async def test_a_head_that_is_too_large_or_no_http_is_answered_and_ends_the_conn
         assert (await ask(listener, huge)).startswith(b"HTTP/1.1 431")
         many = head("GET", "/", "".join(f"H{number}: {'1' * 60}\r\n" for number in range(500)))
         assert (await ask(listener, many)).startswith(b"HTTP/1.1 431")
+        assert (await ask(listener, head("GET", "/", "a:\r\n" * 5_000))).startswith(b"HTTP/1.1 431")
         for broken in (
             b"\0\xff" * 99 + b"\r\n\r\n",
             head("GET", "/", " folded: 1\r\n"),
@@ -102,6 +104,32 @@ async def test_a_head_that_is_too_large_or_no_http_is_answered_and_ends_the_conn
         both = head("POST", "/wallets", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n") + b"0\r\n\r\n"
         smuggled = await ask(listener, both + head("GET", "/"))
         assert smuggled.count(b"hello") <= 2 and b"400" not in smuggled[:12]
+
+
+@on_virtual_clock
+async def test_a_flood_of_pieces_and_of_lines_is_read_slowly_and_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where each takes as long to read as many bytes: of a body, in a head, and behind a body."""
+    rate, burst, count = 64 << 10, 128 << 10, 1_000
+    monkeypatch.setattr(server, "BYTES_PER_SECOND", rate)
+    monkeypatch.setattr(server, "BURST_BYTES", burst)
+    routes = {"/": Route({"GET": greet, "POST": greet}, max_body=count)}
+    pieces = count * EVENT_BYTES // 8
+    lines, last = b"a:\r\n" * count, b"\r\n"
+    chunked = head("POST", "/", "Transfer-Encoding: chunked\r\n")
+    async with serving_by_hand(routes) as listener:
+        for flood, least in (
+            (chunked + b"1\r\nx\r\n" * (count // 8) + b"0\r\n" + last, pieces),
+            (head("GET", "/")[:-2] + lines + last, count * HEADER_BYTES),
+            (chunked + b"0\r\n" + lines + last, count * HEADER_BYTES),
+        ):
+            began, flooding = trio.current_time(), listener.dial()
+            await flooding.send_all(flood)
+            assert (await ask(listener, head("GET", "/"))).startswith(b"HTTP/1.1 200")
+            assert (await read_some(flooding, b"hello")).startswith(b"HTTP/1.1 200")
+            assert trio.current_time() - began > (least - burst) / rate * 0.9, flood[:9]
+            await trio.sleep(burst / rate)
 
 
 @in_trio()
