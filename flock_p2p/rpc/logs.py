@@ -16,6 +16,8 @@ MAX_LOGS = 10_000  # in one answer, about 6 MB of JSON
 MAX_ADDRESSES = 100  # of contracts in one question; six exist by default
 MAX_TOPICS = 4  # the EVM's
 MAX_ALTERNATIVES = 100  # of one topic
+MAX_WANTED = MAX_ADDRESSES + MAX_TOPICS * MAX_ALTERNATIVES  # in one question
+MASKS_KEPT = 1 << 15  # 64 connections may follow as many: each block would have them made anew
 MAX_BLOCK_NAME = 66  # characters: a hash
 
 
@@ -25,6 +27,10 @@ class Criteria:
 
     addresses: frozenset[str]  # as in rows
     topics: tuple[frozenset[str] | None, ...]
+
+    def count(self) -> int:
+        """Addresses and topics that it names."""
+        return len(self.addresses) + sum(len(wanted) for wanted in self.topics if wanted is not None)
 
     def fits(self, row: Row) -> bool:
         if self.addresses and row["address"] not in self.addresses:
@@ -41,7 +47,7 @@ class Criteria:
         return all(place is None or any(bits & _mask(item) == _mask(item) for item in place) for place in places)
 
 
-@lru_cache(MAX_ADDRESSES + MAX_TOPICS * MAX_ALTERNATIVES)
+@lru_cache(MASKS_KEPT)
 def _mask(item: str) -> int:
     digest = keccak256(bytes.fromhex(item[2:]))
     bits = 0

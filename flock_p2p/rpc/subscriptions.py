@@ -10,7 +10,7 @@ from secrets import token_hex
 from typing import Any
 
 from flock_p2p.rpc.errors import LIMIT_EXCEEDED, RpcError, invalid
-from flock_p2p.rpc.logs import Criteria, find_logs, parse_criteria
+from flock_p2p.rpc.logs import MAX_WANTED, Criteria, find_logs, parse_criteria
 from flock_p2p.rpc.methods import Methods
 from flock_p2p.rpc.objects import Row, header_row
 from flock_p2p.rpc.sources import Sources
@@ -62,9 +62,13 @@ class Follower:
         kind, wanted = take(parameters, 1, 2)
         if kind not in ("newHeads", "logs"):
             raise invalid(f"eth_subscribe: {str(kind)[:40]!r} is not followed here; newHeads and logs are")
-        if len(self._rows) + len(self._new) >= MAX_SUBSCRIPTIONS:
+        here = [*self._rows.values(), *self._new.values()]
+        if len(here) >= MAX_SUBSCRIPTIONS:
             raise RpcError(LIMIT_EXCEEDED, f"{MAX_SUBSCRIPTIONS} subscriptions of this connection exist already")
         criteria = parse_criteria(wanted or {}) if kind == "logs" else None
+        named = sum(each.count() for each in (criteria, *(row.criteria for row in here)) if each is not None)
+        if named > MAX_WANTED:  # each of them is looked for in each block
+            raise RpcError(LIMIT_EXCEEDED, f"more than {MAX_WANTED} addresses and topics of one connection")
         name = "0x" + token_hex(16)
         self._new[name] = Subscription(name, criteria)
         return name

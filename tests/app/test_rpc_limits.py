@@ -22,8 +22,10 @@ from flock_p2p.rpc.endpoint import (
 )
 from flock_p2p.rpc.errors import LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, RpcError
 from flock_p2p.rpc.filters import IDLE_SECONDS, MAX_FILTERS, Filters
-from flock_p2p.rpc.logs import find_logs, parse_criteria
+from flock_p2p.rpc.logs import MASKS_KEPT, MAX_ALTERNATIVES, MAX_TOPICS, MAX_WANTED, find_logs, parse_criteria
+from flock_p2p.rpc.subscriptions import Follower
 from flock_p2p.rpc.values import parse_call
+from flock_p2p.web.server import MAX_CONNECTIONS
 
 ONE = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId"}
 
@@ -108,6 +110,31 @@ def test_an_identity_that_json_does_not_have_is_not_said_back(identity: str) -> 
 
 
 # ---- filters
+
+
+@on_virtual_clock
+async def test_a_connection_follows_no_more_addresses_and_topics_than_one_question_may_name() -> None:
+    """Each is kept, and looked for in each block."""
+    follower = Follower(None, None)  # type: ignore[arg-type]
+
+    async def follow(topics: int) -> str:
+        names = [f"0x{number:064x}" for number in range(topics)]
+        places = [names[first : first + MAX_ALTERNATIVES] for first in range(0, topics, MAX_ALTERNATIVES)]
+        try:
+            return str(await follower.call("eth_subscribe", ["logs", {"topics": places}]))
+        except RpcError as error:
+            return str(error.code)
+        finally:
+            follower.activate()
+
+    most = MAX_TOPICS * MAX_ALTERNATIVES
+    first = await follow(most)
+    assert first.startswith("0x")
+    assert await follow(MAX_WANTED - most + 1) == str(LIMIT_EXCEEDED)
+    assert (await follow(MAX_WANTED - most)).startswith("0x") and (await follow(0)).startswith("0x")
+    assert await follow(1) == str(LIMIT_EXCEEDED)
+    assert MAX_CONNECTIONS * MAX_WANTED <= MASKS_KEPT
+    assert await follower.call("eth_unsubscribe", [first]) and (await follow(most)).startswith("0x")
 
 
 @on_virtual_clock
