@@ -17,6 +17,7 @@ from flock_p2p.rpc.endpoint import Endpoint
 from flock_p2p.web.connection import Connection
 from flock_p2p.web.guard import Bucket
 from flock_p2p.web.messages import Converse, Request, Response, Socket
+from flock_p2p.web.unread import Unread
 from flock_peers.training.document import read_weight_shapes
 
 _mutate = behind(1, mutate_bytes)
@@ -78,7 +79,7 @@ class _Site:
 def _serve(data: bytes, piece: int) -> None:
     async def script() -> None:
         stream = _Stream(data, piece)
-        await Connection(stream, _Site(1_024), Bucket(1e9, 1e9)).serve()
+        await Connection(stream, _Site(1_024), Bucket(1e9, 1e9), Unread(1 << 20)).serve()
         assert stream.sent <= 2_048 + 64 * len(data), "a small request has a large answer"
 
     in_trio(script)

@@ -13,6 +13,7 @@ import trio
 
 from flock_p2p.web.guard import EVENT_BYTES, HEADER_BYTES, Bucket
 from flock_p2p.web.messages import BrokenSocket, Converse, Request, Response, refuse
+from flock_p2p.web.unread import Unread
 from flock_p2p.web.websocket import WebSocket
 
 log = logging.getLogger(__name__)
@@ -57,9 +58,9 @@ class Site(Protocol):
 
 
 class Connection:
-    def __init__(self, stream: trio.abc.Stream, site: Site, intake: Bucket) -> None:
-        """`intake`: of bytes, shared by all connections; who sends faster is read more slowly."""
-        self._stream, self._site, self._intake = stream, site, intake
+    def __init__(self, stream: trio.abc.Stream, site: Site, intake: Bucket, unread: Unread) -> None:
+        """`intake`: of bytes, shared by all connections, as `unread` is; who sends faster is read more slowly."""
+        self._stream, self._site, self._intake, self._unread = stream, site, intake, unread
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def serve(self) -> None:
@@ -139,6 +140,11 @@ class Connection:
                     return None
 
     async def _send(self, response: Response, *, is_head: bool = False, is_last: bool = False) -> None:
+        with self._unread.hold(len(response.body)) as has_room:
+            sent = response if has_room else refuse(503, "too much that was answered waits to be read; ask again")
+            await self._write(sent, is_head=is_head, is_last=is_last)
+
+    async def _write(self, response: Response, *, is_head: bool, is_last: bool) -> None:
         named = {**COMMON_HEADERS, **response.headers}
         headers = [(name.encode(), value.encode()) for name, value in named.items()]
         if response.status != NO_CONTENT:  # which has neither, by RFC 9110
@@ -178,7 +184,8 @@ class Connection:
         if isinstance(converse, Response):
             return converse
         try:
-            socket = WebSocket(self._stream, list(head.headers), head.target, self._h11.trailing_data[0], self._intake)
+            received = self._h11.trailing_data[0]
+            socket = WebSocket(self._stream, list(head.headers), head.target, received, self._intake, self._unread)
         except BrokenSocket as error:
             return refuse(400, str(error))
         await socket.open()

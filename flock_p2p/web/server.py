@@ -11,6 +11,7 @@ from flock_chain.errors import Unavailable
 from flock_p2p.web.connection import Connection
 from flock_p2p.web.guard import Bucket, Guard, allow_origin, is_lured
 from flock_p2p.web.messages import Converse, Request, Response, Route, refuse
+from flock_p2p.web.unread import Unread
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ REQUESTS_PER_SECOND = 100.0  # of all connections together; a page that follows 
 BURST_REQUESTS = 500
 BYTES_PER_SECOND = 8 << 20  # that are read, of all connections together: a wallet sends kilobytes
 BURST_BYTES = 16 << 20
+UNREAD_BYTES = 64 << 20  # of answers that are being sent, of all connections together: four of the largest
 FULL_SECONDS = 60.0  # between two lines of the log about places: who is refused must not fill it
 
 
@@ -99,7 +101,7 @@ def port_of(listener: trio.SocketListener) -> int:
 async def serve(listener: trio.abc.Listener[Any], routes: Routes, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
     """Until cancelled. Who finds no place is closed at once."""
     places, complaints = trio.CapacityLimiter(MAX_CONNECTIONS), Bucket(1 / FULL_SECONDS, 1)
-    intake = Bucket(BYTES_PER_SECOND, BURST_BYTES)
+    intake, unread = Bucket(BYTES_PER_SECOND, BURST_BYTES), Unread(UNREAD_BYTES)
 
     async def handle(stream: trio.abc.Stream) -> None:
         try:
@@ -110,7 +112,7 @@ async def serve(listener: trio.abc.Listener[Any], routes: Routes, task_status: A
             await trio.aclose_forcefully(stream)
             return
         try:
-            await Connection(stream, routes, intake).serve()
+            await Connection(stream, routes, intake, unread).serve()
         except Exception:  # a task's edge: a connection's failure ends no peer
             log.exception("http: a connection failed")
         finally:

@@ -12,6 +12,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from flock_p2p.web.guard import EVENT_BYTES, Bucket
 from flock_p2p.web.messages import BrokenSocket
+from flock_p2p.web.unread import Unread
 
 MAX_MESSAGE_BYTES = 1 << 20  # as an HTTP body
 RECEIVE_BYTES = 64 << 10
@@ -31,9 +32,10 @@ class WebSocket:
         target: bytes,
         received: bytes,
         intake: Bucket,
+        unread: Unread,
     ) -> None:
         """`received`: bytes after the request. Raises BrokenSocket where the request is not a proper one."""
-        self._stream, self._received, self._intake = stream, received, intake
+        self._stream, self._received, self._intake, self._unread = stream, received, intake, unread
         self._sending = trio.Lock()
         self._is_closed = False
         self._part = bytearray()
@@ -96,8 +98,11 @@ class WebSocket:
         raise BrokenSocket("websocket: silent")
 
     async def send(self, text: bytes) -> None:
-        """Raises BrokenSocket where the other side does not read, or is gone."""
-        await self._send_event(TextMessage(data=text.decode()))
+        """Raises BrokenSocket where the other side does not read, or is gone, or has to wait for others that do not."""
+        with self._unread.hold(len(text)) as has_room:
+            if not has_room:
+                raise BrokenSocket("websocket: too much that was answered waits to be read")
+            await self._send_event(TextMessage(data=text.decode()))
 
     async def close(self, why: str) -> None:
         """Says so, where it is open still; never raises."""

@@ -8,15 +8,28 @@ import trio
 import trio.testing
 from network_support import in_trio
 from rpc_support import serving
-from web_support import KEY, PORT, UPGRADE, ask, greet, head, on_virtual_clock, read_all, read_some, serving_by_hand
+from web_support import (
+    KEY,
+    PORT,
+    ROUTES,
+    UPGRADE,
+    ask,
+    greet,
+    head,
+    on_virtual_clock,
+    read_all,
+    read_some,
+    serving_by_hand,
+)
 
 from flock_p2p.web import server
 from flock_p2p.web.connection import IDLE_SECONDS, MAX_HEAD_BYTES, REQUEST_SECONDS, SEND_SECONDS
 from flock_p2p.web.guard import EVENT_BYTES, HEADER_BYTES
-from flock_p2p.web.messages import Request, Response, Route
+from flock_p2p.web.messages import Request, Response, Route, Socket
 from flock_p2p.web.metrics import gauge
 from flock_p2p.web.recent import FRESH_SECONDS, Recent
 from flock_p2p.web.server import MAX_CONNECTIONS, REQUESTS_PER_SECOND
+from flock_p2p.web.unread import SMALL_BYTES
 from flock_p2p.web.websocket import PING_SECONDS, SILENT_SECONDS
 
 FEW = 20  # requests at once
@@ -82,6 +95,49 @@ async def test_who_does_not_read_its_answer_is_let_go() -> None:
         with pytest.raises(trio.BrokenResourceError):
             await stream.send_all(head("GET", "/"))
         assert trio.current_time() - began < IDLE_SECONDS
+
+
+@on_virtual_clock
+async def test_answers_that_nobody_reads_take_so_much_room_in_all_and_small_ones_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = 2 * SMALL_BYTES
+    monkeypatch.setattr(server, "UNREAD_BYTES", 2 * size)
+
+    async def answer(_request: Request) -> Response:
+        return Response(200, b"x" * size)
+
+    async def talk(socket: Socket) -> None:
+        await socket.receive()
+        await socket.send(b"x" * size)
+
+    routes = ROUTES | {"/large": Route({"GET": answer}), "/wallets": Route({}, converse=talk)}
+    async with serving_by_hand(routes) as listener:
+        for _ in range(2):
+            await listener.dial_slow().send_all(head("GET", "/large"))
+        await trio.sleep(1)
+        assert (await ask(listener, head("GET", "/large"))).startswith(b"HTTP/1.1 503")
+        assert (await ask(listener, head("GET", "/"))).startswith(b"HTTP/1.1 200")
+        stream = await open_socket(listener)
+        await stream.send_all(frame(0x1, b""))
+        assert len(await read_all(stream)) < SMALL_BYTES
+        await trio.sleep(SEND_SECONDS)
+        for _ in range(3):  # who reads gives the room back
+            assert (await ask(listener, head("GET", "/large"))).startswith(b"HTTP/1.1 200")
+        stream = await open_socket(listener)
+        await stream.send_all(frame(0x1, b""))
+        assert len(await read_all(stream)) > size
+
+
+@on_virtual_clock
+async def test_an_answer_alone_may_take_more_than_all_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "UNREAD_BYTES", 1)
+
+    async def answer(_request: Request) -> Response:
+        return Response(200, b"x" * (SMALL_BYTES + 1))
+
+    async with serving_by_hand({"/": Route({"GET": answer})}) as listener:
+        assert (await ask(listener, head("GET", "/"))).startswith(b"HTTP/1.1 200")
 
 
 # ---- sizes

@@ -6,6 +6,7 @@ import trio.testing
 
 from flock_p2p.web.guard import Bucket
 from flock_p2p.web.messages import BrokenSocket
+from flock_p2p.web.unread import Unread
 from flock_p2p.web.websocket import WebSocket
 
 PROPER = [
@@ -17,7 +18,7 @@ PROPER = [
 def ask(headers: list[tuple[bytes, bytes]]) -> WebSocket:
     async def read() -> WebSocket:
         stream, _ = trio.testing.memory_stream_pair()
-        return WebSocket(stream, headers, b"/socket", b"", Bucket(1e9, 1e9))
+        return WebSocket(stream, headers, b"/socket", b"", Bucket(1e9, 1e9), Unread(1 << 20))
 
     return trio.run(read)
 
