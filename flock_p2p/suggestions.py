@@ -26,7 +26,8 @@ class SuggestingParser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         given = sys.argv[1:] if args is None else list(args)
         if mistyped := self._find_unknown(given):  # before it passes for a longer one, or its value for a command
-            self.error(f"unrecognized arguments: {' '.join(mistyped)}{_suggest(mistyped, self._options)}")
+            told = " ".join(name if name.startswith("--") or len(name) == 2 else _ONE_DASH for name in mistyped)
+            self.error(f"unrecognized arguments: {told}{_suggest(mistyped, self._options)}")
         found, unknown = super().parse_known_args(given, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {self._tell(unknown)}")
@@ -45,7 +46,7 @@ class SuggestingParser(argparse.ArgumentParser):
             found = _OPTION.match(text)
             is_unknown = found is not None and found[0] not in self._options
             if found and is_unknown and not after_unknown:
-                unknown.append(found[0] if found[0].startswith("--") or len(found[0]) == 2 else _ONE_DASH)
+                unknown.append(found[0])
             after_unknown = is_unknown and not after_unknown
         return unknown
 

@@ -63,6 +63,9 @@ def test_a_secret_of_one_dash_and_without_an_option_is_not_repeated(capsys: pyte
             main([*command, "-correct-horse"])
         assert "horse" not in capsys.readouterr().err, command
         with pytest.raises(SystemExit):
+            main([*command, "-help"])
+        assert "several letters; did you mean --help?" in capsys.readouterr().err, command
+        with pytest.raises(SystemExit):
             main([*command, "-x"])
         assert "unrecognized arguments: -x" in capsys.readouterr().err, command
 
