@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 import trio.testing
-from gossip_support import HELLO, TOPIC, accept, rpc, signed, wait_for_topic, write_gossip
+from gossip_support import HELLO, TOPIC, accept, pubsub_of, rpc, signed, wait_for_topic, write_gossip
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
 from network_support import PATIENCE, Inbox, in_trio, is_healthy, key, open_attacker, open_hosts, wait_until
@@ -161,10 +161,9 @@ async def test_messages_that_are_not_valid_fill_no_log_and_who_passes_them_on_is
     async with open_hosts(1) as (a,):
         a.subscribe(TOPIC, refuse, Inbox())
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert a._gossip is not None
         with caplog.at_level(logging.INFO):
             for number in range(10):
-                await a._gossip._pubsub.push_msg(peer_id_of(key(50)), signed(51, number, b"x"))
+                await pubsub_of(a).push_msg(peer_id_of(key(50)), signed(51, number, b"x"))
     lines = [line for line in caplog.messages if "no such thing" in line or key(51).account.hex() in line]
     assert len(lines) == 1 and key(50).account.hex() in lines[0]
 
@@ -193,8 +192,7 @@ async def test_a_message_that_is_not_valid_is_never_written_out_and_costs_each_t
             topicIDs=[TOPIC], from_id=message.from_id, seqno=message.seqno, data=message.data,
             signature=message.signature, key=message.key,
         )  # fmt: skip
-        assert a._gossip is not None
-        pubsub = a._gossip._pubsub
+        pubsub = pubsub_of(a)
         for _ in range(3):
             await pubsub.push_msg(forwarder, untold)
         assert seen == [b"large"] * 3 and pubsub.router.scorer.total(forwarder) == -30
@@ -214,8 +212,7 @@ async def test_nobody_is_punished_for_the_good_one_of_two_messages_with_one_numb
         inbox = Inbox()
         a.subscribe(TOPIC, is_good, inbox)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert a._gossip is not None
-        pubsub, liar, honest = a._gossip._pubsub, peer_id_of(key(50)), peer_id_of(key(51))
+        pubsub, liar, honest = pubsub_of(a), peer_id_of(key(50)), peer_id_of(key(51))
         await pubsub.push_msg(liar, signed(50, 1, b"bad"))
         await pubsub.push_msg(honest, signed(50, 1, b"good"))
         await wait_until(lambda: inbox.payloads == [b"good"])

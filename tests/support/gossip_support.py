@@ -5,9 +5,10 @@ from typing import Any
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
-from network_support import key, wait_until
+from network_support import Inbox, key, open_attacker, wait_until
 
 from flock_chain.crypto import Account
+from flock_peers.network.gossip_pubsub import GossipPubsub
 from flock_peers.network.host import Host
 from flock_peers.network.identity import key_pair_of, peer_id_of
 from flock_peers.network.link import Link
@@ -43,3 +44,23 @@ async def wait_for_topic(hosts: list[Host]) -> None:
 
 
 HELLO = rpc(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
+
+
+def pubsub_of(host: Host) -> GossipPubsub:
+    assert host._gossip is not None
+    return host._gossip._pubsub
+
+
+async def listen(host: Host, inbox: Inbox) -> None:
+    host.subscribe(TOPIC, accept, inbox)
+    await wait_until(lambda: TOPIC in pubsub_of(host).topic_ids)
+
+
+async def hear_attacker(host: Host, data: bytes) -> Inbox:
+    """An attacker sends it; returns once a message that it sent after it has arrived."""
+    inbox = Inbox()
+    host.subscribe(TOPIC, accept, inbox)
+    async with open_attacker(50, host) as link:
+        await write_gossip(link, HELLO + data + rpc(publish=[signed(50, 1 << 40, b"after")]))
+        await wait_until(lambda: b"after" in inbox.payloads)
+    return inbox
