@@ -80,11 +80,7 @@ def test_of_no_strings_none_is_a_phrase() -> None:
 
 
 SIGN = recital._SIGN
-
-
 WORD = f"(?:{SIGN}|(?:(?!{SIGN})[^\\W\\d_]){{2,}})"
-
-
 SIGNS = "ab\u00e91_= \n\u3000\u6570\u636e.\u0e17\u0e35\u0e51\u1780\u17d2"
 
 
