@@ -18,6 +18,7 @@ def test_texts_follow_from_their_seed_and_are_the_base_model_s_own() -> None:
 def test_sampling_follows_the_model_s_probabilities() -> None:
     """The share of each first token is its probability, within what 4,000 draws scatter."""
     firsts = sample_texts(miniature_model(), 1, 4_000, 1)[:, 0]
+    miniature_model().set_vector(np.zeros(miniature_model().layout.parameters, np.float32))  # the base model's own
     with miniature_model().frozen():
         logits = miniature_model().logits(np.array([[miniature_model().tokenizer.bos_token_id]]))[0, -1]
     wanted = logits.softmax(-1).numpy()
