@@ -105,8 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         type=int,
         metavar="N",
-        help="take part in task N before others, also where it pays nothing, once this peer is bonded in no other; 0: "
-        "the one with the largest pot (default); kept",
+        help="take part in task N before others, also where it pays nothing or was left, once this peer is bonded in "
+        "no other; 0: the one with the largest pot (default); kept",
     )
     parser.add_argument(
         "--observe",

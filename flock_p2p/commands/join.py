@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from ipaddress import ip_address
 from pathlib import Path
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_data(config)
         _check_addresses(config)
         _tell_disk(home)
-        settings = build_settings(home, key, config)
+        settings = replace(build_settings(home, key, config), takes_up=takes_up(arguments))
         genesis = _get_genesis(home, key, config, expected)
     trio.run(_run, settings, genesis, config, checkpoint, is_new, arguments.until_stdin_closes)
     return 0
@@ -148,6 +149,11 @@ def _check_task(config: JoinConfig, *, is_told: bool) -> None:
         raise Misuse(f"--task {config.task}: a task's number, as `task list` has it, or 0 for any")
     if is_told and config.task and config.observe:
         raise Misuse(f"--task {config.task}: this peer was told to look on; add --no-observe")
+
+
+def takes_up(arguments: argparse.Namespace) -> int | None:
+    """The task that was named now: one that the file names may have been left since."""
+    return arguments.task or None
 
 
 def check_http(config: JoinConfig) -> None:

@@ -23,6 +23,7 @@ from flock_peers.control import serve_control
 from flock_peers.courier import Courier
 from flock_peers.driver.driver import Driver
 from flock_peers.driver.ports import SyncPort
+from flock_peers.given_up import GivenUp
 from flock_peers.home import Home
 from flock_peers.ledger import Ledger
 from flock_peers.ledger.ledger import decode_once
@@ -87,6 +88,7 @@ class Peer:
         self._giver = BaseGiver(contents)
         self._arrival = Arrival(ledger, sync, self._ask_faucet)
         self.measurements = Measurements(home.folder("rounds") / "measured.json")
+        self._given_up = open_given_up(home, settings.takes_up)
         self._tasks = self._make_task_loop()
         self._retention = Retention(
             blobs.store, ledger, key.account, lambda: self.participant.task if self.participant else None,
@@ -229,6 +231,7 @@ class Peer:
                 fee=parameters.base_fee,
                 is_busy=lambda: self._baseline.is_running,
                 measurements=self.measurements,
+                given_up=self._given_up,
             )
         )
 
@@ -284,6 +287,14 @@ class Peer:
             attack=split_attack(data.attack)[0],
         )
         return supervise(lambda: Trainer.open(config, self.progress.on_progress))
+
+
+def open_given_up(home: Home, takes_up: int | None) -> GivenUp:
+    """`takes_up`: the task that its owner names at this start."""
+    given_up = GivenUp(home.folder("rounds") / "left.json")
+    if takes_up is not None:
+        given_up.discard(takes_up)
+    return given_up
 
 
 def make_base_terms(settings: PeerSettings) -> BaseTerms:

@@ -46,6 +46,7 @@ class PeerSettings:
     via: tuple[str, ...] = ()  # relays through which this peer is reached
     participate: bool = True  # bond to an open task
     task: int | None = None  # that is chosen before others, also where it pays nothing; None: the one that pays most
+    takes_up: int | None = None  # the task that its owner names at this very start: again, if it was left before
     bond: int | None = None  # wei; None: the task's minimum
     seed: int = 0  # of local training
     data: DataSettings = field(default_factory=DataSettings)

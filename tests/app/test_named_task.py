@@ -8,9 +8,10 @@ import pytest
 
 from flock_chain.parameters import DEMO
 from flock_p2p.cli import build_parser, main
-from flock_p2p.commands.join import build_settings
+from flock_p2p.commands.join import build_settings, takes_up
 from flock_p2p.commands.task import describe_unpaid
 from flock_p2p.config import JoinConfig, load_config, merge_arguments, save_config
+from flock_peers.given_up import GivenUp
 from flock_peers.home import Home
 from flock_peers.peer import Peer
 from flock_peers.settings import PeerSettings
@@ -25,11 +26,18 @@ def test_the_task_that_is_named_is_kept_and_0_takes_it_back(tmp_path: Path) -> N
         assert build_settings(home, home.load_key(), load_config(home)).task == task, said
 
 
+def test_only_a_task_that_is_named_at_this_start_is_taken_up_again(tmp_path: Path) -> None:
+    for said, wanted in (((), None), (("--task", "3"), 3), (("--task", "0"), None)):
+        arguments = build_parser().parse_args(["join", "--home", str(tmp_path), *said])
+        assert takes_up(arguments) == wanted
+
+
 def test_what_a_peer_is_told_comes_to_what_chooses(tmp_path: Path) -> None:
     nothing = SimpleNamespace(is_level=None, ask_for_coins=None, is_running=False, parameters=DEMO)
     peer: Any = SimpleNamespace(
         settings=PeerSettings(tmp_path, task=3), genesis=nothing, account=b"\x01" * 20, ledger=None, sender=None,
         _arrival=nothing, _baseline=nothing, _make_participant=None, measurements=None,
+        _given_up=GivenUp(),
     )  # fmt: skip
     assert Peer._make_task_loop(peer)._ways.task == 3
 

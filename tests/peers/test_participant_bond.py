@@ -354,6 +354,23 @@ def test_who_is_evicted_as_expelled_while_its_trainer_opens_pays_no_bond(tmp_pat
     trio.run(test)
 
 
+def test_who_is_told_to_leave_before_it_begins_serves_its_seats_until_it_may_go(tmp_path: Path) -> None:
+    """An owner's order of which the peer was stopped before anything was final."""
+    stage = Stage(tmp_path)
+    stage.board.rows, stage.board.phase = [make_row()], Phase.COMMIT
+    stage.part.leave()
+
+    async def test() -> None:
+        await stage.until(lambda: "leave_task" in stage.sender.sent)
+        await trio.sleep(5)
+        assert stage.part.membership.was_joined and not stage.is_over
+        stage.board.phase = Phase.ENDED
+        await stage.until(lambda: stage.is_over)
+        assert stage.sender.sent == ["leave_task", "leave_task"] and stage.error is None
+
+    play(stage, test)
+
+
 def test_a_leave_that_was_asked_for_before_a_restart_is_carried_through(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.board.rows = [make_row(leaving_at=9)]

@@ -102,12 +102,14 @@ class Membership:
     async def bond_until_joined(self, is_wanted: Callable[[], bool]) -> None:
         """Until the bond is seen on chain: before that the account may not even have the coins."""
         sent = 0
-        while not self.is_leaving and is_wanted():
+        while is_wanted():
             try:
                 is_under_way = self._sender.is_pending(self._join_label)  # asked first, or it might pay twice
                 if await self.is_joined():
                     self.was_joined = True
                     log.info("task %d: bonded", self._task)
+                    return
+                if self.is_leaving:
                     return
                 if not is_under_way:
                     await self.check_not_expelled()

@@ -14,6 +14,7 @@ import trio
 
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Misuse
+from flock_peers.given_up import GivenUp
 from flock_peers.measurements import Measurements
 from flock_peers.roles.board import Phase, as_account
 from flock_peers.roles.collector import Collector, Errand
@@ -64,6 +65,7 @@ class Ways:
     task: int | None = None  # that its owner named: before others, and also where it pays nothing
     is_busy: Callable[[], bool] = lambda: False  # something still needs the ended task's trainer
     measurements: Measurements = field(default_factory=Measurements)  # for people
+    given_up: GivenUp = field(default_factory=GivenUp)  # tasks that its owner left
 
 
 class TaskLoop:
@@ -81,7 +83,7 @@ class TaskLoop:
         self._collector = Collector(ways.account, ways.ledger, ways.sender, ways.measurements)
         self._said: dict[str, str] = {}
         self._reasons: dict[int, str] = {}  # why tasks were put aside
-        self._unpaid: dict[int, str] = {}  # what is said of those that pay nothing, while this peer looks for one
+        self._passed: dict[int, str] = {}  # what is said of those that it takes only by name, while it looks for one
         self._bonds_early = True
 
     async def run(self) -> None:
@@ -92,6 +94,9 @@ class TaskLoop:
                 choice = await self._next()
                 await self._retire()
                 self.participant = self._ways.make(choice, self._bonds_early)
+                if choice.task in self._ways.given_up:  # it could not go before this peer was stopped
+                    log.info("task %d: leaving it, as its owner ordered", choice.task)
+                    self.participant.leave()
                 self._scope, self._over = trio.CancelScope(), trio.Event()
                 nursery.start_soon(self._take_part, self.participant, self._scope, self._over)
                 await self._wait_until_settled(self.participant, self._over)
@@ -167,11 +172,13 @@ class TaskLoop:
         """Why this peer takes no part in tasks that run, as far as they were tried."""
         now = trio.current_time()
         tried = {task: text for task, text in self._reasons.items() if self._aside.get(task, -math.inf) > now}
-        return self._unpaid | tried
+        return self._passed | tried
 
     def give_up(self, task: int) -> None:
-        """Its owner wants out: the part goes on until the board lets it go, and none begins again before a restart."""
-        self._put_aside(task, math.inf)
+        """Its owner wants out: the part goes on until the board lets it go, and none begins again, after a restart
+        neither, unless its owner names the task."""
+        if task not in self._ended:
+            self._ways.given_up.add(task)
         if self.participant is not None and self.participant.task == task:
             self.participant.leave()
 
@@ -197,7 +204,7 @@ class TaskLoop:
             try:
                 choice = await self._choose()
                 if choice is not None:
-                    self._unpaid.clear()
+                    self._passed.clear()
                     return choice
             except FlockError as error:
                 log.warning("the tasks cannot be read now: %s", error)
@@ -241,6 +248,9 @@ class TaskLoop:
             if is_ended:
                 self._forget(task, row["round"], is_bonded)
                 continue
+            if not is_bonded and task in self._ways.given_up:
+                self._pass_by(task, f"was left by its owner's order: `join --task {task}` takes it up again")
+                continue
             bond = row["terms"]["min_bond"] if is_bonded else self._bond_for(task, row)
             if bond is not None:
                 is_other = task != self._ways.task
@@ -253,8 +263,12 @@ class TaskLoop:
         self._errands[task] = Errand(task, rounds)  # also for what is unbonding already
         self._aside.pop(task, None)
         self._reasons.pop(task, None)
-        self._unpaid.pop(task, None)
+        self._passed.pop(task, None)
         self._said.pop(f"task {task}", None)
+        try:
+            self._ways.given_up.discard(task)
+        except FlockError as error:
+            log.info("task %d: that it was left is kept longer than needed: %s", task, error)
         if is_bonded:
             log.info("task %d has ended with a bond of this account in it", task)
 
@@ -267,8 +281,9 @@ class TaskLoop:
         least = row["terms"]["min_bond"]
         subject = f"task {task}"
         if self._is_unpaid(task, row):
-            self._say(subject, f"task {task} {self._unpaid[task]}")
+            self._pass_by(task, f"pays nothing: join it with `join --task {task}`")
             return None
+        self._passed.pop(task, None)
         if row["participants"] >= MAX_PARTICIPANTS:
             self._say(subject, f"task {task} is full")
             return None
@@ -291,11 +306,11 @@ class TaskLoop:
         """A bond would be at stake there for nothing, and this peer away from tasks that pay: whom that does not keep
         is its creator, and who names it."""
         is_own = task == self._ways.task or as_account(row["creator"]) == self._ways.account
-        if row["pot"] or row["carried"] or is_own:
-            self._unpaid.pop(task, None)
-            return False
-        self._unpaid[task] = f"pays nothing: join it with `join --task {task}`"
-        return True
+        return not (row["pot"] or row["carried"] or is_own)
+
+    def _pass_by(self, task: int, why: str) -> None:
+        self._passed[task] = why
+        self._say(f"task {task}", f"task {task} {why}")
 
     # Coins
 
