@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trio
-from training_support import miniature, miniature_document, write_initial_adapter, write_split
+from family_support import make_family
+from training_support import SEED, miniature, miniature_document, write_initial_adapter, write_split
 
 from flock_chain.aggregation import parse_delta
-from flock_chain.errors import Refused
+from flock_chain.errors import Misuse, Refused
 from flock_peers.training.client import Trainer, TrainerConfig, TrainerDied
-from flock_peers.training.document import read_weight_shapes
+from flock_peers.training.document import Budget, create_document, read_weight_shapes
 from flock_peers.training.sharding import Group, take_share
 from flock_peers.training.streams import Windows
 
@@ -29,7 +30,7 @@ def test_two_processes_with_half_of_each_layer_make_the_adapter_of_one(tmp_path:
     held: dict[int, int] = {}
 
     async def scenario(processes: int) -> None:
-        command = _write_command(tmp_path) if processes > 1 else None
+        command = _write_command(tmp_path, SECOND_FAILS) if processes > 1 else None
         async with await Trainer.open(replace(config, processes=processes), command=command) as trainer:
             held[processes] = trainer.base_bytes
             result = await trainer.train(start, round=1, seed=3, out_path=tmp_path / f"delta-{processes}")
@@ -85,9 +86,58 @@ process.main()
 """
 
 
-def _write_command(folder: Path) -> list[str]:
+def test_a_family_with_no_attention_but_its_own_is_opened_by_several_processes_too(tmp_path: Path) -> None:
+    folder = make_family("gpt_neo", tmp_path / "base")
+    config = _config(folder, tmp_path)
+
+    async def scenario() -> None:
+        with trio.fail_after(120):
+            async with await Trainer.open(config) as trainer:
+                assert 0 < trainer.base_bytes < 4 * sum(map(math.prod, read_weight_shapes(folder).values()))
+
+    trio.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("model.make_empty_base = fail", Misuse),
+        ("sharding.find_layers = fail", TrainerDied),
+    ],
+)
+def test_what_is_told_is_the_reason_of_the_process_that_failed_and_not_that_it_is_gone(
+    fault: str, kind: type[Exception], tmp_path: Path
+) -> None:
+    config = _config(miniature()[0], tmp_path)
+
+    async def scenario() -> None:
+        with trio.fail_after(120):
+            await Trainer.open(config, command=_write_command(tmp_path, SECOND_CANNOT_OPEN.replace("FAULT", fault)))
+
+    with pytest.raises(kind, match="a layer too many"):
+        trio.run(scenario)
+
+
+SECOND_CANNOT_OPEN = """
+import os
+from flock_peers.training import model, process, sharding
+def fail(*values, **options):
+    raise ValueError("a layer too many. Nobody reads on here.")
+if os.environ["RANK"] == "1":
+    FAULT
+process.main()
+"""
+
+
+def _config(base: Path, folder: Path) -> TrainerConfig:
+    budget = Budget(steps=2, batch=2, seq_len=48, lr_millionths=5_000, eval_windows=4)
+    document = create_document("several", base, seed=SEED, budget=budget, rank=2, alpha=4)
+    return TrainerConfig(document, write_split(folder / "home"), base=base, domain="arithmetic", processes=2)
+
+
+def _write_command(folder: Path, text: str) -> list[str]:
     script = folder / "second_fails.py"
-    script.write_text(SECOND_FAILS)
+    script.write_text(text)
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
 
 

@@ -25,6 +25,7 @@ from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, SLICES
 from flock_peers.training.precision import check_precision
 from flock_peers.training.privacy import Privacy, check_privacy
+from flock_peers.training.reasons import REASON, shorten
 from flock_peers.training.rows import read_rows
 from flock_peers.training.wire import HEAD, MAX_FRAME_BYTES, encode_frame
 
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 BASE_FOLDER = Path(__file__).parent / "base"  # the model that the project ships
 LOG_NAME = "trainer.log"
 MAX_LOG_BYTES = 1 << 20  # a log above this is begun anew when the trainer starts
-LOG_TAIL_BYTES = 400  # of the log, in the message when the process died
 CLOSE_SECONDS = 2.0  # the process ends at the end of its stdin; then it is killed
 
 
@@ -98,6 +98,7 @@ class Trainer:
         self._turn = trio.Lock()
         self._buffer = bytearray()
         self._next_id = 0
+        self._log_start = 0  # of this process' part of the log
         self.train_rows = self.hold_out_rows = self.parameters = 0
         self.base_bytes = 0  # of the base's weights in the first process' memory
         self.refused: list[str] = []  # the first refused rows, each with its line and why
@@ -119,7 +120,8 @@ class Trainer:
                 stderr=log,
                 env=_environment(),
             )
-        trainer = Trainer(config, process, progress)
+            trainer = Trainer(config, process, progress)
+            trainer._log_start = log.tell()
         try:
             result = await trainer._call("open", _open_values(config))
         except BaseException:
@@ -279,7 +281,7 @@ class Trainer:
         if self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
-        return TrainerDied(f"{error['message']}; its process has ended; see {self._log()}")
+        return TrainerDied(f"{self._find_reason() or error['message']}; its process has ended; see {self._log()}")
 
     async def _died(self) -> TrainerDied:
         with trio.move_on_after(CLOSE_SECONDS):
@@ -290,13 +292,29 @@ class Trainer:
             await self._process.wait()
         how = "closed its output" if code is None else f"ended with code {code}"
         how = how if code is None or code >= 0 else f"was killed by signal {-code}"
-        try:
-            tail = self._log().read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
-        except OSError:
-            tail = ""
+        why = self._find_reason() or self._get_last_line()
         return TrainerDied(
-            f"trainer: the process {how}; open it again; see {self._log()}" + (f": {tail}" if tail else "")
+            f"trainer: the process {how}; open it again; see {self._log()}" + (f": {why}" if why else "")
         )
+
+    def _find_reason(self) -> str:
+        """Of several processes, what the first that failed wrote down: the others say that it is gone, or nothing."""
+        lines = self._read_log()
+        return next((line for line in lines if line.startswith(REASON)), "") if self._config.processes > 1 else ""
+
+    def _get_last_line(self) -> str:
+        """Of an error's traceback, what it was; no warning, which ended nothing."""
+        lines = [line for line in self._read_log() if line[:1].strip() and "Warning" not in line]
+        return shorten(lines[-1]) if lines else ""
+
+    def _read_log(self) -> list[str]:
+        """Of this process, up to MAX_LOG_BYTES."""
+        try:
+            with self._log().open("rb") as file:
+                file.seek(self._log_start)
+                return file.read(MAX_LOG_BYTES).decode(errors="replace").splitlines()
+        except OSError:
+            return []
 
     def _log(self) -> Path:
         return self._config.home / LOG_NAME

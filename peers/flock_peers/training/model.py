@@ -5,7 +5,7 @@ Any causal language model in a local transformers folder: safetensors only, no r
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,7 @@ from flock_peers.training.forwards import Fused, Head, Norm, can_fuse, is_norm
 from flock_peers.training.fused import HeadLoss
 from flock_peers.training.heard import Heard
 from flock_peers.training.precision import Precision, choose_precision, loading_options
+from flock_peers.training.reasons import describe, shorten
 from flock_peers.training.sharding import Group, load_sharded, make_empty_base, sum_up, take_share
 from flock_peers.training.streams import Windows, compute_positions
 
@@ -47,7 +48,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise Misuse(f"base model {folder}: its tokenizer cannot be loaded ({str(error)[:200]})") from error
+        raise Misuse(f"base model {folder}: its tokenizer cannot be loaded ({shorten(str(error))})") from error
 
 
 def load_base(folder: Path, precision: Precision | None = None, group: Group | None = None) -> Any:
@@ -67,17 +68,17 @@ def _load_shared(folder: Path, precision: Precision, group: Group) -> Any:
         raise Misuse(f"precision {precision.name}: a base in several parts is float32 or bfloat16")
     attention = choose_attention(group.device.type == "cuda")
     return load_sharded(
-        lambda: _load_whole(folder, precision, attention),
-        lambda: make_empty_base(folder, attn_implementation=attention, **loading_options(precision)),
-        group,
+        lambda: _load_whole(folder, precision, attention), lambda: _make_empty(folder, precision, attention), group
     )
 
 
+def _make_empty(folder: Path, precision: Precision, attention: str) -> Any:
+    options = loading_options(precision)
+    return _with_attention(folder, attention, lambda which: make_empty_base(folder, which, **options))
+
+
 def _load_whole(folder: Path, precision: Precision, attention: str) -> Any:
-    try:
-        model, info = _load(folder, precision, attention)
-    except Exception as error:
-        raise Misuse(f"base model {folder}: cannot be loaded ({type(error).__name__}: {str(error)[:300]})") from error
+    model, info = _with_attention(folder, attention, lambda which: _load(folder, precision, which))
     for what in ("missing_keys", "mismatched_keys"):
         if info.get(what):
             names = ", ".join(sorted(str(name) for name in info[what])[:3])
@@ -85,24 +86,32 @@ def _load_whole(folder: Path, precision: Precision, attention: str) -> Any:
     return model
 
 
-def _load(folder: Path, precision: Precision, attention: str) -> tuple[Any, dict[str, Any]]:
-    """The model, and which weights were not found. Some families have only their own, slower attention."""
+def _with_attention(folder: Path, attention: str, load: Callable[[str], Any]) -> Any:
+    """What `load` makes with this attention, or with the model's own, slower one, where its family has no other."""
     try:
-        found: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            attn_implementation=attention,
-            **loading_options(precision),
-        )
-        return found
-    except ValueError as error:
-        if attention == "eager" or "does not support an attention implementation" not in str(error):
-            raise
-        log.info("this model has no %s attention; its own is used", attention)
-        return _load(folder, precision, "eager")
+        try:
+            return load(attention)
+        except ValueError as error:
+            if "does not support an attention implementation" not in str(error):
+                raise
+            log.info("this model has no %s attention; its own is used", attention)
+            return load("eager")
+    except Exception as error:
+        raise Misuse(f"base model {folder}: cannot be loaded ({describe(error)})") from error
+
+
+def _load(folder: Path, precision: Precision, attention: str) -> tuple[Any, dict[str, Any]]:
+    """The model, and which weights were not found."""
+    found: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+        folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+        attn_implementation=attention,
+        **loading_options(precision),
+    )
+    return found
 
 
 def lora_config(lora: LoraSettings, transposed: bool = False) -> LoraConfig:

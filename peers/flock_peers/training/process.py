@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from flock_chain.aggregation import compute_global_file_bytes
 from flock_chain.errors import FlockError, Misuse
 from flock_peers.training.limits import close_network, limit_files, limit_memory
+from flock_peers.training.reasons import REASON, describe, is_about_memory
 from flock_peers.training.wire import encode_frame, read_frame
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def answer(service: Service, request: dict[str, Any], write: Callable[[dict[str,
         failure = (type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001 - the process' edge: torch raises anything, and the peer must learn of it
         sys.excepthook(type(error), error, error.__traceback__)
-        _end(identity, f"trainer: {_describe(error)}", write)
+        _end(identity, REASON + _describe(error), write)
     if service.group is not None:
         failure = _agree(service.group, identity, failure, write)
     if failure is None:
@@ -202,7 +203,7 @@ def _agree(
     """In step again with the others, or with none: torchrun ends all of a group where one process ends."""
     from flock_peers.training.sharding import agree
 
-    message = "" if failure is None else f"trainer: process {group.rank} of {group.size} failed alone: {failure[1]}"
+    message = "" if failure is None else f"{REASON}process {group.rank} of {group.size} failed alone: {failure[1]}"
     return agree(group, failure, lambda: _end(identity, message, write))
 
 
@@ -214,9 +215,7 @@ def _end(identity: int, message: str, write: Callable[[dict[str, Any]], None]) -
 
 
 def _describe(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {str(error)[:300]}"
-    is_memory = isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text.lower()
-    return f"out of memory ({text})" if is_memory else text
+    return f"out of memory ({describe(error)})" if is_about_memory(error) else describe(error)
 
 
 def _read_requests(stream: BinaryIO, requests: "queue.Queue[dict[str, Any]]") -> None:

@@ -107,7 +107,7 @@ def load_sharded(load: Any, make_empty: Any, group: Group) -> Any:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    model = load() if group.is_first else make_empty()
+    model = _load_alike(load if group.is_first else make_empty, group)
     model.requires_grad_(False)
     weights = model.state_dict() if group.is_first else {}
     buffers = {name: value for name, value in model.named_buffers() if name not in model.state_dict()}
@@ -128,6 +128,19 @@ def load_sharded(load: Any, make_empty: Any, group: Group) -> Any:
     model.tie_weights()
     for name, _ in sorted(buffers.items()):
         dist.broadcast(model.get_buffer(name), 0)
+    return model
+
+
+def _load_alike(load: Any, group: Group) -> Any:
+    """Before anybody waits for weights: the reason of the first that has no model is everybody's."""
+    model, failure = None, None
+    try:
+        model = load()
+    except Misuse as error:
+        failure = (type(error).__name__, str(error))
+    failure = agree(group, failure, lambda: None)  # nobody is in a computation, so nobody needs to be given up
+    if failure is not None:
+        raise Misuse(failure[1])
     return model
 
 
@@ -163,10 +176,12 @@ def wanted_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def make_empty_base(folder: Path, **options: Any) -> Any:
+def make_empty_base(folder: Path, attention: str, **options: Any) -> Any:
     """The model without weights or memory."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+        return AutoModelForCausalLM.from_config(
+            config, trust_remote_code=False, attn_implementation=attention, **options
+        )
