@@ -27,7 +27,7 @@ class SuggestingParser(argparse.ArgumentParser):
         given = sys.argv[1:] if args is None else list(args)
         if mistyped := self._find_unknown(given):  # before it passes for a longer one, or its value for a command
             told = " ".join(name if name.startswith("--") or len(name) == 2 else _ONE_DASH for name in mistyped)
-            self.error(f"unrecognized arguments: {told}{_suggest(mistyped, self._options)}")
+            self.error(f"unrecognized arguments: {told}{suggest(mistyped, self._options)}")
         found, unknown = super().parse_known_args(given, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {self._tell(unknown)}")
@@ -59,13 +59,13 @@ class SuggestingParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         found = _CHOICE.search(message)
-        meant = _suggest([found["typed"]], re.findall(r"[\w-]+", found["choices"])) if found else ""
+        meant = suggest([found["typed"]], re.findall(r"[\w-]+", found["choices"])) if found else ""
         if message.startswith(_MISSING):
             meant = f"; `{self.prog} --help` says what there is"
         super().error(message + meant)
 
 
-def _suggest(typed: Iterable[str], known: Sequence[str]) -> str:
+def suggest(typed: Iterable[str], known: Sequence[str]) -> str:
     """A clause for the end of a message; empty where nothing is near."""
     plain = {name.lstrip("-"): name for name in known}  # the dashes, which all have, make nothing alike
     near = [

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from flock_chain.errors import Misuse
 from flock_p2p.experiment.rows import Row, plan_rows
+from flock_peers.plural import plural
 
-BAR = 30  # characters
 QUICK_METHODS, QUICK_ATTACKS = ("fedavg", "paper", "ours"), ("none", "shared")
 QUICK_ROUNDS = 8  # FedAvg has swallowed a shared backdoor whole by then
 MAX_JOBS = 64
+INSTALL_PLOTS = "pip install -c constraints.txt '.[plots]'"  # in a checkout
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,6 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Misuse(f"--jobs: 1 to {MAX_JOBS}")
     from flock_p2p.experiment.ledger import Ledger
     from flock_p2p.experiment.plots import can_draw, draw
+    from flock_p2p.experiment.progress import Progress
     from flock_p2p.experiment.report import format_table, shorten, write_csv
     from flock_p2p.experiment.runner import run_all
     from flock_peers.training.base_manifest import describe_base
@@ -28,13 +30,19 @@ def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.out
     base: Path = (arguments.base or BASE_FOLDER).resolve()
     ledger = Ledger(folder, describe_base(base).digest.hex())
-    run_all(rows, ledger, base, arguments.jobs, _show)
+    try:
+        run_all(rows, ledger, base, arguments.jobs, Progress(sys.stderr))
+    except KeyboardInterrupt:
+        kept = sum(row in ledger.results for row in rows)
+        said = f"stopped: {kept} of {plural(len(rows), 'row')} kept in {folder}; the same command runs the rest"
+        print(f"{chr(10) if sys.stderr.isatty() else ''}{said}", file=sys.stderr)  # a bar stands in the line
+        raise
     results = [ledger.results[row] for row in rows]
     write_csv(results, folder)
     if can_draw():
         draw(results, folder)
     else:
-        print("no plots: they need matplotlib (the extra `plots`)", file=sys.stderr)
+        print(f"no plots: they need matplotlib: {INSTALL_PLOTS}", file=sys.stderr)
     print(json.dumps([shorten(result) for result in results]) if arguments.json else format_table(results))
     return 0
 
@@ -49,7 +57,7 @@ def _plan(arguments: argparse.Namespace) -> list[Row]:
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name for name in (text or "").split(",") if name)
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
@@ -57,13 +65,3 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise Misuse(f"{option}: whole numbers with commas between them, not {text!r}") from error
-
-
-def _show(done: int, total: int, left: float, text: str) -> None:
-    """A progress bar on standard error, where that is a terminal."""
-    if sys.stderr.isatty():
-        bar = "#" * (BAR * done // max(total, 1))
-        end = "\n" if done >= total else ""
-        seconds = f"{left:.0f} s left" if left == left else ""
-        line = f"\r[{bar:<{BAR}}] {done}/{total} rounds  {seconds}  {text:<50}"
-        print(line, end=end, file=sys.stderr, flush=True)

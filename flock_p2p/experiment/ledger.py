@@ -8,6 +8,7 @@ from typing import Any
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
 from flock_p2p.experiment.rows import STEPS, Row
+from flock_peers.store.disk import find_trouble
 
 # The shipped base's content id when rows did not say theirs yet.
 FIRST_BASE = "ae3691df812352ca2f17f0f4f92c63a45491abd0caf986bf112db6d49de61e7c"
@@ -19,8 +20,14 @@ class Ledger:
     def __init__(self, folder: Path, base: str) -> None:
         """`base`: the base model's content id, in hexadecimal digits."""
         self._base = base
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
+        try:  # before hours are spent on what could not be kept
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path.open("a").close()
+        except OSError as error:
+            if find_trouble(error):
+                raise
+            raise Misuse(f"{folder}: rows cannot be kept there ({error.strerror}); name another folder") from error
         self.results: dict[Row, dict[str, Any]] = {}
         for number, line in enumerate(self._lines(), start=1):
             try:

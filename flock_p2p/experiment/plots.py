@@ -33,7 +33,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
         _stakes(panes[2], members)
         _confusion(panes[3], members)
         panes[0].legend(fontsize="x-small")
-        figure.suptitle(f"{attack}, {share} % malicious")
+        figure.suptitle("a whole domain malicious" if attack == "domain" else f"{attack}, {share} % malicious")
         figure.tight_layout()
         paths.append(folder / f"{attack}-{share}.png")
         figure.savefig(paths[-1], dpi=DPI)
@@ -55,18 +55,31 @@ def _mean_curve(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
 
 
 def _curves(pane: Any, members: Sequence[dict[str, Any]], name: str, label: str) -> None:
+    shown = list[float]()
     for method, rows in _by_method(members).items():
         values = _mean_curve(rows, name)
         pane.plot(range(1, len(values) + 1), values, label=method)
+        shown += values
+    pane.set_ylim(choose_limits(shown))
     pane.set_xlabel("round")
     pane.set_ylabel(label)
 
 
+def choose_limits(values: Sequence[float], top: float = 1.0) -> tuple[float, float] | None:
+    """Where all is equal: matplotlib alone would magnify nothing, from -0.04 to 0.04 around a rate of 0."""
+    if not values or min(values) != max(values):
+        return None
+    return (0.0, top) if 0.0 <= values[0] <= top else (values[0] - top / 2, values[0] + top / 2)
+
+
 def _stakes(pane: Any, members: Sequence[dict[str, Any]]) -> None:
+    shown = list[float]()
     for number, (method, rows) in enumerate(_by_method(members).items()):
         for name, style in (("honest_stake", "-"), ("malicious_stake", "--")):
             values = _mean_curve(rows, name)
             pane.plot(range(1, len(values) + 1), values, style, color=f"C{number}", label=f"{method} {name[:6]}")
+            shown += values
+    pane.set_ylim(choose_limits(shown, 2.0))
     pane.set_xlabel("round")
     pane.set_ylabel("mean stake (solid: honest, dashed: malicious)")
 
@@ -74,12 +87,15 @@ def _stakes(pane: Any, members: Sequence[dict[str, Any]]) -> None:
 def _confusion(pane: Any, members: Sequence[dict[str, Any]]) -> None:
     """Shares of the honest and of the malicious proposals that were rejected."""
     methods = _by_method(members)
+    shown = list[float]()
     for offset, kind in ((-0.2, "honest"), (0.2, "malicious")):
         shares = []
         for rows in methods.values():
             proposed = sum(row[f"{kind}_proposals"] for row in rows)
             shares.append(100 * sum(row[f"{kind}_rejected"] for row in rows) / proposed if proposed else 0.0)
         pane.bar([at + offset for at in range(len(methods))], shares, width=0.4, label=kind)
+        shown += shares
+    pane.set_ylim(choose_limits(shown, 100.0))
     pane.set_xticks(range(len(methods)), list(methods), rotation=30, ha="right", fontsize="x-small")
     pane.set_ylabel("per cent rejected")
     pane.legend(fontsize="x-small")

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flock_p2p.experiment.rows import PARTICIPANTS
+
 SHORT = (  # what `--json` says of a row
     "method", "attack", "malicious", "seed", "rounds", "clean_loss", "asr_final", "asr_peak", "honest_rejected",
     "honest_slashed", "malicious_slashed", "bytes",
@@ -18,6 +20,12 @@ def shorten(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in SHORT}
 
 
+def get_share(row: dict[str, Any]) -> int:
+    """Per cent of the participants that are malicious; of a whole domain it is not what `--malicious` says."""
+    count: int = row["malicious_count"]
+    return round(100 * count / PARTICIPANTS)
+
+
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
     head = (
         f"{'method':24} {'attack':16} {'bad%':>4} {'seed':>4} {'rounds':>6} {'clean loss':>10} {'ASR end':>8} "
@@ -26,7 +34,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [head]
     for row in rows:
         lines.append(
-            f"{row['method']:24} {row['attack']:16} {row['malicious']:4} {row['seed']:4} {row['rounds']:6} "
+            f"{row['method']:24} {row['attack']:16} {get_share(row):4} {row['seed']:4} {row['rounds']:6} "
             f"{row['clean_loss']:10.4f} {row['asr_final']:8.3f} {row['asr_peak']:5.2f} "
             f"{row['honest_rejected']:5} of {row['honest_proposals']:<3} "
             f"{row['malicious_rejected']:7} of {row['malicious_proposals']:<3} "

@@ -7,6 +7,7 @@ from typing import Any
 
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
+from flock_p2p.suggestions import suggest
 
 PARTICIPANTS, PROPOSERS, VOTERS = 18, 8, 7
 ROUNDS, SLOW_ROUNDS = 12, 20
@@ -84,4 +85,5 @@ def plan_rows(
 def _check(what: str, names: Sequence[str], known: Sequence[str]) -> None:
     unknown = sorted(set(names) - set(known))
     if unknown or not names:
-        raise Misuse(f"--{what}s: {', '.join(unknown) or 'nothing'} is not among {', '.join(known)}")
+        near = suggest(unknown, known) or "."
+        raise Misuse(f"--{what}s: there is no {' and no '.join(unknown) or 'name'}{near} Known: {', '.join(known)}")

@@ -11,9 +11,10 @@ from base_support import make_base
 from flock_chain.errors import Unavailable
 from flock_p2p.cli import main
 from flock_p2p.experiment.ledger import FIRST_BASE, Ledger
-from flock_p2p.experiment.report import SHORT
+from flock_p2p.experiment.plots import choose_limits
+from flock_p2p.experiment.report import SHORT, format_table
 from flock_p2p.experiment.rows import Row, plan_rows
-from flock_p2p.experiment.runner import _laboratory, describe, run_one
+from flock_p2p.experiment.runner import Report, _laboratory, run_one
 from flock_peers.training.base_manifest import describe_base
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -95,12 +96,7 @@ def test_a_row_is_run_with_its_own_local_steps(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("flock_p2p.experiment.federation.run_row", lambda _row, found, _report: {"found": found})
     for steps in (24, 36):
         row = Row("ours", "none", 0, 3, 8, steps)
-        assert run_one(row, tmp_path, lambda _done: None)["found"] == (tmp_path, steps)
-
-
-def test_a_row_of_other_local_steps_says_so() -> None:
-    assert describe(Row("ours", "thin", 28, 3, 8)) == "ours, thin 28 %, seed 3"
-    assert describe(Row("pooled", "none", 0, 3, 8, 24)) == "pooled, none, seed 3, 24 steps"
+        assert run_one(row, tmp_path, lambda *_: None)["found"] == (tmp_path, steps)
 
 
 def test_a_csv_names_base_model_and_steps_of_each_row_and_has_the_names_of_older_files(
@@ -128,6 +124,69 @@ def test_pictures_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
     fill(tmp_path)
     assert call(tmp_path) == 0
     assert {path.name for path in tmp_path.glob("*.png")} == {"none-0.png", "shared-28.png"}
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"), [([0.0, 0.0], (0.0, 1.0)), ([3.5], (3.0, 4.0)), ([0.0, 0.1], None), ([], None)]
+)
+def test_a_picture_of_equal_values_does_not_magnify_nothing(
+    values: list[float], limits: tuple[float, float] | None
+) -> None:
+    assert choose_limits(values) == limits
+
+
+def test_without_matplotlib_the_line_that_installs_it_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flock_p2p.experiment.plots.find_spec", lambda _name: None)
+    fill(tmp_path)
+    assert call(tmp_path) == 0
+    assert "pip install -c constraints.txt '.[plots]'" in capsys.readouterr().err
+
+
+def test_a_whole_domain_is_as_many_per_cent_as_it_has_participants() -> None:
+    row = finished(Row("fedavg", "domain", 28, 1, 8), 0) | {"malicious_count": 4}
+    assert format_table([row]).splitlines()[1].split()[:3] == ["fedavg", "domain", "22"]
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_one(row: Row, _base: Path, _report: Report) -> dict[str, Any]:
+        if row.method == "ours":
+            raise KeyboardInterrupt
+        return finished(row, 0)
+
+    monkeypatch.setattr("flock_p2p.experiment.runner.run_one", run_one)
+    assert call(tmp_path) == 130
+    assert capsys.readouterr().err == f"stopped: 1 of 4 rows kept in {tmp_path}; the same command runs the rest\n"
+
+
+@pytest.mark.parametrize("place", ["afile", "afile/below", "taken"])
+def test_a_folder_that_cannot_be_made_is_one_line_before_anything_runs(
+    tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flock_p2p.experiment.runner.run_one", lambda *_: pytest.fail("it runs"))
+    (tmp_path / "afile").touch()
+    (tmp_path / "taken" / "rows.jsonl").mkdir(parents=True)
+    assert call(tmp_path / place) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"flock-p2p experiment: {tmp_path / place}: rows cannot be kept there (")
+
+
+def test_a_mistyped_name_is_answered_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment", "--methods", "fedvag"]) == 2
+    assert "--methods: there is no fedvag; did you mean fedavg? Known: isolated, " in capsys.readouterr().err
+    assert main(["experiment", "--attacks", "shard,qq"]) == 2
+    assert "--attacks: there is no qq and no shard; did you mean shared? Known: none, " in capsys.readouterr().err
+    assert main(["experiment", "--attacks", "qq"]) == 2
+    assert "--attacks: there is no qq. Known: none, " in capsys.readouterr().err
+
+
+def test_names_may_have_spaces_between_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flock_p2p.experiment.runner.run_one", lambda row, *_: finished(row, 0))
+    wanted = ["--methods", "fedavg, ours", "--attacks", "none, shared ", "--seeds", "1, 2", "--out", str(tmp_path)]
+    assert main(["experiment", *wanted]) == 0 and len(read_rows(tmp_path)) == 8
 
 
 @pytest.mark.parametrize(

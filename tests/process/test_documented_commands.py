@@ -302,6 +302,8 @@ def test_what_takes_long_works_shorter(runner: Runner, tmp_path: Path, line: str
 def test_an_experiment_trains_as_quickly_as_it_is_told_and_trains_nothing_twice(runner: Runner, tmp_path: Path) -> None:
     quick = runner.run(tmp_path, EXPERIMENTS["experiment --quick"])
     assert quick.wait_over() == 0 and re.search(r"^fedavg +none +0 +1 +1 ", quick.said(), re.MULTILINE), quick.said()
+    assert "fedavg, none, seed 1: begins; " in quick.said() and "fedavg, none, seed 1: done; " in quick.said()
+    assert "Loading weights" not in quick.said() and "FutureWarning" not in quick.said()  # what libraries say
     written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "flock-experiment").glob("*.json*")}
     whole = runner.run(tmp_path, EXPERIMENTS["experiment"])
     assert whole.wait_over() == 0, whole.said()
