@@ -44,6 +44,8 @@ def format_status(status: dict[str, Any]) -> str:
     rows.append(("disk", _format_disk(status["disk"])))
     if status["base_model"] is not None:
         rows.append(("base", _format_base(status["base_model"])))
+    if status.get("publishing"):
+        rows.append(("publish", f"base model {status['publishing']}"))
     rows += [("transfer", _format_transfer(row)) for row in status["transfers"]]
     rows += [("not in", f"task {task} {text}") for task, text in status["not_joined"].items()]
     task = status["task"]

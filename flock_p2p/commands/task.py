@@ -125,11 +125,13 @@ def _publish(path: Path, model: Path | None, out: TextIO) -> str | None:
     """The content id of the base model, when the running peer serves all of it; None for the shipped one."""
     folder = None if model is None else str(model.expanduser().resolve())
     row = request_control(path, "give_base", folder=folder)
+    told = ""
     while row and row["base"] is None and not row["error"]:
-        if out.isatty() and row["bytes"]:
-            print(f"\rbase       {row['done'] / 1e6:.0f} of {row['bytes'] / 1e6:.0f} MB", end="", file=out, flush=True)
+        told = tell_giving(row, told, out)
         time.sleep(POLL_SECONDS)
         row = request_control(path, "giving")
+    if told and out.isatty():
+        print(file=out)
     if not row:
         return None
     if row["error"]:
@@ -139,6 +141,17 @@ def _publish(path: Path, model: Path | None, out: TextIO) -> str | None:
         file=out,
     )
     return str(row["base"])
+
+
+def tell_giving(row: dict[str, Any], before: str, out: TextIO) -> str:
+    """How far it is, on a terminal in one line; in a pipe what begins. Returns what was told."""
+    is_read = row["read"] >= row["bytes"]
+    what, done = ("storing", row["done"]) if is_read else ("reading", row["read"])
+    if out.isatty():
+        print(f"\rbase       {what} {done / 1e6:.0f} of {row['bytes'] / 1e6:.0f} MB", end="", file=out, flush=True)
+    elif what != before:
+        print(f"base       {what} {row['bytes'] / 1e6:.0f} MB of {row['folder']}", file=out, flush=True)
+    return what
 
 
 def _newest(path: Path) -> dict[str, Any] | None:

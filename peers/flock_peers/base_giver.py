@@ -14,11 +14,13 @@ from flock_chain.errors import FlockError, InvalidContent, Misuse, Unavailable
 from flock_peers.contents import Contents
 from flock_peers.store.kept_marks import BASE_GIVEN, new_task_owner, task_owner
 from flock_peers.training.base_check import check_base_folder
-from flock_peers.training.base_manifest import BaseFile, BaseManifest, describe_base
+from flock_peers.training.base_manifest import BaseFile, BaseManifest, check_sizes, describe_base, list_sizes
 
 log = logging.getLogger(__name__)
 
 MAX_GIVEN = 16  # manifests in memory, of at most 20 kB each
+UNASKED_SECONDS = 60.0  # then whoever wanted it is gone, who would have asked twice a second; nothing else waits for it
+WATCH_SECONDS = 1.0
 
 
 @dataclass
@@ -27,7 +29,9 @@ class Giving:
 
     folder: Path
     bytes: int = 0
-    done: int = 0
+    read: int = 0  # for the content ids
+    done: int = 0  # in the store
+    asked_at: float = 0.0
     base: BaseManifest | None = None  # when it is whole in the store
     error: str = ""
 
@@ -35,15 +39,24 @@ class Giving:
         return {
             "folder": str(self.folder),
             "bytes": self.bytes,
+            "read": self.read,
             "done": self.done,
             "base": None if self.base is None else format_cid(self.base.digest),
             "files": 0 if self.base is None else len(self.base.files),
             "error": self.error,
         }
 
+    @property
+    def is_over(self) -> bool:
+        return self.base is not None or bool(self.error)
+
+    def describe(self) -> str:
+        what, done = ("stored", self.done) if self.read >= self.bytes else ("read", self.read)
+        return f"{self.folder}: {done / 1e6:.0f} of {self.bytes / 1e6:.0f} MB {what}"
+
 
 class BaseGiver:
-    """`contents`: of any owner. One folder at a time; `giving` is the last one."""
+    """`contents`: of any owner. One folder at a time: `now`, if any; `giving` is the last one for a new task."""
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
@@ -51,6 +64,7 @@ class BaseGiver:
         self._turn = trio.Lock()
         self._given: dict[str, BaseManifest] = {}  # by content id as text
         self.giving: Giving | None = None
+        self.now: Giving | None = None
 
     def run_in(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -58,22 +72,41 @@ class BaseGiver:
     # --- for a new task
 
     def start(self, folder: Path) -> Giving:
-        """Returns at once: files of many gigabytes are read."""
+        """Returns at once: files of many gigabytes are read. `ask` says how far it is; nobody asks, and it ends."""
         if self._nursery is None:
             raise Unavailable("base model: this peer is only starting")
-        if self._turn.locked():
-            raise Unavailable("base model: another one is being published; try again in a moment")
         check_base_folder(folder)
-        self.giving = Giving(folder)
+        size = _measure(folder)
+        if self._turn.locked():
+            if self.giving is not None and self.giving is self.now and self.giving.folder == folder:
+                return self._touch(self.giving)
+            before = "" if self.now is None else f" ({self.now.describe()})"
+            raise Unavailable(f"base model: another one is being published{before}; try again when it is over")
+        self.giving = self._touch(Giving(folder, size))
         self._nursery.start_soon(self._give, self.giving)
         return self.giving
 
+    def ask(self) -> Giving | None:
+        return None if self.giving is None else self._touch(self.giving)
+
+    def _touch(self, giving: Giving) -> Giving:
+        giving.asked_at = trio.current_time()
+        return giving
+
     async def _give(self, giving: Giving) -> None:
+        async with self._turn, trio.open_nursery() as nursery:
+            nursery.start_soon(_end_unasked, giving, nursery.cancel_scope)
+            await self._give_now(giving)
+            nursery.cancel_scope.cancel()
+        if not giving.is_over:
+            giving.error = f"base model {giving.folder}: whoever published it asks no more; give the order again"
+            log.info("base model %s is not published: whoever ordered it is gone", giving.folder)
+
+    async def _give_now(self, giving: Giving) -> None:
         marks = self._contents.of(BASE_GIVEN)
         try:
-            async with self._turn:
-                marks.release_all()
-                base = await self._put(giving, marks)
+            marks.release_all()
+            base = await self._put(giving, marks)
             self._given[format_cid(base.digest)] = giving.base = base
             while len(self._given) > MAX_GIVEN:
                 del self._given[next(iter(self._given))]
@@ -103,18 +136,28 @@ class BaseGiver:
     async def _share(self, task: int, folder: Path) -> None:
         try:
             async with self._turn:
-                await self._put(Giving(folder), self._contents.of(task_owner(task)))
+                await self._put(Giving(folder, _measure(folder)), self._contents.of(task_owner(task)))
         except Exception as error:  # noqa: BLE001 - a task's edge: others serve it, or nobody does
             known = error if isinstance(error, FlockError) else repr(error)
             log.info("task %d: the base model in %s is not served to others: %s", task, folder, known)
 
     async def _put(self, giving: Giving, marks: Contents) -> BaseManifest:
-        base = await trio.to_thread.run_sync(describe_base, giving.folder)
+        self.now = giving
         try:
-            base.check_complete()
-        except InvalidContent as error:
-            raise Misuse(f"base model {giving.folder}: {error}") from error
-        giving.bytes = base.size
+            return await self._put_files(giving, marks)
+        finally:
+            self.now = None
+
+    async def _put_files(self, giving: Giving, marks: Contents) -> BaseManifest:
+        await trio.to_thread.run_sync(self._check_least_room, giving.folder)
+
+        def count(size: int) -> None:
+            giving.read += size
+            trio.from_thread.check_cancelled()
+
+        base = await trio.to_thread.run_sync(describe_base, giving.folder, count)
+        base.check_complete()
+        giving.bytes = giving.read = base.size
         self._contents.check_room(
             sum(file.size for file in base.files if self._contents.file_path(file.digest) is None)
         )
@@ -123,6 +166,27 @@ class BaseGiver:
             giving.done += file.size
         marks.put_object(base.encode())  # last: who has it has everything
         return base
+
+    def _check_least_room(self, folder: Path) -> None:
+        """Before anything is read: what has the size of a file that is here may be that one, the rest is not."""
+        here = self._contents.file_sizes()
+        self._contents.check_room(sum(size for size in list_sizes(folder).values() if size not in here))
+
+
+async def _end_unasked(giving: Giving, scope: trio.CancelScope) -> None:
+    while trio.current_time() - giving.asked_at < UNASKED_SECONDS:
+        await trio.sleep(WATCH_SECONDS)
+    scope.cancel()
+
+
+def _measure(folder: Path) -> int:
+    """Bytes. Raises Misuse for what no task could be on: the sizes tell, and reading 140 GB takes minutes."""
+    sizes = list_sizes(folder)
+    try:
+        check_sizes(sizes)
+    except InvalidContent as error:
+        raise Misuse(f"base model {folder}: {error}") from error
+    return sum(sizes.values())
 
 
 def _put_file(folder: Path, file: BaseFile, marks: Contents) -> None:

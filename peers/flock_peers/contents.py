@@ -51,6 +51,9 @@ class Contents:
     def file_path(self, digest: bytes) -> Path | None:
         return self._store.file_path(digest)
 
+    def file_sizes(self) -> set[int]:
+        return self._store.file_sizes()
+
     def put_file(self, path: Path) -> bytes:
         """Copy a file in; the digest of its chunk list."""
         return self._store.put_file(path, owner=self._owner)

@@ -156,6 +156,7 @@ class PeerControl:
             "disk": asdict(self.blobs.store.usage()),
             "transfers": [row.as_row() for row in self.blobs.progress()],
             "base_model": self._base_status(),
+            "publishing": None if self.giver.now is None else self.giver.now.describe(),
             "not_joined": {str(task): text for task, text in self.explain_tasks().items()},
             "training": self.progress.latest,
             "task": (task := await self._task_status()),
@@ -247,7 +248,8 @@ class PeerControl:
         return {} if folder is None else self.giver.start(folder).as_row()
 
     async def _giving(self, _params: Mapping[str, Any]) -> dict[str, Any]:
-        return {} if self.giver.giving is None else self.giver.giving.as_row()
+        giving = self.giver.ask()
+        return {} if giving is None else giving.as_row()
 
     async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """`base`: the content id of one that was given; without it the task is on the shipped one."""

@@ -1,11 +1,13 @@
 """`stake` and `status` as their user sees them, against a control socket that answers what a peer would."""
 
+import io
 import json
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from execution_support import make_genesis
 from flock_p2p.cli import EXIT_PIPE_CLOSED, main
 from flock_p2p.commands.stake import format_delegation, format_stake
 from flock_p2p.commands.status import format_status
-from flock_p2p.commands.task import format_list
+from flock_p2p.commands.task import format_list, tell_giving
+from flock_peers.base_giver import Giving
 from flock_peers.control import serve_control
 from flock_peers.home import Home
 
@@ -309,3 +312,15 @@ def test_orders_that_people_look_for_by_their_own_names_are_those_of_stake(
             assert [row for row in asked if row["action"] != "status"] == [order]
             assert json.loads(said.out)["epoch"] == 4 and "it is final" in said.err
             assert ("and paid 1.5 coins" in said.err) == ("claim" in command)
+
+
+def test_status_and_task_create_say_how_far_a_base_model_is_that_is_published() -> None:
+    giving = Giving(Path("/models/70b"), bytes=141_000_000_000, read=47_000_000_000)
+    text = format_status({**STATUS, "other_task": None, "publishing": giving.describe()})
+    assert "publish  base model /models/70b: 47000 of 141000 MB read\n" in text
+    pipe, told = io.StringIO(), ""
+    for read, done in ((1, 0), (141_000_000_000, 0), (141_000_000_000, 5)):
+        told = tell_giving(replace(giving, read=read, done=done).as_row(), told, pipe)
+    assert pipe.getvalue().splitlines() == [
+        "base       reading 141000 MB of /models/70b", "base       storing 141000 MB of /models/70b",
+    ]  # fmt: skip

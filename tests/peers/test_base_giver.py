@@ -1,15 +1,17 @@
 """The owner's base models on their way into the store."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from base_support import make_base
 from clock_support import on_stepped_clock
 
 from flock_chain.content import format_cid
 from flock_chain.errors import Misuse, Unavailable
-from flock_peers.base_giver import BaseGiver, Giving
+from flock_peers.base_giver import UNASKED_SECONDS, BaseGiver, Giving
 from flock_peers.contents import Contents
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import BASE_GIVEN, new_task_owner, task_owner
@@ -56,8 +58,69 @@ async def test_what_no_joiner_could_train_is_not_published(tmp_path: Path) -> No
         await given(desk, tmp_path)
     folder = make_base(tmp_path / "parts")
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
-    assert "1 of 2 parts of the weights" in (await given(desk, folder)).error
+    with pytest.raises(Misuse, match="1 of 2 parts of the weights"):
+        await given(desk, folder)
     assert not desk.store.used
+
+
+def make_sparse(folder: Path, size: int) -> Path:
+    """A base model whose weights take no room on the disk, and minutes to read."""
+    with (make_base(folder) / "model.safetensors").open("r+b") as file:
+        file.truncate(size)
+    return folder
+
+
+@on_stepped_clock
+async def test_what_its_size_refuses_is_not_read(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "blobs", quota=8 << 30)
+    kept = await given(desk, make_base(tmp_path / "base"))
+    with pytest.raises(Misuse, match=r"model\.safetensors has 141000000000 bytes, 17179869184 are allowed"):
+        await given(desk, make_sparse(tmp_path / "huge", 141_000_000_000))
+    assert desk.store.kept_by(BASE_GIVEN) >= {kept.base.digest}  # type: ignore[union-attr]
+    giving = await given(desk, make_sparse(tmp_path / "large", 16 << 30))
+    assert "disk quota" in giving.error and not giving.read
+
+
+@on_stepped_clock
+async def test_what_is_here_already_needs_no_room_again(tmp_path: Path) -> None:
+    folder = make_base(tmp_path / "base", rows=4_096)
+    size = describe_base(folder).size
+    desk = Desk(tmp_path / "blobs", quota=size * 3 // 2)
+    for _ in range(2):
+        giving = await given(desk, folder)
+        assert giving.base is not None and giving.read == giving.done == giving.bytes == size
+
+
+def test_what_nobody_waits_for_any_more_is_read_no_further_and_the_next_one_can_begin(tmp_path: Path) -> None:
+    clock = trio.testing.MockClock()
+
+    async def until(condition: Callable[[], object]) -> None:
+        """It works in threads, which no clock drives."""
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+    async def test() -> None:
+        desk, folder = Desk(tmp_path / "blobs", quota=1 << 40), make_sparse(tmp_path / "large", 16 << 30)
+        async with trio.open_nursery() as nursery:
+            desk.giver.run_in(nursery)
+            giving = desk.giver.start(folder)
+            await until(lambda: giving.read)
+            assert desk.giver.now is giving
+            assert desk.giver.start(folder) is giving, "the same order once more goes on with it"
+            with pytest.raises(Unavailable, match=r"large: \d+ of 17180 MB read\); try again when it is over"):
+                desk.giver.start(make_base(tmp_path / "base"))
+            for _ in range(3):
+                clock.jump(UNASKED_SECONDS - 1)
+                await trio.testing.wait_all_tasks_blocked()
+                assert desk.giver.ask() is giving and not giving.error
+            clock.jump(UNASKED_SECONDS)
+            await until(lambda: giving.error)
+            assert "asks no more" in giving.error and giving.read < 16 << 30 and desk.giver.now is None
+            last = desk.giver.start(tmp_path / "base")
+            await until(lambda: last.base)
+            nursery.cancel_scope.cancel()
+
+    trio.run(test, clock=clock)
 
 
 @on_stepped_clock

@@ -6,7 +6,7 @@ of it.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,21 +70,23 @@ class BaseManifest:
 
     def check_complete(self) -> None:
         """Raises InvalidContent where a model cannot consist of these files, before any of them is fetched."""
-        names = {file.name for file in self.files}
-        if "config.json" not in names:
-            raise InvalidContent("base manifest: config.json is missing")
-        if not names & set(TOKENIZERS):
-            raise InvalidContent(f"base manifest: no tokenizer ({', '.join(TOKENIZERS)})")
-        beside = self.size - self.weight_bytes
-        if beside > MAX_BESIDE_BYTES:
-            raise InvalidContent(
-                f"base manifest: {beside} bytes of files beside the weights, at most {MAX_BESIDE_BYTES}"
-            )
-        for file in self.files:
-            most = _PARSED.get(file.name, MAX_FILE_BYTES)
-            if file.size > most:
-                raise InvalidContent(f"base manifest: {file.name} has {file.size} bytes, {most} are allowed")
-        _check_weights(sorted(name for name in names if _WEIGHTS.fullmatch(name)), INDEX in names)
+        check_sizes({file.name: file.size for file in self.files})
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """`sizes`: bytes by name, as they are told before anything is read."""
+    if "config.json" not in sizes:
+        raise InvalidContent("base manifest: config.json is missing")
+    if not set(sizes) & set(TOKENIZERS):
+        raise InvalidContent(f"base manifest: no tokenizer ({', '.join(TOKENIZERS)})")
+    beside = sum(size for name, size in sizes.items() if not _WEIGHTS.fullmatch(name))
+    if beside > MAX_BESIDE_BYTES:
+        raise InvalidContent(f"base manifest: {beside} bytes of files beside the weights, at most {MAX_BESIDE_BYTES}")
+    for name, size in sizes.items():
+        most = _PARSED.get(name, MAX_FILE_BYTES)
+        if size > most:
+            raise InvalidContent(f"base manifest: {name} has {size} bytes, {most} are allowed")
+    _check_weights(sorted(name for name in sizes if _WEIGHTS.fullmatch(name)), INDEX in sizes)
 
 
 def _check_weights(names: list[str], has_index: bool) -> None:
@@ -150,15 +152,27 @@ def list_weights(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if _WEIGHTS.fullmatch(path.name) and path.is_file()]
 
 
-def compute_base_file(path: Path) -> BaseFile:
-    """Reads the file once, chunk by chunk."""
+def list_sizes(folder: Path) -> dict[str, int]:
+    """Bytes by name; reads nothing."""
+    return {path.name: path.stat().st_size for path in list_base_files(folder)}
+
+
+def compute_base_file(path: Path, on_read: Callable[[int], None] | None = None) -> BaseFile:
+    """Reads the file once, chunk by chunk. `on_read`: is told the bytes of each; what it raises ends it."""
+
+    def read() -> bytes:
+        data = file.read(CHUNK_BYTES)
+        if on_read is not None:
+            on_read(len(data))
+        return data
+
     with path.open("rb") as file:
-        chunks = compute_chunk_list(iter(lambda: file.read(CHUNK_BYTES), b""))
+        chunks = compute_chunk_list(iter(read, b""))
     return BaseFile(path.name, chunks.size, chunks.digest)
 
 
-def describe_base(folder: Path) -> BaseManifest:
-    return BaseManifest(tuple(compute_base_file(path) for path in list_base_files(folder)))
+def describe_base(folder: Path, on_read: Callable[[int], None] | None = None) -> BaseManifest:
+    return BaseManifest(tuple(compute_base_file(path, on_read) for path in list_base_files(folder)))
 
 
 def check_files(folder: Path, manifest: BaseManifest) -> None:
