@@ -7,7 +7,7 @@ from flock_p2p.arguments.command import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quick", action="store_true", help="one seed, 8 rounds: about five minutes of one core")
+    parser.add_argument("--quick", action="store_true", help="one seed, 8 rounds: about ten minutes of one core")
     parser.add_argument("--methods", metavar="LIST", help="default: fedavg,paper,ours; an unknown name lists them all")
     parser.add_argument("--attacks", metavar="LIST", help="default: none,shared; an unknown name lists them all")
     parser.add_argument("--malicious", default="28", metavar="LIST", help="per cent of the participants (default: 28)")

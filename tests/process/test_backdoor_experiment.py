@@ -1,6 +1,6 @@
 """The half of `experiment --quick` with a backdoor, whole: FedAvg swallows it, ours stops it, and nobody honest pays.
 
-The other half, without attack, and the paper's vote take four more minutes of a core: they are run by hand.
+The other half, without attack, and the paper's vote take five more minutes of a core: they are run by hand.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-SECONDS = 1_800.0  # two and a half minutes of one core, beside other tests
+SECONDS = 1_800.0  # four and a half minutes of one core, beside other tests
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.patient, pytest.mark.early(1)]
 
