@@ -88,6 +88,8 @@ def render(status: dict[str, Any], log: list[str], pace: Pace, now: float, *, wi
             lines.append("waiting for " + describe_awaited(status["account"], task))
     if task is not None and task.get("pay") is not None:
         lines.append(f"earned {describe_pay(task['pay'])}")
+    if task is not None and task.get("skipped"):
+        lines.append(f"skipped {describe_skipped(task['skipped'])}")
     lines += [text for text in (describe_training(status["training"]), _describe_left(status, pace, now)) if text]
     if status["sync"]:
         lines.append(f"catching up: height {status['sync']['height']} of {status['sync']['target']}")
@@ -152,7 +154,14 @@ def _list_warnings(status: dict[str, Any]) -> list[str]:
 
 def describe_awaited(own: str, task: dict[str, Any]) -> str:
     """Whoever was drawn and has not acted yet."""
-    return ", ".join("this peer" if account == own else account[:10] for account in task["awaited"])
+    is_skipped = (task.get("skipped") or {}).get("round") == task["round"] and task["phase"] == "COMMIT"
+    here = "this peer, which skips this round" if is_skipped else "this peer"
+    return ", ".join(here if account == own else account[:10] for account in task["awaited"])
+
+
+def describe_skipped(skipped: dict[str, Any]) -> str:
+    """The last round in which this peer was drawn, and had nothing to propose."""
+    return f"round {skipped['round']}: {clean(skipped['why'])}"
 
 
 def describe_pay(pay: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from flock_p2p.commands.peers import format_bytes
-from flock_p2p.live_view import describe_awaited, describe_pay, describe_round, describe_training
+from flock_p2p.live_view import describe_awaited, describe_pay, describe_round, describe_skipped, describe_training
 from flock_peers.coins import count_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
@@ -60,6 +60,8 @@ def format_status(status: dict[str, Any]) -> str:
         if other is not None and int(other.get("bond", "0")):
             where = f"in task {other['task']}, in which this peer takes no part now"
             rows.append(("bonded", f"{count_coins(int(other['bond']))} {where}: {idle_bond(other)}"))
+    if task is not None and task.get("skipped"):
+        rows.append(("skipped", describe_skipped(task["skipped"])))
     if (pay := (task or status.get("other_task") or {}).get("pay")) is not None:
         rows.append(("earned", describe_pay(pay)))
     rows += [("left", text) for text in _format_left(status)]

@@ -1,5 +1,5 @@
-"""What this peer measured in its tasks, for people: losses on its own rows, what its audits found, and what its seats
-earned. Decides nothing.
+"""What this peer measured in its tasks, for people: losses on its own rows, what its audits found, what its seats
+earned, and which rounds it could not train in. Decides nothing.
 
 Kept on disk, so that a restart loses no line of a plot; a file that cannot be read or written costs the plot alone.
 """
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 MAX_LOSSES = 512  # rounds: the width of a screen in points
 MAX_AUDITS = 128
 MAX_PAID = 128  # tasks
+MAX_SKIPPED = 128  # rounds
+MAX_REASON = 500  # characters
 MAX_AUDITED = 64  # accounts of one audit: as many as a task has participants
 MAX_DIGITS = 78  # of 256 bits
 MAX_FILE_BYTES = 4 << 20  # all of the above takes a third of it
@@ -36,6 +38,7 @@ class Measurements:
         self._losses: list[Row] = []
         self._audits: list[Row] = []
         self._pay: list[Row] = []  # a row for each task: in all, and of the last round that paid
+        self._skipped: list[Row] = []
         if path is not None:
             self._load(path)
 
@@ -77,11 +80,28 @@ class Measurements:
         to be final. None before any did."""
         return next((row for row in self._pay if row["task"] == task), None)
 
+    def note_skipped(self, task: int, number: int, why: str) -> None:
+        """A round in which this account was drawn as a proposer, and has nothing to propose. `why`: one line."""
+        row = {"task": task, "round": number, "why": why[:MAX_REASON]}
+        self._skipped = _replace(self._skipped, row, ("task", "round"), MAX_SKIPPED)
+        self._save()
+
+    def drop_skipped(self, task: int, number: int) -> None:
+        """It is tried after all, by another process of this peer."""
+        if self.skipped_of(task, number) is not None:
+            self._skipped = [row for row in self._skipped if (row["task"], row["round"]) != (task, number)]
+            self._save()
+
+    def skipped_of(self, task: int, number: int | None = None) -> Row | None:
+        """The last one, or this one: `round` and `why`."""
+        rows = (row for row in reversed(self._skipped) if row["task"] == task and number in (None, row["round"]))
+        return next(rows, None)
+
     def of(self, task: int) -> Row:
         """The oldest first."""
         losses = [row for row in self._losses if row["task"] == task]
         audits = [row for row in self._audits if row["task"] == task]
-        return {"losses": losses, "audits": audits, "pay": self.pay_of(task)}
+        return {"losses": losses, "audits": audits, "pay": self.pay_of(task), "skipped": self.skipped_of(task)}
 
     def _load(self, path: Path) -> None:
         try:
@@ -90,17 +110,18 @@ class Measurements:
             losses = [_check_loss(row) for row in found["losses"][-MAX_LOSSES:]]
             audits = [_check_audit(row) for row in found["audits"][-MAX_AUDITS:]]
             pay = [_check_pay(row) for row in found.get("pay", [])[-MAX_PAID:]]
+            skipped = [_check_skipped(row) for row in found.get("skipped", [])[-MAX_SKIPPED:]]
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: what was measured before cannot be read, and begins anew: %r", path, error)
             return
-        self._losses, self._audits, self._pay = losses, audits, pay
+        self._losses, self._audits, self._pay, self._skipped = losses, audits, pay, skipped
 
     def _save(self) -> None:
         if self._path is None:
             return
-        rows = {"losses": self._losses, "audits": self._audits, "pay": self._pay}
+        rows = {"losses": self._losses, "audits": self._audits, "pay": self._pay, "skipped": self._skipped}
         data = json.dumps(rows, allow_nan=False).encode()
         try:
             write_private(self._path, data)
@@ -129,6 +150,10 @@ def _check_pay(row: Row) -> Row:
     task, number, amount, total = (int(str(row[name])[:MAX_DIGITS]) for name in names)
     is_final = row.get("is_final") is True
     return {"task": task, "round": number, "amount": str(amount), "total": str(total), "is_final": is_final}
+
+
+def _check_skipped(row: Row) -> Row:
+    return {"task": int(row["task"]), "round": int(row["round"]), "why": str(row["why"])[:MAX_REASON]}
 
 
 def _check_audit(row: Row) -> Row:

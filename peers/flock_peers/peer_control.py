@@ -201,6 +201,7 @@ class PeerControl:
             "bonds": {"0x" + account.hex(): bond for account, bond in bonds.items()},
             "is_ended": participant.is_ended,
             "pay": participant.read_pay(),
+            "skipped": self.measurements.skipped_of(view.task),
             "kept_until": participant.keeper.kept_until if participant.keeper else 0,
             "claimed_until": participant.keeper.claimed_until if participant.keeper else 0,
             "judged_until": participant.jury.judged_until if participant.jury else 0,

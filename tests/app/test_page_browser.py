@@ -210,11 +210,13 @@ async def test_no_coin_is_lost_on_the_page_and_bond_pay_and_rate_of_the_task_are
         assert "Earned in this task\n3.3333 coins\n1.6666 coins in round 9 · " in stakes
         assert "A round adds\n1.5 times the mean" in await page.text("#task-body")
         fake.sections["task"] |= {"server_lr_thousandths": 1_000, "participants": [], "name": "of the mean"}
-        fake.sections["measured"] = fake.sections["measured"] | {"pay": None}
+        lost = {"task": 1, "round": 8, "why": "trainer: the process was killed by signal 9"}
+        fake.sections["measured"] = fake.sections["measured"] | {"pay": None, "skipped": lost}
         await page.wait("document.querySelector('#task-body').innerText.includes('of the mean')")
         await page.wait("!document.querySelector('#cards').innerText.includes('bonded')")
         assert "A round adds" not in await page.text("#task-body")
         assert "nothing by this peer's seats yet" in await page.text("#stakes-body")
+        assert f"skipped round 8 {lost['why']}" in await page.text("#task-body")
         await check_clean(page, port)
 
 

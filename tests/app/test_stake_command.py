@@ -167,6 +167,12 @@ def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin()
     status = {**STATUS, "balance": str(10**21 - 1), "task": {**task, "pay": None}}
     assert "balance  999.999999999999999999 coins\n" in format_status(status)
     assert format_status(status).endswith("bonded   5 coins") and "earned" not in format_status(status)
+    why = {"skipped": {"task": 1, "round": 2, "why": "privacy: the limit is 5.00"}, "awaited": [STATUS["account"]]}
+    told = format_status({**status, "task": {**task, **why, "pay": None, "round": 2, "phase": "COMMIT"}})
+    assert "awaited  this peer, which skips this round\n" in told
+    assert "skipped  round 2: privacy: the limit is 5.00" in told
+    told = format_status({**status, "task": {**task, **why, "pay": None, "round": 3, "phase": "COMMIT"}})
+    assert "awaited  this peer\n" in told and "skipped  round 2: privacy: the limit is 5.00" in told
     ended = format_status(status | {"task": status["task"] | {"is_ended": True}})
     assert "bonded   5 coins; the task has ended: `task leave` begins to take it back" in ended
     told = format_status({**status, "task": {**task, "bonds": {}, "pay": pay}})

@@ -106,6 +106,26 @@ async def test_the_log_says_once_what_a_seat_earned_in_a_round_also_where_that_i
 
 
 @on_stepped_clock
+async def test_the_log_says_why_a_proposer_without_a_verdict_earned_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "flock_peers.roles.keeper")
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, Jobs(nursery))
+        desk.measurements.note_skipped(1, 1, "trainer: the process was killed by signal 9")
+        for number in (1, 2, 3):
+            offers = [desk.offer(0, number=number)] if number == 3 else []
+            desk.settle(number, offers, proposers=(ME,), voters=(ACCOUNTS[3],), verdicts=[Verdict.NONE])
+            desk.keeper.note_seat(desk.view(Phase.COMMIT, round=number, proposers=(ME,), voters=(ACCOUNTS[3],)))
+        await keep(desk, 4, steps=9)
+        assert [row.getMessage().split("proposer: ")[1] for row in caplog.records if "earned" in row.getMessage()] == [
+            "it was skipped: trainer: the process was killed by signal 9",
+            "nothing was proposed",
+            "the round ended without a verdict",
+        ]
+
+
+@on_stepped_clock
 async def test_the_log_says_why_a_round_with_too_few_participants_gave_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,15 @@ from roles_support import Desk, on_stepped_clock
 
 from flock_chain.crypto import Account
 from flock_peers import measurements
-from flock_peers.measurements import MAX_AUDITED, MAX_AUDITS, MAX_LOSSES, MAX_PAID, Measurements
+from flock_peers.measurements import (
+    MAX_AUDITED,
+    MAX_AUDITS,
+    MAX_LOSSES,
+    MAX_PAID,
+    MAX_REASON,
+    MAX_SKIPPED,
+    Measurements,
+)
 from flock_peers.roles.board import Phase
 from flock_peers.roles.jobs import Jobs
 
@@ -77,15 +85,30 @@ def test_there_is_a_limit_to_everything_and_the_file_keeps_to_its_own(
         b'{"losses": [{"task": 1, "round": 1, "role": "king", "before": 1, "after": 1}], "audits": []}',
         b'{"losses": [{"task": 1, "round": 1, "role": "voter", "before": NaN, "after": 1}], "audits": []}',
         b'{"losses": [], "audits": [], "pay": [{"task": 1, "round": 1, "amount": "many", "total": "1"}]}',
+        b'{"losses": [], "audits": [], "skipped": [{"task": 1, "round": 1}]}',
     ],
 )  # fmt: skip
 def test_a_broken_file_is_begun_anew(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "measured.json"
     path.write_bytes(data)
     found = Measurements(path)
-    assert found.of(1) == {"losses": [], "audits": [], "pay": None}
+    assert found.of(1) == {"losses": [], "audits": [], "pay": None, "skipped": None}
     found.note_loss(1, 1, "voter", 1.0, 1.0)
     assert len(Measurements(path).of(1)["losses"]) == 1
+
+
+def test_the_last_rounds_that_were_skipped_are_kept_with_their_reasons(tmp_path: Path) -> None:
+    path = tmp_path / "measured.json"
+    found = Measurements(path)
+    for number in range(1, MAX_SKIPPED + 2):
+        found.note_skipped(1, number, "x" * 10_000)
+    found.note_skipped(2, 9, "no privacy left")
+    again = Measurements(path)
+    assert again.of(2)["skipped"] == again.skipped_of(2) == {"task": 2, "round": 9, "why": "no privacy left"}
+    assert again.skipped_of(1) == {"task": 1, "round": MAX_SKIPPED + 1, "why": "x" * MAX_REASON}
+    again.drop_skipped(2, 9)
+    assert Measurements(path).skipped_of(2) is None
+    assert again.skipped_of(1, 3) is not None and again.skipped_of(1, 2) is None and again.skipped_of(3) is None
 
 
 def test_a_disk_that_takes_nothing_costs_no_round(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -145,7 +145,12 @@ async def test_a_round_in_which_training_keeps_failing_is_skipped_with_its_reaso
             await desk.proposer.step(drawn(desk, Phase.COMMIT))
             await trio.sleep(RETRY_SECONDS + 1)
         assert tries == [1] * MAX_FAILURES and desk.sender.calls == []
-        assert f"round 1: skipped, for training failed 2 times in it: {error}" in caplog.text
+        told = [row.getMessage() for row in caplog.records if str(error) in row.getMessage()]
+        assert told == [
+            f"train {TASK} 1 failed: {error}; trying again in {RETRY_SECONDS:.0f} s",
+            f"round 1: skipped, for training failed 2 times in it: {error}",
+        ], "nothing is tried again in a round that is skipped"
+        assert desk.measurements.skipped_of(TASK) == {"task": TASK, "round": 1, "why": str(error)}
         await desk.proposer.step(replace(drawn(desk, Phase.COMMIT), round=2))
         await trio.sleep(RETRY_SECONDS + 1)
         assert tries[-1] == 2

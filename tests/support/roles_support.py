@@ -278,14 +278,15 @@ class Desk:
         self.adapter = self.library.put_initial()
         self.secrets = RoundSecrets(self.path / "secrets")
         self.identity = Identity(ME, CHAIN_ID, CHAIN, 7)
+        self.measurements = Measurements()
         self.proposer = Proposer(
-            self.identity, self.library, self.contents, self.trainer, self.sender, self.secrets, self.jobs, self.path
-        )
+            self.identity, self.library, self.contents, self.trainer, self.sender, self.secrets, self.jobs, self.path,
+            measurements=self.measurements,
+        )  # fmt: skip
         self.removal = Removal(self.library, self.board)
         self.voter = Voter(
             self.identity, self.library, self.board, self.trainer, self.sender, self.secrets, self.jobs, self.removal
         )
-        self.measurements = Measurements()
         self.keeper = Keeper(
             ME, self.library, self.board, self.sender, self.jobs, self.removal, self.measurements
         )  # fmt: skip

@@ -19,7 +19,7 @@ const FIRST_ROUNDS = 64; // in the plots, without being asked for
 
 // Which sections each part shows: it is drawn anew when one of them has changed.
 const PARTS = [
-  [showChoice, ["tasks", "task"]], [showTask, ["task", "training", "peer"]], [() => showRounds(showPlots), ["rounds", "round", "task"]], [showPlots, ["rounds", "round", "chain", "training", "measured"]],
+  [showChoice, ["tasks", "task"]], [showTask, ["task", "training", "peer", "measured"]], [() => showRounds(showPlots), ["rounds", "round", "task"]], [showPlots, ["rounds", "round", "chain", "training", "measured"]],
   [showNetwork, ["peers", "peer"]], [showStakes, ["stakes", "left", "task", "peer", "peers"]], [showTransfers, ["transfers", "training"]], [showEvents, ["events"]],
   [showWarnings, ["peer", "peers", "chain"]],
 ];

@@ -9,7 +9,7 @@ const PAPER = "1"; // the paper's voting rule: one sealed vote on the aggregate,
 let deadline = null;
 
 export function showTask() {
-  const { task, training } = store.sections;
+  const { task, training, measured } = store.sections;
   const body = byId("task-body");
   if (!task && isElsewhere()) {
     body.replaceChildren(empty(`Task ${store.chosen}`, store.failure || "This peer is asked for it."));
@@ -20,7 +20,7 @@ export function showTask() {
     return;
   }
   body.replaceChildren(h("div", { class: "card" }, stale(), head(task), progress(task), steps(task), clock(task),
-    task.is_ended ? null : h("div", { class: "seats" }, proposers(task), voters(task)), running(training, task), facts(task)));
+    task.is_ended ? null : h("div", { class: "seats" }, proposers(task), voters(task)), running(training, task), skipped(measured, task), facts(task)));
   tickTask();
 }
 
@@ -90,6 +90,12 @@ function running(training, task) {
   const mine = task.phase === "COMMIT" && task.proposers.some((row) => row.account === store.sections.peer.account && !row.committed);
   if (!mine || !steps) return null;
   return h("div", { style: { "margin-top": "1rem" } }, h("p", { class: "small" }, `This peer trains: step ${step} of ${steps}`), bar(step / steps, "Training here"));
+}
+
+// Without a word the owner would take the peer for one that was not drawn.
+function skipped(measured, task) {
+  const row = measured?.task === task.task ? measured.skipped : null;
+  return row ? h("p", { class: "small" }, badge(`skipped round ${row.round}`, "warn"), " ", h("bdi", {}, row.why)) : null;
 }
 
 // Who looks on should know where a round adds more, or less, than other tasks do.

@@ -7,6 +7,7 @@ import logging
 
 from flock_chain.crypto import Account
 from flock_chain.errors import FlockError, InvalidRemote, Unavailable
+from flock_chain.tally import Verdict
 from flock_peers.coins import count_coins
 from flock_peers.measurements import Measurements
 from flock_peers.roles.board import PAID_FROM, Phase, RoundResult, RoundView, Views, read_result
@@ -101,11 +102,19 @@ class Keeper:
         result = await read_result(self._views, self._library.task, number)
         (role, is_paid), text = self._seats.pop(number), ""
         if self._account in result.proposers and result.proposers.index(self._account) < len(result.verdicts):
-            verdict = result.verdicts[result.proposers.index(self._account)]
-            text = f": {verdict.name.lower()}"
+            text = f": {self._describe_verdict(result, result.proposers.index(self._account))}"
         if not is_paid:
             text += f"; with fewer than {PAID_FROM} participants a round pays nobody"
         log.info("task %d: round %d: earned nothing as a %s%s", self._library.task, number, role, text)
+
+    def _describe_verdict(self, result: RoundResult, index: int) -> str:
+        verdict = result.verdicts[index]
+        if verdict is not Verdict.NONE:
+            return verdict.name.lower()
+        if (skipped := self._measurements.skipped_of(self._library.task, result.round)) is not None:
+            return f"it was skipped: {skipped['why']}"
+        is_opened = any(any(manifest) for manifest in result.manifests[index : index + 1])
+        return "the round ended without a verdict" if is_opened else "nothing was proposed"
 
     def _keep_round(self, number: int) -> bool:
         """Whether every proposal of a settled round is here, or was tried often enough."""

@@ -87,8 +87,11 @@ class Proposer:
             f"commit {view.task}/{view.round}", "TaskBoard", "commit", view.task, view.round, commitment
         )
 
-    async def _train(self, view: RoundView) -> dict[str, Any]:
-        """Train, put delta and manifest into the store, and write down what the commitment will open to."""
+    async def _train(self, view: RoundView) -> dict[str, Any] | None:
+        """Train, put delta and manifest into the store, and write down what the commitment will open to. None where
+        it failed so often that it is not tried again in this round."""
+        if self._failures_in != (view.task, view.round):
+            self._measurements.drop_skipped(view.task, view.round)
         parent = await self._library.global_path(view.adapter)
         out = self._folder / f"task{view.task}-round{view.round}.delta"
         log.info("round %d: drawn as proposer, training from %s", view.round, view.adapter.hex()[:12])
@@ -96,6 +99,8 @@ class Proposer:
             result = await self._trainer.train(parent, round=view.round, seed=self._identity.seed, out_path=out)
         except (TrainerDied, Refused) as error:  # refused: nothing to propose, or no privacy left to pay with
             self._note_failure(view, error)
+            if self._is_skipped(view):
+                return None
             raise
         data = await trio.to_thread.run_sync(out.read_bytes)
         delta = await trio.to_thread.run_sync(self._publish, data)
@@ -130,7 +135,9 @@ class Proposer:
         self._failures = self._failures + 1 if self._failures_in == (view.task, view.round) else 1
         self._failures_in = (view.task, view.round)
         if self._is_skipped(view):
-            log.error("round %d: skipped, for training failed %d times in it: %s", view.round, self._failures, error)
+            why = " ".join(str(error).split())
+            log.error("round %d: skipped, for training failed %d times in it: %s", view.round, self._failures, why)
+            self._measurements.note_skipped(view.task, view.round, why)
 
     def _publish(self, data: bytes) -> bytes:
         """Into the store, from where others fetch it; the digest."""
