@@ -140,8 +140,8 @@ def _check_data(config: JoinConfig) -> None:
             rows = read_rows(Path(config.data), refusals)
         except InvalidContent as error:  # of the own rows, which nobody sent
             raise Misuse(str(error)) from error
-        if refusals.count:
-            print(f"data     {plural(len(rows), 'row')}; {refusals.count} left out: {refusals}", flush=True)
+        left_out = f"; {refusals.count} left out: {refusals}" if refusals.count else ""
+        print(f"data     {plural(len(rows), 'row')}{left_out}", flush=True)
 
 
 def _check_task(config: JoinConfig, *, is_told: bool) -> None:

@@ -99,6 +99,7 @@ class Peer:
             EvidenceFile(home.folder("consensus") / "evidence"),
         )  # fmt: skip
         self.progress = TrainingProgress()
+        self._told = set[str]()  # by its trainers, of data and models: once in its life
         self.page: str | None = None  # its address, once an application serves one
         self.round_bytes = RoundBytes(lambda: blobs.bytes_sent + blobs.bytes_received)
         self.stop = trio.Event()
@@ -286,7 +287,7 @@ class Peer:
             seed=self.settings.seed,
             attack=split_attack(data.attack)[0],
         )
-        return supervise(lambda: Trainer.open(config, self.progress.on_progress))
+        return supervise(lambda: Trainer.open(config, self.progress.on_progress, told=self._told))
 
 
 def open_given_up(home: Home, takes_up: int | None) -> GivenUp:

@@ -85,6 +85,20 @@ def test_a_data_file_without_usable_rows_is_refused_before_anything_is_contacted
     assert code == 2 and error.count("\n") == 1 and str(data) in error
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [("", "data     4 rows\n"), ('{"a": 1}\n', "data     4 rows; 1 left out: line 5: none of the keys ")],
+)
+def test_how_many_rows_were_read_is_said_whether_some_were_left_out_or_not(
+    tmp_path: Path, more: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "x"}\n' * 4 + more)
+    home = str(tmp_path / "h")
+    assert main(["join", "--home", home, "--quiet", "--data", str(data), "--bootstrap", "/ip4/127.0.0.1/tcp/1"]) == 2
+    assert said in capsys.readouterr().out
+
+
 def test_a_join_that_is_refused_leaves_the_running_peers_home_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,7 +187,8 @@ def test_a_folder_of_text_is_read_in_order_and_what_is_no_text_is_named(tmp_path
     ]
     assert "".join(row.completion for row in rows[2:]).replace("# Two", "").split() == ["word"] * 900
     assert sorted(refusals.named) == [
-        "c.jsonl, line 3: text is no text", "d.txt: not UTF-8 at byte 3", "e.txt: holds zero bytes, so it is no text",
+        "c.jsonl, line 3: none of the keys text, prompt with completion, messages",
+        "d.txt: not UTF-8 at byte 3", "e.txt: holds zero bytes, so it is no text",
         "f.pdf: not one of .jsonl, .txt, .md, .rst", "g.txt: a link or no plain file",
     ]  # fmt: skip
 

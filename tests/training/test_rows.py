@@ -22,8 +22,12 @@ def test_three_shapes_of_rows_are_read(tmp_path: Path) -> None:
 
 
 def test_a_file_without_usable_rows_says_what_is_wrong_with_its_first_line(tmp_path: Path) -> None:
-    with pytest.raises(InvalidContent, match="no usable rows; line 1: text is no text"):
+    with pytest.raises(
+        InvalidContent, match="no usable rows; line 1: none of the keys text, prompt with completion, mess"
+    ):
         read_rows(write(tmp_path / "rows.jsonl", {"content": "x"}, {"txt": "y"}))
+    with pytest.raises(InvalidContent, match="line 1: text is no text; line 2: a prompt without a completion; a row"):
+        read_rows(write(tmp_path / "rows.jsonl", {"text": 5}, {"prompt": "y"}))
     with pytest.raises(InvalidContent, match="the file is empty"):
         read_rows(write(tmp_path / "empty.jsonl"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00" * 100)
@@ -34,6 +38,19 @@ def test_a_file_without_usable_rows_says_what_is_wrong_with_its_first_line(tmp_p
 def test_too_few_rows_are_refused_because_no_hold_out_could_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(InvalidContent, match="only 2 usable rows"):
         read_rows(write(tmp_path / "rows.jsonl", {"text": "a"}, {"text": "b"}, {"bad": 1}))
+
+
+def test_too_few_rows_of_which_none_is_left_out_are_not_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(InvalidContent, match=r"only 1 usable row \(4 needed\); there is no other; a row is"):
+        read_rows(write(tmp_path / "rows.jsonl", {"text": "a"}))
+
+
+def test_an_empty_folder_is_told_from_one_of_empty_files(tmp_path: Path) -> None:
+    with pytest.raises(InvalidContent, match=r"the folder holds no file of \.jsonl, \.txt, \.md, \.rst;"):
+        read_rows(tmp_path)
+    write(tmp_path / "empty.jsonl")
+    with pytest.raises(InvalidContent, match="no usable rows; its files are empty;"):
+        read_rows(tmp_path)
 
 
 def test_a_missing_file_is_a_misuse(tmp_path: Path) -> None:

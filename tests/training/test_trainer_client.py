@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -92,6 +92,19 @@ def test_data_without_usable_rows_is_refused_before_the_model_is_loaded(tmp_path
 
     run(scenario)
     assert events == []
+
+
+def test_what_an_opening_told_of_the_data_the_next_one_does_not_tell_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = set[str]()
+    for refused in (["line 1: not JSON"], ["line 1: not JSON"], ["line 1: not JSON", "line 2: not JSON"]):
+        trainer = Trainer(config(tmp_path), cast(trio.Process, None), None)  # what an opening has when it tells
+        trainer.refused, trainer.refused_count = refused, len(refused)
+        trainer._tell(told)
+    assert [record.message for record in caplog.records] == [
+        "data: 1 row left out: line 1: not JSON", "data: 2 rows left out: line 1: not JSON; line 2: not JSON"
+    ]  # fmt: skip
 
 
 def test_a_configuration_without_data_or_with_two_is_a_misuse(tmp_path: Path) -> None:

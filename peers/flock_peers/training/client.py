@@ -107,9 +107,16 @@ class Trainer:
 
     @staticmethod
     async def open(
-        config: TrainerConfig, progress: Progress | None = None, *, command: Sequence[str] | None = None
+        config: TrainerConfig,
+        progress: Progress | None = None,
+        *,
+        command: Sequence[str] | None = None,
+        told: set[str] | None = None,
     ) -> "Trainer":
-        """Start the process and load model and data; raises what is wrong with them, in words, within seconds."""
+        """Start the process and load model and data; raises what is wrong with them, in words, within seconds.
+
+        `told`: what earlier openings told the owner of data and model, which is not told again.
+        """
         _check(config)
         await trio.to_thread.run_sync(lambda: config.home.mkdir(parents=True, exist_ok=True))
         with _open_log(config.home / LOG_NAME) as log:
@@ -132,15 +139,20 @@ class Trainer:
         trainer.refused, trainer.refused_count = result["refused"], result["refused_count"]
         trainer.is_isolating = result["is_isolating"]
         trainer.base_bytes = result["base_bytes_here"]
-        trainer._tell()
+        trainer._tell(set() if told is None else told)
         return trainer
 
-    def _tell(self) -> None:
-        """What the owner should know of data and model, once per opening."""
+    def _tell(self, told: set[str]) -> None:
+        """What the owner should know of data and model."""
+        found = []
         if self.refused_count:
-            log.warning("data: %s left out: %s", plural(self.refused_count, "row"), "; ".join(self.refused))
+            found.append(f"data: {plural(self.refused_count, 'row')} left out: {'; '.join(self.refused)}")
         if not self.is_isolating:
-            log.warning("this model cannot keep rows of one sequence apart: they see each other while it trains")
+            found.append("this model cannot keep rows of one sequence apart: they see each other while it trains")
+        for text in found:
+            if text not in told:
+                log.warning("%s", text)
+        told.update(found)
 
     async def __aenter__(self) -> "Trainer":
         return self

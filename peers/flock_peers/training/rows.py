@@ -14,9 +14,10 @@ from typing import Any
 from flock_chain.bounded_json import loads
 from flock_chain.errors import InvalidContent, Misuse
 from flock_peers.home import write_private
+from flock_peers.plural import plural
 from flock_peers.training.data_format import CHAT, COMPLETIONS, TEXT
 from flock_peers.training.domains import private_rows
-from flock_peers.training.text_files import MAX_LINE_BYTES, list_files, read_lines, read_text
+from flock_peers.training.text_files import DATA_SUFFIXES, MAX_LINE_BYTES, list_files, read_lines, read_text
 
 MAX_DEPTH = 64  # of a row: three would do, but others may carry along what they like
 MAX_ROWS = 1_000_000  # rows are held in memory
@@ -26,6 +27,7 @@ MAX_NAMED_REFUSALS = 20  # refused rows that are named; of the others only the n
 MIN_USABLE_ROWS = 4  # at least one for the hold-out and three to train on
 HOLD_OUT_PERCENT = 20
 ANSWERS = "assistant"  # the role whose messages are learned
+_KEYS = "none of the keys text, prompt with completion, messages"
 _SHAPES = 'a row is {"text": ...}, {"prompt": ..., "completion": ...} or {"messages": [...]}'
 
 
@@ -86,9 +88,17 @@ def read_rows(path: Path, refusals: Refusals | None = None) -> list[Row]:
             break
         rows.append(row)
     if len(rows) < MIN_USABLE_ROWS:
-        what = "no usable rows" if not rows else f"only {len(rows)} usable rows ({MIN_USABLE_ROWS} needed)"
-        raise InvalidContent(f"data {path}: {what}; {refusals if refusals.count else 'the file is empty'}; {_SHAPES}")
+        few = f"only {plural(len(rows), 'usable row')} ({MIN_USABLE_ROWS} needed)"
+        why = refusals if refusals.count else "there is no other" if rows else _say_what_is_empty(path)
+        raise InvalidContent(f"data {path}: {few if rows else 'no usable rows'}; {why}; {_SHAPES}")
     return rows
+
+
+def _say_what_is_empty(path: Path) -> str:
+    if not path.is_dir():
+        return "the file is empty"
+    has_files = next(list_files(path, Refusals().add), None) is not None
+    return "its files are empty" if has_files else f"the folder holds no file of {', '.join(DATA_SUFFIXES)}"
 
 
 def _find_rows(path: Path, refusals: Refusals) -> Iterator[Row]:
@@ -121,7 +131,9 @@ def parse_row(line: bytes, where: str = "") -> Row:
     if "completion" in value:
         prompt, completion = _text(value.get("prompt", ""), "prompt"), _text(value["completion"], "completion")
         return Row(prompt, completion, where=where, kind=COMPLETIONS)
-    return Row("", _text(value.get("text"), "text"), where=where)
+    if "text" not in value:
+        raise ValueError(_KEYS if "prompt" not in value else "a prompt without a completion")
+    return Row("", _text(value["text"], "text"), where=where)
 
 
 def _parse_messages(messages: Any) -> tuple[tuple[str, str], ...]:
