@@ -88,7 +88,11 @@ def _format_bond(wei: str | None, task: dict[str, Any]) -> str:
 
 
 def _format_trainer(training: dict[str, Any]) -> str:
-    state = {"loading": "opens the base model", "ready": "ready; has trained nothing since it was opened"}
+    state = {
+        "loading": "opens the base model",
+        "ready": "ready; has trained nothing since it was opened",
+        "died": "its process has died; another is opened (the log says why)",
+    }
     told = ", ".join(f"{key} {value}" for key, value in sorted(training.items()))
     return describe_training(training).removeprefix("training ") or state.get(str(training.get("state")), told)
 

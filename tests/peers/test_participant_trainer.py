@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from flock_chain.errors import InvalidContent, Unavailable
+from flock_chain.errors import FlockError, InvalidContent, Unavailable
 from flock_peers.training.supervised import FIRST_PAUSE_SECONDS, MAX_FAILED_OPENINGS, SupervisedTrainer, supervise
 
 PATH = Path("x")
@@ -18,6 +18,7 @@ PATH = Path("x")
 class FakeProcess:
     def __init__(self) -> None:
         self.is_alive, self.is_closed = True, False
+        self._ended = trio.Event()
         self.on_call: Callable[[], Awaitable[Any]] = trio.lowlevel.checkpoint
 
     async def train(self, *_: Any, **__: Any) -> Any:
@@ -27,10 +28,21 @@ class FakeProcess:
 
     async def close(self) -> None:
         self.is_alive, self.is_closed = False, True
+        self._ended.set()
+
+    def kill(self) -> None:
+        self.is_alive = False
+        self._ended.set()
+
+    async def wait_ended(self) -> None:
+        await self._ended.wait()
+
+    async def explain_end(self) -> FlockError:
+        return Unavailable("trainer: the process was killed by signal 9")
 
     async def die(self) -> None:
-        self.is_alive = False
-        raise Unavailable("trainer: the process was killed by signal 9")
+        self.kill()
+        raise await self.explain_end()
 
 
 class Workshop:
@@ -75,6 +87,26 @@ def test_a_dead_process_is_replaced_after_a_pause() -> None:
         await train(trainer)
         assert len(workshop.opened) == 2 and first.is_closed
         assert trio.current_time() - before >= FIRST_PAUSE_SECONDS
+
+    run(workshop, test)
+
+
+def test_a_process_that_dies_while_nobody_asks_it_for_anything_is_replaced_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its owner was told that it was ready, until the next round needed it."""
+    workshop = Workshop()
+
+    async def test(trainer: SupervisedTrainer) -> None:
+        await train(trainer)
+        workshop.opened[0].kill()
+        await trio.sleep(FIRST_PAUSE_SECONDS + 1)
+        assert len(workshop.opened) == 2 and workshop.opened[0].is_closed
+        await train(trainer)
+        assert [row.getMessage() for row in caplog.records] == [
+            "trainer: the process was killed by signal 9",
+            f"the trainer's process died; opening another in {FIRST_PAUSE_SECONDS:.0f} s",
+        ]
 
     run(workshop, test)
 

@@ -185,6 +185,9 @@ class Process:
         finally:
             self.trainings.append("given up")
 
+    async def wait_ended(self) -> None:
+        await trio.sleep_forever()
+
     async def close(self) -> None:
         self.is_alive = False
 

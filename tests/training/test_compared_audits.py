@@ -236,6 +236,9 @@ class InThisProcess(Trainer):
         answer = self.service.call(method, json.loads(json.dumps(values)), lambda _event: None)
         return dict(json.loads(json.dumps(answer)))
 
+    async def wait_ended(self) -> None:
+        await trio.sleep_forever()
+
     async def close(self) -> None:
         pass
 

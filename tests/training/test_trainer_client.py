@@ -62,6 +62,8 @@ def test_a_trainer_process_serves_a_whole_round_and_reports_its_death(tmp_path: 
             os.kill(trainer.pid, signal.SIGKILL)
             with pytest.raises(Unavailable, match="killed by signal 9; open it again"):
                 await trainer.train(start, round=2, seed=9, out_path=delta)
+            await trainer.wait_ended()
+            assert "killed by signal 9" in str(await trainer.explain_end())
 
     async def refuse_bad_requests(trainer: Trainer) -> None:
         (tmp_path / "hostile").write_bytes(b"\x80" * 100)
@@ -77,7 +79,8 @@ def test_a_trainer_process_serves_a_whole_round_and_reports_its_death(tmp_path: 
         assert await trainer.measure(start, [delta]) == expected
 
     run(scenario)
-    assert events[:2] == [{"state": "loading"}, {"state": "ready"}] and events[-1]["steps"] == 6
+    assert events[:2] == [{"state": "loading"}, {"state": "ready"}]
+    assert [event["steps"] for event in events if "steps" in event][-1] == 6 and events[-1] == {"state": "died"}
 
 
 @pytest.mark.process

@@ -42,7 +42,7 @@ class TrainerDied(Unavailable):
 
 
 Pairs = Sequence[tuple[Path, Path]]  # of adapters, and deltas from them
-Progress = Callable[[dict[str, Any]], None]  # {"step", "steps", "loss"} while training, {"state"} while opening
+Progress = Callable[[dict[str, Any]], None]  # {"step", "steps", "loss"} while training, {"state"} of the process
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,14 @@ class Trainer:
         """A folder for `PeftModel.from_pretrained`."""
         await self._call("export", {"global": str(global_path), "folder": str(folder)})
 
+    async def wait_ended(self) -> None:
+        """Returns when the process has ended, by whatever."""
+        await self._process.wait()
+
+    async def explain_end(self) -> FlockError:
+        """Of a process that has ended, though nobody closed it."""
+        return await self._died()
+
     async def close(self) -> None:
         """End the process; never hangs, safe to call twice."""
         with trio.CancelScope(shield=True):
@@ -296,6 +304,8 @@ class Trainer:
         return TrainerDied(f"{self._find_reason() or error['message']}; its process has ended; see {self._log()}")
 
     async def _died(self) -> TrainerDied:
+        if self._progress is not None:
+            self._progress({"state": "died"})
         with trio.move_on_after(CLOSE_SECONDS):
             await self._process.wait()
         code = self._process.returncode

@@ -40,6 +40,8 @@ class Process(Protocol):
     async def evaluate(self, adapter_path: Path | None, split: str) -> EvaluateResult: ...
     async def attack_success(self, adapter_path: Path | None) -> float: ...
     async def export(self, global_path: Path, folder: Path) -> None: ...
+    async def wait_ended(self) -> None: ...
+    async def explain_end(self) -> FlockError: ...
     async def close(self) -> None: ...
 
 
@@ -63,14 +65,26 @@ class SupervisedTrainer:
     async def run(self) -> None:
         """Keeps a process open until cancelled, or until it cannot be opened: then `failure` says why."""
         try:
-            while self.failure is None:
-                await self._is_wanted.wait()
-                if self._has_died:
-                    log.warning("the trainer's process died; opening another in %.0f s", self._pause)
-                    await self._wait_a_while()
-                await self._open()
+            async with trio.open_nursery() as nursery:
+                while self.failure is None:
+                    await self._is_wanted.wait()
+                    if self._has_died:
+                        log.warning("the trainer's process died; opening another in %.0f s", self._pause)
+                        await self._wait_a_while()
+                    await self._open()
+                    if self._process is not None:
+                        nursery.start_soon(self._watch, self._process)
+                nursery.cancel_scope.cancel()
         finally:
             await self._drop()
+
+    async def _watch(self, process: Process) -> None:
+        """One that dies while nobody asks it for anything is replaced then, not in the middle of a round."""
+        await process.wait_ended()
+        async with self._turn:  # whoever asked it for something says so itself
+            if self._process is process:
+                log.warning("%s", await process.explain_end())
+                await self._replace(died=True)
 
     async def _open(self) -> None:
         for attempt in range(1, MAX_FAILED_OPENINGS + 1):
