@@ -27,6 +27,16 @@ def test_a_task_that_its_owner_left_is_not_joined_after_a_restart_until_it_is_na
         assert first.tasks == [1, 2]
 
     play(first, leave)
+    alone = Game(Board({1: Row()}))
+    alone.work[1] = lambda: trio.sleep(3)
+
+    async def leave_it() -> None:
+        await trio.sleep(2)
+        alone.loop.give_up(1)
+        await trio.sleep(5)
+        assert "was left by its owner's order" in alone.loop.explain()[1], "at once, in the same process too"
+
+    play(alone, leave_it)
     again = Game(Board({1: Row(pot=9)}), given_up=GivenUp(path), task=1)  # kept of an earlier `--task 1`
 
     async def look_on() -> None:

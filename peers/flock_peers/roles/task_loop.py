@@ -241,8 +241,6 @@ class TaskLoop:
                 continue
             row = await self._ways.ledger.view("TaskBoard", "task_view", task)
             is_ended = bool(row["ended"]) or row["phase"] == Phase.ENDED
-            if not is_ended and self._aside.get(task, -math.inf) > trio.current_time():
-                continue
             mine = await self._ways.ledger.view("TaskBoard", "participant", task, self._ways.account)
             is_bonded = mine["bond"] > 0
             if is_ended:
@@ -250,6 +248,8 @@ class TaskLoop:
                 continue
             if not is_bonded and task in self._ways.given_up:
                 self._pass_by(task, f"was left by its owner's order: `join --task {task}` takes it up again")
+                continue
+            if self._aside.get(task, -math.inf) > trio.current_time():
                 continue
             bond = row["terms"]["min_bond"] if is_bonded else self._bond_for(task, row)
             if bond is not None:

@@ -315,9 +315,7 @@ class Trainer:
         how = "closed its output" if code is None else f"ended with code {code}"
         how = how if code is None or code >= 0 else f"was killed by signal {-code}"
         why = self._find_reason() or self._get_last_line()
-        return TrainerDied(
-            f"trainer: the process {how}; open it again; see {self._log()}" + (f": {why}" if why else "")
-        )
+        return TrainerDied(f"trainer: the process {how}; see {self._log()}" + (f": {why}" if why else ""))
 
     def _find_reason(self) -> str:
         """Of several processes, what the first that failed wrote down: the others say that it is gone, or nothing."""
