@@ -12,7 +12,7 @@ from fuzz_target import Target, in_trio, make_folder
 
 from flock_chain import ecvrf
 from flock_chain.crypto import Key
-from flock_chain.errors import InvalidContent
+from flock_chain.errors import Misuse
 from flock_p2p.rpc.endpoint import Endpoint
 from flock_p2p.web.connection import Connection
 from flock_p2p.web.guard import Bucket
@@ -165,6 +165,6 @@ def targets() -> list[Target]:
         Target("http", _run_http, lambda: [b"\0" + row for row in requests], _mutate, ()),
         Target("websocket", _run_websocket, lambda: [b"\0" + row for row in frames], _mutate, ()),
         Target("json_rpc", _run_json_rpc, _calls, mutate_json, ()),
-        Target("base_weights", _run_base_weights, _weights, mutate_safetensors, (InvalidContent,)),
+        Target("base_weights", _run_base_weights, _weights, mutate_safetensors, (Misuse,)),
         Target("draw_proof", _run_draw_proof, lambda: [ecvrf.public_key(_SEED) + _PROOF], mutate_bytes, ()),
     ]  # fmt: skip

@@ -42,8 +42,14 @@ def _check_package() -> Finding:
 
 
 def _check_memory(arguments: argparse.Namespace, base: Path) -> Finding:
+    from flock_peers.training.precision import check_precision
+
     try:
-        return _plan(arguments, base)
+        check_precision(arguments.precision)
+    except Unavailable as error:
+        return Finding("memory", False, str(error), "install it, or choose another --precision")
+    try:
+        return _plan(arguments, base.expanduser())
     except Unavailable as error:
         return Finding("memory", False, str(error), "close other programs, or follow with `join --observe`")
 
@@ -59,21 +65,21 @@ def _check_own_memory(arguments: argparse.Namespace) -> Finding:
 def _plan(arguments: argparse.Namespace, base: Path) -> Finding:
     """What training takes. Raises Unavailable where it does not fit, Misuse for what cannot be trained."""
     from flock_peers.training import memory
-    from flock_peers.training.document import Budget, compute_layout
-    from flock_peers.training.precision import Precision, check_precision
+    from flock_peers.training.document import Budget, LoraSettings, compute_layout
+    from flock_peers.training.opening_trial import check_opening
+    from flock_peers.training.precision import Precision
 
-    check_precision(arguments.precision)
     found = sorted(memory.read_free_gpus(), reverse=True)
     gpus = arguments.gpus or min(1, len(found))
     name = ("bfloat16" if gpus else "float32") if arguments.precision == "auto" else arguments.precision
     default = Budget()
     budget = Budget(batch=arguments.batch or default.batch, seq_len=arguments.seq_len or default.seq_len)
-    layout, targets = compute_layout(base.expanduser(), arguments.rank)
-    plan = memory.plan_memory(
-        base.expanduser(), layout, budget, Precision(name), checkpoints=arguments.checkpointing, gpus=gpus
-    )
+    layout, targets = compute_layout(base, arguments.rank)
+    check_opening(base, LoraSettings(arguments.rank), budget.seq_len)
+    plan = memory.plan_memory(base, layout, budget, Precision(name), checkpoints=arguments.checkpointing, gpus=gpus)
     if gpus > len(found):
-        raise Unavailable(f"memory: {plural(gpus, 'GPU')} wanted, {len(found)} here; each needs about {plan}")
+        what = f"memory: {plural(gpus, 'GPU')} wanted, {len(found)} here; each needs about {plan}"
+        return Finding("memory", False, what, "give --gpus as many as there are, or a machine that has them")
     free = found[gpus - 1] if gpus else memory.read_free_memory()
     memory.check_memory(plan, free)
     what = f"LoRA of rank {arguments.rank} on {', '.join(targets)}: {layout.parameters:,} parameters take {plan}"

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_task(config, is_told=arguments.task is not None)
         load_peer()
         checkpoint = _parse_checkpoint(home, arguments.checkpoint)
-        _check_data(config)
+        _check_data(config, is_base_told=arguments.base is not None)
         _check_addresses(config)
         _tell_disk(home)
         settings = replace(build_settings(home, key, config), takes_up=takes_up(arguments))
@@ -116,12 +116,16 @@ async def _check_ports(config: JoinConfig) -> None:
         await site.find_port()
 
 
-def _check_data(config: JoinConfig) -> None:
-    """Before anything is contacted: what is wrong with data or base would only be noticed when training starts."""
+def _check_data(config: JoinConfig, *, is_base_told: bool) -> None:
+    """Before anything is contacted: what is wrong with data or base would only be noticed when training starts. A base
+    that this home had at an earlier start is not opened again: that takes some seconds."""
     if config.base:
         from flock_peers.training.base_check import check_base_folder
+        from flock_peers.training.opening_trial import check_opening
 
         check_base_folder(Path(config.base))
+        if is_base_told:
+            check_opening(Path(config.base))
     if not config.data:
         check_domain(config.domain, max(config.domain_slice, 0))
     if not 1 <= config.gpus <= MAX_GPUS:

@@ -66,7 +66,7 @@ def _open(path: Path, arguments: argparse.Namespace) -> int:
         raise Misuse("task create needs --pot COINS, and takes no --task: its number is the next one")
     wanted = choose_wanted(arguments)
     pot, out = parse_coins(arguments.pot), sys.stderr if arguments.json else sys.stdout
-    base = _publish(path, arguments.model, out)
+    base = _publish(path, arguments.model, wanted, out)
     before = _newest(path)  # may be of the same document
     document = request_control(path, "open_task", pot=str(pot), base=base, **wanted)["document"]
     print(f"document   {document}; sent with pot and fee", file=out)
@@ -121,11 +121,24 @@ def describe_unpaid(wanted: dict[str, Any], pot: int) -> list[str]:
     return [f"pay        none in rounds with fewer than {PAID_FROM} participants, and this has them from {least} on"]
 
 
-def _publish(path: Path, model: Path | None, out: TextIO) -> str | None:
+def _check_opening(folder: Path, wanted: dict[str, Any]) -> None:
+    """What no trainer could open would have cost pot and fee. What the peer says of the numbers is left to it."""
+    from flock_peers.tasks import parse_wanted  # with numpy, which no other order needs
+    from flock_peers.training.opening_trial import check_opening
+
+    said = parse_wanted(wanted)
+    check_opening(folder, said.lora, said.budget.seq_len)
+
+
+def _publish(path: Path, model: Path | None, wanted: dict[str, Any], out: TextIO) -> str | None:
     """The content id of the base model, when the running peer serves all of it; None for the shipped one."""
     folder = None if model is None else str(model.expanduser().resolve())
+    if folder is not None:
+        _check_opening(Path(folder), wanted)
     row = request_control(path, "give_base", folder=folder)
     told = ""
+    if row and folder is None:
+        _check_opening(Path(row["folder"]), wanted)
     while row and row["base"] is None and not row["error"]:
         told = tell_giving(row, told, out)
         time.sleep(POLL_SECONDS)

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 from app_support import make_genesis
+from family_support import change_config, make_family
 
 from flock_chain.errors import Unavailable
 from flock_chain.parameters import DEMO
@@ -97,6 +98,19 @@ def test_how_many_rows_were_read_is_said_whether_some_were_left_out_or_not(
     home = str(tmp_path / "h")
     assert main(["join", "--home", home, "--quiet", "--data", str(data), "--bootstrap", "/ip4/127.0.0.1/tcp/1"]) == 2
     assert said in capsys.readouterr().out
+
+
+def test_a_base_that_no_trainer_opens_is_refused_when_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_family("llama", tmp_path / "base")
+    change_config(folder, model_type="nosuchmodel")
+    home = tmp_path / "home"
+    assert main(["join", "--home", str(home), "--quiet", "--no-mdns", "--base", str(folder)]) == 2
+    assert f"base model {folder}: cannot be loaded" in capsys.readouterr().err
+    save_config(Home(home), JoinConfig(base=str(folder)))
+    assert main(["join", "--home", str(home), "--quiet", "--no-mdns"]) == 2
+    assert "--bootstrap" in capsys.readouterr().err
 
 
 def test_a_join_that_is_refused_leaves_the_running_peers_home_as_it_is(

@@ -15,6 +15,7 @@ from flock_peers.roles.task_loop import (
     UNUSABLE_SECONDS,
     find_flock_error,
 )
+from flock_peers.training.base_check import UnusableBase
 
 
 async def fail_with(error: Exception) -> None:
@@ -43,6 +44,18 @@ def test_a_task_whose_document_nobody_had_is_tried_again_later() -> None:
         assert game.tasks == [1]
         await trio.sleep(RETRY_SECONDS)
         assert game.tasks == [1, 1]
+
+    play(game, test)
+
+
+def test_a_task_whose_base_model_nobody_can_open_is_not_tried_again_and_the_reason_stays() -> None:
+    game = Game(Board({1: Row()}))
+    game.work[1] = lambda: fail_with(UnusableBase("base model x: takes no LoRA"))
+
+    async def test() -> None:
+        await trio.sleep(3 * UNUSABLE_SECONDS)
+        assert game.tasks == [1]
+        assert game.loop.explain() == {1: "is not for this peer: base model x: takes no LoRA"}
 
     play(game, test)
 

@@ -1,5 +1,6 @@
 """Folders of random-weight models of several families, made on the spot, for tests of what is not the shipped base."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,16 @@ def make_family(name: str, folder: Path, **values: Any) -> Path:
     model.save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(miniature()[0]).save_pretrained(folder)
     return folder
+
+
+def change_config(folder: Path, **values: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def drop_a_weight(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("model.layers.1.self_attn.q_proj.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

@@ -149,7 +149,10 @@ def test_doctor_says_what_a_base_needs_and_whether_it_fits(
     told = json.loads(capsys.readouterr().out)
     (memory_row,) = [row for row in told["findings"] if row["name"] == "memory"]
     assert not told["ok"] and not memory_row["is_ok"] and memory_row["advice"]
-    assert "8 GPUs wanted, 0 here; each needs about" in memory_row["text"]
+    assert "8 GPUs wanted, 0 here; each needs about" in memory_row["text"] and "--gpus" in memory_row["advice"]
+    assert doctor.run(arguments("--base", str(folder), "--precision", "int4", "--json")) == EXIT_CHECK_FAILED
+    (memory_row,) = [row for row in json.loads(capsys.readouterr().out)["findings"] if row["name"] == "memory"]
+    assert "needs bitsandbytes" in memory_row["text"] and memory_row["advice"].startswith("install it")
     monkeypatch.setattr(memory, "read_free_gpus", lambda: [10**6, 10**10, 10**11])
     assert doctor.run(arguments("--base", str(folder), "--gpus", "2")) == 0
     assert "as bfloat16" in (said := capsys.readouterr().out) and "10.00 GB are free on each of 2 GPUs" in said

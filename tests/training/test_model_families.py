@@ -1,12 +1,11 @@
 """Models that the project did not make: what is adapted, that it trains, and that peft loads what comes out."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from family_support import FAMILIES, make_family
+from family_support import FAMILIES, change_config, drop_a_weight, make_family
 from training_support import SEED, miniature, write_initial_adapter
 
 from flock_chain.errors import Misuse
@@ -53,17 +52,8 @@ def test_a_family_trains_and_its_exported_adapter_gives_the_same_loss_in_peft(na
     assert measure_loss(model, engine.hold_out, BUDGET.batch) != pytest.approx(expected, abs=2e-5)
 
 
-def change_config(folder: Path, **values: object) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-
-def drop_weights(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folder / "model.safetensors")
-    weights.pop("model.layers.1.self_attn.q_proj.weight")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+def make_adapter(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "adapter_config.json")
 
 
 def pickle_weights(folder: Path) -> None:
@@ -84,6 +74,7 @@ def shard_badly(folder: Path) -> None:
         ),
         (lambda folder: change_config(folder, quantization_config={"bits": 4}), "quantised already"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "it is an adapter"),
+        (make_adapter, "it is an adapter .*; name the folder of the model that it was made on"),
         (lambda folder: (folder / "config.json").write_text("["), "config.json is no JSON"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
         (pickle_weights, "weights are pickled, which is never loaded"),
@@ -102,7 +93,7 @@ def test_a_folder_that_is_no_usable_base_is_refused_by_name_before_torch(
 def test_a_model_is_refused_where_weights_would_be_made_up_or_positions_are_too_few(tmp_path: Path) -> None:
     folder = make_family("llama", tmp_path / "base")
     document = make_document(folder)
-    drop_weights(folder)
+    drop_a_weight(folder)
     with pytest.raises(Misuse, match=r"weights missing: model.layers.1.self_attn.q_proj.weight; they would be made up"):
         AdaptedModel(folder, document)
     short = make_family("gpt2", tmp_path / "short", n_positions=32)

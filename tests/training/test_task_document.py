@@ -15,6 +15,7 @@ from flock_peers.training.document import (
     Budget,
     check_base,
     check_fit,
+    check_layout,
     compute_initial_adapter,
     create_document,
     decode_document,
@@ -133,13 +134,28 @@ def test_a_base_folder_with_another_file_is_named_as_the_wrong_model(tmp_path: P
         b'{"w": {"shape": ["abc", 2]}}', b'{"w": {"shape": [true, 2]}}', b'{"w": {"shape": [-1, 2]}}',
         b'{"w": {"shape": [1e3, 2]}}', b'{"w": {"shape": [1' + b"0" * 40 + b"]}}", b'{"w": {"shape": 7}}', b'{"w": {}}',
         b"[" * 100_000, b"[]", b'{"w": {"shape": [1,1,1,1,1,1,1,1,1]}}',
+        b'{"w": {"shape": [], "data_offsets": [0, 1e999]}}', b'{"w": {"shape": [], "data_offsets": [0]}}',
     ],
 )  # fmt: skip
 def test_a_strangers_weights_with_a_header_that_is_none_are_refused(header: bytes, tmp_path: Path) -> None:
     copy = shutil.copytree(miniature()[0], tmp_path / "base")
     (copy / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(InvalidContent, match="no safetensors file"):
+    with pytest.raises(Misuse, match=r"base: model.safetensors is cut off, or no safetensors file"):
         create_document("hostile", copy, seed=bytes(32))
+
+
+def test_weights_that_are_cut_off_are_the_folders_fault_here_and_a_strangers_where_they_were_fetched(
+    tmp_path: Path,
+) -> None:
+    copy = shutil.copytree(miniature()[0], tmp_path / "base")
+    document = create_document("whole", copy, seed=bytes(32))
+    data = (copy / "model.safetensors").read_bytes()
+    for length in (len(data) - 1, 1_000, 5):
+        (copy / "model.safetensors").write_bytes(data[:length])
+        with pytest.raises(Misuse, match=r"base: model.safetensors .*; fetch it again"):
+            create_document("cut", copy, seed=bytes(32))
+        with pytest.raises(InvalidContent, match="fetch it again"):
+            check_layout(copy, document)
 
 
 def test_everybody_computes_the_same_round_0_adapter() -> None:

@@ -21,6 +21,7 @@ from flock_peers.roles.collector import Collector, Errand
 from flock_peers.roles.participant import Heads, Participant
 from flock_peers.roles.sender import CALL_GAS, Sender
 from flock_peers.roles.voter import TALLY_GAS
+from flock_peers.training.base_check import UnusableBase
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,8 @@ class TaskLoop:
             known = find_flock_error(error)
             is_unusable = isinstance(known, InvalidRemote | Misuse)
             self._failures[task] += 1
-            self._put_aside(task, UNUSABLE_SECONDS if is_unusable else RETRY_SECONDS)
+            pause = UNUSABLE_SECONDS if is_unusable else RETRY_SECONDS
+            self._put_aside(task, math.inf if isinstance(known, UnusableBase) else pause)
             what = "is not for this peer" if is_unusable else "cannot be joined now"
             self._reasons[task] = f"{what}: {known or repr(error)}"
             log.warning("task %d %s", task, self._reasons[task], exc_info=None if known else error)

@@ -22,6 +22,10 @@ MAX_CONFIG_DEPTH = 16
 _HEADS = ("ForCausalLM", "LMHeadModel")  # ends of names of architectures that continue text
 
 
+class UnusableBase(Misuse):
+    """A model that cannot be opened, for a reason of its own: it will not be another one later."""
+
+
 def check_base_folder(folder: Path) -> dict[str, Any]:
     """The configuration. Raises Misuse naming the check, and what to do."""
     config = check_beside(folder)
@@ -31,14 +35,17 @@ def check_base_folder(folder: Path) -> dict[str, Any]:
 
 def check_beside(folder: Path) -> dict[str, Any]:
     """The same for all but the weights, which are fetched last. The configuration."""
+    if (folder / "adapter_config.json").exists():
+        raise _refusal(
+            folder, "it is an adapter (adapter_config.json), no base model",
+            "name the folder of the model that it was made on, or of both merged",
+        )  # fmt: skip
     has_tokenizer = (folder / "tokenizer.json").is_file()
     said = {
         name: check_configuration(folder, name, has_tokenizer=has_tokenizer)
         for name in CONFIGS
         if name == "config.json" or (folder / name).exists()
     }
-    if (folder / "adapter_config.json").exists():
-        raise _refusal(folder, "it is an adapter (adapter_config.json), no base model", "merge it into its base first")
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise _refusal(folder, "it has no tokenizer", "save the tokenizer beside it")
     return said["config.json"]
@@ -110,9 +117,9 @@ def check_context(config: Any, seq_len: int, vocabulary: int) -> None:
     """Positions and tokens that the model has; `config` is transformers' own."""
     most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if most is not None and seq_len > most:
-        raise Misuse(f"base model: the task's sequences have {seq_len} tokens, the model {most} positions")
+        raise UnusableBase(f"base model: the task's sequences have {seq_len} tokens, the model {most} positions")
     if vocabulary > config.vocab_size:
-        raise Misuse(f"base model: its tokenizer has {vocabulary} tokens, its embedding {config.vocab_size}")
+        raise UnusableBase(f"base model: its tokenizer has {vocabulary} tokens, its embedding {config.vocab_size}")
 
 
 def read_json(path: Path, most: int) -> dict[str, Any]:

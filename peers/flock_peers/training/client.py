@@ -20,6 +20,7 @@ from flock_chain import errors
 from flock_chain.errors import FlockError, Misuse, Unavailable
 from flock_peers.plural import plural
 from flock_peers.training.backdoor import parse_attack
+from flock_peers.training.base_check import UnusableBase
 from flock_peers.training.data_format import ANY, DATA_FORMATS, TEXT, check_rows
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.domains import DOMAINS, SLICES
@@ -125,7 +126,7 @@ class Trainer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(),
+                env=make_environment(),
             )
             trainer = Trainer(config, process, progress)
             trainer._log_start = log.tell()
@@ -403,7 +404,7 @@ def to_names(pairs: Pairs) -> list[list[str]]:
     return [[str(path) for path in pair] for pair in pairs]
 
 
-def _environment() -> dict[str, str]:
+def make_environment() -> dict[str, str]:
     """One thread, no network, and this interpreter's import path."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return {
@@ -420,7 +421,7 @@ def _environment() -> dict[str, str]:
 
 
 def _error(value: dict[str, str]) -> FlockError:
-    kind = getattr(errors, value["kind"], Unavailable)
+    kind = UnusableBase if value["kind"] == UnusableBase.__name__ else getattr(errors, value["kind"], Unavailable)
     if not (isinstance(kind, type) and issubclass(kind, FlockError)):
         kind = Unavailable
     return kind(value["message"])

@@ -228,18 +228,24 @@ def check_layout(folder: Path, document: TaskDocument) -> None:
 
 
 def read_weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by name from the headers of the safetensors files."""
+    """Shapes by name from the headers of the safetensors files. Raises Misuse, as all that looks at a folder does."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in list_weights(folder):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > MAX_HEADER_BYTES:
-                raise InvalidContent(f"base model {path.name}: header of {length} bytes")
+                raise Misuse(f"base model {folder}: {path.name} is no safetensors file: a header of {length} bytes")
             try:
                 header = loads(file.read(length), depth=MAX_HEADER_DEPTH)
-                shapes |= {name: _read_shape(row) for name, row in header.items() if name != "__metadata__"}
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InvalidContent(f"base model {path.name}: no safetensors file") from error
+                header.pop("__metadata__", None)
+                shapes |= {name: _read_shape(row) for name, row in header.items()}
+                size = 8 + length + max((_read_end(row) for row in header.values()), default=0)
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                what = "is cut off, or no safetensors file"
+                raise Misuse(f"base model {folder}: {path.name} {what}; fetch it again") from error
+            if (found := path.stat().st_size) != size:
+                what = f"has {found} bytes, and {size} by its own header"
+                raise Misuse(f"base model {folder}: {path.name} {what}; fetch it again")
     return shapes
 
 
@@ -248,6 +254,14 @@ def _read_shape(row: dict[str, Any]) -> tuple[int, ...]:
     if len(shape) > MAX_DIMENSIONS or not all(_is_count(side, 0, MAX_SIDE) for side in shape):
         raise ValueError("no shape")
     return shape
+
+
+def _read_end(row: dict[str, Any]) -> int:
+    """Where its bytes end, counted from the header's end."""
+    end: int = row["data_offsets"][1]
+    if not _is_count(end, 0, MAX_SIDE):
+        raise ValueError("no offset")
+    return end
 
 
 def compute_layout(folder: Path, rank: int, targets: tuple[str, ...] = ()) -> tuple[Layout, tuple[str, ...]]:

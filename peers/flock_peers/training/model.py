@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flock_chain.errors import Misuse
-from flock_peers.training.base_check import check_base_folder, check_context
+from flock_chain.aggregation import Layout
+from flock_chain.errors import FlockError, Misuse
+from flock_peers.training.base_check import UnusableBase, check_base_folder, check_context
 from flock_peers.training.continuations import can_branch
-from flock_peers.training.document import LoraSettings, TaskDocument
+from flock_peers.training.document import LoraSettings, TaskDocument, read_weight_shapes
 from flock_peers.training.forwards import Fused, Head, Norm, can_fuse, is_norm
 from flock_peers.training.fused import HeadLoss
 from flock_peers.training.heard import Heard
 from flock_peers.training.precision import Precision, choose_precision, loading_options
-from flock_peers.training.reasons import describe, shorten
+from flock_peers.training.reasons import describe, is_of_the_machine
 from flock_peers.training.sharding import Group, load_sharded, make_empty_base, sum_up, take_share
 from flock_peers.training.streams import Windows, compute_positions
 
@@ -45,10 +46,21 @@ def choose_attention(cuda: bool) -> str:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    try:
+    with reasons_of(folder, "its tokenizer cannot be loaded"):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+@contextmanager
+def reasons_of(folder: Path, what: str) -> Iterator[None]:
+    """Whatever a model's own code raises while it is opened is this model's reason, but for what the machine lacks."""
+    try:
+        yield
+    except FlockError:
+        raise
     except Exception as error:
-        raise Misuse(f"base model {folder}: its tokenizer cannot be loaded ({shorten(str(error))})") from error
+        if is_of_the_machine(error):
+            raise
+        raise UnusableBase(f"base model {folder}: {what} ({describe(error)})") from error
 
 
 def load_base(folder: Path, precision: Precision | None = None, group: Group | None = None) -> Any:
@@ -79,16 +91,22 @@ def _make_empty(folder: Path, precision: Precision, attention: str) -> Any:
 
 def _load_whole(folder: Path, precision: Precision, attention: str) -> Any:
     model, info = _with_attention(folder, attention, lambda which: _load(folder, precision, which))
+    _check_found(folder, info)
+    return model
+
+
+def _check_found(folder: Path, info: dict[str, Any]) -> None:
     for what in ("missing_keys", "mismatched_keys"):
         if info.get(what):
             names = ", ".join(sorted(str(name) for name in info[what])[:3])
-            raise Misuse(f"base model {folder}: weights {what.removesuffix('_keys')}: {names}; they would be made up")
-    return model
+            raise UnusableBase(
+                f"base model {folder}: weights {what.removesuffix('_keys')}: {names}; they would be made up"
+            )
 
 
 def _with_attention(folder: Path, attention: str, load: Callable[[str], Any]) -> Any:
     """What `load` makes with this attention, or with the model's own, slower one, where its family has no other."""
-    try:
+    with reasons_of(folder, "cannot be loaded"):
         try:
             return load(attention)
         except ValueError as error:
@@ -96,8 +114,11 @@ def _with_attention(folder: Path, attention: str, load: Callable[[str], Any]) ->
                 raise
             log.info("this model has no %s attention; its own is used", attention)
             return load("eager")
-    except Exception as error:
-        raise Misuse(f"base model {folder}: cannot be loaded ({describe(error)})") from error
+        except RuntimeError as error:
+            if "ignore_mismatched_sizes" not in str(error):
+                raise
+            what = "its weights have other shapes than its configuration says; fetch both again"
+            raise UnusableBase(f"base model {folder}: {what}") from error
 
 
 def _load(folder: Path, precision: Precision, attention: str) -> tuple[Any, dict[str, Any]]:
@@ -112,6 +133,42 @@ def _load(folder: Path, precision: Precision, attention: str) -> tuple[Any, dict
         **loading_options(precision),
     )
     return found
+
+
+def try_opening(folder: Path, lora: LoraSettings, layout: Layout, seq_len: int) -> None:
+    """All of a model's opening that needs no weights: they are names and shapes here, from the headers of their files.
+    Raises Misuse as `AdaptedModel` does. What only its computation says is not seen."""
+    weights = {name: torch.empty(shape, device="meta") for name, shape in read_weight_shapes(folder).items()}
+
+    def load(attention: str) -> tuple[Any, dict[str, Any]]:
+        empty = make_empty_base(folder, attention, dtype=torch.float32)
+        found: tuple[Any, dict[str, Any]] = type(empty).from_pretrained(
+            None,
+            config=empty.config,
+            state_dict=weights,
+            device_map="meta",
+            dtype=torch.float32,
+            output_loading_info=True,
+            attn_implementation=attention,
+        )
+        return found
+
+    base, info = _with_attention(folder, choose_attention(cuda=False), load)
+    _check_found(folder, info)
+    check_context(base.config.get_text_config(), seq_len, len(load_tokenizer(folder)))
+    _put_lora(folder, base, lora, layout, low_cpu_mem_usage=True)
+
+
+def _put_lora(folder: Path, base: Any, lora: LoraSettings, layout: Layout, **options: Any) -> tuple[Any, list[Any]]:
+    """The adapted model, and its LoRA tensors in the layout's order."""
+    with reasons_of(folder, "takes no LoRA"):
+        peft = get_peft_model(base, lora_config(lora, _is_transposed(base)), **options)
+    named = {name.replace(".default.", "."): value for name, value in peft.named_parameters() if value.requires_grad}
+    shapes = {name: tuple(value.shape) for name, value in named.items()}
+    if shapes != dict(layout.tensors):
+        different = sorted(set(shapes.items()) ^ set(layout.tensors))[:2]
+        raise UnusableBase(f"base model {folder}: peft's LoRA tensors differ from the task's layout: {different}")
+    return peft, [named[name] for name, _ in layout.tensors]
 
 
 def lora_config(lora: LoraSettings, transposed: bool = False) -> LoraConfig:
@@ -141,22 +198,15 @@ class AdaptedModel:
         self.tokenizer = load_tokenizer(folder)
         base = load_base(folder, precision, group)
         check_context(base.config.get_text_config(), document.budget.seq_len, len(self.tokenizer))
-        self.peft = get_peft_model(base, lora_config(document.lora, _is_transposed(base)))
+        self.peft, self.parameters = _put_lora(folder, base, document.lora, document.layout)
         self.peft.eval()
         if checkpoints:
             _checkpoint_layers(self.peft)
         self.device = next(self.peft.parameters()).device if group is None else group.device
-        named = {
-            name.replace(".default.", "."): value for name, value in self.peft.named_parameters() if value.requires_grad
-        }
-        shapes = {name: tuple(value.shape) for name, value in named.items()}
-        if shapes != dict(document.layout.tensors):
-            different = sorted(set(shapes.items()) ^ set(document.layout.tensors))[:2]
-            raise Misuse(f"base model {folder}: peft's LoRA tensors differ from the task's layout: {different}")
-        self.parameters = [named[name] for name, _ in document.layout.tensors]
         self.flat, self.flat_gradient = _flatten(self.parameters)
         self.heard = Heard()
-        self._try_fast_paths()
+        with reasons_of(folder, "cannot be computed with"):
+            self._try_fast_paths()
         self.is_isolating = self._try_isolation()
         self.is_branching = self._try_branching()
 

@@ -2,6 +2,7 @@
 
 REASON = "trainer: "  # begins the line in which a trainer's process writes down what ended it
 MAX_REASON = 240  # characters
+_DEVICES = ("CUDA", "cuDNN", "cuBLAS", "NCCL", "gloo")  # which torch's errors name, and are of no kind of their own
 
 
 def describe(error: BaseException) -> str:
@@ -15,6 +16,13 @@ def shorten(text: str) -> str:
     if len(sentence) <= MAX_REASON:
         return sentence
     return sentence[:MAX_REASON].rpartition(" ")[0] + " ..."
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Not of what was computed, so that it may go well at another time: memory, a disk, a device, a neighbour gone."""
+    if isinstance(error, OSError):
+        return error.errno is not None
+    return is_about_memory(error) or any(name in str(error) for name in _DEVICES)
 
 
 def is_about_memory(error: BaseException) -> bool:

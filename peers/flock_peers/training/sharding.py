@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from flock_chain.errors import Misuse
+from flock_peers.training.base_check import UnusableBase
 from flock_peers.training.streams import Windows
 
 IDLE = timedelta(days=365)  # between two requests may pass any number of rounds
@@ -136,11 +137,11 @@ def _load_alike(load: Any, group: Group) -> Any:
     model, failure = None, None
     try:
         model = load()
-    except Misuse as error:
+    except UnusableBase as error:
         failure = (type(error).__name__, str(error))
     failure = agree(group, failure, lambda: None)  # nobody is in a computation, so nobody needs to be given up
     if failure is not None:
-        raise Misuse(failure[1])
+        raise UnusableBase(failure[1])
     return model
 
 

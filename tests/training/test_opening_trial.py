@@ -1,0 +1,110 @@
+"""What no trainer can open is refused before anything is paid, with the reason that the trainer has."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from family_support import FAMILIES, change_config, drop_a_weight, make_family
+from training_support import SEED, write_split
+
+from flock_chain.errors import Misuse
+from flock_peers.training import opening_trial
+from flock_peers.training.base_check import UnusableBase
+from flock_peers.training.client import Trainer, TrainerConfig
+from flock_peers.training.document import Budget, LoraSettings, compute_layout, create_document
+from flock_peers.training.model import AdaptedModel, try_opening
+from flock_peers.training.opening_trial import check_opening
+from flock_peers.training.reasons import MAX_REASON, describe, shorten
+
+BUDGET = Budget(steps=2, batch=2, seq_len=48, lr_millionths=5_000, eval_windows=4)
+
+
+def open_without_weights(folder: Path) -> None:
+    layout, targets = compute_layout(folder, 4)
+    try_opening(folder, LoraSettings(4, 8, targets), layout, BUDGET.seq_len)
+
+
+def make_mamba(folder: Path) -> None:
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    config = transformers.MambaConfig(vocab_size=384, hidden_size=32, num_hidden_layers=2, state_size=4)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+WRONG: list[tuple[Callable[[Path], None], str]] = [
+    (lambda folder: change_config(folder, model_type="nosuchmodel"), "model type `nosuchmodel` but Transformers"),
+    (drop_a_weight, r"weights missing: model.layers.1.self_attn.q_proj.weight; they would be made up"),
+    (make_mamba, "takes no LoRA .*incompatible with Mamba-based models"),
+    (
+        lambda folder: change_config(folder, intermediate_size=56),
+        "weights have other shapes than its config",
+    ),
+    (lambda folder: change_config(folder, vocab_size=100), "weights have other shapes than its config"),
+    (lambda folder: change_config(folder, max_position_embeddings=32), "48 tokens, the model 32 positions"),
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_that_trains_is_opened_without_its_weights(name: str, tmp_path: Path) -> None:
+    open_without_weights(make_family(name, tmp_path / "base"))
+
+
+@pytest.mark.parametrize(("damage", "reason"), WRONG)
+def test_what_is_refused_without_weights_is_refused_with_them_and_for_good(
+    damage: Callable[[Path], None], reason: str, tmp_path: Path
+) -> None:
+    folder = make_family("llama", tmp_path / "base")
+    damage(folder)
+    with pytest.raises(UnusableBase, match=reason):
+        open_without_weights(folder)
+    document = create_document("wrong", folder, seed=SEED, budget=BUDGET, rank=4, alpha=8)
+    with pytest.raises(UnusableBase, match=reason) as found:
+        AdaptedModel(folder, document)
+    assert "\n" not in str(found.value) and len(str(found.value)) < len(str(folder)) + MAX_REASON + 60
+
+
+def test_the_trial_says_why_names_the_folder_and_comes_to_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_family("llama", tmp_path / "base")
+    check_opening(folder)
+    drop_a_weight(folder)
+    with pytest.raises(UnusableBase, match=f"^base model {folder}: weights missing: model.layers.1"):
+        check_opening(folder)
+    monkeypatch.setattr(opening_trial, "TRIAL_SECONDS", 0.01)
+    with pytest.raises(UnusableBase, match="is not opened after 0 s of the processor"):
+        check_opening(folder)
+
+
+def test_the_trainer_tells_its_client_that_a_model_is_none_for_good(tmp_path: Path) -> None:
+    import trio
+
+    folder = make_family("llama", tmp_path / "base")
+    make_mamba(folder)
+    document = create_document("mamba", folder, seed=SEED, budget=BUDGET, rank=4, alpha=8)
+
+    async def scenario() -> None:
+        with trio.fail_after(120), pytest.raises(UnusableBase, match="takes no LoRA"):
+            await Trainer.open(TrainerConfig(document, write_split(tmp_path / "home"), folder, domain="arithmetic"))
+
+    trio.run(scenario)
+
+
+def test_a_reason_is_one_sentence_without_half_a_word() -> None:
+    said = "The model  has no\nsuch layer. You may update.\n\nOr install it."
+    assert describe(ValueError(said)) == "ValueError: The model has no such layer"
+    long = shorten("word " * 200)
+    assert len(long) <= MAX_REASON + 4 and long.endswith("word ...")
+
+
+def test_what_the_machine_lacks_is_not_the_models_fault(tmp_path: Path) -> None:
+    from flock_peers.training.model import reasons_of
+
+    for error in (MemoryError(), RuntimeError("can't allocate memory"), OSError(28, "No space"), Misuse("no name")):
+        with pytest.raises(type(error)) as found, reasons_of(tmp_path, "cannot be loaded"):
+            raise error
+        assert not isinstance(found.value, UnusableBase)
+    with pytest.raises(UnusableBase, match=r"is no model .KeyError: 'layers'"), reasons_of(tmp_path, "is no model"):
+        raise KeyError("layers")
