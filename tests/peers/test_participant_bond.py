@@ -13,6 +13,7 @@ from flock_peers.bases import FoundBase
 from flock_peers.roles.board import Phase
 from flock_peers.roles.membership import MAX_BONDINGS
 from flock_peers.roles.task_loop import find_flock_error
+from flock_peers.training.base_check import UnusableBase
 from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import TaskDocument
 
@@ -116,6 +117,20 @@ def test_a_trainer_that_fails_for_good_makes_the_account_leave_and_the_part_end_
         await stage.until(lambda: stage.is_over)
         assert stage.error is None and stage.part.is_leaving
         assert stage.sender.sent == ["join_task", "leave_task"]
+
+    play(stage, test)
+
+
+def test_a_base_that_no_trainer_opens_is_told_when_the_bond_is_out_so_that_the_task_is_not_taken_up_again(
+    tmp_path: Path,
+) -> None:
+    stage = Stage(tmp_path)
+    stage.trainer_error = UnusableBase("base model x: takes no LoRA")
+
+    async def test() -> None:
+        await stage.until(lambda: stage.is_over)
+        assert stage.sender.sent == ["join_task", "leave_task"]
+        assert isinstance(find_flock_error(stage.error or KeyError()), UnusableBase)
 
     play(stage, test)
 
