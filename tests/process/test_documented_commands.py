@@ -7,13 +7,13 @@ network that is there (one validator), somebody who joins it, a stranger with a 
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from app_support import Script, play
-from base_support import make_base
 from documented_support import ROOT, Run, Runner, all_pages, exit_code, find_commands, open_runner
 from execution_support import VALIDATORS, Chain, make_genesis
 from rpc_support import USER, VALIDATOR, make_rpc_genesis
@@ -26,6 +26,7 @@ from flock_p2p.cli import build_parser
 from flock_p2p.commands.experiment import _plan as plan_experiment
 from flock_peers.home import Home, write_private
 from flock_peers.store.chain_store import ChainStore
+from flock_peers.training.client import BASE_FOLDER
 
 pytestmark = pytest.mark.process
 EPOCH_BLOCKS = 4  # a snapshot is made in each
@@ -211,7 +212,7 @@ def test_what_is_typed_beside_a_running_network_works_as_it_is_written(runner: R
     prepare(tmp_path / here, VALIDATOR, genesis)
     prepare(tmp_path / "my-peer", USER)
     prepare(tmp_path / "stranger")
-    make_base(tmp_path / "my-model")
+    shutil.copytree(BASE_FOLDER, tmp_path / "my-model")  # one that opens: a task on another one is refused
     (tmp_path / "rows-of-all.txt").write_text("How many?\n\x1b[2J\u2028\u202eAs many as before.\n")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"row {n} of mine"}) + "\n" for n in range(20)))
     try:
