@@ -214,6 +214,27 @@ async def test_a_listener_becomes_level_and_then_follows_block_by_block() -> Non
 
 
 @on_mock_clock
+async def test_a_listener_hears_soon_of_a_block_though_most_whom_it_asks_are_listeners_that_wait_for_it_too() -> None:
+    """Two that were idle for longer than a question is held asked each other, for 20 s, and heard of no block."""
+    validator, others = Provider(CHAIN), [Provider(CHAIN) for _ in range(5)]
+    newcomer = Newcomer(*others, validator)
+    deciding = [who for who, provider in newcomer.port.providers.items() if provider is validator]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(newcomer.follower.follow, lambda: False, lambda: deciding)
+        for height in range(BLOCKS + 1, BLOCKS + 8):
+            await trio.sleep(61)
+            assert newcomer.ledger.height() == height - 1
+            validator.ledger.chain = list(make_chain(height))
+            await trio.sleep(12)
+            assert newcomer.ledger.height() == height
+            for provider in others:
+                provider.ledger.chain = list(make_chain(height))
+        nursery.cancel_scope.cancel()
+    asked = [provider.ranges for provider in others]
+    assert min(asked) > 3 and sum(asked) > validator.ranges / 2  # and no validator is relied upon alone
+
+
+@on_mock_clock
 async def test_a_listener_whose_only_peer_began_with_a_snapshot_says_what_to_do(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

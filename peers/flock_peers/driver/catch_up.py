@@ -3,7 +3,7 @@ executed in order, many made durable together. Trusts no peer; who serves someth
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import trio
 
@@ -83,6 +83,15 @@ def _refuse(height: int, error: InvalidRemote) -> Refused:
     )
 
 
+def _choose(peers: Sequence[Account], validators: Collection[Account], turn: int) -> Account:
+    """Every second time a validator where one is connected: listeners that ask each other in a ring hear of no block
+    until one of them asks somebody else. The other times anybody: a validator may hold questions and answer none."""
+    deciding = [account for account in peers if account in validators]
+    if deciding and turn % 2 == 0:
+        return deciding[turn // 2 % len(deciding)]
+    return peers[(turn // 2 if deciding else turn) % len(peers)]
+
+
 class Follower:
     def __init__(
         self,
@@ -119,7 +128,9 @@ class Follower:
         for account in self._claims.close(height + 1):
             self._dropped.mention(account, f"says again that there are blocks after {height}, and nobody serves one")
 
-    async def follow(self, is_member: Callable[[], bool]) -> None:
+    async def follow(
+        self, is_member: Callable[[], bool], validators: Callable[[], Collection[Account]] = tuple
+    ) -> None:
         """A listener's loop: level first; then one peer at a time holds the question until there is a next block."""
         turn, is_level = 0, False
         while True:
@@ -131,7 +142,7 @@ class Follower:
             if not is_level:
                 is_level = not await self.download(peers[turn % len(peers)])
                 continue
-            done = await self._follow_one(peers[turn % len(peers)])
+            done = await self._follow_one(_choose(peers, validators(), turn))
             is_level = done < BEHIND_BLOCKS
             if not done:
                 turn += 1

@@ -129,7 +129,7 @@ class Driver:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._current.validators = await self._ledger.validators()
-            nursery.start_soon(self._follower.follow, self._signing.takes_part)
+            nursery.start_soon(self._follower.follow, self._signing.takes_part, lambda: self._current.others)
             task_status.started()  # who starts at the same time asks this one how far it is
             await self._signing.become_level()
             await self._execute(await self._start_height(self._journal))
