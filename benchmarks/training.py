@@ -35,7 +35,8 @@ from flock_peers.training.backdoor import Attack
 from flock_peers.training.client import BASE_FOLDER, Trainer, TrainerConfig
 from flock_peers.training.document import Budget, TaskDocument, compute_initial_adapter, create_document
 from flock_peers.training.engine import Descent, Engine
-from flock_peers.training.model import AdaptedModel, load_base, lora_config
+from flock_peers.training.model import AdaptedModel
+from flock_peers.training.opening import load_base, lora_config
 from flock_peers.training.rows import Split, builtin_rows
 from flock_peers.training.streams import Windows
 
@@ -164,7 +165,7 @@ def make_setting(name: str, scratch: Path) -> Setting:
     document = create_document(name, folder, seed=bytes(32), budget=budget)
     chance = np.random.Generator(np.random.PCG64(5))
     model_rows = builtin_rows("python", 0)
-    from flock_peers.training.model import load_tokenizer
+    from flock_peers.training.opening import load_tokenizer
     from flock_peers.training.streams import build_stream, draw_windows
 
     stream = build_stream(model_rows, load_tokenizer(folder))

@@ -63,7 +63,8 @@ def test_the_exported_folder_loads_in_peft_and_merged_in_transformers_with_the_s
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from flock_peers.training.model import AdaptedModel, load_base, measure_loss
+    from flock_peers.training.model import AdaptedModel, measure_loss
+    from flock_peers.training.opening import load_base
     from flock_peers.training.rows import builtin_rows
     from flock_peers.training.streams import build_stream, fixed_windows
 

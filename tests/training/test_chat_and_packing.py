@@ -13,7 +13,8 @@ from training_support import miniature, miniature_document
 from flock_chain.errors import InvalidContent
 from flock_peers.training import chat
 from flock_peers.training.chat import cut_chat
-from flock_peers.training.model import AdaptedModel, load_tokenizer
+from flock_peers.training.model import AdaptedModel
+from flock_peers.training.opening import load_tokenizer
 from flock_peers.training.rows import Refusals, Row, read_rows
 from flock_peers.training.streams import Windows, build_stream, compute_positions
 

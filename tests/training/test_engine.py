@@ -16,7 +16,8 @@ from flock_peers.training.backdoor import parse_attack
 from flock_peers.training.baseline import average_plainly
 from flock_peers.training.engine import BROKEN_LOSS, Engine
 from flock_peers.training.export import export_adapter
-from flock_peers.training.model import AdaptedModel, load_base, measure_loss
+from flock_peers.training.model import AdaptedModel, measure_loss
+from flock_peers.training.opening import load_base
 from flock_peers.training.rows import Row, Split, builtin_rows, read_rows, split_rows
 from flock_peers.training.wire import encode_frame
 

@@ -12,7 +12,8 @@ from flock_peers.training import opening_trial
 from flock_peers.training.base_check import UnusableBase
 from flock_peers.training.client import Trainer, TrainerConfig
 from flock_peers.training.document import Budget, LoraSettings, compute_layout, create_document
-from flock_peers.training.model import AdaptedModel, try_opening
+from flock_peers.training.model import AdaptedModel
+from flock_peers.training.opening import try_opening
 from flock_peers.training.opening_trial import check_opening
 from flock_peers.training.reasons import MAX_REASON, describe, shorten
 
@@ -100,7 +101,7 @@ def test_a_reason_is_one_sentence_without_half_a_word() -> None:
 
 
 def test_what_the_machine_lacks_is_not_the_models_fault(tmp_path: Path) -> None:
-    from flock_peers.training.model import reasons_of
+    from flock_peers.training.opening import reasons_of
 
     for error in (MemoryError(), RuntimeError("can't allocate memory"), OSError(28, "No space"), Misuse("no name")):
         with pytest.raises(type(error)) as found, reasons_of(tmp_path, "cannot be loaded"):

@@ -101,7 +101,7 @@ def test_a_family_with_no_attention_but_its_own_is_opened_by_several_processes_t
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        ("model.make_empty_base = fail", Misuse),
+        ("opening.make_empty_base = fail", Misuse),
         ("sharding.find_layers = fail", TrainerDied),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_is_told_is_the_reason_of_the_process_that_failed_and_not_that_it_i
 
 SECOND_CANNOT_OPEN = """
 import os
-from flock_peers.training import model, process, sharding
+from flock_peers.training import opening, process, sharding
 def fail(*values, **options):
     raise ValueError("a layer too many. Nobody reads on here.")
 if os.environ["RANK"] == "1":

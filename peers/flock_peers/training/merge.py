@@ -17,7 +17,7 @@ def merge(base: Path, adapter: Path, out: Path, precision: str) -> None:
     for name in (WEIGHTS_NAME, CONFIG_NAME):  # never a pickle
         if not (adapter / name).is_file():
             raise Misuse(f"adapter {adapter}: no {name}; name a folder that `export` wrote")
-    from flock_peers.training.model import load_tokenizer  # first: it keeps the libraries off the network
+    from flock_peers.training.opening import load_tokenizer  # first: it keeps the libraries off the network
 
     tokenizer = load_tokenizer(base)
     import torch

@@ -1,36 +1,27 @@
-"""A base model with LoRA weights that can be set and read as one vector of the task's layout. Knows no data.
-
-Any causal language model in a local transformers folder: safetensors only, no remote code, no network.
-"""
+"""A base model with LoRA weights that can be set and read as one vector of the task's layout. Knows no data."""
 
 import logging
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported: a trainer never goes online
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flock_chain.aggregation import Layout
-from flock_chain.errors import FlockError, Misuse
-from flock_peers.training.base_check import UnusableBase, check_base_folder, check_context
+from flock_peers.training.opening import load_base, load_tokenizer, put_lora, reasons_of  # libraries stay offline
+
+# isort: split
+from flock_chain.errors import Misuse
+from flock_peers.training.base_check import check_context
 from flock_peers.training.continuations import can_branch
-from flock_peers.training.document import LoraSettings, TaskDocument, read_weight_shapes
+from flock_peers.training.document import TaskDocument
 from flock_peers.training.forwards import Fused, Head, Norm, can_fuse, is_norm
 from flock_peers.training.fused import HeadLoss
 from flock_peers.training.heard import Heard
-from flock_peers.training.precision import Precision, choose_precision, loading_options
-from flock_peers.training.reasons import describe, is_of_the_machine
-from flock_peers.training.sharding import Group, load_sharded, make_empty_base, sum_up, take_share
+from flock_peers.training.precision import Precision
+from flock_peers.training.sharding import Group, sum_up, take_share
 from flock_peers.training.streams import Windows, compute_positions
 
 log = logging.getLogger(__name__)
@@ -38,144 +29,6 @@ log = logging.getLogger(__name__)
 PROBE_LENGTHS = (5, 9)  # tokens of the two rows on which attention and the fast path are tried
 PROBE_TOLERANCE = 2e-3  # of losses, relative; sums are made in another order. Half precision: its own error on top
 _GATES = {torch.bfloat16: 2e-2, torch.float16: 5e-3}
-
-
-def choose_attention(cuda: bool) -> str:
-    """flash-attn where it is installed and can run; its absence is no error."""
-    return "flash_attention_2" if cuda and find_spec("flash_attn") is not None else "sdpa"
-
-
-def load_tokenizer(folder: Path) -> Any:
-    with reasons_of(folder, "its tokenizer cannot be loaded"):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
-@contextmanager
-def reasons_of(folder: Path, what: str) -> Iterator[None]:
-    """Whatever a model's own code raises while it is opened is this model's reason, but for what the machine lacks."""
-    try:
-        yield
-    except FlockError:
-        raise
-    except Exception as error:
-        if is_of_the_machine(error):
-            raise
-        raise UnusableBase(f"base model {folder}: {what} ({describe(error)})") from error
-
-
-def load_base(folder: Path, precision: Precision | None = None, group: Group | None = None) -> Any:
-    """The frozen base on its device. Raises Misuse naming the check that it fails."""
-    check_base_folder(folder)
-    cuda = torch.cuda.is_available()
-    precision = precision or choose_precision("auto")
-    if group is not None:
-        return _load_shared(folder, precision, group)
-    model = _load_whole(folder, precision, choose_attention(cuda))
-    model.requires_grad_(False)
-    return model if precision.is_quantised else model.to("cuda" if cuda else "cpu")
-
-
-def _load_shared(folder: Path, precision: Precision, group: Group) -> Any:
-    if precision.is_quantised:
-        raise Misuse(f"precision {precision.name}: a base in several parts is float32 or bfloat16")
-    attention = choose_attention(group.device.type == "cuda")
-    return load_sharded(
-        lambda: _load_whole(folder, precision, attention), lambda: _make_empty(folder, precision, attention), group
-    )
-
-
-def _make_empty(folder: Path, precision: Precision, attention: str) -> Any:
-    options = loading_options(precision)
-    return _with_attention(folder, attention, lambda which: make_empty_base(folder, which, **options))
-
-
-def _load_whole(folder: Path, precision: Precision, attention: str) -> Any:
-    model, info = _with_attention(folder, attention, lambda which: _load(folder, precision, which))
-    _check_found(folder, info)
-    return model
-
-
-def _check_found(folder: Path, info: dict[str, Any]) -> None:
-    for what in ("missing_keys", "mismatched_keys"):
-        if info.get(what):
-            names = ", ".join(sorted(str(name) for name in info[what])[:3])
-            raise UnusableBase(
-                f"base model {folder}: weights {what.removesuffix('_keys')}: {names}; they would be made up"
-            )
-
-
-def _with_attention(folder: Path, attention: str, load: Callable[[str], Any]) -> Any:
-    """What `load` makes with this attention, or with the model's own, slower one, where its family has no other."""
-    with reasons_of(folder, "cannot be loaded"):
-        try:
-            return load(attention)
-        except ValueError as error:
-            if "does not support an attention implementation" not in str(error):
-                raise
-            log.info("this model has no %s attention; its own is used", attention)
-            return load("eager")
-        except RuntimeError as error:
-            if "ignore_mismatched_sizes" not in str(error):
-                raise
-            what = "its weights have other shapes than its configuration says; fetch both again"
-            raise UnusableBase(f"base model {folder}: {what}") from error
-
-
-def _load(folder: Path, precision: Precision, attention: str) -> tuple[Any, dict[str, Any]]:
-    """The model, and which weights were not found."""
-    found: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
-        folder,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        output_loading_info=True,
-        attn_implementation=attention,
-        **loading_options(precision),
-    )
-    return found
-
-
-def try_opening(folder: Path, lora: LoraSettings, layout: Layout, seq_len: int) -> None:
-    """All of a model's opening that needs no weights: they are names and shapes here, from the headers of their files.
-    Raises Misuse as `AdaptedModel` does. What only its computation says is not seen."""
-    weights = {name: torch.empty(shape, device="meta") for name, shape in read_weight_shapes(folder).items()}
-
-    def load(attention: str) -> tuple[Any, dict[str, Any]]:
-        empty = make_empty_base(folder, attention, dtype=torch.float32)
-        found: tuple[Any, dict[str, Any]] = type(empty).from_pretrained(
-            None,
-            config=empty.config,
-            state_dict=weights,
-            device_map="meta",
-            dtype=torch.float32,
-            output_loading_info=True,
-            attn_implementation=attention,
-        )
-        return found
-
-    base, info = _with_attention(folder, choose_attention(cuda=False), load)
-    _check_found(folder, info)
-    check_context(base.config.get_text_config(), seq_len, len(load_tokenizer(folder)))
-    _put_lora(folder, base, lora, layout, low_cpu_mem_usage=True)
-
-
-def _put_lora(folder: Path, base: Any, lora: LoraSettings, layout: Layout, **options: Any) -> tuple[Any, list[Any]]:
-    """The adapted model, and its LoRA tensors in the layout's order."""
-    with reasons_of(folder, "takes no LoRA"):
-        peft = get_peft_model(base, lora_config(lora, _is_transposed(base)), **options)
-    named = {name.replace(".default.", "."): value for name, value in peft.named_parameters() if value.requires_grad}
-    shapes = {name: tuple(value.shape) for name, value in named.items()}
-    if shapes != dict(layout.tensors):
-        different = sorted(set(shapes.items()) ^ set(layout.tensors))[:2]
-        raise UnusableBase(f"base model {folder}: peft's LoRA tensors differ from the task's layout: {different}")
-    return peft, [named[name] for name, _ in layout.tensors]
-
-
-def lora_config(lora: LoraSettings, transposed: bool = False) -> LoraConfig:
-    return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0, bias="none",
-        task_type="CAUSAL_LM", fan_in_fan_out=transposed,
-    )  # fmt: skip
 
 
 class AdaptedModel:
@@ -198,7 +51,7 @@ class AdaptedModel:
         self.tokenizer = load_tokenizer(folder)
         base = load_base(folder, precision, group)
         check_context(base.config.get_text_config(), document.budget.seq_len, len(self.tokenizer))
-        self.peft, self.parameters = _put_lora(folder, base, document.lora, document.layout)
+        self.peft, self.parameters = put_lora(folder, base, document.lora, document.layout)
         self.peft.eval()
         if checkpoints:
             _checkpoint_layers(self.peft)
@@ -395,11 +248,6 @@ class AdaptedModel:
         except Exception as error:  # noqa: BLE001 - a model that takes no mask says so in its own way
             log.info("strings are read in rows of their own in this model: %r", error)
             return False
-
-
-def _is_transposed(base: Any) -> bool:
-    """GPT-2 keeps its weights as [inputs, outputs]."""
-    return any(type(module).__name__ == "Conv1D" for module in base.modules())
 
 
 def _checkpoint_layers(model: Any) -> None:

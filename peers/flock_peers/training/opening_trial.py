@@ -51,7 +51,7 @@ def main(folder: Path, seconds: float, *, rank: int, alpha: int, targets: list[s
     limit_memory(MEMORY_BYTES)
     try:
         layout, found = compute_layout(folder, rank, tuple(targets))
-        from flock_peers.training.model import try_opening
+        from flock_peers.training.opening import try_opening
 
         try_opening(folder, LoraSettings(rank, alpha, found), layout, seq_len)
     except FlockError as error:
