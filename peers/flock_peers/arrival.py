@@ -19,7 +19,8 @@ from flock_peers.plural import plural
 
 log = logging.getLogger(__name__)
 
-FAUCET_SECONDS = 10.0  # between two requests of a newcomer, each to another peer
+FAUCET_SECONDS = 10.0  # from one search of a newcomer for coins to the next
+MAX_HELPERS = 8  # asked in one search: most of those it is connected to may be newcomers without coins themselves
 MAX_LEVEL_PEERS = 8  # asked how far they are: a few liars among them change nothing
 YOUNG_SECONDS = 30.0  # a head of this age is the network's: no crowd of liars can keep a peer from its tasks
 
@@ -70,15 +71,26 @@ class Arrival:
         return answers
 
     async def ask_for_coins(self) -> None:
-        """A newcomer has no gas: it asks its peers, one after the other, to submit the faucet's drip for it."""
+        """A newcomer has no gas: it asks its peers, one after the other until one does it, to submit the faucet's drip
+        for it."""
         peers = list(self._sync.peers())
-        if not peers or trio.current_time() - self._faucet_asked_at < FAUCET_SECONDS:
+        began = trio.current_time()
+        if not peers or began - self._faucet_asked_at < FAUCET_SECONDS:
             return
-        self._faucet_asked_at, self._faucet_turn = trio.current_time(), self._faucet_turn + 1
-        helper = peers[self._faucet_turn % len(peers)]
-        log.info("asking 0x%s for faucet coins", helper.hex())
+        self._faucet_asked_at = began
+        log.info("asking %s for faucet coins", plural(min(len(peers), MAX_HELPERS), "peer"))
+        for _ in range(min(len(peers), MAX_HELPERS)):
+            self._faucet_turn += 1
+            if await self._is_given_by(peers[self._faucet_turn % len(peers)]):
+                return
+            if trio.current_time() - began >= FAUCET_SECONDS:  # whoever is silent costs the others their turn
+                return
+
+    async def _is_given_by(self, helper: Account) -> bool:
         try:
             await self._ask_faucet(helper)
-            log.info("faucet: 0x%s submits for this account", helper.hex())
         except FlockError as error:
             log.info("faucet: 0x%s does not: %s", helper.hex(), error)
+            return False
+        log.info("faucet: 0x%s submits for this account", helper.hex())
+        return True

@@ -10,7 +10,7 @@ import trio.testing
 from flock_chain.codec import decode, encode
 from flock_chain.crypto import Account
 from flock_chain.errors import Unavailable
-from flock_peers.arrival import FAUCET_SECONDS, YOUNG_SECONDS, Arrival
+from flock_peers.arrival import FAUCET_SECONDS, MAX_HELPERS, YOUNG_SECONDS, Arrival
 
 HEIGHT = 7
 
@@ -21,6 +21,7 @@ class Peers:
     def __init__(self, *heads: int | None) -> None:
         self.heads = {Account(bytes([number + 1]) * 20): head for number, head in enumerate(heads)}
         self.asked_for_coins: list[Account] = []
+        self.declining, self.answer_seconds = 0, 0.0  # how many decline before one gives, each after so long
 
     def peers(self) -> list[Account]:
         return list(self.heads)
@@ -34,9 +35,9 @@ class Peers:
         return encode([1, head])
 
     async def ask_faucet(self, account: Account) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.answer_seconds)
         self.asked_for_coins.append(account)
-        if len(self.asked_for_coins) == 1:
+        if len(self.asked_for_coins) <= self.declining:
             raise Unavailable("not today")
 
 
@@ -67,16 +68,32 @@ def test_peers_that_do_not_answer_cost_one_wait_together() -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def test_a_newcomer_asks_one_peer_after_the_other_and_not_too_often() -> None:
+def test_a_newcomer_asks_its_peers_one_after_the_other_until_one_gives_and_not_too_often() -> None:
     async def main() -> None:
-        peers = Peers(HEIGHT, HEIGHT)
+        peers = Peers(HEIGHT, HEIGHT, HEIGHT)
+        peers.declining = 1
         arrival = make_arrival(peers, 0)
         for _ in range(3):
             await arrival.ask_for_coins()
+        assert len(set(peers.asked_for_coins)) == 2, "who declines costs no time; who gives is the last one asked"
         await trio.sleep(FAUCET_SECONDS)
         await arrival.ask_for_coins()
-        first, second = peers.asked_for_coins
-        assert first != second
+        assert len(set(peers.asked_for_coins)) == 3, "the next search begins with another peer"
         await make_arrival(Peers(), 0).ask_for_coins()  # nobody to ask
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_search_for_coins_asks_so_many_peers_and_waits_for_so_long_at_most() -> None:
+    async def main() -> None:
+        crowd = Peers(*[HEIGHT] * (3 * MAX_HELPERS))
+        crowd.declining = len(crowd.heads)
+        await make_arrival(crowd, 0).ask_for_coins()
+        assert len(set(crowd.asked_for_coins)) == MAX_HELPERS
+        silent = Peers(*[HEIGHT] * MAX_HELPERS)
+        silent.declining, silent.answer_seconds = MAX_HELPERS, FAUCET_SECONDS * 0.6
+        began = trio.current_time()
+        await make_arrival(silent, 0).ask_for_coins()
+        assert trio.current_time() - began <= 2 * FAUCET_SECONDS
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
