@@ -10,12 +10,13 @@ import pytest
 import trio
 import trio.testing
 from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage, PeerId, Status
-from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID, STOP_PROTOCOL_ID
+from libp2p.relay.circuit_v2.protocol import STOP_PROTOCOL_ID
 from libp2p.relay.circuit_v2.utils import read_delimited_msg, write_delimited_msg
 from network_support import GENESIS_HASH, LOOPBACK, QUICK, in_trio, key, open_attacker, wait_until
+from relay_support import HOP, LONELY, ask, library_of, link_from
 
 from flock_chain.errors import InvalidRemote
-from flock_peers.network.host import Host, open_host
+from flock_peers.network.host import open_host
 from flock_peers.network.identity import peer_id_of
 from flock_peers.network.link import Link
 from flock_peers.network.relay import CIRCUITS, RELAY_LIMITS, _Circuit
@@ -27,12 +28,9 @@ from flock_peers.network.relay_places import (
     QUIET_SECONDS,
     SURE_SECONDS,
     CircuitPlaces,
-    Places,
 )
 from flock_peers.network.stack import Stack
 
-HOP = str(PROTOCOL_ID)
-LONELY = type(QUICK)(**{**vars(QUICK), "exchanged_addresses": 0})
 TARGET = b"the hidden one"
 
 
@@ -56,9 +54,8 @@ class Relay:
 
     def lend(self, host: str, number: int, said: int = 0) -> Way | None:
         way = Way()
-        dialer: Link = SimpleNamespace(remote_host=host, account=key(number).account)  # type: ignore[assignment]
         tell = lambda link, _why: self.named.append(link.remote_host)  # noqa: E731
-        lent = self.open.enter_context(self.places.take(TARGET, dialer, way, tell))
+        lent = self.open.enter_context(self.places.take(TARGET, link_from(host, number), way, tell))
         if not self.is_slow:
             self.places.note_heard(way)
         self.places.note_said(way, said)
@@ -221,16 +218,6 @@ async def test_whom_a_relay_names_is_told_with_the_relay_whatever_it_says(caplog
     assert f"{relay} 0x{key(3).account.hex()}: refused" in caplog.text
 
 
-async def ask(stream: Any, message: HopMessage) -> int:
-    await write_delimited_msg(stream, message)
-    return int((await read_delimited_msg(stream, HopMessage)).status)
-
-
-def library_of(host: Host) -> Any:
-    assert host._relays.circuits is not None
-    return host._relays.circuits._circuit
-
-
 @in_trio()
 async def test_silent_strangers_behind_a_relay_keep_out_nobody_and_are_named_not_the_relay(
     caplog: pytest.LogCaptureFixture,
@@ -311,33 +298,3 @@ async def test_circuits_that_have_given_way_and_did_not_end_yet_keep_nobody_out(
         library_of(relay).resource_manager.get_reservation(peer_id_of(key(2))).active_connections = CIRCUITS
         caller = await stack.enter_async_context(open_host(key(3), LOOPBACK, GENESIS_HASH, LONELY))
         assert await caller.connect(hidden.address) == hidden.account
-
-
-@in_trio()
-async def test_networks_take_turns_at_the_places_of_a_running_relay() -> None:
-    """Real connections from four addresses; the clock of the turns is the test's."""
-    reserve, now = HopMessage(type=HopMessage.RESERVE), [0.0]
-    async with AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(open_host(key(1), LOOPBACK, GENESIS_HASH, LONELY, is_relay=True))
-        library_of(relay)._places = Places(2, lambda: now[0], relay.book.favoured.__contains__)
-
-        async def come(number: int, source: str) -> Any:
-            link = await stack.enter_async_context(open_attacker(number, relay, source=source))
-
-            async def reserve_one() -> bool:
-                return await ask(await link.open_net_stream(HOP), reserve) == Status.OK
-
-            return reserve_one
-
-        crowd = [await come(number, "127.0.0.66") for number in (66, 67)]
-        assert [await one() for one in crowd] == [True, True]
-        second = await come(68, "127.0.0.67")
-        assert await second(), "at once, of the network that has two"
-        third = await come(69, "127.0.0.68")
-        assert not await third() and not await crowd[1]()
-        now[0] = SURE_SECONDS - 1
-        assert not await third()
-        now[0] = SURE_SECONDS
-        assert await third()
-        places = library_of(relay).resource_manager._reservations
-        assert [account for account in (66, 67, 68, 69) if peer_id_of(key(account)) in places] == [68, 69]
