@@ -1,12 +1,8 @@
-"""Hosts find each other, refuse strangers with a reason, and come back after failures."""
+"""Hosts find each other, refuse strangers with a reason, and close without waiting for anybody."""
 
 import logging
-import socket
-import struct
 import time
-from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
@@ -25,12 +21,9 @@ from network_support import (
 )
 
 from flock_chain.codec import encode
-from flock_chain.crypto import keccak256
 from flock_chain.errors import InvalidRemote, Misuse, Unavailable
 from flock_peers.network import hello
-from flock_peers.network.genesis_fetch import fetch_genesis
-from flock_peers.network.host import Host, open_host
-from flock_peers.network.limits import Limits
+from flock_peers.network.host import open_host
 from flock_peers.network.link import Link
 from flock_peers.network.stack import Stack
 
@@ -86,174 +79,12 @@ async def test_another_key_at_the_address_is_refused() -> None:
 
 
 @in_trio()
-async def test_a_bootstrap_that_is_not_there_is_unavailable_at_once() -> None:
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-        gone = a.address
-    async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b:
-        with pytest.raises(Unavailable, match=r"nobody answers there .*refused"):
-            await b.connect(gone)
-
-
-@in_trio()
-async def test_a_bootstrap_that_says_nothing_is_unavailable_in_time() -> None:
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-        address = a.address
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    silent = f"/ip4/127.0.0.1/tcp/{port}/p2p/{address.rsplit('/', 1)[1]}"
-    limits = replace(QUICK, handshake_seconds=0.5, dial_seconds=1.0)
-    async with listener, open_host(key(2), LOOPBACK, GENESIS_HASH, limits) as b:
-        with pytest.raises(Unavailable):
-            await b.connect(silent)
-
-
-@in_trio()
-@pytest.mark.parametrize("said", [b"", b"\x13/multistream/1.0.0\n", b"\x13/multistream/1.0.0\n\x07/noise\n"])
-async def test_a_bootstrap_that_dies_in_the_handshake_is_unavailable_and_ends_nobody(said: bytes) -> None:
-    """A campaign of kills found it: the error of the connection went through and ended the peer that was starting."""
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-        identity = a.address.rsplit("/", 1)[1]
-
-    async def die(stream: trio.SocketStream) -> None:
-        await stream.receive_some(1_024)
-        await stream.send_all(said)
-        await stream.receive_some(1_024)
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await stream.aclose()  # a reset, as the kernel sends for a process that was killed
-
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}/p2p/{identity}"
-    limits = replace(QUICK, handshake_seconds=2.0)
-    async with open_host(key(2), LOOPBACK, GENESIS_HASH, limits) as b, trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, die, [listener])
-        with pytest.raises(Unavailable):
-            await b.connect(address)
-        nursery.cancel_scope.cancel()
-
-
-@in_trio()
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"\x13/multistream/1.0.0\n\x04\xff\xfe\xfd\n",
-        b"\x13/multistream/1.0.0\n\x07/noise\n\x00\x04abcd",
-        b"\x13/multistream/1.0.0\n\x07/noise\n\x00\x60" + bytes(96),
-        b"\x80" * 30,
-    ],
-    ids=["utf8", "short", "low order", "length"],
-)
-async def test_a_bootstrap_that_speaks_nonsense_ends_nobody_and_is_not_dialed_without_a_pause(said: bytes) -> None:
-    """A fuzzer found it: ValueError and the like came through. `connect` raised it, ending a peer that was starting,
-    and the redial knew no failure and so no back-off: one such address kept a core busy."""
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-        identity = a.address.rsplit("/", 1)[1]
-    dials = 0
-
-    async def speak(stream: trio.SocketStream) -> None:
-        nonlocal dials
-        dials += 1
-        await stream.send_all(said)
-        await trio.sleep(0.05)
-        await stream.aclose()
-
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}/p2p/{identity}"
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, speak, [listener])
-        async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, bootstrap=[address]) as b:
-            with pytest.raises((InvalidRemote, Unavailable)):
-                await b.connect(address)
-            await trio.sleep(1.0)
-        nursery.cancel_scope.cancel()
-    assert dials < 10
-
-
-def test_the_default_limits_report_a_dead_bootstrap_within_ten_seconds() -> None:
-    assert Limits().dial_seconds <= 10
-
-
-@in_trio()
 async def test_a_port_that_is_taken_is_named_with_advice() -> None:
     async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
         port = int(a.address.split("/")[4])
         with pytest.raises(Unavailable, match=f"port {port} .* is taken.*choose another port"):
             async with open_host(key(2), ("127.0.0.1", port), GENESIS_HASH, QUICK):
                 pass
-
-
-@in_trio()
-async def test_a_host_that_restarts_on_its_port_is_connected_again_by_the_others() -> None:
-    async with (
-        open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK) as b,
-        open_host(key(3), LOOPBACK, GENESIS_HASH, QUICK) as c,
-    ):
-        async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-            await b.connect(a.address)
-            await c.connect(a.address)
-            port = int(a.address.split("/")[4])
-        await wait_until(lambda: key(1).account not in b.connected() + c.connected())
-        async with open_host(key(1), ("127.0.0.1", port), GENESIS_HASH, QUICK) as a:
-            inbox = Inbox()
-            a.on_message("/test/1", inbox)
-            await a.wait_for_peers(2)
-            for host in (b, c):
-                await wait_until(lambda host=host: host.is_connected(a.account))
-                host.send(a.account, "/test/1", b"again")
-            await wait_until(lambda: len(inbox.received) == 2)
-
-
-@in_trio()
-async def test_known_addresses_are_kept_on_disk(tmp_path: Path) -> None:
-    book = tmp_path / "peers.json"
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK) as a:
-        async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as b:
-            await b.connect(a.address)
-        async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as b:
-            await b.wait_for_peers(1)
-
-
-@in_trio()
-async def test_a_network_that_was_stopped_as_a_whole_finds_itself_again_without_a_bootstrap_peer(
-    tmp_path: Path,
-) -> None:
-    """With any free port for each: it was another one at each start, and nobody's book was of use."""
-    books = {number: tmp_path / f"{number}.json" for number in (1, 2, 3)}
-    async with AsyncExitStack() as stack:
-        hosts = []
-        for number, book in books.items():
-            bootstrap = [hosts[0].address] if hosts else []
-            host = open_host(key(number), LOOPBACK, GENESIS_HASH, QUICK, bootstrap=bootstrap, known_peers=book)
-            hosts.append(await stack.enter_async_context(host))
-        for host in hosts:
-            await host.wait_for_peers(2)
-    async with AsyncExitStack() as stack:
-        again = [
-            await stack.enter_async_context(open_host(key(number), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book))
-            for number, book in books.items()
-        ]
-        assert [host.address for host in again] == [host.address for host in hosts]
-        for host in again:
-            await host.wait_for_peers(2)
-
-
-@in_trio()
-async def test_a_port_of_the_last_run_that_is_taken_is_given_up(tmp_path: Path) -> None:
-    book = tmp_path / "peers.json"
-    async with open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as a:
-        port = int(a.address.split("/")[4])
-    async with (
-        open_host(key(2), ("127.0.0.1", port), GENESIS_HASH, QUICK),
-        open_host(key(1), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as a,
-    ):
-        assert int(a.address.split("/")[4]) != port
-
-
-@in_trio()
-async def test_a_damaged_address_book_is_no_reason_not_to_start(tmp_path: Path) -> None:
-    book = tmp_path / "peers.json"
-    book.write_bytes(b"\xff not json")
-    async with open_host(key(2), LOOPBACK, GENESIS_HASH, QUICK, known_peers=book) as b:
-        assert b.connected() == []
 
 
 @in_trio()
@@ -273,30 +104,6 @@ async def test_two_hosts_that_dial_each_other_at_once_lose_no_message() -> None:
             b.send(a.account, "/test/1", b"%d" % number)
         await wait_until(lambda: len(at_a.received) >= 200 and len(at_b.received) >= 200)
         assert at_a.payloads == at_b.payloads == [b"%d" % number for number in range(200)]
-
-
-@in_trio()
-async def test_a_joiner_fetches_the_genesis_before_it_says_hello() -> None:
-    document = b'{"genesis": "document"}'
-    digest = keccak256(document)
-    async with open_host(key(1), LOOPBACK, digest, QUICK, genesis_document=document) as a:
-        assert await fetch_genesis(key(2), [a.address]) == document
-        assert await fetch_genesis(key(2), [a.address], expected_hash=digest) == document
-        with pytest.raises(InvalidRemote, match="another network"):
-            await fetch_genesis(key(2), [a.address], expected_hash=b"x" * 32)
-        gone = a.address
-        assert a.connected() == []
-    with pytest.raises(Unavailable, match="no bootstrap peer"):
-        await fetch_genesis(key(2), [gone], timeout=3)
-
-
-@in_trio()
-async def test_machines_that_say_nothing_do_not_hide_the_one_that_has_the_genesis() -> None:
-    document = b'{"genesis": "document"}'
-    async with open_host(key(1), LOOPBACK, keccak256(document), QUICK, genesis_document=document) as a:
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never a word
-            off = a.address.replace(f"/tcp/{a.address.split('/')[4]}/", f"/tcp/{silent.getsockname()[1]}/")
-            assert await fetch_genesis(key(2), [off, off, a.address], timeout=4) == document
 
 
 @in_trio()
@@ -343,35 +150,6 @@ async def test_an_error_beside_a_stack_is_not_swallowed_by_its_end() -> None:
     with pytest.raises(KeyError, match="mine"):
         async with stack.run(None):
             raise KeyError("mine")
-
-
-async def _break(host: Host) -> None:
-    stack = host._stack
-    assert stack is not None
-
-    async def fail() -> None:
-        raise RuntimeError("a bug in libp2p")
-
-    stack._nursery.start_soon(fail)
-    await wait_until(lambda: host._stack is not stack and host._stack is not None)
-
-
-@in_trio()
-async def test_a_stack_that_dies_is_started_again_with_all_handlers() -> None:
-    async with open_hosts(2) as (a, b):
-        inbox, heard = Inbox(), Inbox()
-        a.on_message("/test/1", inbox)
-        a.subscribe("topic", lambda _account, _payload: True, heard)
-        b.subscribe("topic", lambda _account, _payload: True, Inbox())
-        await _break(a)
-        assert a.counters.restarts == 1
-        await a.wait_for_peers(1)
-        await b.wait_for_peers(1)
-        b.send(a.account, "/test/1", b"hello again")
-        await wait_until(lambda: inbox.payloads == [b"hello again"])
-        await wait_until(lambda: a.account in b.topic_peers("topic"))
-        b.publish("topic", b"news")
-        await wait_until(lambda: heard.payloads == [b"news"])
 
 
 @in_trio()
