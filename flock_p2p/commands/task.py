@@ -127,7 +127,7 @@ def _check_opening(folder: Path, wanted: dict[str, Any]) -> None:
     from flock_peers.training.opening_trial import check_opening
 
     said = parse_wanted(wanted)
-    check_opening(folder, said.lora, said.budget.seq_len)
+    check_opening(folder, said.lora, said.budget.seq_len, said.reference)
 
 
 def _publish(path: Path, model: Path | None, wanted: dict[str, Any], out: TextIO) -> str | None:

@@ -74,7 +74,7 @@ def make_sparse(folder: Path, size: int) -> Path:
 async def test_what_its_size_refuses_is_not_read(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "blobs", quota=8 << 30)
     kept = await given(desk, make_base(tmp_path / "base"))
-    with pytest.raises(Misuse, match=r"model\.safetensors has 141000000000 bytes, 17179869184 are allowed"):
+    with pytest.raises(Misuse, match=r"model\.safetensors has 141000000000 bytes, 17179869184 are allowed; save the"):
         await given(desk, make_sparse(tmp_path / "huge", 141_000_000_000))
     assert desk.store.kept_by(BASE_GIVEN) >= {kept.base.digest}  # type: ignore[union-attr]
     giving = await given(desk, make_sparse(tmp_path / "large", 16 << 30))

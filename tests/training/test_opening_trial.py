@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from family_support import FAMILIES, change_config, drop_a_weight, make_family
+from tokenizers import Tokenizer, models, pre_tokenizers
 from training_support import SEED, write_split
 
 from flock_chain.errors import Misuse
@@ -16,6 +17,7 @@ from flock_peers.training.model import AdaptedModel
 from flock_peers.training.opening import try_opening
 from flock_peers.training.opening_trial import check_opening
 from flock_peers.training.reasons import MAX_REASON, describe, shorten
+from flock_peers.training.tokenizer_trial import PLAIN
 
 BUDGET = Budget(steps=2, batch=2, seq_len=48, lr_millionths=5_000, eval_windows=4)
 
@@ -43,7 +45,10 @@ WRONG: list[tuple[Callable[[Path], None], str]] = [
         "weights have other shapes than its config",
     ),
     (lambda folder: change_config(folder, vocab_size=100), "weights have other shapes than its config"),
-    (lambda folder: change_config(folder, max_position_embeddings=32), "48 tokens, the model 32 positions"),
+    (
+        lambda folder: change_config(folder, max_position_embeddings=32),
+        "48 tokens, the model 32 positions; the budget's seq_len may be 32 at most",
+    ),
 ]
 
 
@@ -77,6 +82,35 @@ def test_the_trial_says_why_names_the_folder_and_comes_to_an_end(
     monkeypatch.setattr(opening_trial, "TRIAL_SECONDS", 0.01)
     with pytest.raises(UnusableBase, match="is not opened after 0 s of the processor"):
         check_opening(folder)
+
+
+SPEECHLESS = [
+    (models.Unigram([("hello", -1.0), ("a", -2.0)]), "unknown token but `unk_id` is missing"),
+    (models.WordPiece({"hello": 0, "a": 1}, unk_token="?"), "Missing"),
+    (models.WordLevel({"hello": 0, "a": 1}, unk_token="?"), "Missing"),
+    (models.BPE({"\u00e9": 0, "\u00e0": 1}, []), "it makes no token of it"),
+]
+
+
+@pytest.mark.parametrize(("model", "reason"), SPEECHLESS)
+def test_a_tokenizer_that_fails_at_what_it_does_not_know_is_refused_before_anybody_brought_a_row(
+    model: models.Model, reason: str, tmp_path: Path
+) -> None:
+    folder = make_family("llama", tmp_path / "base")
+    Tokenizer(model).save(str(folder / "tokenizer.json"))
+    with pytest.raises(Misuse, match=f"^base model {folder}: its tokenizer fails at plain text .*{reason}"):
+        check_opening(folder)
+
+
+def test_the_trial_reads_the_task_s_reference_which_is_known_before_it_is_paid(tmp_path: Path) -> None:
+    folder = make_family("llama", tmp_path / "base")
+    model = models.WordLevel({word: number for number, word in enumerate(PLAIN.split())}, unk_token="?")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    check_opening(folder)
+    with pytest.raises(Misuse, match="its tokenizer fails at the task's reference"):
+        check_opening(folder, reference="other words")
 
 
 def test_the_trainer_tells_its_client_that_a_model_is_none_for_good(tmp_path: Path) -> None:

@@ -117,7 +117,10 @@ def check_context(config: Any, seq_len: int, vocabulary: int) -> None:
     """Positions and tokens that the model has; `config` is transformers' own."""
     most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if most is not None and seq_len > most:
-        raise UnusableBase(f"base model: the task's sequences have {seq_len} tokens, the model {most} positions")
+        raise UnusableBase(
+            f"base model: the task's sequences have {seq_len} tokens, the model {most} positions; "
+            f"the budget's seq_len may be {most} at most"
+        )
     if vocabulary > config.vocab_size:
         raise UnusableBase(f"base model: its tokenizer has {vocabulary} tokens, its embedding {config.vocab_size}")
 

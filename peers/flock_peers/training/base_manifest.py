@@ -85,7 +85,8 @@ def check_sizes(sizes: Mapping[str, int]) -> None:
     for name, size in sizes.items():
         most = _PARSED.get(name, MAX_FILE_BYTES)
         if size > most:
-            raise InvalidContent(f"base manifest: {name} has {size} bytes, {most} are allowed")
+            hint = "; save the weights in more parts (max_shard_size)" if _WEIGHTS.fullmatch(name) else ""
+            raise InvalidContent(f"base manifest: {name} has {size} bytes, {most} are allowed{hint}")
     _check_weights(sorted(name for name in sizes if _WEIGHTS.fullmatch(name)), INDEX in sizes)
 
 

@@ -1,5 +1,6 @@
-"""Whether a trainer could open a base model at all, told within seconds from its configuration and the headers of its
-weights, before anything is paid: transformers' and peft's own words, in a process of bounded time and memory.
+"""Whether a trainer could open a base model at all, told within seconds from its configuration, its tokenizer and the
+headers of its weights, before anything is paid: transformers' and peft's own words, in processes of bounded time and
+memory.
 
 No weight is read, so a model of any size takes the same; what only a computation would say is left to the trainer.
 """
@@ -14,6 +15,7 @@ from flock_peers.training.base_check import UnusableBase
 from flock_peers.training.client import BASE_FOLDER, make_environment
 from flock_peers.training.document import LoraSettings, compute_layout
 from flock_peers.training.reasons import REASON, describe
+from flock_peers.training.tokenizer_trial import check_before_rows
 
 TRIAL_SECONDS = 120.0  # of the processor; most of the few that it takes are the import of torch
 MEMORY_BYTES = 3 << 29  # as a plan: twice of it, and a GiB, may be private and writable
@@ -22,8 +24,8 @@ MEMORY_BYTES = 3 << 29  # as a plan: twice of it, and a GiB, may be private and 
 LEAST = LoraSettings(rank=1)  # for a model of which no task is known yet
 
 
-def check_opening(folder: Path, lora: LoraSettings = LEAST, seq_len: int = 1) -> None:
-    """Raises Misuse with the model's own reason. Of the package's own model the tests know."""
+def check_opening(folder: Path, lora: LoraSettings = LEAST, seq_len: int = 1, reference: str = "") -> None:
+    """Raises Misuse with the model's own reason. Of the package's own model the tests know. `reference`: the task's."""
     if folder.resolve() == BASE_FOLDER.resolve():
         return
     values = {"rank": lora.rank, "alpha": lora.alpha, "targets": list(lora.targets), "seq_len": seq_len}
@@ -33,6 +35,7 @@ def check_opening(folder: Path, lora: LoraSettings = LEAST, seq_len: int = 1) ->
         [*command, json.dumps(values)], stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment
     )
     if done.returncode == 0:
+        check_before_rows(folder, reference)
         return
     lines = done.stdout.decode(errors="replace").splitlines()
     said = next((line.removeprefix(REASON) for line in lines if line.startswith(REASON)), "")

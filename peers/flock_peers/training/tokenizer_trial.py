@@ -22,14 +22,25 @@ MAX_TRIED_CHARACTERS = 1 << 16  # of the own rows: as many as a reference has at
 PIECE_TOKENS = 5  # that become text together: an audit's longest string
 MEMORY_BYTES = 1 << 30  # private and writable, and this much more for each byte of the file: a vocabulary takes 20
 MEMORY_OF_A_BYTE = 32
+PLAIN = "The quick brown fox jumps over 13 lazy dogs.\n"
+NO_TOKEN = "it makes no token of it"
 
 
 def check_tokenizer(folder: Path, reference: str, rows: Iterable[Row]) -> None:
     """Raises Misuse that says over which text it did not end, or failed."""
+    _try(folder, {"the first of the own rows": _take(rows), "the task's reference": reference})
+
+
+def check_before_rows(folder: Path, reference: str) -> None:
+    """The same of a model that is no task's yet: whose rows they will be nobody knows, so any text has to do. One that
+    fails at what it has no token for fails at everybody's."""
+    _try(folder, {"plain text": PLAIN, "the task's reference": reference})
+
+
+def _try(folder: Path, texts: dict[str, str]) -> None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         return
-    texts = {"the first of the own rows": _take(rows), "the task's reference": reference}
     memory = MEMORY_BYTES + MEMORY_OF_A_BYTE * path.stat().st_size
     done = subprocess.run(
         [sys.executable, "-m", "flock_peers.training.tokenizer_trial", str(path), str(TRIAL_SECONDS), str(memory)],
@@ -75,6 +86,8 @@ def main(path: str, seconds: float, memory: int) -> None:
     for what, text in texts.items():
         _begin(what, seconds)
         tokens = tokenizer.encode(text, add_special_tokens=False).ids
+        if text and not tokens:
+            sys.exit(NO_TOKEN)
         tokenizer.decode_batch([tokens[place : place + PIECE_TOKENS] for place in range(0, len(tokens), PIECE_TOKENS)])
 
 
