@@ -13,7 +13,7 @@ def test_the_end_balances_of_the_page_are_the_last_points_of_its_curves() -> Non
     with (DOCS / "figures" / "token_dynamics.csv").open(encoding="utf-8") as file:
         points = [row for row in csv.DictReader(file) if row["round"] == "200"]
     drawn = {(row["rule"], row["poison"], int(row["percent"])): (row["honest"], row["malicious"]) for row in points}
-    page = (DOCS / "benchmarks.md").read_text("utf-8").split("## Token dynamics")[1].split("### Without")[0]
+    page = (DOCS / "token-dynamics.md").read_text("utf-8").split("## Without")[0]
     said = {}
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
