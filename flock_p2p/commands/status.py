@@ -5,7 +5,14 @@ import json
 from typing import Any
 
 from flock_p2p.commands.peers import format_bytes
-from flock_p2p.live_view import describe_awaited, describe_pay, describe_round, describe_skipped, describe_training
+from flock_p2p.live_view import (
+    clean_all,
+    describe_awaited,
+    describe_pay,
+    describe_round,
+    describe_skipped,
+    describe_training,
+)
 from flock_peers.coins import count_coins
 from flock_peers.control import request_control
 from flock_peers.home import Home
@@ -47,7 +54,7 @@ def format_status(status: dict[str, Any]) -> str:
     if status.get("publishing"):
         rows.append(("publish", f"base model {status['publishing']}"))
     rows += [("transfer", _format_transfer(row)) for row in status["transfers"]]
-    rows += [("not in", f"task {task} {text}") for task, text in status["not_joined"].items()]
+    rows += [("not in", f"task {task} {clean_all(text)}") for task, text in status["not_joined"].items()]
     task = status["task"]
     if task is not None:
         rows.append(("task", f"{task['task']}, {describe_round(task)}, {task['phase']}"))

@@ -320,6 +320,11 @@ def test_orders_that_people_look_for_by_their_own_names_are_those_of_stake(
             assert ("and paid 1.5 coins" in said.err) == ("claim" in command)
 
 
+def test_what_a_strangers_model_says_of_itself_does_not_command_the_terminal() -> None:
+    text = format_status({**STATUS, "other_task": None, "not_joined": {"7": "is no model of type \x1b[2J\x07"}})
+    assert "not in   task 7 is no model of type ?[2J?\n" in text
+
+
 def test_status_and_task_create_say_how_far_a_base_model_is_that_is_published() -> None:
     giving = Giving(Path("/models/70b"), bytes=141_000_000_000, read=47_000_000_000)
     text = format_status({**STATUS, "other_task": None, "publishing": giving.describe()})

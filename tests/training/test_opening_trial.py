@@ -1,10 +1,12 @@
 """What no trainer can open is refused before anything is paid, with the reason that the trainer has."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from family_support import FAMILIES, change_config, drop_a_weight, make_family
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from training_support import SEED, write_split
 
@@ -24,7 +26,7 @@ BUDGET = Budget(steps=2, batch=2, seq_len=48, lr_millionths=5_000, eval_windows=
 
 def open_without_weights(folder: Path) -> None:
     layout, targets = compute_layout(folder, 4)
-    try_opening(folder, LoraSettings(4, 8, targets), layout, BUDGET.seq_len)
+    try_opening(folder, [(LoraSettings(4, 8, targets), layout)], BUDGET.seq_len)
 
 
 def make_mamba(folder: Path) -> None:
@@ -34,6 +36,21 @@ def make_mamba(folder: Path) -> None:
     torch.manual_seed(7)
     config = transformers.MambaConfig(vocab_size=384, hidden_size=32, num_hidden_layers=2, state_size=4)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+def write(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(values))
+
+
+def change_header(folder: Path, **values: object) -> None:
+    """Of its first weight; the bytes that follow stay as they are."""
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header[min(set(header) - {"__metadata__"})] |= values
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + data[start:])
 
 
 WRONG: list[tuple[Callable[[Path], None], str]] = [
@@ -48,6 +65,16 @@ WRONG: list[tuple[Callable[[Path], None], str]] = [
     (
         lambda folder: change_config(folder, max_position_embeddings=32),
         "48 tokens, the model 32 positions; the budget's seq_len may be 32 at most",
+    ),
+    (lambda folder: change_header(folder, dtype="Q8"), "deserializing header: invalid JSON in header: unknown variant"),
+    (lambda folder: change_header(folder, dtype="F16"), "invalid shape, data type, or offset for tensor"),
+    (
+        lambda folder: write(folder / "generation_config.json", max_new_tokens=0),
+        "`max_new_tokens` must be greater than 0",
+    ),
+    (
+        lambda folder: change_config(folder, _attn_implementation="flash_attention_2"),
+        "FlashAttention2 has been toggled on",
     ),
 ]
 
@@ -113,6 +140,18 @@ def test_the_trial_reads_the_task_s_reference_which_is_known_before_it_is_paid(t
         check_opening(folder, reference="other words")
 
 
+def test_where_no_task_is_known_one_projection_that_takes_lora_is_enough(tmp_path: Path) -> None:
+    """A peer was refused with the base model of a task that its trainer opens."""
+    folder = make_family("llama", tmp_path / "base")
+    make_mamba(folder)
+    document = create_document("some", folder, seed=SEED, budget=BUDGET, rank=4, alpha=8, targets=("in_proj",))
+    assert AdaptedModel(folder, document).parameters
+    check_opening(folder, document.lora, BUDGET.seq_len)
+    check_opening(folder)
+    with pytest.raises(UnusableBase, match=r"takes no LoRA .*'out_proj' is incompatible"):
+        check_opening(folder, LoraSettings(4))
+
+
 def test_the_trainer_tells_its_client_that_a_model_is_none_for_good(tmp_path: Path) -> None:
     import trio
 
@@ -130,6 +169,9 @@ def test_the_trainer_tells_its_client_that_a_model_is_none_for_good(tmp_path: Pa
 def test_a_reason_is_one_sentence_without_half_a_word() -> None:
     said = "The model  has no\nsuch layer. You may update.\n\nOr install it."
     assert describe(ValueError(said)) == "ValueError: The model has no such layer"
+    assert shorten("a \x1b[2J\u202e name") == "a ?[2J? name", (
+        "a terminal obeys, and a model's configuration is a stranger's"
+    )
     long = shorten("word " * 200)
     assert len(long) <= MAX_REASON + 4 and long.endswith("word ...")
 
@@ -137,7 +179,9 @@ def test_a_reason_is_one_sentence_without_half_a_word() -> None:
 def test_what_the_machine_lacks_is_not_the_models_fault(tmp_path: Path) -> None:
     from flock_peers.training.opening import reasons_of
 
-    for error in (MemoryError(), RuntimeError("can't allocate memory"), OSError(28, "No space"), Misuse("no name")):
+    no_thread, no_file = RuntimeError("can't start new thread"), SafetensorError("I/O error: Stale file (os error 116)")
+    no_memory = RuntimeError("can't allocate memory")
+    for error in (MemoryError(), no_memory, no_thread, no_file, OSError(28, "No space"), Misuse("no name")):
         with pytest.raises(type(error)) as found, reasons_of(tmp_path, "cannot be loaded"):
             raise error
         assert not isinstance(found.value, UnusableBase)

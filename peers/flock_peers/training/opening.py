@@ -6,8 +6,9 @@ Any causal language model in a local transformers folder: safetensors only, no r
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from flock_chain.aggregation import Layout
 from flock_chain.errors import FlockError, Misuse
 from flock_peers.training.base_check import UnusableBase, check_base_folder, check_context
+from flock_peers.training.base_manifest import list_weights
 from flock_peers.training.document import LoraSettings, read_weight_shapes
 from flock_peers.training.precision import Precision, choose_precision, loading_options
 from flock_peers.training.reasons import describe, is_of_the_machine
@@ -125,28 +128,47 @@ def _load(folder: Path, precision: Precision, attention: str) -> tuple[Any, dict
     return found
 
 
-def try_opening(folder: Path, lora: LoraSettings, layout: Layout, seq_len: int) -> None:
+def try_opening(folder: Path, wanted: Sequence[tuple[LoraSettings, Layout]], seq_len: int) -> None:
     """All of a model's opening that needs no weights: they are names and shapes here, from the headers of their files.
-    Raises Misuse as `AdaptedModel` does. What only its computation says is not seen."""
+    Raises Misuse as `AdaptedModel` does, of the first that is `wanted` where the model takes none of them. What only
+    its computation says is not seen."""
     weights = {name: torch.empty(shape, device="meta") for name, shape in read_weight_shapes(folder).items()}
+    places = {"local_files_only": True, "trust_remote_code": False}
 
     def load(attention: str) -> tuple[Any, dict[str, Any]]:
         empty = make_empty_base(folder, attention, dtype=torch.float32)
         found: tuple[Any, dict[str, Any]] = type(empty).from_pretrained(
             None,
-            config=empty.config,
+            config=AutoConfig.from_pretrained(folder, attn_implementation=attention, **places),
             state_dict=weights,
             device_map="meta",
             dtype=torch.float32,
             output_loading_info=True,
-            attn_implementation=attention,
         )
+        _check_read_beside(folder)
         return found
 
     base, info = _with_attention(folder, choose_attention(cuda=False), load)
     _check_found(folder, info)
     check_context(base.config.get_text_config(), seq_len, len(load_tokenizer(folder)))
-    put_lora(folder, base, lora, layout, low_cpu_mem_usage=True)
+    refusals = []
+    for lora, layout in wanted:
+        try:
+            put_lora(folder, base if len(wanted) == 1 else deepcopy(base), lora, layout, low_cpu_mem_usage=True)
+        except UnusableBase as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0]
+
+
+def _check_read_beside(folder: Path) -> None:
+    """What a load from the folder reads and one from shapes does not: all of the headers, and how text is generated."""
+    for path in list_weights(folder):
+        with safe_open(path, framework="numpy"):  # maps it for reading only, which counts as no memory of the process
+            pass
+    with suppress(OSError):  # there is none, or it is no JSON: neither is missed
+        GenerationConfig.from_pretrained(folder, local_files_only=True)
 
 
 def put_lora(folder: Path, base: Any, lora: LoraSettings, layout: Layout, **options: Any) -> tuple[Any, list[Any]]:

@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from flock_peers.training.base_check import UnusableBase
@@ -21,14 +22,18 @@ TRIAL_SECONDS = 120.0  # of the processor; most of the few that it takes are the
 MEMORY_BYTES = 3 << 29  # as a plan: twice of it, and a GiB, may be private and writable
 
 
-LEAST = LoraSettings(rank=1)  # for a model of which no task is known yet
+LEAST = LoraSettings(rank=1)
 
 
-def check_opening(folder: Path, lora: LoraSettings = LEAST, seq_len: int = 1, reference: str = "") -> None:
-    """Raises Misuse with the model's own reason. Of the package's own model the tests know. `reference`: the task's."""
+def check_opening(
+    folder: Path, lora: LoraSettings | None = None, seq_len: int = 1, reference: str = ""
+) -> None:  # fmt: skip
+    """Raises Misuse with the model's own reason. Of the package's own model the tests know. `lora`: None where no task
+    is known yet, of which each chooses its targets: one projection that takes LoRA is enough. `reference`: the
+    task's."""
     if folder.resolve() == BASE_FOLDER.resolve():
         return
-    values = {"rank": lora.rank, "alpha": lora.alpha, "targets": list(lora.targets), "seq_len": seq_len}
+    values = asdict(lora or LEAST) | {"seq_len": seq_len, "is_any": lora is None}
     environment = make_environment() | {"CUDA_VISIBLE_DEVICES": ""}  # whose context would take more than is allowed
     command = [sys.executable, "-m", "flock_peers.training.opening_trial", str(folder), str(TRIAL_SECONDS)]
     done = subprocess.run(
@@ -44,7 +49,9 @@ def check_opening(folder: Path, lora: LoraSettings = LEAST, seq_len: int = 1, re
     raise UnusableBase(said or f"base model {folder}: the process that tried to open it ended ({done.returncode})")
 
 
-def main(folder: Path, seconds: float, *, rank: int, alpha: int, targets: list[str], seq_len: int) -> int:
+def main(
+    folder: Path, seconds: float, *, rank: int, alpha: int, targets: list[str], seq_len: int, is_any: bool
+) -> int:  # fmt: skip
     from flock_chain.errors import FlockError
     from flock_peers.training.limits import close_network, limit_files, limit_memory
 
@@ -54,9 +61,13 @@ def main(folder: Path, seconds: float, *, rank: int, alpha: int, targets: list[s
     limit_memory(MEMORY_BYTES)
     try:
         layout, found = compute_layout(folder, rank, tuple(targets))
+        wanted = [(LoraSettings(rank, alpha, found), layout)]
+        for name in found if is_any else ():
+            layout, one = compute_layout(folder, rank, (name,))
+            wanted.append((LoraSettings(rank, alpha, one), layout))
         from flock_peers.training.opening import try_opening
 
-        try_opening(folder, LoraSettings(rank, alpha, found), layout, seq_len)
+        try_opening(folder, wanted, seq_len)
     except FlockError as error:
         print(f"{REASON}{error}")
         return 1
