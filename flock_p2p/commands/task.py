@@ -139,6 +139,9 @@ def _publish(path: Path, model: Path | None, wanted: dict[str, Any], out: TextIO
     told = ""
     if row and folder is None:
         _check_opening(Path(row["folder"]), wanted)
+        row = request_control(path, "giving")
+        if row["error"]:  # nobody asked how far it is for as long as the trial took
+            row = request_control(path, "give_base", folder=None)
     while row and row["base"] is None and not row["error"]:
         told = tell_giving(row, told, out)
         time.sleep(POLL_SECONDS)

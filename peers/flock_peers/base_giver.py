@@ -60,6 +60,7 @@ class BaseGiver:
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
+        contents.of(BASE_GIVEN).release_all()  # of an earlier process: no task can be opened on that any more
         self._nursery: trio.Nursery | None = None
         self._turn = trio.Lock()
         self._given: dict[str, BaseManifest] = {}  # by content id as text
@@ -113,6 +114,9 @@ class BaseGiver:
         except Exception as error:  # noqa: BLE001 - a request's edge: it answered long ago
             giving.error = str(error) if isinstance(error, FlockError) else repr(error)
             log.warning("base model %s is not published: %s", giving.folder, giving.error)
+        finally:
+            if giving.base is None:
+                marks.release_all()  # a part of a model is of no use to anybody, and holds others' room
 
     def find(self, base: str) -> BaseManifest:
         """By the content id that `giving` told. Raises Misuse where it was given by an earlier process."""

@@ -2,8 +2,9 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from execution_support import GENESIS_TIME, make_genesis
 from family_support import change_config, make_family
 
 from flock_chain.board_rules import NAMES, decode_board_rules
+from flock_chain.content import format_cid
 from flock_p2p.cli import EXIT_REFUSED, main
+from flock_peers.base_giver import Giving
 from flock_peers.control import serve_control
 from flock_peers.home import Home
+from flock_peers.training.base_manifest import describe_base
 
 COIN = 10**18
 NUMBERS = {name: str(index + 1) for index, name in enumerate(NAMES)}
@@ -32,14 +36,16 @@ ROW = {
 
 
 @contextmanager
-def answering(home: Home, *, opens: bool = False, looks: int = 1) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+def answering(
+    home: Home, *, opens: bool = False, looks: int = 1, first: Mapping[str, list[Any]] | None = None
+) -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """A control socket of a peer that does what it is told at once. `opens`: the task is there only then, seen at so
-    many looks."""
+    many looks. `first`: what it answers before it does."""
     asked: list[tuple[str, dict[str, Any]]] = []
     ready, tokens, scope = threading.Event(), list[trio.lowlevel.TrioToken](), trio.CancelScope()
     answers: dict[str, Any] = {
         "send": {"sent": True}, "sent": {"under_way": False, "balance": "1", "their_balance": str(3 * COIN)},
-        "give_base": None, "open_task": {"document": ROW["document"]}, "task": ROW,
+        "give_base": None, "giving": None, "open_task": {"document": ROW["document"]}, "task": ROW,
         "reference": {"task": ROW["task"], "reference": "How many?\n"},
     }  # fmt: skip
 
@@ -47,6 +53,8 @@ def answering(home: Home, *, opens: bool = False, looks: int = 1) -> Iterator[li
         async def answer(params: Any) -> Any:
             await trio.lowlevel.checkpoint()
             asked.append((name, dict(params)))
+            if first and first.get(name):
+                return first[name].pop(0)
             if name == "rules":
                 return STATUS if params["action"] == "status" else {"sent": True}
             if name == "task" and opens and not any(each == "open_task" for each, _ in asked[:-looks]):
@@ -175,6 +183,22 @@ def test_a_task_on_a_model_that_no_trainer_opens_is_refused_before_the_peer_is_a
     with answering(home) as asked:
         assert main(["task", "create", "--home", str(home.path), "--pot", "9", "--model", str(folder)]) == 2
     assert not asked and f"base model {folder}: cannot be loaded" in capsys.readouterr().err
+
+
+def test_an_own_base_whose_trial_took_longer_than_the_peer_waits_for_a_question_is_ordered_again(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    giving = Giving(make_family("llama", tmp_path / "base"), bytes=5)
+    base = describe_base(giving.folder)
+    first = {
+        "give_base": [giving.as_row(), replace(giving, base=base).as_row()],
+        "giving": [replace(giving, error="whoever published it asks no more").as_row()],
+    }
+    with answering(home, opens=True, first=first) as asked:
+        assert main(["task", "create", "--home", str(home.path), "--pot", "9"]) == 0
+    assert [name for name, _ in asked[:3]] == ["give_base", "giving", "give_base"]
+    assert f"base       {format_cid(base.digest)}; " in capsys.readouterr().out
+    assert ("open_task", {"pot": str(9 * COIN), "base": format_cid(base.digest)}) in asked
 
 
 def test_the_text_of_a_reference_is_sent_and_what_the_peer_says_is_shown(

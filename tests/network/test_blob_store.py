@@ -29,6 +29,13 @@ def test_an_object_is_found_by_its_digest(tmp_path: Path) -> None:
     assert store.used == 5
 
 
+def test_sizes_are_told_though_a_file_goes_while_they_are_read(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "store")
+    store.put_file(_file(tmp_path / "source", 7))
+    (tmp_path / "store" / "files" / ("00" * 32)).symlink_to("gone")  # listed, and not there when it is looked at
+    assert store.file_sizes() == {7}
+
+
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES - 7])
 def test_a_file_is_found_by_the_digest_of_its_chunk_list(tmp_path: Path, size: int) -> None:
     store = BlobStore(tmp_path / "store")

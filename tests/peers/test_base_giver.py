@@ -131,6 +131,19 @@ async def test_without_the_room_nothing_is_copied_and_the_reason_is_told(tmp_pat
 
 
 @on_stepped_clock
+async def test_what_no_task_can_be_opened_on_any_more_holds_nobodys_room(tmp_path: Path) -> None:
+    """A part that was stored before it failed, and what a process gave that was killed, were needed for good."""
+    desk, folder = Desk(tmp_path / "blobs"), make_base(tmp_path / "base", rows=4_096)
+    giving, base = await given(desk, folder), describe_base(folder)
+    assert giving.base is not None and desk.store.kept_by(BASE_GIVEN)
+    again = Desk(tmp_path / "blobs")
+    assert not again.store.kept_by(BASE_GIVEN) and again.store.has(base.files[0].digest)
+    small = Desk(tmp_path / "small", quota=base.size)  # which the lists of chunks exceed
+    failed = await given(small, folder)
+    assert failed.done and "disk quota" in failed.error and not small.store.kept_by(BASE_GIVEN)
+
+
+@on_stepped_clock
 async def test_what_was_not_given_by_this_process_is_named(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "blobs")
     with pytest.raises(Misuse, match="was not published by this peer since it was started"):

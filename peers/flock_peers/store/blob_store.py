@@ -16,6 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -209,7 +210,11 @@ class BlobStore:
 
     def file_sizes(self) -> set[int]:
         """Bytes of whole files: one of another size is not here, which its size tells before it is read."""
-        return {entry.stat().st_size for entry in os.scandir(self._path / "files") if not entry.name.endswith(_NEW)}
+        sizes = set[int]()
+        for entry in os.scandir(self._path / "files"):
+            with suppress(FileNotFoundError):  # it has gone meanwhile, for the room of others
+                sizes.add(entry.stat().st_size)
+        return sizes
 
     def has(self, digest: bytes) -> bool:
         return self._object_path(digest).exists() or self._file_path(digest).exists()
