@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_a_trainer_process_serves_a_whole_round_and_reports_its_death(tmp_path: 
 
 
 @pytest.mark.process
+def test_what_a_process_said_at_once_is_told_though_the_loop_was_busy_meanwhile(tmp_path: Path) -> None:
+    async def be_busy() -> None:
+        while True:
+            time.sleep(0.05)  # as a block that is executed
+            await trio.lowlevel.checkpoint()
+
+    async def scenario() -> None:
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / "trainer.log").write_text("Error: of an earlier process\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(be_busy)
+            with pytest.raises(Unavailable, match=r"ended with code 1; see .*: ImportError: no torch$"):
+                await Trainer.open(config(tmp_path), command=["sh", "-c", "echo ImportError: no torch >&2; exit 1"])
+            nursery.cancel_scope.cancel()
+
+    run(scenario)
+
+
 def test_data_without_usable_rows_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"body": "x"}\n')

@@ -121,6 +121,7 @@ class Trainer:
         _check(config)
         await trio.to_thread.run_sync(lambda: config.home.mkdir(parents=True, exist_ok=True))
         with _open_log(config.home / LOG_NAME) as log:
+            log_start = log.tell()  # before the process moves it: a busy loop comes back when it has said all
             process = await trio.lowlevel.open_process(
                 list(command or _command(config.processes)),
                 stdin=subprocess.PIPE,
@@ -128,8 +129,8 @@ class Trainer:
                 stderr=log,
                 env=make_environment(),
             )
-            trainer = Trainer(config, process, progress)
-            trainer._log_start = log.tell()
+        trainer = Trainer(config, process, progress)
+        trainer._log_start = log_start
         try:
             result = await trainer._call("open", _open_values(config))
         except BaseException:
