@@ -68,3 +68,12 @@ def drop_a_weight(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights.pop("model.layers.1.self_attn.q_proj.weight")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def spoil_a_weight(folder: Path) -> None:
+    """Every tensor is there and of its shape; one number in one of them is none."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from family_support import FAMILIES, change_config, drop_a_weight, make_family
+from family_support import FAMILIES, change_config, drop_a_weight, make_family, spoil_a_weight
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from training_support import SEED, write_split
@@ -164,6 +164,16 @@ def test_the_trainer_tells_its_client_that_a_model_is_none_for_good(tmp_path: Pa
             await Trainer.open(TrainerConfig(document, write_split(tmp_path / "home"), folder, domain="arithmetic"))
 
     trio.run(scenario)
+
+
+def test_a_model_that_computes_no_number_is_none_for_good_before_its_participants_have_seats_to_miss(
+    tmp_path: Path,
+) -> None:
+    folder = make_family("llama", tmp_path / "base")
+    spoil_a_weight(folder)
+    document = create_document("spoilt", folder, seed=SEED, budget=BUDGET, rank=4, alpha=8)
+    with pytest.raises(UnusableBase, match=f"^base model {folder}: its loss is no number"):
+        AdaptedModel(folder, document)
 
 
 def test_a_reason_is_one_sentence_without_half_a_word() -> None:

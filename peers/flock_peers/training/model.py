@@ -1,6 +1,7 @@
 """A base model with LoRA weights that can be set and read as one vector of the task's layout. Knows no data."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from flock_peers.training.opening import load_base, load_tokenizer, put_lora, re
 
 # isort: split
 from flock_chain.errors import Misuse
-from flock_peers.training.base_check import check_context
+from flock_peers.training.base_check import UnusableBase, check_context
 from flock_peers.training.continuations import can_branch
 from flock_peers.training.document import TaskDocument
 from flock_peers.training.forwards import Fused, Head, Norm, can_fuse, is_norm
@@ -59,6 +60,7 @@ class AdaptedModel:
         self.flat, self.flat_gradient = _flatten(self.parameters)
         self.heard = Heard()
         with reasons_of(folder, "cannot be computed with"):
+            self._check_numbers(folder)
             self._try_fast_paths()
         self.is_isolating = self._try_isolation()
         self.is_branching = self._try_branching()
@@ -151,6 +153,14 @@ class AdaptedModel:
             yield
 
     # What is tried before it is relied on
+
+    def _check_numbers(self, folder: Path) -> None:
+        """Of a model that says no number every training is refused, and every seat for it missed."""
+        with self.frozen():
+            self.flat.zero_()
+            loss = self.value(self.loss(self._probe_windows()))
+        if not math.isfinite(loss):
+            raise UnusableBase(f"base model {folder}: its loss is no number; weights of it are none, or too large")
 
     def _try_fast_paths(self) -> None:
         """The fused projections and the loss without logits, each where it says what the model itself says."""
