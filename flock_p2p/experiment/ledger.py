@@ -41,12 +41,13 @@ class Ledger:
                 self.results[row] = found | {"base": base}
 
     def _lines(self) -> list[str]:
-        """Whole lines only: the last one is cut off where a write was interrupted."""
-        data = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        whole = data[: data.rfind("\n") + 1]
+        """Whole lines only: the last one is cut off where a write was interrupted. The others are not written again:
+        what ends this, too, or a full disk, would take them."""
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
         if whole != data:
-            self.path.write_text(whole, encoding="utf-8")
-        return whole.splitlines()
+            os.truncate(self.path, len(whole))
+        return whole.decode().splitlines()
 
     def add(self, row: Row, result: dict[str, Any]) -> None:
         result = result | {"base": self._base}

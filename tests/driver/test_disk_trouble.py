@@ -2,14 +2,12 @@
 
 import errno
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 from consensus_support import DOMAIN, block_id, real_key
+from disk_support import largest_file
 from driver_support import Cluster, on_mock_clock, run_inline
 
 from flock_chain.consensus.types import Kind
@@ -22,17 +20,6 @@ from flock_peers.store.chain_store import ChainStore
 from flock_peers.store.disk import DiskTrouble
 from flock_peers.store.record_log import open_record_log
 from flock_peers.store.signer_file import open_signer_file
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond `size` bytes: the kernel's refusal, without a disk to fill."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_log_that_a_full_disk_cut_short_takes_nothing_more_and_opens_whole(tmp_path: Path) -> None:

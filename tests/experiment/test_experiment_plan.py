@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk_support import largest_file
 
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
@@ -163,6 +164,16 @@ def test_finished_rows_are_kept_and_a_line_that_was_cut_off_is_forgotten(tmp_pat
     ledger.path.write_text("{}\n")
     with pytest.raises(Misuse):
         Ledger(tmp_path, FIRST_BASE)
+
+
+def test_a_disk_that_takes_nothing_more_costs_no_row_that_was_kept(tmp_path: Path) -> None:
+    """They were written again without the line that was cut off, and a row takes hours."""
+    ledger = Ledger(tmp_path, FIRST_BASE)
+    ledger.add(ROW, finished(ROW, clean_loss=3.0))
+    with ledger.path.open("a") as file:
+        file.write('{"method": "fed')
+    with largest_file(1):
+        assert list(Ledger(tmp_path, FIRST_BASE).results) == [ROW]
 
 
 def test_a_row_that_was_run_at_another_rate_is_not_finished(tmp_path: Path) -> None:
