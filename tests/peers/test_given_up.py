@@ -8,10 +8,11 @@ import pytest
 import trio
 from task_loop_support import COIN, Board, Game, Row, play
 
+from flock_chain.errors import Unavailable
 from flock_peers import given_up
 from flock_peers.given_up import MAX_GIVEN_UP, GivenUp
 from flock_peers.peer import open_given_up
-from flock_peers.roles.task_loop import UNUSABLE_SECONDS
+from flock_peers.roles.task_loop import RETRY_SECONDS, UNUSABLE_SECONDS
 from flock_peers.store.disk import DiskTrouble
 
 
@@ -53,6 +54,24 @@ def test_a_task_that_its_owner_left_is_not_joined_after_a_restart_until_it_is_na
         assert named.tasks == [1] and not named.parts[0].is_leaving
 
     play(named, look)
+
+
+def test_what_kept_a_peer_from_a_task_earlier_is_not_told_of_one_that_it_left() -> None:
+    game = Game(Board({1: Row()}))
+    game.work[1] = lambda: fail_once()
+
+    async def fail_once() -> None:
+        game.work[1] = lambda: trio.sleep(30)
+        raise Unavailable("its document is at no peer")
+
+    async def test() -> None:
+        await trio.sleep(RETRY_SECONDS + 10)
+        assert game.tasks == [1, 1]
+        game.loop.give_up(1)
+        await trio.sleep(30)
+        assert "was left by its owner's order" in game.loop.explain()[1]
+
+    play(game, test)
 
 
 def test_who_could_not_go_before_a_restart_goes_on_to_leave_after_it(tmp_path: Path) -> None:

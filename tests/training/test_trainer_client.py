@@ -103,6 +103,16 @@ def test_what_a_process_said_at_once_is_told_though_the_loop_was_busy_meanwhile(
     run(scenario)
 
 
+def test_of_a_long_log_the_end_is_told(tmp_path: Path) -> None:
+    said = "print('a line\\n' * 200_000 + 'ImportError: no torch', file=sys.stderr); sys.exit(1)"
+
+    async def scenario() -> None:
+        with pytest.raises(Unavailable, match=r"ended with code 1; see .*: ImportError: no torch$"):
+            await Trainer.open(config(tmp_path), command=[sys.executable, "-c", f"import sys; {said}"])
+
+    run(scenario)
+
+
 def test_data_without_usable_rows_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"body": "x"}\n')

@@ -137,6 +137,7 @@ class TaskLoop:
             with scope:
                 await participant.run()
                 self._put_aside(task, UNUSABLE_SECONDS)
+                self._reasons.pop(task, None)  # of an earlier try
                 log.info("task %d: nothing left to do here", task)
         except Exception as error:  # a part's edge: whatever a task does, the peer goes on
             known = find_flock_error(error)

@@ -330,10 +330,10 @@ class Trainer:
         return shorten(lines[-1]) if lines else ""
 
     def _read_log(self) -> list[str]:
-        """Of this process, up to MAX_LOG_BYTES."""
+        """Of this process, the last MAX_LOG_BYTES: what ended it stands there."""
         try:
             with self._log().open("rb") as file:
-                file.seek(self._log_start)
+                file.seek(max(self._log_start, file.seek(0, os.SEEK_END) - MAX_LOG_BYTES))
                 return file.read(MAX_LOG_BYTES).decode(errors="replace").splitlines()
         except OSError:
             return []
