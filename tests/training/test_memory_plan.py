@@ -19,6 +19,7 @@ from flock_p2p.cli import EXIT_CHECK_FAILED
 from flock_p2p.commands import doctor
 from flock_peers.training import memory
 from flock_peers.training.base_check import check_base_folder
+from flock_peers.training.client import BASE_FOLDER
 from flock_peers.training.document import Budget, create_document, read_weight_shapes
 from flock_peers.training.memory import MemoryPlan, check_memory, plan_memory, plan_shape
 from flock_peers.training.precision import Precision, check_precision
@@ -142,19 +143,20 @@ def test_doctor_says_what_a_base_needs_and_whether_it_fits(
     assert doctor.run(arguments("--base", str(folder), "--batch", "4", "--seq-len", "64")) == 0
     said = capsys.readouterr().out
     assert "rank 8 on c_attn, c_fc, c_proj" in said and "4 x 64 tokens a step" in said and "it fits" in said
+    base = str(BASE_FOLDER)  # the package's own, which no other process tries to open first
     monkeypatch.setattr(memory, "read_free_memory", lambda: 10**6)
-    assert doctor.run(arguments("--base", str(folder))) == EXIT_CHECK_FAILED
+    assert doctor.run(arguments("--base", base)) == EXIT_CHECK_FAILED
     assert "training needs about" in capsys.readouterr().out
-    assert doctor.run(arguments("--base", str(folder), "--gpus", "8", "--json")) == EXIT_CHECK_FAILED
+    assert doctor.run(arguments("--base", base, "--gpus", "8", "--json")) == EXIT_CHECK_FAILED
     told = json.loads(capsys.readouterr().out)
     (memory_row,) = [row for row in told["findings"] if row["name"] == "memory"]
     assert not told["ok"] and not memory_row["is_ok"] and memory_row["advice"]
     assert "8 GPUs wanted, 0 here; each needs about" in memory_row["text"] and "--gpus" in memory_row["advice"]
-    assert doctor.run(arguments("--base", str(folder), "--precision", "int4", "--json")) == EXIT_CHECK_FAILED
+    assert doctor.run(arguments("--base", base, "--precision", "int4", "--json")) == EXIT_CHECK_FAILED
     (memory_row,) = [row for row in json.loads(capsys.readouterr().out)["findings"] if row["name"] == "memory"]
     assert "needs bitsandbytes" in memory_row["text"] and memory_row["advice"].startswith("install it")
     monkeypatch.setattr(memory, "read_free_gpus", lambda: [10**6, 10**10, 10**11])
-    assert doctor.run(arguments("--base", str(folder), "--gpus", "2")) == 0
+    assert doctor.run(arguments("--base", base, "--gpus", "2")) == 0
     assert "as bfloat16" in (said := capsys.readouterr().out) and "10.00 GB are free on each of 2 GPUs" in said
     with pytest.raises(Misuse, match=r"no config\.json"):
         doctor.run(arguments("--base", str(tmp_path)))
