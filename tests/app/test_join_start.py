@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 from app_support import make_genesis
-from family_support import change_config, make_family
+from family_support import make_unknown
 
 from flock_chain.errors import Unavailable
 from flock_chain.parameters import DEMO
@@ -103,8 +103,7 @@ def test_how_many_rows_were_read_is_said_whether_some_were_left_out_or_not(
 def test_a_base_that_no_trainer_opens_is_refused_when_it_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_family("llama", tmp_path / "base")
-    change_config(folder, model_type="nosuchmodel")
+    folder = make_unknown(tmp_path / "base")
     home = tmp_path / "home"
     assert main(["join", "--home", str(home), "--quiet", "--no-mdns", "--base", str(folder)]) == 2
     assert f"base model {folder}: cannot be loaded" in capsys.readouterr().err

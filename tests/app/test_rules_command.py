@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 from execution_support import GENESIS_TIME, make_genesis
-from family_support import change_config, make_family
+from family_support import make_family, make_unknown
 
 from flock_chain.board_rules import NAMES, decode_board_rules
 from flock_chain.content import format_cid
@@ -178,8 +178,7 @@ def test_coins_are_sent_and_a_task_is_opened(home: Home, tmp_path: Path, capsys:
 def test_a_task_on_a_model_that_no_trainer_opens_is_refused_before_the_peer_is_asked(
     home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_family("llama", tmp_path / "base")
-    change_config(folder, model_type="nosuchmodel")
+    folder = make_unknown(tmp_path / "base")
     with answering(home) as asked:
         assert main(["task", "create", "--home", str(home.path), "--pot", "9", "--model", str(folder)]) == 2
     assert not asked and f"base model {folder}: cannot be loaded" in capsys.readouterr().err

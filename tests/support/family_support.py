@@ -1,10 +1,13 @@
 """Folders of random-weight models of several families, made on the spot, for tests of what is not the shipped base."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from training_support import miniature
+
+from flock_peers.training.client import BASE_FOLDER
 
 # hidden, layers, heads: as small as the families allow; the tokenizer is the miniature's
 _COMMON: dict[str, Any] = {
@@ -54,6 +57,13 @@ def make_family(name: str, folder: Path, **values: Any) -> Path:
     model = transformers.AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(miniature()[0]).save_pretrained(folder)
+    return folder
+
+
+def make_unknown(folder: Path) -> Path:
+    """The package's own model, of a type that no library knows; made without torch."""
+    shutil.copytree(BASE_FOLDER, folder)
+    change_config(folder, model_type="nosuchmodel")
     return folder
 
 
