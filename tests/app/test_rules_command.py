@@ -1,6 +1,7 @@
 """`rules`, `send` and `task open` as their user sees them, against a control socket that answers what a peer would."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 from execution_support import GENESIS_TIME, make_genesis
-from family_support import make_family, make_unknown
+from family_support import make_unknown
 
 from flock_chain.board_rules import NAMES, decode_board_rules
 from flock_chain.content import format_cid
@@ -20,6 +21,7 @@ from flock_peers.base_giver import Giving
 from flock_peers.control import serve_control
 from flock_peers.home import Home
 from flock_peers.training.base_manifest import describe_base
+from flock_peers.training.client import BASE_FOLDER
 
 COIN = 10**18
 NUMBERS = {name: str(index + 1) for index, name in enumerate(NAMES)}
@@ -187,7 +189,7 @@ def test_a_task_on_a_model_that_no_trainer_opens_is_refused_before_the_peer_is_a
 def test_an_own_base_whose_trial_took_longer_than_the_peer_waits_for_a_question_is_ordered_again(
     home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    giving = Giving(make_family("llama", tmp_path / "base"), bytes=5)
+    giving = Giving(shutil.copytree(BASE_FOLDER, tmp_path / "base"), bytes=5)
     base = describe_base(giving.folder)
     first = {
         "give_base": [giving.as_row(), replace(giving, base=base).as_row()],
