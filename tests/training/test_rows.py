@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flock_chain.errors import FlockError, InvalidContent, Misuse
-from flock_peers.training.rows import MAX_LINE_BYTES, Row, builtin_rows, read_rows, split_rows
+from flock_peers.training.rows import MAX_LINE_BYTES, Refusals, Row, builtin_rows, read_rows, split_rows
 
 
 def write(path: Path, *values: object) -> Path:
@@ -31,8 +31,24 @@ def test_a_file_without_usable_rows_says_what_is_wrong_with_its_first_line(tmp_p
     with pytest.raises(InvalidContent, match="the file is empty"):
         read_rows(write(tmp_path / "empty.jsonl"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00" * 100)
-    with pytest.raises(InvalidContent, match="not JSON"):
+    with pytest.raises(InvalidContent, match="line 1: not UTF-8 at byte 0"):
         read_rows(tmp_path / "binary")
+
+
+def test_a_row_without_a_word_is_called_empty_and_one_of_other_bytes_not_utf_8(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", {"text": ""}, {"prompt": "", "completion": " "}, {"text": None})
+    path.write_bytes(path.read_bytes() + b'{"text": "\xe9t\xe9"}\n')
+    reasons = ("1: text is empty", "2: completion is empty", "3: text is no text", "4: not UTF-8 at byte 10")
+    with pytest.raises(InvalidContent, match="; ".join(f"line {reason}" for reason in reasons)):
+        read_rows(path)
+
+
+def test_the_first_row_is_read_after_the_mark_that_some_editors_put_before_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[{"text": str(number)} for number in range(4)])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    refusals = Refusals()
+    assert [row.completion for row in read_rows(path, refusals)] == ["0", "1", "2", "3"]
+    assert refusals.count == 0
 
 
 def test_too_few_rows_are_refused_because_no_hold_out_could_be_drawn(tmp_path: Path) -> None:

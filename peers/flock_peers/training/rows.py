@@ -122,6 +122,8 @@ def parse_row(line: bytes, where: str = "") -> Row:
         raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
     try:
         value = loads(line, depth=MAX_DEPTH)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from error
     except ValueError as error:
         raise ValueError("not JSON") from error
     if not isinstance(value, dict):
@@ -148,8 +150,10 @@ def _parse_messages(messages: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or (not value.strip() and what != "prompt"):
+    if not isinstance(value, str):
         raise ValueError(f"{what} is no text")
+    if not value.strip() and what != "prompt":
+        raise ValueError(f"{what} is empty")
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -1,6 +1,7 @@
 """Files of private data, found and read within bounds: lines of JSONL, pieces of plain text. Knows no rows."""
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     try:
         with path.open("rb") as file:
+            if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):  # some editors write it, and no JSON may begin with it
+                file.read(len(BOM_UTF8))
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 while not line.endswith(b"\n") and (more := file.readline(MAX_LINE_BYTES)):
