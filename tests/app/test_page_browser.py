@@ -221,6 +221,28 @@ async def test_no_coin_is_lost_on_the_page_and_bond_pay_and_rate_of_the_task_are
 
 
 @in_trio(240)
+async def test_a_proposer_without_a_proposal_trains_as_long_as_there_is_time_unless_it_skips_the_round(
+    browser: str,
+) -> None:
+    """A peer that had skipped its round stood as "training" until the round was over."""
+    fake = FakeState()
+    task, others = fake.sections["task"], fake.sections["task"]["proposers"][1:]
+    mine = {"account": fake.sections["peer"]["account"], "committed": False, "revealed": False, "held": False}
+    fake.sections["task"] = task | {"phase": "COMMIT", "proposers": [mine | {"verdict": "NONE"}, *others]}
+    async with showing(browser, fake) as (page, port):
+        assert "training" in await page.text(".seats") and "This peer trains: step" in await page.text("#task-body")
+        lost = {"task": task["task"], "round": task["round"], "why": "privacy: the limit is 5.00"}
+        fake.sections["measured"] = fake.sections["measured"] | {"skipped": lost}
+        await page.wait("document.querySelector('.seats').innerText.includes('skips this round')")
+        said = await page.text("#task-body")
+        assert "This peer trains: step" not in said and "training" not in await page.text(".seats")
+        fake.sections["task"] = fake.sections["task"] | {"phase": "REVEAL"}
+        await page.wait("document.querySelector('.seats').innerText.includes('missed')")
+        assert "skips this round" not in await page.text(".seats")
+        await check_clean(page, port)
+
+
+@in_trio(240)
 async def test_what_is_left_in_ended_tasks_stands_under_stakes_with_the_orders_that_fetch_it(browser: str) -> None:
     """`status` told of a bond in an ended task, and the page of none."""
     fake = FakeState()

@@ -20,7 +20,7 @@ export function showTask() {
     return;
   }
   body.replaceChildren(h("div", { class: "card" }, stale(), head(task), progress(task), steps(task), clock(task),
-    task.is_ended ? null : h("div", { class: "seats" }, proposers(task), voters(task)), running(training, task), skipped(measured, task), facts(task)));
+    task.is_ended ? null : h("div", { class: "seats" }, proposers(task, measured), voters(task)), running(training, task, measured), skipped(measured, task), facts(task)));
   tickTask();
 }
 
@@ -73,22 +73,31 @@ function seats(title, rows, task, states) {
   return h("div", {}, h("h4", {}, `${title} (${rows.length})`), items.length ? h("ul", {}, items) : h("p", { class: "muted small" }, "Not drawn yet."));
 }
 
-function proposers(task) {
+function proposers(task, measured) {
   return seats("Proposers", task.proposers, task, (row) => {
     if (row.verdict !== "NONE") return badge(...VERDICTS[row.verdict]);
-    return badge(row.held ? "held by voters" : row.revealed ? "revealed" : row.committed ? "committed" : "training", row.committed ? "good" : "");
+    if (!row.committed) return uncommitted(row, task, measured);
+    return badge(row.held ? "held by voters" : row.revealed ? "revealed" : "committed", "good");
   });
 }
+
+// Once the phase is over nobody trains for it any more, and who skips the round trains in none.
+function uncommitted(row, task, measured) {
+  if (task.phase !== "COMMIT") return badge("missed", "warn");
+  return row.account === store.sections.peer.account && skips(measured, task) ? badge("skips this round", "warn") : badge("training");
+}
+
+const skips = (measured, task) => measured?.task === task.task && measured.skipped?.round === task.round;
 
 function voters(task) {
   return seats("Voters", task.voters, task, (row) =>
     badge(row.adopted ? "adoption vote" : row.revealed ? "scores open" : row.committed ? "scores sealed" : row.attested ? "has the files" : "fetching", row.attested ? "good" : ""));
 }
 
-function running(training, task) {
+function running(training, task, measured) {
   const { step, steps } = training.latest;
   const mine = task.phase === "COMMIT" && task.proposers.some((row) => row.account === store.sections.peer.account && !row.committed);
-  if (!mine || !steps) return null;
+  if (!mine || !steps || skips(measured, task)) return null;
   return h("div", { style: { "margin-top": "1rem" } }, h("p", { class: "small" }, `This peer trains: step ${step} of ${steps}`), bar(step / steps, "Training here"));
 }
 
