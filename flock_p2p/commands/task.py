@@ -139,13 +139,13 @@ def _publish(path: Path, model: Path | None, wanted: dict[str, Any], out: TextIO
     told = ""
     if row and folder is None:
         _check_opening(Path(row["folder"]), wanted)
-        row = request_control(path, "giving")
+        row = _ask(path, row["folder"])
         if row["error"]:  # nobody asked how far it is for as long as the trial took
             row = request_control(path, "give_base", folder=None)
     while row and row["base"] is None and not row["error"]:
         told = tell_giving(row, told, out)
         time.sleep(POLL_SECONDS)
-        row = request_control(path, "giving")
+        row = _ask(path, row["folder"])
     if told and out.isatty():
         print(file=out)
     if not row:
@@ -157,6 +157,12 @@ def _publish(path: Path, model: Path | None, wanted: dict[str, Any], out: TextIO
         file=out,
     )
     return str(row["base"])
+
+
+def _ask(path: Path, folder: str) -> dict[str, Any]:
+    """How far this folder is. `giving` is of the last order: where another came after this one, it is given again."""
+    row: dict[str, Any] = request_control(path, "giving")
+    return row if row["folder"] == folder else request_control(path, "give_base", folder=folder)
 
 
 def tell_giving(row: dict[str, Any], before: str, out: TextIO) -> str:
