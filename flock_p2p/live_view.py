@@ -10,6 +10,7 @@ from flock_peers.plural import plural
 MAX_LINE = 400  # characters of a line of the log, before it is cut to the screen
 HEAD_ROWS = 12  # of the screen at most, before the log
 LEAST_WIDTH = 40
+LEAVING = "leaving: drawn no more, and the bond unbonds by itself when it is free, some rounds from now"
 _LOG_LINE = re.compile(r"\S+T(?P<time>[\d:]{8})\S* (?P<level>[A-Z]+) +\S+: (?P<text>.*)")
 
 

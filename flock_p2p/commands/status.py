@@ -6,6 +6,7 @@ from typing import Any
 
 from flock_p2p.commands.peers import format_bytes
 from flock_p2p.live_view import (
+    LEAVING,
     clean_all,
     describe_awaited,
     describe_pay,
@@ -91,6 +92,8 @@ def _format_bond(wei: str | None, task: dict[str, Any]) -> str:
     if wei is None:
         return "no"
     back = "; the task has ended: `task leave` begins to take it back, and so does joining another task"
+    if task.get("is_leaving"):
+        return f"{count_coins(int(wei))}; {LEAVING}"
     return count_coins(int(wei)) + (back if task.get("is_ended") and int(wei) else "")
 
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from flock_chain.bounded_json import loads
 from flock_chain.errors import Misuse, Unavailable
 from flock_p2p.cli import parse_account, parse_coins
-from flock_p2p.live_view import clean, clean_all, describe_round
+from flock_p2p.live_view import LEAVING, clean, clean_all, describe_round
 from flock_peers.coins import count_coins, format_exact
 from flock_peers.control import request_control
 from flock_peers.home import Home
@@ -282,7 +282,7 @@ def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 def format_task(row: dict[str, Any]) -> str:
     coins = {name: _coins(row[name]) for name in ("bond", "claimable", "unbonding", "pot")}
-    state = "leaving" if row["is_leaving"] else "drawn no more, absent for too long" if row["is_unseated"] else ""
+    state = LEAVING if row["is_leaving"] else "drawn no more, absent for too long" if row["is_unseated"] else ""
     if row["phase"] == "ENDED" and int(row["bond"]) and not row["is_leaving"]:
         state = "the peer takes it back when it joins another task; `task leave` begins that now"
     lines = [

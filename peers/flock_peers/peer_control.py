@@ -183,7 +183,8 @@ class PeerControl:
         if participant is None or participant.view is None:
             return None
         view = participant.view
-        bonds = {as_account(row["account"]): str(row["bond"]) for row in await participant.membership.participants()}
+        rows = {as_account(row["account"]): row for row in await participant.membership.participants()}
+        mine = rows.get(self.account)
         return {
             "task": view.task,
             "round": view.round,
@@ -197,8 +198,9 @@ class PeerControl:
             "committed": view.committed.bit_count(),
             "revealed": view.revealed.bit_count(),
             "verdicts": [verdict.name for verdict in view.verdicts],
-            "joined": self.account in bonds,
-            "bonds": {"0x" + account.hex(): bond for account, bond in bonds.items()},
+            "joined": mine is not None,
+            "bonds": {"0x" + account.hex(): str(row["bond"]) for account, row in rows.items()},
+            "is_leaving": mine is not None and (participant.is_leaving or bool(mine["leaving_at"])),
             "is_ended": participant.is_ended,
             "pay": participant.read_pay(),
             "skipped": self.measurements.skipped_of(view.task),

@@ -173,6 +173,8 @@ def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin()
     assert "skipped  round 2: privacy: the limit is 5.00" in told
     told = format_status({**status, "task": {**task, **why, "pay": None, "round": 3, "phase": "COMMIT"}})
     assert "awaited  this peer\n" in told and "skipped  round 2: privacy: the limit is 5.00" in told
+    leaving = format_status(status | {"task": status["task"] | {"is_leaving": True}})
+    assert "bonded   5 coins; leaving: drawn no more, and the bond unbonds by itself" in leaving
     ended = format_status(status | {"task": status["task"] | {"is_ended": True}})
     assert "bonded   5 coins; the task has ended: `task leave` begins to take it back" in ended
     told = format_status({**status, "task": {**task, "bonds": {}, "pay": pay}})
