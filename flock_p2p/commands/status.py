@@ -102,6 +102,7 @@ def _format_trainer(training: dict[str, Any]) -> str:
         "loading": "opens the base model",
         "ready": "ready; has trained nothing since it was opened",
         "died": "its process has died; another is opened (the log says why)",
+        "failed": "none: it could not be opened (the log says why)",
     }
     told = ", ".join(f"{key} {value}" for key, value in sorted(training.items()))
     return describe_training(training).removeprefix("training ") or state.get(str(training.get("state")), told)

@@ -287,7 +287,8 @@ class Peer:
             seed=self.settings.seed,
             attack=split_attack(data.attack)[0],
         )
-        return supervise(lambda: Trainer.open(config, self.progress.on_progress, told=self._told))
+        tell = self.progress.on_progress
+        return supervise(lambda: Trainer.open(config, tell, told=self._told), tell)
 
 
 def open_given_up(home: Home, takes_up: int | None) -> GivenUp:

@@ -179,6 +179,7 @@ def test_a_status_says_what_the_account_has_bonded_and_earned_and_adds_no_coin()
     assert "bonded   5 coins; the task has ended: `task leave` begins to take it back" in ended
     told = format_status({**status, "task": {**task, "bonds": {}, "pay": pay}})
     for training, words in (({"state": "loading"}, "opens the base model"), ({"state": "ready"}, "ready; has trained"),
+                            ({"state": "failed"}, "none: it could not be opened"),
                             ({"step": 2, "steps": 8, "loss": 1.5}, "step 2 of 8, loss 1.5000")):  # fmt: skip
         assert f"trainer  {words}" in format_status({**status, "training": training})
     third = "0.333333333333333333"

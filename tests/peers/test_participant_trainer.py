@@ -111,6 +111,18 @@ def test_a_process_that_dies_while_nobody_asks_it_for_anything_is_replaced_at_on
     run(workshop, test)
 
 
+def test_an_owner_is_told_that_no_other_process_is_opened() -> None:
+    """The last word was the dead process' own: that another one is opened."""
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        async with supervise(Workshop(Unavailable("died"), InvalidContent("no model")), told.append) as trainer:
+            await trainer.wait_failed()
+        assert told == [{"state": "failed"}]
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_the_pause_grows_while_processes_keep_dying() -> None:
     workshop = Workshop()
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from flock_chain.errors import FlockError, Unavailable
-from flock_peers.training.client import EvaluateResult, Measured, Pairs, TrainResult
+from flock_peers.training.client import EvaluateResult, Measured, Pairs, Progress, TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,9 @@ Opener = Callable[[], Awaitable[Process]]
 class SupervisedTrainer:
     """Use `supervise`. A call waits until the process is open; it raises what ended the supervision for good."""
 
-    def __init__(self, open_process: Opener) -> None:
-        self._open_process = open_process
+    def __init__(self, open_process: Opener, progress: Progress | None = None) -> None:
+        """`progress`: is told where none will be open any more."""
+        self._open_process, self._progress = open_process, progress
         self._process: Process | None = None
         self._turn = trio.Lock()
         self._changed = trio.Event()
@@ -98,6 +99,8 @@ class SupervisedTrainer:
                 )
                 if is_final:
                     self.failure = error if isinstance(error, FlockError) else Unavailable(f"trainer: {error!r}")
+                    if self._progress is not None:
+                        self._progress({"state": "failed"})
                     break
                 log.warning("the trainer cannot be opened: %s; trying again in %.0f s", error, self._pause)
                 await self._wait_a_while()
@@ -195,9 +198,9 @@ async def _answer_in_time(process: Process, work: Callable[[Process], Awaitable[
 
 
 @asynccontextmanager
-async def supervise(open_process: Opener) -> AsyncIterator[Any]:
+async def supervise(open_process: Opener, progress: Progress | None = None) -> AsyncIterator[Any]:
     """A `SupervisedTrainer` that is being opened; closed at the end."""
-    trainer = SupervisedTrainer(open_process)
+    trainer = SupervisedTrainer(open_process, progress)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trainer.run)
         try:
