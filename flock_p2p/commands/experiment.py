@@ -3,11 +3,14 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flock_chain.errors import Misuse
 from flock_p2p.experiment.rows import Row, plan_rows
 from flock_peers.plural import plural
+from flock_peers.store.disk import find_trouble
 
 QUICK_METHODS, QUICK_ATTACKS = ("fedavg", "paper", "ours"), ("none", "shared")
 QUICK_ROUNDS = 8  # FedAvg has swallowed a shared backdoor whole by then
@@ -20,9 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.jobs <= MAX_JOBS:
         raise Misuse(f"--jobs: 1 to {MAX_JOBS}")
     from flock_p2p.experiment.ledger import Ledger
-    from flock_p2p.experiment.plots import can_draw, draw
     from flock_p2p.experiment.progress import Progress
-    from flock_p2p.experiment.report import format_table, shorten, write_csv
+    from flock_p2p.experiment.report import format_table, shorten
     from flock_p2p.experiment.runner import run_all
     from flock_peers.training.base_manifest import describe_base
     from flock_peers.training.client import BASE_FOLDER
@@ -38,13 +40,26 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{chr(10) if sys.stderr.isatty() else ''}{said}", file=sys.stderr)  # a bar stands in the line
         raise
     results = [ledger.results[row] for row in rows]
+    try:
+        _write_files(results, folder)
+    except OSError as error:
+        if find_trouble(error):
+            raise
+        what = f"{error.filename}: cannot be written ({error.strerror})"
+        raise Misuse(f"{what}; rows.jsonl has all rows: the same command runs none of them again") from error
+    print(json.dumps([shorten(result) for result in results]) if arguments.json else format_table(results))
+    return 0
+
+
+def _write_files(results: Sequence[dict[str, Any]], folder: Path) -> None:
+    from flock_p2p.experiment.plots import can_draw, draw
+    from flock_p2p.experiment.report import write_csv
+
     write_csv(results, folder)
     if can_draw():
         draw(results, folder)
     else:
         print(f"no plots: they need matplotlib: {INSTALL_PLOTS}", file=sys.stderr)
-    print(json.dumps([shorten(result) for result in results]) if arguments.json else format_table(results))
-    return 0
 
 
 def _plan(arguments: argparse.Namespace) -> list[Row]:

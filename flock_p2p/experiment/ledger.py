@@ -7,6 +7,7 @@ from typing import Any
 
 from flock_chain.aggregation.format import RATE_ONE
 from flock_chain.errors import Misuse
+from flock_p2p.experiment.report import ROUNDS_CSV, ROWS_CSV
 from flock_p2p.experiment.rows import STEPS, Row
 from flock_peers.store.disk import find_trouble
 
@@ -24,6 +25,9 @@ class Ledger:
         try:  # before hours are spent on what could not be kept
             folder.mkdir(parents=True, exist_ok=True)
             self.path.open("a").close()
+            for csv in (folder / ROWS_CSV, folder / ROUNDS_CSV):
+                if csv.exists():  # written when all is done: somebody else's file would be found out then
+                    csv.open("a").close()
         except OSError as error:
             if find_trouble(error):
                 raise

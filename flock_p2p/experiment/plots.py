@@ -32,6 +32,8 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
         _curves(panes[1], members, "clean_loss", "clean loss, nats per token")
         _stakes(panes[2], members)
         _confusion(panes[3], members)
+        for pane in panes[:3]:
+            pane.xaxis.get_major_locator().set_params(integer=True)  # there is no round 1.4
         panes[0].legend(fontsize="x-small")
         figure.suptitle("a whole domain malicious" if attack == "domain" else f"{attack}, {share} % malicious")
         figure.tight_layout()

@@ -14,6 +14,7 @@ SHORT = (  # what `--json` says of a row
 LONG = (*SHORT, "asr_peak_before_capture", "honest_proposals", "malicious_rejected", "malicious_proposals",
         "malicious_count", "cpu_seconds", "base", "steps")  # fmt: skip  # new ones at the end: older files lack them
 POINTS = ("round", "clean_loss", "asr", "honest_stake", "malicious_stake", "malicious_proposers", "captured", "adopted")
+ROWS_CSV, ROUNDS_CSV = "rows.csv", "rounds.csv"
 
 
 def shorten(row: dict[str, Any]) -> dict[str, Any]:
@@ -46,12 +47,12 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def write_csv(rows: Sequence[dict[str, Any]], folder: Path) -> None:
     """rows.csv: one line a row; rounds.csv: one line a round of each."""
-    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+    with (folder / ROWS_CSV).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, LONG, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     keys = ("method", "attack", "malicious", "seed", "rounds")
-    with (folder / "rounds.csv").open("w", newline="", encoding="utf-8") as file:
+    with (folder / ROUNDS_CSV).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, (*keys, *POINTS), extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for row in rows:

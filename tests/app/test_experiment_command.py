@@ -11,7 +11,7 @@ from base_support import make_base
 from flock_chain.errors import Unavailable
 from flock_p2p.cli import main
 from flock_p2p.experiment.ledger import FIRST_BASE, Ledger
-from flock_p2p.experiment.plots import choose_limits
+from flock_p2p.experiment.plots import choose_limits, draw
 from flock_p2p.experiment.report import SHORT, format_table
 from flock_p2p.experiment.rows import Row, plan_rows
 from flock_p2p.experiment.runner import Report, _laboratory, run_one
@@ -126,6 +126,16 @@ def test_pictures_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.glob("*.png")} == {"none-0.png", "shared-28.png"}
 
 
+def test_a_picture_of_two_rounds_numbers_no_half_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    row = finished(Row("ours", "none", 0, 1, 2), 0)
+    row["history"] = [{**row["history"][0], "round": number} for number in (1, 2)]
+    seen = list[float]()
+    monkeypatch.setattr(pyplot, "close", lambda figure: seen.extend(figure.axes[1].get_xticks()))
+    draw([row], tmp_path)
+    assert seen and all(float(tick).is_integer() for tick in seen)
+
+
 @pytest.mark.parametrize(
     ("values", "limits"), [([0.0, 0.0], (0.0, 1.0)), ([3.5], (3.0, 4.0)), ([0.0, 0.1], None), ([], None)]
 )
@@ -162,16 +172,34 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
     assert capsys.readouterr().err == f"stopped: 1 of 4 rows kept in {tmp_path}; the same command runs the rest\n"
 
 
-@pytest.mark.parametrize("place", ["afile", "afile/below", "taken"])
+@pytest.mark.parametrize("place", ["afile", "afile/below", "taken", "table"])
 def test_a_folder_that_cannot_be_made_is_one_line_before_anything_runs(
     tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flock_p2p.experiment.runner.run_one", lambda *_: pytest.fail("it runs"))
     (tmp_path / "afile").touch()
     (tmp_path / "taken" / "rows.jsonl").mkdir(parents=True)
+    (tmp_path / "table" / "rounds.csv").mkdir(parents=True)
     assert call(tmp_path / place) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"flock-p2p experiment: {tmp_path / place}: rows cannot be kept there (")
+
+
+def test_a_file_that_cannot_be_written_at_the_end_is_one_line_and_costs_no_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_one(row: Row, _base: Path, _report: Report) -> dict[str, Any]:
+        (tmp_path / "rows.csv").mkdir(exist_ok=True)
+        return finished(row, 0)
+
+    monkeypatch.setattr("flock_p2p.experiment.runner.run_one", run_one)
+    assert call(tmp_path) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    wrong = f"{tmp_path / 'rows.csv'}: cannot be written (Is a directory)"
+    assert said.startswith(f"flock-p2p experiment: {wrong}; rows.jsonl has all rows")
+    (tmp_path / "rows.csv").rmdir()
+    monkeypatch.setattr("flock_p2p.experiment.runner.run_one", lambda *_: pytest.fail("it runs again"))
+    assert call(tmp_path) == 0
 
 
 def test_a_mistyped_name_is_answered_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
