@@ -48,6 +48,25 @@ def test_a_task_whose_document_nobody_had_is_tried_again_later() -> None:
     play(game, test)
 
 
+def test_a_bond_that_came_into_a_task_that_nobody_can_train_is_taken_back() -> None:
+    """One that was being sent when the trainer failed is final when nobody looks at the task any more."""
+    game = Game(Board({1: Row(), 2: Row()}))
+    game.work[1] = lambda: fail_with(UnusableBase("base model x: takes no LoRA"))
+    game.work[2] = lambda: trio.sleep(2 * UNUSABLE_SECONDS)
+
+    async def test() -> None:
+        await trio.sleep(5)
+        assert game.tasks == [1, 2]
+        game.board.bonds[1] = 5 * COIN
+        await trio.sleep(2 * UNUSABLE_SECONDS + 60)
+        assert game.tasks[:3] == [1, 2, 1]
+        game.board.bonds.pop(1)  # as the part there left
+        await trio.sleep(4 * UNUSABLE_SECONDS)
+        assert game.tasks.count(1) == 2
+
+    play(game, test)
+
+
 def test_a_task_whose_base_model_nobody_can_open_is_not_tried_again_and_the_reason_stays() -> None:
     game = Game(Board({1: Row()}))
     game.work[1] = lambda: fail_with(UnusableBase("base model x: takes no LoRA"))

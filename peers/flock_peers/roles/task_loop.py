@@ -78,6 +78,7 @@ class TaskLoop:
         self._scope = trio.CancelScope()
         self._over = trio.Event()  # of the current part
         self._aside: dict[int, float] = {}  # task -> when it may be tried again
+        self._hopeless: set[int] = set()  # waiting helps nobody there: taken up for a bond alone, to take it back
         self._failures: Counter[int] = Counter()  # by task
         self._ended: set[int] = set()
         self._errands: dict[int, Errand] = {}  # in ended tasks, until nothing of this account is left there
@@ -144,7 +145,9 @@ class TaskLoop:
             is_unusable = isinstance(known, InvalidRemote | Misuse)
             self._failures[task] += 1
             pause = UNUSABLE_SECONDS if is_unusable else RETRY_SECONDS
-            self._put_aside(task, math.inf if isinstance(known, UnusableBase) else pause)
+            self._put_aside(task, pause)
+            if isinstance(known, UnusableBase):
+                self._hopeless.add(task)
             what = "is not for this peer" if is_unusable else "cannot be joined now"
             self._reasons[task] = f"{what}: {known or repr(error)}"
             log.warning("task %d %s", task, self._reasons[task], exc_info=None if known else error)
@@ -173,8 +176,9 @@ class TaskLoop:
 
     def explain(self) -> dict[int, str]:
         """Why this peer takes no part in tasks that run, as far as they were tried."""
-        now = trio.current_time()
-        tried = {task: text for task, text in self._reasons.items() if self._aside.get(task, -math.inf) > now}
+        tried = {
+            task: text for task, text in self._reasons.items() if self._is_aside(task) or task in self._hopeless
+        }  # fmt: skip
         return self._passed | tried
 
     def give_up(self, task: int) -> None:
@@ -184,6 +188,9 @@ class TaskLoop:
             self._ways.given_up.add(task)
         if self.participant is not None and self.participant.task == task:
             self.participant.leave()
+
+    def _is_aside(self, task: int) -> bool:
+        return self._aside.get(task, -math.inf) > trio.current_time()
 
     def _put_aside(self, task: int, seconds: float) -> None:
         self._aside[task] = max(self._aside.get(task, -math.inf), trio.current_time() + seconds)
@@ -252,7 +259,7 @@ class TaskLoop:
             if not is_bonded and task in self._ways.given_up:
                 self._pass_by(task, f"was left by its owner's order: `join --task {task}` takes it up again")
                 continue
-            if self._aside.get(task, -math.inf) > trio.current_time():
+            if self._is_aside(task) or (task in self._hopeless and not is_bonded):
                 continue
             bond = row["terms"]["min_bond"] if is_bonded else self._bond_for(task, row)
             if bond is not None:
@@ -265,6 +272,7 @@ class TaskLoop:
         self._ended.add(task)
         self._errands[task] = Errand(task, rounds)  # also for what is unbonding already
         self._aside.pop(task, None)
+        self._hopeless.discard(task)
         self._reasons.pop(task, None)
         self._passed.pop(task, None)
         self._said.pop(f"task {task}", None)
