@@ -10,7 +10,8 @@ WAIT_SECONDS = 15.0  # for an order to be final
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = ("status", "add", "remove", "withdraw", "unjail", "admit", "settle", "claim", "terms")
     others = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation", "share")
-    parser.add_argument("action", nargs="?", default="status", choices=own + others, help="default: status")
+    what = "default: status; what each does: docs/validators.md#orders"
+    parser.add_argument("action", nargs="?", default="status", choices=own + others, help=what)
     add_home(parser)
     amount = "how much; admit: up to which weight, 0 expels; terms: the most that others may bond with this validator"
     parser.add_argument("--amount", metavar="COINS", help=amount)

@@ -10,7 +10,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown, new = ("list", "show", "status", "reference"), ("create", "open")
     own = (*shown, *new, "leave", "withdraw", "claim", "pot", "stop", "terms")
     others = ("delegate", "undelegate", "withdraw-delegation", "claim-delegation")
-    what = "list: all tasks; show, status: yours (default); reference: its public text; create, open: a new one"
+    what = "list: all tasks; show, status: yours (default); reference: its public text; create, open: a new one; "
+    what += "leave: be drawn no more, and let the bond unbond; withdraw: pay out what has unbonded; claim: what it "
+    what += "earned; pot: the rest of yours that has ended; stop: no extra rounds of yours; terms, and what follows it "
+    what += "here: delegation (docs/validators.md)"
     parser.add_argument("action", nargs="?", default="status", choices=own + others, help=what)
     add_home(parser)
     parser.add_argument("--pot", metavar="COINS", help="create: what its rounds pay, from this peer's account")

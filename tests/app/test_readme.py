@@ -159,3 +159,16 @@ def test_the_reference_is_what_the_parsers_say() -> None:
     assert written == render(), "run `python -m flock_p2p.reference > docs/cli.md`"
     for command in COMMANDS:
         assert f"## {command.name}\n" in written
+
+
+@pytest.mark.parametrize("command", ["task", "stake"])
+def test_what_each_order_of_a_command_does_is_said_by_its_help_or_the_page_that_its_help_names(command: str) -> None:
+    """`task leave` stood in a list of seventeen words, and nowhere else."""
+    parser = next(row for row in COMMANDS if row.name == command)
+    told = argparse.ArgumentParser()
+    parser.add_arguments(told)
+    action = next(row for row in told._actions if row.dest == "action")
+    assert action.help and "docs/validators.md" in action.help and action.choices
+    page = (ROOT / "docs" / "validators.md").read_text()
+    for order in action.choices:
+        assert re.search(rf"\b{order}\b[^:;]*:", action.help) or f"`{command} {order}" in page or order == "status"
