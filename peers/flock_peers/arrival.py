@@ -79,18 +79,22 @@ class Arrival:
             return
         self._faucet_asked_at = began
         log.info("asking %s for faucet coins", plural(min(len(peers), MAX_HELPERS), "peer"))
+        why = ""
         for _ in range(min(len(peers), MAX_HELPERS)):
             self._faucet_turn += 1
-            if await self._is_given_by(peers[self._faucet_turn % len(peers)]):
+            why = await self._why_not(peers[self._faucet_turn % len(peers)])
+            if not why:
                 return
             if trio.current_time() - began >= FAUCET_SECONDS:  # whoever is silent costs the others their turn
-                return
+                break
+        log.info("faucet: nobody submits for this account now; the last one: %s", why)
 
-    async def _is_given_by(self, helper: Account) -> bool:
+    async def _why_not(self, helper: Account) -> str:
+        """Empty where it does."""
         try:
             await self._ask_faucet(helper)
         except FlockError as error:
-            log.info("faucet: 0x%s does not: %s", helper.hex(), error)
-            return False
+            log.debug("faucet: 0x%s does not: %s", helper.hex(), error)
+            return str(error)
         log.info("faucet: 0x%s submits for this account", helper.hex())
-        return True
+        return ""

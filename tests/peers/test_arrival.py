@@ -84,12 +84,17 @@ def test_a_newcomer_asks_its_peers_one_after_the_other_until_one_gives_and_not_t
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def test_a_search_for_coins_asks_so_many_peers_and_waits_for_so_long_at_most() -> None:
+def test_a_search_for_coins_asks_so_many_peers_and_waits_for_so_long_at_most(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
     async def main() -> None:
         crowd = Peers(*[HEIGHT] * (3 * MAX_HELPERS))
         crowd.declining = len(crowd.heads)
         await make_arrival(crowd, 0).ask_for_coins()
         assert len(set(crowd.asked_for_coins)) == MAX_HELPERS
+        assert [record.getMessage() for record in caplog.records] == [
+            "asking 8 peers for faucet coins", "faucet: nobody submits for this account now; the last one: not today",
+        ]  # fmt: skip
         silent = Peers(*[HEIGHT] * MAX_HELPERS)
         silent.declining, silent.answer_seconds = MAX_HELPERS, FAUCET_SECONDS * 0.6
         began = trio.current_time()

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_support import miniature, miniature_document, write_initial_adapter
+from training_support import miniature, miniature_document, write_initial_adapter, write_split
 
 from flock_chain.errors import Misuse, Refused
+from flock_peers.training.client import Trainer, TrainerConfig
 from flock_peers.training.engine import Engine
 from flock_peers.training.model import AdaptedModel
 from flock_peers.training.privacy import Privacy, PrivacyLedger, check_privacy, check_rows
@@ -92,6 +93,31 @@ def test_the_limit_ends_training_and_a_killed_training_has_been_paid_for(tmp_pat
     path.write_text("{")
     with pytest.raises(Misuse, match="damaged"):
         PrivacyLedger(path, PRIVACY)
+
+
+def test_who_may_spend_less_than_one_training_takes_is_told_when_its_trainer_is_opened(tmp_path: Path) -> None:
+    """It bonded, and missed each seat of a proposer; what is used up later is another matter: it may still vote."""
+    import trio
+
+    make_engine(tmp_path).check_privacy()
+    spent = PrivacyLedger(tmp_path / "privacy.json", PRIVACY)
+    with pytest.raises(Refused):
+        for _ in range(100):
+            spent.pay(0.1, 200)
+    make_engine(tmp_path).check_privacy()
+    small, words = replace(PRIVACY, epsilon=0.1), r"one training of this task takes epsilon [\d.]+, and 0\.10 may be"
+    with pytest.raises(Misuse, match=words):
+        make_engine(tmp_path, small).check_privacy()
+
+    async def open_one() -> None:
+        home = write_split(tmp_path / "home")
+        with trio.fail_after(120):
+            await Trainer.open(
+                TrainerConfig(miniature_document(), home, miniature()[0], domain="arithmetic", privacy=small)
+            )
+
+    with pytest.raises(Misuse, match=words):
+        trio.run(open_one)
 
 
 def test_settings_that_promise_nothing_are_refused() -> None:

@@ -143,13 +143,20 @@ class Engine:
         """Of a group of processes that all do the same, the one that writes."""
         return self.model.group is None or self.model.group.is_first
 
+    def check_privacy(self) -> None:
+        """Raises Misuse where this participant's privacy could never pay for a training."""
+        if self._privacy is not None:
+            self._privacy[1].check_one(self._find_private_rows().rate, self.document.budget.steps)
+
     def _pay_for_training(self) -> tuple[PrivateRows | None, float | None]:
         """The rows to draw from, and the epsilon spent after it; raises Refused where that is above the limit."""
         if self._privacy is None:
             return None, None
-        budget = self.document.budget
-        rows = PrivateRows(self.train_stream, budget.batch, budget.seq_len)
-        return rows, self._privacy[1].pay(rows.rate, budget.steps)
+        rows = self._find_private_rows()
+        return rows, self._privacy[1].pay(rows.rate, self.document.budget.steps)
+
+    def _find_private_rows(self) -> PrivateRows:
+        return PrivateRows(self.train_stream, self.document.budget.batch, self.document.budget.seq_len)
 
     def compute_change(
         self,

@@ -59,6 +59,16 @@ class PrivacyLedger:
     def epsilon(self) -> float:
         return compute_epsilon(self._entries, self._privacy.delta)
 
+    def check_one(self, rate: float, steps: int) -> None:
+        """Raises Misuse where a single training takes more than may ever be spent: none would be done, and every seat
+        of a proposer missed."""
+        epsilon = compute_epsilon([(self._privacy.noise, rate, steps)], self._privacy.delta)
+        if epsilon > self._privacy.epsilon:
+            raise Misuse(
+                f"privacy: one training of this task takes epsilon {epsilon:.2f}, and {self._privacy.epsilon:.2f} may "
+                "be spent in all: --privacy with more noise, or more epsilon"
+            )
+
     def pay(self, rate: float, steps: int) -> float:
         """The epsilon spent after these steps. Raises Refused where the limit would be passed, and spends nothing."""
         entries = _add(self._entries, (self._privacy.noise, rate, steps))

@@ -109,6 +109,7 @@ class Service:
         path, is_first = Path(values["home"]) / "remembered.json", group is None or group.is_first
         self.remembered = Remembered(path, self.document.encode(), writes=is_first)
         self.engine = Engine(model, self.document, split, values["attack"], privacy=privacy, feedback=feedback)
+        self.engine.check_privacy()
         self._report({"state": "ready"})
         return {
             "train_rows": len(split.train),
