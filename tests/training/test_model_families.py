@@ -75,7 +75,7 @@ def shard_badly(folder: Path) -> None:
         (lambda folder: change_config(folder, quantization_config={"bits": 4}), "quantised already"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "it is an adapter"),
         (make_adapter, "it is an adapter .*; name the folder of the model that it was made on"),
-        (lambda folder: (folder / "config.json").write_text("["), "config.json is no JSON"),
+        (lambda folder: (folder / "config.json").write_text("["), "config.json is no JSON; fetch it again"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
         (pickle_weights, "weights are pickled, which is never loaded"),
         (shard_badly, "weights are missing: 1 file, the first 'model-00002"),

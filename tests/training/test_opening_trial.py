@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from family_support import FAMILIES, change_config, drop_a_weight, make_family, spoil_a_weight
@@ -12,11 +13,11 @@ from training_support import SEED, write_split
 
 from flock_chain.errors import Misuse
 from flock_peers.training import opening_trial
-from flock_peers.training.base_check import UnusableBase
+from flock_peers.training.base_check import UnusableBase, check_context
 from flock_peers.training.client import Trainer, TrainerConfig
 from flock_peers.training.document import Budget, LoraSettings, compute_layout, create_document
 from flock_peers.training.model import AdaptedModel
-from flock_peers.training.opening import try_opening
+from flock_peers.training.opening import ADVICE, try_opening
 from flock_peers.training.opening_trial import check_opening
 from flock_peers.training.reasons import MAX_REASON, describe, shorten
 from flock_peers.training.tokenizer_trial import PLAIN
@@ -55,7 +56,11 @@ def change_header(folder: Path, **values: object) -> None:
 
 WRONG: list[tuple[Callable[[Path], None], str]] = [
     (lambda folder: change_config(folder, model_type="nosuchmodel"), "model type `nosuchmodel` but Transformers"),
-    (drop_a_weight, r"weights missing: model.layers.1.self_attn.q_proj.weight; they would be made up"),
+    (drop_a_weight, r"weights missing: model.layers.1.self_attn.q_proj.weight; they would be made up: fetch all again"),
+    (
+        lambda folder: change_config(folder, pad_token_id=9999),
+        "Padding_idx must be .*; the model has to be mended, or an",
+    ),
     (make_mamba, "takes no LoRA .*incompatible with Mamba-based models"),
     (
         lambda folder: change_config(folder, intermediate_size=56),
@@ -95,7 +100,12 @@ def test_what_is_refused_without_weights_is_refused_with_them_and_for_good(
     document = create_document("wrong", folder, seed=SEED, budget=BUDGET, rank=4, alpha=8)
     with pytest.raises(UnusableBase, match=reason) as found:
         AdaptedModel(folder, document)
-    assert "\n" not in str(found.value) and len(str(found.value)) < len(str(folder)) + MAX_REASON + 60
+    assert "\n" not in str(found.value) and len(str(found.value)) < len(str(folder)) + MAX_REASON + len(ADVICE) + 60
+
+
+def test_a_tokenizer_of_another_model_is_refused_with_both_numbers() -> None:
+    with pytest.raises(UnusableBase, match="has 20 tokens, its embedding 10; take the tokenizer that belongs to it"):
+        check_context(SimpleNamespace(vocab_size=10), seq_len=1, vocabulary=20)
 
 
 def test_the_trial_says_why_names_the_folder_and_comes_to_an_end(

@@ -122,7 +122,10 @@ def check_context(config: Any, seq_len: int, vocabulary: int) -> None:
             f"the budget's seq_len may be {most} at most"
         )
     if vocabulary > config.vocab_size:
-        raise UnusableBase(f"base model: its tokenizer has {vocabulary} tokens, its embedding {config.vocab_size}")
+        raise UnusableBase(
+            f"base model: its tokenizer has {vocabulary} tokens, its embedding {config.vocab_size}; "
+            "take the tokenizer that belongs to it"
+        )
 
 
 def read_json(path: Path, most: int) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def read_json(path: Path, most: int) -> dict[str, Any]:
         what = f"no {path.name}" if path.parent.is_dir() else "there is no such folder"
         raise Misuse(f"base model {path.parent}: {what}; name a transformers folder") from error
     except ValueError as error:
-        raise Misuse(f"base model {path.parent}: {path.name} is no JSON") from error
+        raise Misuse(f"base model {path.parent}: {path.name} is no JSON; fetch it again") from error
     if not isinstance(value, dict):
         raise Misuse(f"base model {path.parent}: {path.name} is no object of at most {most} bytes")
     return value

@@ -32,6 +32,8 @@ from flock_peers.training.sharding import Group, load_sharded, make_empty_base
 
 log = logging.getLogger(__name__)
 
+ADVICE = "the model has to be mended, or another one taken"  # to whoever has it in a folder, and to who would join
+
 
 def choose_attention(cuda: bool) -> str:
     """flash-attn where it is installed and can run; its absence is no error."""
@@ -53,7 +55,7 @@ def reasons_of(folder: Path, what: str) -> Iterator[None]:
     except Exception as error:
         if is_of_the_machine(error):
             raise
-        raise UnusableBase(f"base model {folder}: {what} ({describe(error)})") from error
+        raise UnusableBase(f"base model {folder}: {what} ({describe(error)}); {ADVICE}") from error
 
 
 def load_base(folder: Path, precision: Precision | None = None, group: Group | None = None) -> Any:
@@ -92,9 +94,8 @@ def _check_found(folder: Path, info: dict[str, Any]) -> None:
     for what in ("missing_keys", "mismatched_keys"):
         if info.get(what):
             names = ", ".join(sorted(str(name) for name in info[what])[:3])
-            raise UnusableBase(
-                f"base model {folder}: weights {what.removesuffix('_keys')}: {names}; they would be made up"
-            )
+            found = f"weights {what.removesuffix('_keys')}: {names}"
+            raise UnusableBase(f"base model {folder}: {found}; they would be made up: fetch all again")
 
 
 def _with_attention(folder: Path, attention: str, load: Callable[[str], Any]) -> Any:
