@@ -27,16 +27,21 @@ def test_a_trainer_that_fails_for_good_makes_the_account_leave_and_the_part_end_
     play(stage, test)
 
 
-def test_a_base_that_no_trainer_opens_is_told_when_the_bond_is_out_so_that_the_task_is_not_taken_up_again(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    "why",
+    [UnusableBase("base model x: takes no LoRA"), Misuse("privacy: one training of this task takes epsilon 7.77")],
+)
+def test_why_no_trainer_is_opened_is_told_when_the_bond_is_out_so_that_the_task_is_not_taken_up_again(
+    why: Misuse, tmp_path: Path
 ) -> None:
+    """Of what was no fault of the model `status` said nothing."""
     stage = Stage(tmp_path)
-    stage.trainer_error = UnusableBase("base model x: takes no LoRA")
+    stage.trainer_error = why
 
     async def test() -> None:
         await stage.until(lambda: stage.is_over)
         assert stage.sender.sent == ["join_task", "leave_task"]
-        assert isinstance(find_flock_error(stage.error or KeyError()), UnusableBase)
+        assert find_flock_error(stage.error or KeyError()) is why
 
     play(stage, test)
 

@@ -30,7 +30,6 @@ from flock_peers.roles.secrets import RoundSecrets
 from flock_peers.roles.sender import Sender
 from flock_peers.roles.spoil import Spoil
 from flock_peers.roles.voter import Voter
-from flock_peers.training.base_check import UnusableBase
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class Participant:
         self.view: RoundView | None = None
         self.library: Library | None = None
         self.trainer: Any = None
-        self._unusable: UnusableBase | None = None  # why there is no trainer, where there never will be one
+        self._unusable: Misuse | None = None  # why there is no trainer, where none will be opened soon
         self.is_ended = False
         self.keeper: Keeper | None = None
         self.jury: Jury | None = None
@@ -151,7 +150,7 @@ class Participant:
                 await self._take_part(library, trainer, Jobs(nursery))
                 nursery.cancel_scope.cancel()
         if self._unusable is not None:
-            raise self._unusable  # now that the bond is out: whoever chooses tasks must know that waiting helps nobody
+            raise self._unusable  # now that the bond is out: whoever chooses tasks must know why, and `status` says it
 
     async def _wait_open(self, trainer: Any, seconds: float) -> None:
         """A stranger's model may be one that never opens; nothing is paid for it, and it is not tried again soon."""
@@ -202,7 +201,7 @@ class Participant:
         """Without a trainer there is nothing to propose and nothing to measure: the bond is taken back."""
         error = await trainer.wait_failed()
         log.error("task %d: no trainer: %s; leaving the task", self.task, error)
-        self._unusable = error if isinstance(error, UnusableBase) else None
+        self._unusable = error if isinstance(error, Misuse) else None
         self.membership.is_leaving = True
 
     async def _loop(self, jobs: Jobs, proposer: Proposer, voter: Voter, keeper: Keeper) -> None:
