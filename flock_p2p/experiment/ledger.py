@@ -31,7 +31,8 @@ class Ledger:
         except OSError as error:
             if find_trouble(error):
                 raise
-            raise Misuse(f"{folder}: rows cannot be kept there ({error.strerror}); name another folder") from error
+            why = f"{Path(error.filename).name}: {error.strerror}"
+            raise Misuse(f"{folder}: rows cannot be kept there ({why}); name another folder") from error
         self.results: dict[Row, dict[str, Any]] = {}
         for number, line in enumerate(self._lines(), start=1):
             try:

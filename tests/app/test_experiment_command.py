@@ -172,9 +172,12 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
     assert capsys.readouterr().err == f"stopped: 1 of 4 rows kept in {tmp_path}; the same command runs the rest\n"
 
 
-@pytest.mark.parametrize("place", ["afile", "afile/below", "taken", "table"])
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [("afile", "afile"), ("afile/below", "below"), ("taken", "rows.jsonl"), ("table", "rounds.csv")],
+)
 def test_a_folder_that_cannot_be_made_is_one_line_before_anything_runs(
-    tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, place: str, named: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flock_p2p.experiment.runner.run_one", lambda *_: pytest.fail("it runs"))
     (tmp_path / "afile").touch()
@@ -182,7 +185,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_before_anything_runs(
     (tmp_path / "table" / "rounds.csv").mkdir(parents=True)
     assert call(tmp_path / place) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"flock-p2p experiment: {tmp_path / place}: rows cannot be kept there (")
+    assert line.startswith(f"flock-p2p experiment: {tmp_path / place}: rows cannot be kept there ({named}: ")
 
 
 def test_a_file_that_cannot_be_written_at_the_end_is_one_line_and_costs_no_row(
