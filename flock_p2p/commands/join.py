@@ -343,7 +343,7 @@ async def _tell_taking_part(peer: "Peer") -> None:
 async def _find_part(peer: "Peer") -> tuple[int, int] | None:
     """The task, and the first round of it from now on in which this account counts."""
     participant = peer.participant
-    if participant is None:
+    if participant is None or participant.is_leaving:
         return None
     try:
         first = await participant.membership.find_first_round()

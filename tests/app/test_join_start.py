@@ -32,7 +32,8 @@ def test_join_says_once_from_which_round_on_it_takes_part_however_long_that_cann
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     answers: list[int | Unavailable | None] = [Unavailable("so many ask"), None, 3]
-    parts: list[SimpleNamespace | None] = [None, *[SimpleNamespace(task=7)] * 3]
+    left, joined = SimpleNamespace(task=6, is_leaving=True), SimpleNamespace(task=7, is_leaving=False)
+    parts: list[SimpleNamespace | None] = [None, left, *[joined] * 3]  # of the first its owner wanted no more
 
     async def find_first_round() -> int | None:
         if isinstance(answer := answers.pop(0), Unavailable):
