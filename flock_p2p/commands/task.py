@@ -160,9 +160,10 @@ def _publish(path: Path, model: Path | None, wanted: dict[str, Any], out: TextIO
 
 
 def _ask(path: Path, folder: str) -> dict[str, Any]:
-    """How far this folder is. `giving` is of the last order: where another came after this one, it is given again."""
+    """How far this folder is. `giving` is of the last order: where another came after this one, or the peer was started
+    again and knows of none, it is given again."""
     row: dict[str, Any] = request_control(path, "giving")
-    return row if row["folder"] == folder else request_control(path, "give_base", folder=folder)
+    return row if row.get("folder") == folder else request_control(path, "give_base", folder=folder)
 
 
 def tell_giving(row: dict[str, Any], before: str, out: TextIO) -> str:

@@ -216,6 +216,16 @@ def test_a_task_is_opened_on_its_own_base_though_another_was_published_meanwhile
     assert ("open_task", {"pot": str(9 * COIN), "base": format_cid(base.digest)}) in asked
 
 
+def test_a_base_is_ordered_again_of_a_peer_that_was_started_again_meanwhile(home: Home) -> None:
+    own = Giving(BASE_FOLDER, bytes=5)
+    base = describe_base(own.folder)
+    first = {"give_base": [own.as_row(), replace(own, base=base).as_row()], "giving": [{}]}
+    with answering(home, opens=True, first=first) as asked:
+        assert main(["task", "create", "--home", str(home.path), "--pot", "9", "--model", str(own.folder)]) == 0
+    assert asked[2] == ("give_base", {"folder": str(own.folder)})
+    assert ("open_task", {"pot": str(9 * COIN), "base": format_cid(base.digest)}) in asked
+
+
 def test_the_text_of_a_reference_is_sent_and_what_the_peer_says_is_shown(
     home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

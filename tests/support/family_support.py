@@ -87,3 +87,19 @@ def spoil_a_weight(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def make_part(folder: Path) -> Path:
+    """The text's part of a model that sees: its configuration is that of the whole, with a part for each."""
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    layers = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "layer_types": ["full_attention"] * 2}
+    config = transformers.Qwen3_5Config(text_config={"vocab_size": 384, **_COMMON, **layers})
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    config.architectures = model.config.architectures
+    config.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(miniature()[0]).save_pretrained(folder)
+    return folder

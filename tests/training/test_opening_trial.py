@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from family_support import FAMILIES, change_config, drop_a_weight, make_family, spoil_a_weight
+from family_support import FAMILIES, change_config, drop_a_weight, make_family, make_part, spoil_a_weight
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from training_support import SEED, write_split
@@ -87,6 +87,16 @@ WRONG: list[tuple[Callable[[Path], None], str]] = [
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_that_trains_is_opened_without_its_weights(name: str, tmp_path: Path) -> None:
     open_without_weights(make_family(name, tmp_path / "base"))
+
+
+def test_a_part_of_a_model_that_has_the_configuration_of_the_whole_is_opened_with_its_weights_and_without(
+    tmp_path: Path,
+) -> None:
+    folder = make_part(tmp_path / "base")
+    assert json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"] == 384
+    document = create_document("part", folder, seed=SEED, budget=BUDGET, rank=4, alpha=8)
+    assert AdaptedModel(folder, document).parameters
+    open_without_weights(folder)
 
 
 @pytest.mark.parametrize(("damage", "reason"), WRONG)

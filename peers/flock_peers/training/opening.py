@@ -138,9 +138,10 @@ def try_opening(folder: Path, wanted: Sequence[tuple[LoraSettings, Layout]], seq
 
     def load(attention: str) -> tuple[Any, dict[str, Any]]:
         empty = make_empty_base(folder, attention, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(folder, attn_implementation=attention, **places)
         found: tuple[Any, dict[str, Any]] = type(empty).from_pretrained(
             None,
-            config=AutoConfig.from_pretrained(folder, attn_implementation=attention, **places),
+            config=config if type(config) is type(empty.config) else config.get_text_config(),  # of several parts
             state_dict=weights,
             device_map="meta",
             dtype=torch.float32,
