@@ -160,10 +160,9 @@ def _publish(path: Path, model: Path | None, wanted: dict[str, Any], out: TextIO
 
 
 def _ask(path: Path, folder: str) -> dict[str, Any]:
-    """How far this folder is. `giving` is of the last order: where another came after this one, or the peer was started
-    again and knows of none, it is given again."""
-    row: dict[str, Any] = request_control(path, "giving")
-    return row if row.get("folder") == folder else request_control(path, "give_base", folder=folder)
+    """How far this folder is; a peer that was started again knows of none, and it is given again."""
+    row: dict[str, Any] = request_control(path, "giving", folder=folder)
+    return row or request_control(path, "give_base", folder=folder)
 
 
 def tell_giving(row: dict[str, Any], before: str, out: TextIO) -> str:

@@ -56,7 +56,8 @@ class Giving:
 
 
 class BaseGiver:
-    """`contents`: of any owner. One folder at a time: `now`, if any; `giving` is the last one for a new task."""
+    """`contents`: of any owner. One folder at a time: `now`, if any. What became of an order is told to whoever gave
+    it, though another one came after it: else two of small models, each given again, would not come to an end."""
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
@@ -64,7 +65,7 @@ class BaseGiver:
         self._nursery: trio.Nursery | None = None
         self._turn = trio.Lock()
         self._given: dict[str, BaseManifest] = {}  # by content id as text
-        self.giving: Giving | None = None
+        self._ordered: dict[Path, Giving] = {}  # for new tasks, the last one last
         self.now: Giving | None = None
 
     def run_in(self, nursery: trio.Nursery) -> None:
@@ -79,16 +80,22 @@ class BaseGiver:
         check_base_folder(folder)
         size = _measure(folder)
         if self._turn.locked():
-            if self.giving is not None and self.giving is self.now and self.giving.folder == folder:
-                return self._touch(self.giving)
-            before = "" if self.now is None else f" ({self.now.describe()})"
-            raise Unavailable(f"base model: another one is being published{before}; try again when it is over")
-        self.giving = self._touch(Giving(folder, size))
-        self._nursery.start_soon(self._give, self.giving)
-        return self.giving
+            before = self._ordered.get(folder)
+            if before is not None and not before.is_over:
+                return self._touch(before)
+            what = "" if self.now is None else f" ({self.now.describe()})"
+            raise Unavailable(f"base model: another one is being published{what}; try again when it is over")
+        self._ordered.pop(folder, None)
+        giving = self._ordered[folder] = self._touch(Giving(folder, size))
+        while len(self._ordered) > MAX_GIVEN:
+            del self._ordered[next(iter(self._ordered))]
+        self._nursery.start_soon(self._give, giving)
+        return giving
 
-    def ask(self) -> Giving | None:
-        return None if self.giving is None else self._touch(self.giving)
+    def ask(self, folder: Path) -> Giving | None:
+        """None where it was not ordered since this process began."""
+        giving = self._ordered.get(folder)
+        return None if giving is None else self._touch(giving)
 
     def _touch(self, giving: Giving) -> Giving:
         giving.asked_at = trio.current_time()

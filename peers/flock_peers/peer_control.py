@@ -250,8 +250,8 @@ class PeerControl:
         folder = Path(str(params["folder"])) if params.get("folder") is not None else self.base
         return {} if folder is None else self.giver.start(folder).as_row()
 
-    async def _giving(self, _params: Mapping[str, Any]) -> dict[str, Any]:
-        giving = self.giver.ask()
+    async def _giving(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        giving = self.giver.ask(Path(str(params.get("folder"))))
         return {} if giving is None else giving.as_row()
 
     async def _open_task(self, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from clock_support import on_stepped_clock
 
 from flock_chain.content import format_cid
 from flock_chain.errors import Misuse, Unavailable
-from flock_peers.base_giver import UNASKED_SECONDS, BaseGiver, Giving
+from flock_peers.base_giver import MAX_GIVEN, UNASKED_SECONDS, BaseGiver, Giving
 from flock_peers.contents import Contents
 from flock_peers.store.blob_store import BlobStore
 from flock_peers.store.kept_marks import BASE_GIVEN, new_task_owner, task_owner
@@ -47,6 +47,20 @@ async def test_a_folder_is_whole_in_the_store_before_its_manifest_is_and_then_ke
     await given(desk, make_base(tmp_path / "next", seed=2))
     assert desk.store.kept_by(new_task_owner(b"d" * 32)) == digests
     assert base.digest not in desk.store.kept_by(BASE_GIVEN)
+
+
+@on_stepped_clock
+async def test_what_became_of_an_order_is_told_though_another_one_came_after_it(tmp_path: Path) -> None:
+    """Each of two orders found the other's, gave its own again, and so on: neither came to an end."""
+    desk, folders = Desk(tmp_path / "blobs"), [make_base(tmp_path / str(seed), seed=seed) for seed in range(2)]
+    for folder in folders:
+        await given(desk, folder)
+    for folder in folders:
+        giving = desk.giver.ask(folder)
+        assert giving is not None and giving.base == describe_base(folder)
+    for number in range(MAX_GIVEN):
+        await given(desk, make_base(tmp_path / f"later {number}"))
+    assert desk.giver.ask(folders[0]) is None and desk.giver.ask(tmp_path) is None
 
 
 @on_stepped_clock
@@ -112,7 +126,7 @@ def test_what_nobody_waits_for_any_more_is_read_no_further_and_the_next_one_can_
             for _ in range(3):
                 clock.jump(UNASKED_SECONDS - 1)
                 await trio.testing.wait_all_tasks_blocked()
-                assert desk.giver.ask() is giving and not giving.error
+                assert desk.giver.ask(folder) is giving and not giving.error
             clock.jump(UNASKED_SECONDS)
             await until(lambda: giving.error)
             assert "asks no more" in giving.error and giving.read < 16 << 30 and desk.giver.now is None
