@@ -134,11 +134,12 @@ def try_opening(folder: Path, wanted: Sequence[tuple[LoraSettings, Layout]], seq
     Raises Misuse as `AdaptedModel` does, of the first that is `wanted` where the model takes none of them. What only
     its computation says is not seen."""
     weights = {name: torch.empty(shape, device="meta") for name, shape in read_weight_shapes(folder).items()}
-    places = {"local_files_only": True, "trust_remote_code": False}
 
     def load(attention: str) -> tuple[Any, dict[str, Any]]:
         empty = make_empty_base(folder, attention, dtype=torch.float32)
-        config = AutoConfig.from_pretrained(folder, attn_implementation=attention, **places)
+        config = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, attn_implementation=attention
+        )
         found: tuple[Any, dict[str, Any]] = type(empty).from_pretrained(
             None,
             config=config if type(config) is type(empty.config) else config.get_text_config(),  # of several parts
