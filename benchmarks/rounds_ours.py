@@ -121,9 +121,9 @@ def open_round_network(folder: Path, base: Path, peers: int, rounds: int, budget
 
 def _give_base(network: Network) -> str:
     """The content id of the base that the peers were started with, once the first of them serves it."""
-    network.ask(0, "give_base")
-    wait_until("the base", OPEN_SECONDS, lambda: network.ask(0, "giving")["base"] is not None)
-    return str(network.ask(0, "giving")["base"])
+    folder = network.ask(0, "give_base")["folder"]
+    wait_until("the base", OPEN_SECONDS, lambda: network.ask(0, "giving", folder=folder)["base"] is not None)
+    return str(network.ask(0, "giving", folder=folder)["base"])
 
 
 def wait_round(network: Network, number: int) -> None:

@@ -20,7 +20,7 @@ from flock_peers.training.model import AdaptedModel
 from flock_peers.training.opening import ADVICE, try_opening
 from flock_peers.training.opening_trial import check_opening
 from flock_peers.training.reasons import MAX_REASON, describe, shorten
-from flock_peers.training.tokenizer_trial import PLAIN
+from flock_peers.training.tokenizer_trial import PLAIN, check_before_rows
 
 BUDGET = Budget(steps=2, batch=2, seq_len=48, lr_millionths=5_000, eval_windows=4)
 
@@ -146,7 +146,7 @@ def test_a_tokenizer_that_fails_at_what_it_does_not_know_is_refused_before_anybo
     folder = make_family("llama", tmp_path / "base")
     Tokenizer(model).save(str(folder / "tokenizer.json"))
     with pytest.raises(Misuse, match=f"^base model {folder}: its tokenizer fails at plain text .*{reason}"):
-        check_opening(folder)
+        check_before_rows(folder, "")
 
 
 def test_the_trial_reads_the_task_s_reference_which_is_known_before_it_is_paid(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_where_no_task_is_known_one_projection_that_takes_lora_is_enough(tmp_pat
     make_mamba(folder)
     document = create_document("some", folder, seed=SEED, budget=BUDGET, rank=4, alpha=8, targets=("in_proj",))
     assert AdaptedModel(folder, document).parameters
-    check_opening(folder, document.lora, BUDGET.seq_len)
+    try_opening(folder, [(document.lora, document.layout)], BUDGET.seq_len)
     check_opening(folder)
     with pytest.raises(UnusableBase, match=r"takes no LoRA .*'out_proj' is incompatible"):
         check_opening(folder, LoraSettings(4))
